@@ -1,0 +1,49 @@
+"""Keep every dependency from calling home.
+
+A platform for other people's documents tells nobody that it runs. Each entry point calls `apply()` before it imports
+anything heavy, and processes that it starts inherit the environment.
+"""
+
+import os
+import sys
+from collections.abc import MutableMapping
+from typing import Final
+
+TELEMETRY_OFF: Final[dict[str, str]] = {
+    "DO_NOT_TRACK": "1",  # the cross-vendor switch: Hugging Face, Daft and others
+    "SCARF_NO_ANALYTICS": "true",  # Daft, Airflow
+    "SCARF_ANALYTICS": "false",
+    "DAFT_ANALYTICS_ENABLED": "0",
+    "DVC_NO_ANALYTICS": "1",
+    # Its look for a newer version has no switch in the environment, only an address: the discard port, on loopback.
+    "DVC_UPDATER_ENDPOINT": "http://127.0.0.1:9",
+    "ITERATIVE_DO_NOT_TRACK": "1",  # GTO
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+    "WANDB_MODE": "disabled",  # the trainer's reporters, should one be installed
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # The wheels for Linux carry an uploader that is on by default.
+    "ORT_DISABLE_TELEMETRY": "1",
+    "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+    "AIRFLOW__METRICS__STATSD_ON": "False",
+    "QDRANT__TELEMETRY_DISABLED": "true",
+    "OTEL_SDK_DISABLED": "true",  # opentelemetry comes with Airflow
+}
+
+# OpenVINO's converter reads no environment variable, and takes the absence of an answer for a yes. It has a
+# do-nothing stand-in for machines where this module is not installed.
+_BLOCKED_MODULES: Final = ("openvino_telemetry",)
+
+
+def apply(environment: MutableMapping[str, str] | None = None) -> None:
+    """Turn telemetry off in this process and in those that it starts.
+
+    Args:
+        environment: where to set the variables, `os.environ` by default. Values already there are replaced: a variable
+            that a shell profile happens to set must not open a way out.
+    """
+    target = os.environ if environment is None else environment
+    target.update(TELEMETRY_OFF)
+    for module in _BLOCKED_MODULES:
+        # None makes `import` raise ModuleNotFoundError; typeshed knows only modules as values.
+        sys.modules[module] = None  # type: ignore[assignment]

@@ -1,0 +1,90 @@
+"""The table of contents of the `twinline` command, and the one place where an error becomes a line and an exit code."""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module, metadata
+from typing import Annotated, NamedTuple
+
+import typer
+
+from clients import telemetry
+from contract.errors import SettingsError, TwinlineError
+
+
+class Command(NamedTuple):
+    """Where a sub-command lives, and what the overview says of it."""
+
+    module: str
+    summary: str
+
+
+COMMANDS = {
+    # the embedded stack
+    "up": Command("twinline.commands.up", "Start the embedded stack: broker, Triton, online process, Airflow."),
+    "status": Command("twinline.commands.status", "Show what runs, on which port, and what is being served."),
+    "down": Command("twinline.commands.down", "Stop the stack: no message lost, no process left."),
+    "doctor": Command("twinline.commands.doctor", "Check this machine and these environments; say what to do."),
+    # documents
+    "publish": Command("twinline.commands.publish", "Write documents of a source to the log."),
+    "search": Command("twinline.commands.search", "Ask a question; get documents, scores and lineage."),
+    "dead-letters": Command("twinline.commands.dead_letters", "List the messages that were set aside, and why."),
+    # encoders
+    "train": Command("twinline.commands.train", "Run the offline pipeline as an experiment and register the encoder."),
+    "release": Command("twinline.commands.release", "Publish, build, verify, switch, roll back, retire a release."),
+    # all of it
+    "demo": Command("twinline.commands.demo", "Show the whole platform at work on documents this machine has."),
+}
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"twinline {metadata.version('twinline')}")
+        raise typer.Exit
+
+
+def _overview(
+    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    """Semantic search whose training and serving share one contract."""
+
+
+def _not_loaded() -> None:
+    """Stand for a command that this call does not run, so that its name is in the overview."""
+
+
+def build_app(arguments: Sequence[str]) -> typer.Typer:
+    """Return the command line, with only the module of the command named in `arguments` imported.
+
+    Importing every module would make `twinline --help` wait for all that they import.
+    """
+    app = typer.Typer(
+        name="twinline", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, callback=_overview
+    )
+    asked = next((argument for argument in arguments if not argument.startswith("-")), None)
+    for name, (module, summary) in COMMANDS.items():
+        if name != asked:
+            app.command(name, help=summary)(_not_loaded)
+            continue
+        loaded = import_module(module)
+        if hasattr(loaded, "app"):
+            app.add_typer(loaded.app, name=name, help=summary)
+        else:
+            app.command(name)(loaded.command)
+    return app
+
+
+def main() -> None:
+    """Run the command named in `sys.argv`; one clear line on standard error when it cannot do its work."""
+    telemetry.apply()
+    try:
+        build_app(sys.argv[1:])()
+    except TwinlineError as error:
+        typer.secho(f"twinline: {error}", err=True, fg=typer.colors.RED)
+        sys.exit(EXIT_USAGE if isinstance(error, SettingsError) else EXIT_FAILED)
+
+
+if __name__ == "__main__":
+    main()
