@@ -1,0 +1,28 @@
+"""Canonical JSON (RFC 8785) and hashes over it: the same bytes from any language, whatever the key order or white space."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+import rfc8785
+
+JSON: TypeAlias = "None | bool | int | float | str | Sequence[JSON] | Mapping[str, JSON]"
+
+
+def canonical_json(value: JSON) -> bytes:
+    """Return the RFC 8785 form of a JSON value.
+
+    Raises:
+        ValueError: the value holds something that JSON cannot say exactly, such as NaN or an integer above 2**53.
+    """
+    return rfc8785.dumps(value)  # type: ignore[arg-type]  # its own alias is invariant in list and dict
+
+
+def fingerprint(value: JSON) -> str:
+    """Return the SHA-256 of the canonical form, as 64 hexadecimal digits."""
+    return sha256_hex(canonical_json(value))
+
+
+def sha256_hex(content: bytes) -> str:
+    """Return the SHA-256 of some bytes, as 64 hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()

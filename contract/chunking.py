@@ -1,0 +1,115 @@
+"""Chunking: a clean text is cut into pieces that fit the encoder, with their spans in the raw text."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from semantic_text_splitter import TextSplitter
+from tokenizers import Tokenizer
+
+from contract.cleaning import CleanText
+from contract.specification import Contract
+
+# The splitter's search is quadratic in texts without structure, and a tokenizer may give one token to a word of any length:
+# sections bound both. They end at a paragraph, a line or a space where there is one.
+SECTION_CHARS = 8_192
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a document that fits the encoder.
+
+    `start` and `end` are code points into the document's raw text. `text` is the clean piece; `encoder_text` is what is sent to
+    `embed` with the role `document`: the title and a space before it, where the contract says so. `token_count` counts what the
+    encoder reads, prefix and special tokens included, after truncation. `content_hash` covers all that decides the vector
+    besides the encoder: the same hash in the same space is the same vector.
+    """
+
+    index: int
+    start: int
+    end: int
+    text: str
+    encoder_text: str
+    token_count: int
+    truncated: bool
+    content_hash: str
+
+
+class Chunker:
+    """Cuts texts under one contract."""
+
+    def __init__(self, contract: Contract, tokenizer_json: bytes) -> None:
+        self._settings = contract.index.chunker
+        self._vector = contract.vector
+        # A counting tokenizer: no truncation, or a long piece would look like one that fits.
+        self._tokenizer = Tokenizer.from_str(tokenizer_json.decode())
+        self._tokenizer.no_truncation()
+        self._special_tokens = len(self._tokenizer.encode("").ids)
+        self._splitters: dict[int, TextSplitter] = {}
+
+    def lead(self, title: str) -> str:
+        """Return what stands before each piece in the encoder's text: the title, cut at its limit, and a space."""
+        if self._settings.title == "omit" or not title:
+            return ""
+        if self._settings.name == "tokens":
+            offsets = self._tokenizer.encode(title, add_special_tokens=False).offsets
+            if len(offsets) > self._settings.title_max_tokens:
+                title = title[: offsets[self._settings.title_max_tokens - 1][1] if self._settings.title_max_tokens else 0]
+        return title + " " if title else ""
+
+    def spans(self, text: str, lead: str) -> Iterator[tuple[int, int]]:
+        """Yield spans of clean text that, with the lead before them, fit the encoder; none where there is no text."""
+        if self._settings.name == "none":
+            if text:
+                yield 0, len(text)
+            return
+        capacity = self._vector.max_tokens - self._special_tokens - self._count(self._vector.document_prefix + lead)
+        for start, end in _sections(text):
+            yield from self._fitting(text, start, end, lead, capacity)
+
+    def _fitting(self, text: str, start: int, end: int, lead: str, capacity: int) -> Iterator[tuple[int, int]]:
+        for offset, piece in self._splitter(capacity).chunk_indices(text[start:end]):
+            first, last = start + offset, start + offset + len(piece)
+            # Tokens of lead and piece together may be more than of each alone (byte-level vocabularies merge across
+            # the seam), and then a smaller capacity is what fits.
+            over = self._count(self._vector.document_prefix + lead + piece) + self._special_tokens - self._vector.max_tokens
+            if over > 0 and capacity > over and len(piece) > 1:
+                yield from self._fitting(text, first, last, lead, capacity - over)
+            else:
+                yield first, last
+
+    def _splitter(self, capacity: int) -> TextSplitter:
+        capacity = max(capacity, 1)
+        if capacity not in self._splitters:
+            overlap = min(self._settings.overlap_tokens, capacity - 1)
+            self._splitters[capacity] = TextSplitter.from_huggingface_tokenizer(self._tokenizer, capacity, overlap)
+        return self._splitters[capacity]
+
+    def _count(self, text: str) -> int:
+        return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
+
+
+def raw_span(cleaned: CleanText, start: int, end: int) -> tuple[int, int]:
+    """Return the raw span of a clean one; an empty one (a document that is only a title) stays at the start."""
+    return (0, 0) if start == end else cleaned.raw_span(start, end)
+
+
+def encoder_text_hash(encoder_text: str) -> str:
+    """Return the hash of what the encoder reads, 64 hexadecimal digits."""
+    return hashlib.sha256(encoder_text.encode()).hexdigest()
+
+
+def _sections(text: str) -> Iterator[tuple[int, int]]:
+    start = 0
+    while len(text) - start > SECTION_CHARS:
+        end = start + SECTION_CHARS
+        for separator in ("\n\n", "\n", " "):
+            # Not in the first half: a section must stay worth splitting.
+            found = text.rfind(separator, start + SECTION_CHARS // 2, end)
+            if found > 0:
+                end = found + len(separator)
+                break
+        yield start, end
+        start = end
+    if start < len(text):
+        yield start, len(text)

@@ -1,0 +1,272 @@
+"""Documents and deletions, and the one form in which they travel on the Kafka topic.
+
+key    a JSON array `[source, key]`
+value  a JSON object `{"schema": 1, "title", "text", "version", "metadata", "tenant"}`, or null, which deletes the key
+header `version`: the explicit version of a deletion, whose null value has no room for it
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import total_ordering
+from typing import Literal
+
+from contract.canonical import JSON, fingerprint
+from contract.errors import DocumentError
+
+ENVELOPE_SCHEMA = 1
+MAX_TEXT_BYTES = 16 * 1024 * 1024
+MAX_TITLE_CHARS = 10_000
+MAX_NAME_CHARS = 1_024
+MAX_METADATA_BYTES = 64 * 1024
+MAX_JSON_DEPTH = 32
+# RFC 8785, and so every JSON reader in any language, is exact only up to here.
+MAX_VERSION = 2**53 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One document as its source says it: extracted, not cleaned. Character spans are code points into `text`."""
+
+    source: str
+    key: str
+    text: str
+    title: str = ""
+    version: int | None = None
+    metadata: Mapping[str, JSON] = field(default_factory=dict)
+    tenant: str | None = None
+
+    def validate(self) -> "Document":
+        """Return the document itself, or raise DocumentError naming the field that is out of bounds."""
+        _check_names(self.source, self.key, self.tenant)
+        _check_version(self.version)
+        for name, value in (("text", self.text), ("title", self.title)):
+            if not isinstance(value, str):
+                raise DocumentError("wrong_type", f"{self.place}: {name} is {type(value).__name__}, must be a string")
+        size = len(_utf8(self.text, self.place, "text"))
+        if size > MAX_TEXT_BYTES:
+            raise DocumentError(
+                "too_large", f"{self.place}: text has {size} bytes, the limit is {MAX_TEXT_BYTES}: split the document"
+            )
+        _utf8(self.title, self.place, "title")
+        if len(self.title) > MAX_TITLE_CHARS:
+            raise DocumentError(
+                "title_too_long", f"{self.place}: title has {len(self.title)} characters, the limit is {MAX_TITLE_CHARS}"
+            )
+        if not self.text.strip() and not self.title.strip():
+            raise DocumentError("no_text", f"{self.place}: neither text nor title: nothing to index; publish a deletion?")
+        _check_metadata(self.metadata, self.place)
+        return self
+
+    @property
+    def place(self) -> str:
+        """Return how error messages name this document."""
+        return f"document [{self.source!r}, {self.key!r}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """The order to remove a document; its head point remembers the version, so that a late update cannot revive it."""
+
+    source: str
+    key: str
+    version: int | None = None
+
+    def validate(self) -> "Deletion":
+        """Return the deletion itself, or raise DocumentError."""
+        _check_names(self.source, self.key, None)
+        _check_version(self.version)
+        return self
+
+
+@total_ordering
+@dataclass(frozen=True, slots=True)
+class Version:
+    """Which state of a document is newer: explicit numbers, or the log's append time (ms) and offset."""
+
+    kind: Literal["explicit", "log"]
+    number: int
+    offset: int = 0
+
+    @property
+    def rank(self) -> tuple[int, int]:
+        """Return what versions of one kind are ordered by."""
+        return (self.number, self.offset)
+
+    def check_comparable(self, other: "Version") -> None:
+        """Raise DocumentError when one version is explicit and the other comes from the log."""
+        if self.kind != other.kind:
+            raise DocumentError(
+                "mixed_versions",
+                f"version {self.number} is {self.kind}, the stored one ({other.number}) is {other.kind}: "
+                "a key keeps one kind for good; delete it under the stored kind, or publish it under another key",
+            )
+
+    def __lt__(self, other: "Version") -> bool:
+        self.check_comparable(other)
+        return self.rank < other.rank
+
+
+def encode_key(source: str, key: str) -> bytes:
+    """Return the message key of a document: the JSON array `[source, key]`."""
+    return json.dumps([source, key], ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def encode_value(document: Document) -> bytes:
+    """Return the message value of a document."""
+    envelope = {
+        "schema": ENVELOPE_SCHEMA,
+        "title": document.title,
+        "text": document.text,
+        "version": document.version,
+        "metadata": dict(document.metadata),
+        "tenant": document.tenant,
+    }
+    return json.dumps(envelope, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def version_header(deletion: Deletion) -> list[tuple[str, bytes]]:
+    """Return the headers that carry a deletion's explicit version."""
+    return [] if deletion.version is None else [("version", str(deletion.version).encode())]
+
+
+def decode_message(
+    key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]] = ()
+) -> Document | Deletion:
+    """Return what a message says.
+
+    Raises:
+        DocumentError: the message breaks the envelope or a limit; retrying cannot help.
+    """
+    source, name = _decode_key(key)
+    if value is None:
+        return Deletion(source, name, _header_version(headers)).validate()
+    place = f"message [{source!r}, {name!r}]"
+    envelope = _load_json(value, place)
+    if not isinstance(envelope, dict):
+        raise DocumentError("not_an_object", f"{place}: the value is {type(envelope).__name__}, must be a JSON object")
+    schema = envelope.get("schema")
+    if schema != ENVELOPE_SCHEMA or isinstance(schema, bool):
+        raise DocumentError("unknown_schema", f"{place}: schema is {schema!r}, this reader knows {ENVELOPE_SCHEMA}")
+    if "text" not in envelope:
+        raise DocumentError("missing_field", f"{place}: no field `text`; found {sorted(envelope)[:20]}")
+    metadata = envelope.get("metadata")
+    tenant = envelope.get("tenant")
+    title = envelope.get("title")
+    return Document(
+        source=source,
+        key=name,
+        text=envelope["text"],
+        title="" if title is None else title,
+        version=envelope.get("version"),
+        metadata={} if metadata is None else metadata,
+        tenant=tenant,
+    ).validate()
+
+
+def version_of(item: Document | Deletion, timestamp_ms: int, offset: int) -> Version:
+    """Return the version of a message: its explicit one, else the time (ms) the log appended it and its offset."""
+    if item.version is not None:
+        return Version("explicit", item.version)
+    return Version("log", timestamp_ms, offset)
+
+
+def content_hash(document: Document) -> str:
+    """Return the hash of everything a document says, its version left out."""
+    try:
+        return fingerprint(
+            {
+                "source": document.source,
+                "key": document.key,
+                "title": document.title,
+                "text": document.text,
+                "metadata": document.metadata,
+                "tenant": document.tenant,
+            }
+        )
+    except ValueError as exc:
+        raise DocumentError("not_canonical", f"{document.place}: {exc}") from exc
+
+
+def _decode_key(key: bytes | None) -> tuple[str, str]:
+    if key is None:
+        raise DocumentError("no_key", "message without a key: the key must be the JSON array [source, key]")
+    parts = _load_json(key, f"message key {key[:80]!r}")
+    if not (isinstance(parts, list) and len(parts) == 2 and all(isinstance(part, str) for part in parts)):
+        raise DocumentError("bad_key", f"message key {key[:80]!r} is not a JSON array [source, key] of two strings")
+    return parts[0], parts[1]
+
+
+def _load_json(content: bytes, place: str) -> object:
+    if len(content) > MAX_TEXT_BYTES * 2:
+        raise DocumentError("too_large", f"{place}: {len(content)} bytes of JSON, the limit is {MAX_TEXT_BYTES * 2}")
+    try:
+        return json.loads(content)
+    except UnicodeDecodeError as exc:
+        raise DocumentError("invalid_utf8", f"{place}: not UTF-8 at byte {exc.start}") from exc
+    except (ValueError, RecursionError) as exc:
+        raise DocumentError("invalid_json", f"{place}: not JSON: {str(exc)[:200]}") from exc
+
+
+def _header_version(headers: Sequence[tuple[str, bytes]]) -> int | None:
+    for name, raw in headers:
+        if name == "version":
+            try:
+                return int(raw.decode("ascii"))
+            except ValueError as exc:
+                raise DocumentError("bad_version", f"header version is {raw[:40]!r}, must be decimal digits") from exc
+    return None
+
+
+def _check_names(source: object, key: object, tenant: object) -> None:
+    for name, value, optional in (("source", source, False), ("key", key, False), ("tenant", tenant, True)):
+        if value is None and optional:
+            continue
+        if not isinstance(value, str) or not value:
+            raise DocumentError("wrong_type", f"{name} is {value!r}, must be a string that is not empty")
+        if len(value) > MAX_NAME_CHARS:
+            raise DocumentError(
+                "name_too_long", f"{name} {value[:60]!r}... has {len(value)} characters, the limit is {MAX_NAME_CHARS}"
+            )
+        _utf8(value, name, name)
+
+
+def _check_version(version: object) -> None:
+    if version is None:
+        return
+    if isinstance(version, bool) or not isinstance(version, int) or not 0 <= version <= MAX_VERSION:
+        raise DocumentError("bad_version", f"version is {version!r}, must be an integer from 0 to 2**53-1")
+
+
+def _check_metadata(metadata: object, place: str) -> None:
+    if not isinstance(metadata, Mapping) or not all(isinstance(name, str) for name in metadata):
+        raise DocumentError("wrong_type", f"{place}: metadata is {type(metadata).__name__}, must be a JSON object")
+    if _depth(metadata) > MAX_JSON_DEPTH:
+        raise DocumentError("too_deep", f"{place}: metadata is nested deeper than {MAX_JSON_DEPTH}")
+    try:
+        size = len(json.dumps(dict(metadata), allow_nan=False).encode())
+    except (TypeError, ValueError) as exc:
+        raise DocumentError("wrong_type", f"{place}: metadata is not JSON: {exc}") from exc
+    if size > MAX_METADATA_BYTES:
+        raise DocumentError("too_large", f"{place}: metadata has {size} bytes, the limit is {MAX_METADATA_BYTES}")
+
+
+def _depth(value: object) -> int:
+    """Return how deep a JSON value is nested, without recursion, and no further than the limit needs."""
+    depth, level = 0, [value]
+    while level and depth <= MAX_JSON_DEPTH:
+        depth += 1
+        level = [
+            child
+            for item in level
+            if isinstance(item, Mapping | list | tuple)
+            for child in (item.values() if isinstance(item, Mapping) else item)
+        ]
+    return depth
+
+
+def _utf8(value: str, place: str, name: str) -> bytes:
+    try:
+        return value.encode()
+    except UnicodeEncodeError as exc:
+        raise DocumentError("lone_surrogate", f"{place}: {name} has half a surrogate pair at character {exc.start}") from exc
