@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import rfc8785
 
-JSON: TypeAlias = "None | bool | int | float | str | Sequence[JSON] | Mapping[str, JSON]"
+JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON] | None"
 
 
 def canonical_json(value: JSON) -> bytes:
@@ -15,7 +15,7 @@ def canonical_json(value: JSON) -> bytes:
     Raises:
         ValueError: the value holds something that JSON cannot say exactly, such as NaN or an integer above 2**53.
     """
-    return rfc8785.dumps(value)  # type: ignore[arg-type]  # its own alias is invariant in list and dict
+    return rfc8785.dumps(value)
 
 
 def fingerprint(value: JSON) -> str:

@@ -57,31 +57,30 @@ class Chunker:
                 title = title[: offsets[self._settings.title_max_tokens - 1][1] if self._settings.title_max_tokens else 0]
         return title + " " if title else ""
 
-    def spans(self, text: str, lead: str) -> Iterator[tuple[int, int]]:
-        """Yield spans of clean text that, with the lead before them, fit the encoder; none where there is no text."""
-        if self._settings.name == "none":
-            if text:
-                yield 0, len(text)
-            return
-        capacity = self._vector.max_tokens - self._special_tokens - self._count(self._vector.document_prefix + lead)
-        for start, end in _sections(text):
-            yield from self._fitting(text, start, end, lead, capacity)
+    def spans(self, text: str, lead: str, spare_tokens: int = 0) -> list[tuple[int, int]]:
+        """Return spans of clean text that, with the lead before them, fit the encoder; none where there is no text.
 
-    def _fitting(self, text: str, start: int, end: int, lead: str, capacity: int) -> Iterator[tuple[int, int]]:
-        for offset, piece in self._splitter(capacity).chunk_indices(text[start:end]):
-            first, last = start + offset, start + offset + len(piece)
-            # Tokens of lead and piece together may be more than of each alone (byte-level vocabularies merge across
-            # the seam), and then a smaller capacity is what fits.
-            over = self._count(self._vector.document_prefix + lead + piece) + self._special_tokens - self._vector.max_tokens
-            if over > 0 and capacity > over and len(piece) > 1:
-                yield from self._fitting(text, first, last, lead, capacity - over)
-            else:
-                yield first, last
+        Args:
+            text: the clean text.
+            lead: what stands before each piece, from `lead()`.
+            spare_tokens: how many tokens to leave free. Lead and piece together may have more tokens than each alone
+                (byte-level vocabularies merge across the seam): the caller asks again with room for that.
+        """
+        if self._settings.name == "none":
+            return [(0, len(text))] if text else []
+        taken = self._special_tokens + self._count(self._vector.document_prefix + lead) + spare_tokens
+        splitter = self._splitter(self._vector.max_tokens - taken)
+        return [
+            (start + offset, start + offset + len(piece))
+            for start, end in _sections(text)
+            for offset, piece in splitter.chunk_indices(text[start:end])
+        ]
 
     def _splitter(self, capacity: int) -> TextSplitter:
-        capacity = max(capacity, 1)
+        # Each splitter holds a copy of the vocabulary, and titles come in all lengths: steps of eight keep them few.
+        capacity = max(capacity - capacity % 8, 8)
         if capacity not in self._splitters:
-            overlap = min(self._settings.overlap_tokens, capacity - 1)
+            overlap = min(self._settings.overlap_tokens, capacity // 2)
             self._splitters[capacity] = TextSplitter.from_huggingface_tokenizer(self._tokenizer, capacity, overlap)
         return self._splitters[capacity]
 

@@ -95,7 +95,9 @@ def _rule(name: str, version: int) -> Callable[[str], Iterable[Edit]]:
 
 
 def _apply(text: str, edits: list[Edit]) -> tuple[str, _Alignment]:
-    pieces, out_starts, out_ends = [], [], []
+    pieces: list[str] = []
+    out_starts: list[int] = []
+    out_ends: list[int] = []
     read = written = 0
     for start, end, replacement in edits:
         pieces += (text[read:start], replacement)
@@ -147,6 +149,8 @@ def _seconds() -> frozenset[str]:
     return frozenset(seconds)
 
 
+_SPACES = re.compile(r"\s+")
+
 _RULES: dict[tuple[str, int], Callable[[str], Iterable[Edit]]] = {
     ("newlines", 1): _substitute(r"\r\n?|[\u0085\u2028\u2029]", "\n"),
     # Control characters, the byte-order mark and zero-width space, none of which a reader sees. Joiners stay: they shape words.
@@ -154,13 +158,9 @@ _RULES: dict[tuple[str, int], Callable[[str], Iterable[Edit]]] = {
     ("nfc", 1): _nfc,
     # One space for a run of them, at most one empty line in a row, nothing at either end.
     ("spaces", 1): lambda text: (
-        (m.start(), m.end(), replacement)
-        for m in _SPACES.finditer(text)
-        if m[0] != (replacement := _space_for(m, len(text)))
+        (m.start(), m.end(), replacement) for m in _SPACES.finditer(text) if m[0] != (replacement := _space_for(m, len(text)))
     ),
 }
-
-_SPACES = re.compile(r"\s+")
 
 
 def _space_for(match: re.Match[str], length: int) -> str:

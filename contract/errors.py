@@ -1,11 +1,11 @@
 """The exception tree: two kinds of failure, and every loop asks only which of the two.
 
-    TwinlineError
-    ├── ContractError        retrying cannot help
-    │   ├── DocumentError    one bad document or message: set aside with its reason, neighbours go on
-    │   ├── MismatchError    two sides disagree about a fingerprint: one of the five doors stays shut
-    │   └── SettingsError    a wrong parameter, setting or use
-    └── TransientError       retrying may help: a dependency is away, slow or full
+TwinlineError
+├── ContractError        retrying cannot help
+│   ├── DocumentError    one bad document or message: set aside with its reason, neighbours go on
+│   ├── MismatchError    two sides disagree about a fingerprint: one of the five doors stays shut
+│   └── SettingsError    a wrong parameter, setting or use
+└── TransientError       retrying may help: a dependency is away, slow or full
 """
 
 

@@ -13,9 +13,9 @@ def pool(hidden: NDArray[np.float32], mask: NDArray[np.int64], pooling: Pooling)
     `mean` is the mean over unmasked tokens; `cls` the first token; `last` the last unmasked one (right padding).
     """
     if pooling == "cls":
-        return hidden[:, 0]
+        return np.asarray(hidden[:, 0])
     if pooling == "last":
-        return hidden[np.arange(len(hidden)), mask.sum(axis=1) - 1]
+        return np.asarray(hidden[np.arange(len(hidden)), mask.sum(axis=1) - 1])
     if pooling == "mean":
         weights = mask[:, :, None].astype(hidden.dtype)
         return np.asarray((hidden * weights).sum(axis=1) / np.maximum(weights.sum(axis=1), 1e-9), dtype=hidden.dtype)

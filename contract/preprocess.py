@@ -20,6 +20,10 @@ from contract.tokens import Encoded, TokenEncoder
 
 MAX_QUERY_CHARS = 8_192
 
+# Room that is left for tokens which appear only where lead and piece meet, tried in turn. What is still cut off after the
+# last (a limit of a few tokens, a piece that cannot be split) is flagged on its chunk.
+_SPARE_TOKENS = (0, 8, 16)
+
 
 class Preprocessor:
     """A contract made runnable. Thread-safe: nothing is changed after construction but caches of equal values."""
@@ -54,13 +58,16 @@ class Preprocessor:
         rules = self.contract.index.cleaning
         cleaned, title = clean(document.text, rules), clean(document.title, rules).text
         lead = self._chunker.lead(title)
-        spans = list(self._chunker.spans(cleaned.text, lead))
-        if not spans:
-            if not lead:
-                raise DocumentError("no_text", f"{document.place}: no text is left after cleaning: nothing to index")
-            spans = [(0, 0)]
-        encoder_texts = [(lead + cleaned.text[start:end]).rstrip() for start, end in spans]
-        encoded = self.encode(encoder_texts, "document")
+        for spare_tokens in _SPARE_TOKENS:
+            spans = self._chunker.spans(cleaned.text, lead, spare_tokens)
+            if not spans:
+                if not lead:
+                    raise DocumentError("no_text", f"{document.place}: no text is left after cleaning: nothing to index")
+                spans = [(0, 0)]
+            encoder_texts = [(lead + cleaned.text[start:end]).rstrip() for start, end in spans]
+            encoded = self.encode(encoder_texts, "document")
+            if self.contract.index.chunker.name == "none" or not encoded.truncated.any():
+                break
         return [
             Chunk(
                 index=index,

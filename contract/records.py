@@ -51,7 +51,8 @@ class Document:
         _utf8(self.title, self.place, "title")
         if len(self.title) > MAX_TITLE_CHARS:
             raise DocumentError(
-                "title_too_long", f"{self.place}: title has {len(self.title)} characters, the limit is {MAX_TITLE_CHARS}"
+                "title_too_long",
+                f"{self.place}: title has {len(self.title)} characters, the limit is {MAX_TITLE_CHARS}",
             )
         if not self.text.strip() and not self.title.strip():
             raise DocumentError("no_text", f"{self.place}: neither text nor title: nothing to index; publish a deletion?")
@@ -130,9 +131,7 @@ def version_header(deletion: Deletion) -> list[tuple[str, bytes]]:
     return [] if deletion.version is None else [("version", str(deletion.version).encode())]
 
 
-def decode_message(
-    key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]] = ()
-) -> Document | Deletion:
+def decode_message(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]] = ()) -> Document | Deletion:
     """Return what a message says.
 
     Raises:

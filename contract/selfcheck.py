@@ -29,7 +29,11 @@ def check_rules_in_code() -> None:
         ("spans", _RAW[start:end], "I\u0307stanbul"),
         ("point_id", str(point_id("a_b", "c", 1)), "9ce9d804-11aa-54eb-8264-18bfd80fec03"),
         ("head_id", str(head_id("a", "b_c")), "62e6ea39-f94b-5e2a-9f25-163efe2738d3"),
-        ("canonical form", fingerprint({"b": [1, True, None], "a": "\u20ac\n"}), "7ad9931befe6fe2b202e793b37f0d1a5e85fe3c32e1c1eb16ca87dde66254ab8"),
+        (
+            "canonical form",
+            fingerprint({"b": [1, True, None], "a": "\u20ac\n"}),
+            "7ad9931befe6fe2b202e793b37f0d1a5e85fe3c32e1c1eb16ca87dde66254ab8",
+        ),
     )
     for name, found, expected in cases:
         if found != expected:

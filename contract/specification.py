@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from tokenizers import Tokenizer
 
@@ -95,7 +95,7 @@ class Contract:
         return {"schema": CONTRACT_SCHEMA, "vector": _plain(self.vector), "index": _plain(self.index)}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, JSON], place: str = CONTRACT_FILE) -> Self:
+    def from_json(cls, value: Mapping[str, Any], place: str = CONTRACT_FILE) -> Self:
         """Read the JSON form; a key that is missing or unknown is an error.
 
         Raises:
@@ -105,12 +105,12 @@ class Contract:
             raise MismatchError(f"{place}: schema is {value.get('schema')!r}, this code reads {CONTRACT_SCHEMA}")
         try:
             _only(value, {"schema", "vector", "index"})
-            index = dict(value["index"])  # type: ignore[arg-type, call-overload]
+            index = dict(value["index"])
             chunker = ChunkerSettings(**_only(index.pop("chunker"), set(ChunkerSettings.__slots__)))
             cleaning = tuple((str(name), int(version)) for name, version in index.pop("cleaning"))
             vector_fields = _only(value["vector"], set(VectorContract.__slots__))
             contract = cls(
-                vector=VectorContract(**vector_fields),  # type: ignore[arg-type]
+                vector=VectorContract(**vector_fields),
                 index=IndexContract(cleaning=cleaning, chunker=chunker, **index),
             )
         except (KeyError, TypeError, ValueError) as exc:
@@ -210,7 +210,7 @@ def _plain(part: VectorContract | IndexContract) -> dict[str, JSON]:
     return value
 
 
-def _only(value: object, known: set[str]) -> dict[str, object]:
+def _only(value: object, known: set[str]) -> dict[str, Any]:
     if not isinstance(value, Mapping):
         raise TypeError(f"expected an object, found {type(value).__name__}")
     unknown = set(value) - known
