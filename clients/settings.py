@@ -1,4 +1,4 @@
-"""Deployment settings: addresses, places, secrets and limits, read from the environment once, in a `__main__`, and handed down."""
+"""Deployment settings: addresses, places, secrets, limits; read from the environment once, in a `__main__`, and handed down."""
 
 from pathlib import Path
 from typing import Literal

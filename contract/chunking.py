@@ -68,7 +68,7 @@ class Chunker:
         """
         if self._settings.name == "none":
             return [(0, len(text))] if text else []
-        taken = self._special_tokens + self._count(self._vector.document_prefix + lead) + spare_tokens
+        taken = self._special_tokens + self.count(self._vector.document_prefix + lead) + spare_tokens
         splitter = self._splitter(self._vector.max_tokens - taken)
         return [
             (start + offset, start + offset + len(piece))
@@ -84,8 +84,9 @@ class Chunker:
             self._splitters[capacity] = TextSplitter.from_huggingface_tokenizer(self._tokenizer, capacity, overlap)
         return self._splitters[capacity]
 
-    def _count(self, text: str) -> int:
-        return len(self._tokenizer.encode(text, add_special_tokens=False).ids)
+    def count(self, text: str, *, special: bool = False) -> int:
+        """Return the number of tokens of a text, without the limit."""
+        return len(self._tokenizer.encode(text, add_special_tokens=special).ids)
 
 
 def raw_span(cleaned: CleanText, start: int, end: int) -> tuple[int, int]:

@@ -103,3 +103,7 @@ class Preprocessor:
     def encode(self, texts: Sequence[str], role: Role) -> Encoded:
         """Tokenise texts under a role; see `TokenEncoder.encode`."""
         return self._tokens.encode(texts, role)
+
+    def count_tokens(self, text: str, role: Role) -> int:
+        """Return how many tokens a text has under a role, prefix and special tokens included, the limit left out."""
+        return self._chunker.count(self.contract.vector.prefix(role) + text, special=True)
