@@ -12,7 +12,7 @@ TEXT: Final = "TEXT"
 ROLE: Final = "ROLE"
 # FP32 (batch, dimension), INT32, BOOL and BYTES (batch, 1) out
 EMBEDDING: Final = "EMBEDDING"
-TOKEN_COUNT: Final = "TOKEN_COUNT"
+TOKEN_COUNT: Final = "TOKEN_COUNT"  # noqa: S105  (a tensor, no password)
 TRUNCATED: Final = "TRUNCATED"
 SPACE: Final = "SPACE"
 
