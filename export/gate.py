@@ -1,0 +1,152 @@
+"""The parity stage: every exported format against the training framework; a report, and the formats that may be served."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from contract.errors import ContractError, DocumentError
+from contract.golden import GOLDEN_TEXTS, GoldenVector
+from contract.manifest import DroppedFormat, Format, Parity
+from contract.preprocess import Preprocessor
+from contract.records import Document
+from export.build import load_encoder_contract
+from export.formats import read_export
+from export.parity import FormatParity, Sample, measure_parity
+from export.params import ParityParams
+from export.reference import ReferenceEncoder
+from export.runtimes import open_runtime
+
+
+@dataclass(frozen=True, slots=True)
+class ParityReport:
+    """Formats that passed, with their figures, and those that are left out."""
+
+    formats: tuple[Format, ...]
+    dropped: tuple[DroppedFormat, ...]
+
+    def save(self, path: Path) -> None:
+        """Write the report as JSON."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+
+def read_report(path: Path) -> ParityReport:
+    """Read what `ParityReport.save` wrote.
+
+    Raises:
+        ContractError: when there is none.
+    """
+    if not path.is_file():
+        raise ContractError(f"{path} does not exist: run `python -m export parity` first")
+    value = json.loads(path.read_bytes())
+    return ParityReport(
+        formats=tuple(Format(**{**entry, "parity": Parity(**entry["parity"])}) for entry in value["formats"]),
+        dropped=tuple(DroppedFormat(**entry) for entry in value["dropped"]),
+    )
+
+
+def check_parity(
+    encoder: Path, exported: Path, texts: Sequence[str], buckets: Sequence[int], params: ParityParams
+) -> tuple[ParityReport, list[FormatParity]]:
+    """Compare every exported format with torch over the golden texts and `texts`.
+
+    Args:
+        encoder: the folder that was exported.
+        exported: what the export stage wrote.
+        texts: encoder texts of real chunks.
+        buckets: the lengths that are served.
+        params: the size of a mixed batch.
+
+    Returns:
+        The report, and the figures of every format, also of those that failed.
+
+    Raises:
+        ContractError: when a float32 format is over its limit: then the export is wrong, not just coarse.
+    """
+    contract = load_encoder_contract(encoder)
+    preprocessor = Preprocessor.load(encoder)
+    sample = _sample(preprocessor, ReferenceEncoder.load(encoder, contract.vector.pooling), texts)
+    export = read_export(exported)
+    passed: list[Format] = []
+    dropped = list(export.dropped)
+    figures: list[FormatParity] = []
+    for entry in export.formats:
+        figure = measure_parity(
+            entry.name,
+            entry.precision,
+            sample,
+            open_runtime(exported, entry),
+            buckets,
+            preprocessor.pad_id,
+            params.batch_size,
+        )
+        figures.append(figure)
+        if figure.passed:
+            parity = Parity(figure.worst, figure.median, figure.worst_text, figure.limit)
+            passed.append(Format(entry.name, entry.backend, entry.precision, entry.file, parity))
+        elif entry.precision == "fp32":
+            raise ContractError(f"parity gate: {figure.summary()}; export this encoder again, in evaluation mode")
+        else:
+            dropped.append(DroppedFormat(entry.name, figure.summary()))
+    return ParityReport(tuple(passed), tuple(dropped)), figures
+
+
+def golden_vectors(encoder: Path) -> list[GoldenVector]:
+    """Return tokens and reference vectors of the golden texts: what every later hop is compared with."""
+    contract = load_encoder_contract(encoder)
+    preprocessor = Preprocessor.load(encoder)
+    reference = ReferenceEncoder.load(encoder, contract.vector.pooling)
+    entries = []
+    for golden in GOLDEN_TEXTS:
+        encoded = preprocessor.encode([golden.text], golden.role)
+        entries.append(
+            GoldenVector(
+                name=golden.name,
+                role=golden.role,
+                text=golden.text,
+                token_ids=tuple(encoded.token_ids[0]),
+                truncated=bool(encoded.truncated[0]),
+                vector=reference.vectors(encoded.token_ids)[0],
+            )
+        )
+    return entries
+
+
+def sample_texts(documents: Path, preprocessor: Preprocessor, count: int) -> list[str]:
+    """Return the encoder texts of `count` chunks, taken evenly over the rows of a Parquet file of documents."""
+    import pyarrow.parquet as pq
+
+    if count == 0:
+        return []
+    table = pq.read_table(documents, columns=["source", "key", "title", "text"])
+    step = max(1, table.num_rows // count)
+    rows = table.take(list(range(0, table.num_rows, step))).to_pylist()
+    texts: list[str] = []
+    for document in (Document(row["source"], row["key"], row["text"], title=row["title"] or "") for row in rows):
+        texts.extend(_encoder_texts(preprocessor, document))
+        if len(texts) >= count:
+            break
+    return texts[:count]
+
+
+def _encoder_texts(preprocessor: Preprocessor, document: Document) -> Iterator[str]:
+    try:
+        yield from (chunk.encoder_text for chunk in preprocessor.chunks(document))
+    except DocumentError:
+        # Only a sample: a document without text is counted where documents are, in `prepare`.
+        return
+
+
+def _sample(preprocessor: Preprocessor, reference: ReferenceEncoder, texts: Sequence[str]) -> Sample:
+    token_ids: list[list[int]] = []
+    for golden in GOLDEN_TEXTS:
+        token_ids.extend(preprocessor.encode([golden.text], golden.role).token_ids)
+    if texts:
+        token_ids.extend(preprocessor.encode(list(texts), "document").token_ids)
+    vectors = reference.vectors(token_ids)
+    if not np.isfinite(vectors).all():
+        raise ContractError("the reference itself gives NaN or infinity: the weights are broken; train again")
+    return Sample([*(golden.text for golden in GOLDEN_TEXTS), *texts], token_ids, vectors)

@@ -1,0 +1,55 @@
+"""What a release was made from, as far as this run can tell: written into its manifest."""
+
+import hashlib
+import json
+import shutil
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from contract.canonical import JSON
+
+
+def collect_lineage(
+    environment: Mapping[str, str], snapshot_file: Path | None = None, params_file: Path | None = None
+) -> dict[str, JSON]:
+    """Return snapshot, code, experiment, parameters, scheduler run and time; what is not known is None.
+
+    Args:
+        environment: of this process. DVC and Airflow name their run in it; SOURCE_DATE_EPOCH, where set, is the time,
+            so that a build can be repeated to the byte.
+        snapshot_file: `snapshot.json` of the data that was trained on.
+        params_file: the parameters of the pipeline.
+    """
+    epoch = environment.get("SOURCE_DATE_EPOCH")
+    created = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
+    return {
+        "snapshot": _snapshot_id(snapshot_file),
+        "git_revision": _git_revision(),
+        "dvc_experiment": environment.get("DVC_EXP_NAME"),
+        "params_sha256": _sha256(params_file),
+        "airflow_run": environment.get("AIRFLOW_CTX_DAG_RUN_ID"),
+        "created_at": created.isoformat(timespec="seconds"),
+    }
+
+
+def _snapshot_id(path: Path | None) -> str | None:
+    if path is None or not path.is_file():
+        return None
+    return str(json.loads(path.read_bytes())["id"])
+
+
+def _sha256(path: Path | None) -> str | None:
+    if path is None or not path.is_file():
+        return None
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _git_revision() -> str | None:
+    """Return the commit of the working folder, or None outside a repository or without Git."""
+    git = shutil.which("git")
+    if git is None:
+        return None
+    found = subprocess.run([git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return found.stdout.strip() if found.returncode == 0 else None

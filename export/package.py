@@ -1,0 +1,123 @@
+"""The package stage: everything that serving needs, in one folder with a manifest and an id made from its content."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from contract.canonical import JSON
+from contract.errors import ContractError
+from contract.golden import GoldenVector, write_golden
+from contract.manifest import Fingerprints, Format, Manifest, Serving, hash_files, release_id
+from contract.space import hash_safetensors, space_id
+from contract.specification import Contract
+from export.gate import ParityReport
+
+WEIGHTS_FILE = "model.safetensors"
+
+# Of a training folder only these go out: no pickles, no optimiser states, no tokenizer that a trainer re-saved.
+_ENCODER_FILES = ("config.json", WEIGHTS_FILE, "contract.json", "tokenizer.json", "training.json")
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseParts:
+    """What a release is packaged from.
+
+    Attributes:
+        encoder: the encoder folder.
+        exported: what the export stage wrote.
+        report: the formats that passed parity.
+        golden: tokens and reference vectors of the golden texts.
+        reports: files that describe the release without being served, by the name that they get in it.
+    """
+
+    encoder: Path
+    exported: Path
+    report: ParityReport
+    golden: Sequence[GoldenVector]
+    reports: Mapping[str, Path]
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseNotes:
+    """What the manifest says beside the content."""
+
+    base_model: str
+    metrics: Mapping[str, JSON]
+    lineage: Mapping[str, JSON]
+
+
+def package_release(
+    parts: ReleaseParts, notes: ReleaseNotes, target: Path, serve: Sequence[str], buckets: Sequence[int], max_batch: int
+) -> Manifest:
+    """Build the release folder `target`; an older one there is replaced once the new one is whole.
+
+    Args:
+        parts: the files.
+        notes: what the manifest says of them.
+        target: the folder to make.
+        serve: format names in order of preference; the first that passed is served.
+        buckets: padded lengths that are served.
+        max_batch: the largest batch that is served.
+
+    Raises:
+        ContractError: when none of the formats in `serve` passed.
+    """
+    contract, tokenizer_json = Contract.load(parts.encoder)
+    serving = Serving(_choose(parts.report.formats, serve).name, tuple(buckets), max_batch)
+    staging = target.with_name(target.name + ".partial")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+
+    # 1. the contract and the encoder, byte for byte
+    contract.save(staging, tokenizer_json)
+    (staging / "encoder").mkdir()
+    for name in _ENCODER_FILES:
+        if (parts.encoder / name).is_file():
+            shutil.copyfile(parts.encoder / name, staging / "encoder" / name)
+    # 2. the formats that passed
+    for folder in sorted({Path(entry.file).parent for entry in parts.report.formats}):
+        shutil.copytree(parts.exported / folder, staging / folder)
+    # 3. what it must compute, and what was measured
+    write_golden(staging, parts.golden)
+    for name, path in parts.reports.items():
+        shutil.copyfile(path, staging / name)
+    # 4. the manifest, last, over everything
+    manifest = _manifest(staging, contract, parts.report, serving, notes)
+    manifest.save(staging)
+    shutil.rmtree(target, ignore_errors=True)
+    staging.rename(target)
+    return manifest
+
+
+def _manifest(
+    folder: Path, contract: Contract, report: ParityReport, serving: Serving, notes: ReleaseNotes
+) -> Manifest:
+    weights = hash_safetensors(folder / "encoder" / WEIGHTS_FILE)
+    space = space_id(contract.vector_fingerprint, weights)
+    files = hash_files(folder)
+    return Manifest(
+        release=release_id(space, contract.fingerprint, serving, files),
+        space=space,
+        fingerprints=Fingerprints.of(contract),
+        weights_sha256=weights,
+        dimension=contract.vector.dimension,
+        base_model=notes.base_model,
+        formats=report.formats,
+        dropped_formats=report.dropped,
+        serving=serving,
+        files=files,
+        metrics=notes.metrics,
+        lineage=notes.lineage,
+    )
+
+
+def _choose(formats: Sequence[Format], serve: Sequence[str]) -> Format:
+    by_name = {entry.name: entry for entry in formats}
+    for name in serve:
+        if name in by_name:
+            return by_name[name]
+    raise ContractError(
+        f"none of the formats to serve ({', '.join(serve)}) is there; these passed parity: {', '.join(by_name) or 'none'}: "
+        "name one of them in package.serve, or add a format to export.formats"
+    )

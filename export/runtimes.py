@@ -1,0 +1,59 @@
+"""Run an exported file in this process, as its backend would run it: what parity compares with the reference."""
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.tensors import ATTENTION_MASK, INPUT_IDS, SENTENCE_EMBEDDING
+from export.formats import ExportedFormat, Precision
+
+_OPENVINO_PRECISION: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
+
+
+class Runtime(Protocol):
+    """Padded ids and mask in, vectors out."""
+
+    def __call__(self, input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return `(batch, dimension)` vectors of two `(batch, length)` arrays."""
+
+
+def open_runtime(exported: Path, entry: ExportedFormat) -> Runtime:
+    """Return the runtime of one exported format; `exported` is the export's folder."""
+    path = exported / entry.file
+    if entry.backend == "onnxruntime":
+        return _onnxruntime(path)
+    if entry.backend == "openvino":
+        return _openvino(path, entry.precision)
+    from export.to_tensorrt import open_plan
+
+    return open_plan(path)
+
+
+def _onnxruntime(path: Path) -> Runtime:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+
+    def run(input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        outputs = session.run([SENTENCE_EMBEDDING], {INPUT_IDS: input_ids, ATTENTION_MASK: attention_mask})
+        return np.asarray(outputs[0], dtype=np.float32)
+
+    return run
+
+
+def _openvino(path: Path, precision: Precision) -> Runtime:
+    import openvino
+
+    # Left to itself OpenVINO takes bfloat16 wherever the CPU has it: fp32 must be asked for.
+    compiled = openvino.Core().compile_model(
+        path, "CPU", {"INFERENCE_PRECISION_HINT": _OPENVINO_PRECISION[precision], "PERFORMANCE_HINT": "LATENCY"}
+    )
+    request = compiled.create_infer_request()
+
+    def run(input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        outputs = request.infer({INPUT_IDS: input_ids, ATTENTION_MASK: attention_mask})
+        return np.array(outputs[SENTENCE_EMBEDDING], dtype=np.float32)
+
+    return run

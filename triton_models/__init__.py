@@ -1,0 +1,1 @@
+"""Make a Triton model repository of a release, and run the embedded server on it."""
