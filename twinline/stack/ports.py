@@ -35,7 +35,9 @@ def is_free(host: str, number: int) -> bool:
 def holder(number: int) -> str:
     """Name the process that listens on a port, as far as this user may see it."""
     for connection in psutil.net_connections(kind="tcp"):
-        if connection.status != psutil.CONN_LISTEN or connection.laddr.port != number or connection.pid is None:
+        if connection.status != psutil.CONN_LISTEN or connection.pid is None:
+            continue
+        if not connection.laddr or connection.laddr.port != number:
             continue
         try:
             process = psutil.Process(connection.pid)

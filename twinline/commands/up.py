@@ -1,0 +1,35 @@
+"""`twinline up`: start the embedded stack."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from clients.settings import load_settings
+from twinline.stack import lifecycle
+
+_Without = Annotated[bool, typer.Option(help="Leave this part out.")]
+
+
+def command(
+    *,
+    no_broker: _Without = False,
+    no_triton: _Without = False,
+    no_online: _Without = False,
+    no_scheduler: Annotated[bool, typer.Option("--no-scheduler", help="Leave Airflow out.")] = False,
+) -> None:
+    """Start the embedded stack and wait until every part of it is ready. Run it again at any time."""
+    settings = load_settings()
+    flags = {"broker": no_broker, "triton": no_triton, "online": no_online, "airflow": no_scheduler}
+    console = Console(highlight=False, markup=False)
+    lifecycle.up(
+        settings,
+        without={name for name, left_out in flags.items() if left_out},
+        waiting=console.status,
+        report=console.print,
+    )
+    if not no_online:
+        console.print(f"\nsearch     {settings.search_url}")
+    if not no_scheduler:
+        console.print(f"schedules  {settings.airflow_url}")
+    console.print(f"logs       {settings.home / 'logs'}\n`twinline status` shows more, `twinline down` stops it all.")

@@ -1,0 +1,116 @@
+"""Start and stop the stack as a whole.
+
+up      refuse what cannot work (system libraries, ports), end what a crash left, start each part when what it needs is
+        ready, wait until all are.
+down    stop what makes work, then what does it, then what it is kept in; then end whatever is left of ours.
+"""
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
+
+from clients.settings import Settings
+from contract.errors import TransientError
+from twinline.stack import broker, ports, processes, requirements
+from twinline.stack.parts import Part, parts
+from twinline.stack.supervisor import Supervisor
+
+# Airflow first, so that no task starts on a stack that is going; the broker last, so that every offset gets home.
+_STOP_ORDER = ("airflow", "online", "triton", "broker")
+_POLL_SECONDS = 0.2
+
+Waiting = Callable[[str], AbstractContextManager[object]]  # shows a line while something is waited for
+Report = Callable[[str], None]  # says a line that stays
+
+
+def up(settings: Settings, without: Collection[str], waiting: Waiting, report: Report) -> None:
+    """Start the stack, or what is missing of it, and return when every part is ready.
+
+    Args:
+        without: names of parts that are not wanted; one that runs already is left alone.
+
+    Raises:
+        SettingsError: this machine lacks something, or a port is taken.
+        TransientError: a part did not become ready; carries the end of its log. The others stay up.
+    """
+    every = parts(settings)
+    wanted = [part for part in every if part.name not in without]
+    requirements.check()
+    supervisor = Supervisor(settings.home)
+    if not supervisor.is_running():
+        for ended in end_leftovers(settings):
+            report(f"ended a leftover of an earlier run: {ended}")
+        _check_ports(settings, wanted)
+        supervisor.start(every)
+    else:
+        running = {name for name, program in supervisor.programs().items() if program.pid}
+        _check_ports(settings, [part for part in wanted if part.name not in running])
+
+    began = time.monotonic()
+    started: set[str] = set()
+    ready: set[str] = set()
+    names = {part.name for part in wanted}
+    for part in wanted:
+        # Every part that can start does, before one of them is waited for.
+        for other in wanted:
+            if other.name not in started and ready.issuperset(names.intersection(other.needs)):
+                supervisor.start_part(other.name)
+                started.add(other.name)
+        with waiting(f"{part.title} ..."):
+            _wait_until_ready(supervisor, part)
+        ready.add(part.name)
+        addresses = ", ".join(str(port.number) for port in part.ports)
+        report(f"{part.name:<8} ready after {time.monotonic() - began:5.1f} s   {part.title}, port {addresses}")
+
+
+def down(settings: Settings, waiting: Waiting, report: Report) -> None:
+    """Stop the stack and leave no process of it behind, whatever state it is in."""
+    supervisor = Supervisor(settings.home)
+    if supervisor.is_running():
+        programs = supervisor.programs()
+        for name in (name for name in _STOP_ORDER if name in programs):
+            if programs[name].pid is None and programs[name].state not in ("STARTING", "BACKOFF"):
+                continue
+            began = time.monotonic()
+            with waiting(f"stopping {name} ..."):
+                supervisor.stop_part(name)
+                stragglers = processes.end(settings.home, name, patience_seconds=10)
+            report(f"{name:<8} stopped after {time.monotonic() - began:4.1f} s")
+            for straggler in stragglers:
+                report(f"         and its {straggler}")
+        supervisor.shut_down()
+    with waiting("looking for processes that were left ..."):
+        leftovers = end_leftovers(settings)
+    for leftover in leftovers:
+        report(f"ended a leftover: {leftover}")
+
+
+def end_leftovers(settings: Settings) -> list[str]:
+    """End processes of this stack that nothing supervises, in the order of a regular stop. Return what they were."""
+    ended = []
+    for name in _STOP_ORDER:
+        if name == "broker" and processes.find(settings.home, name):
+            # Its own process may be gone and the broker's not: a plain signal would lose messages.
+            broker.stop_losslessly(settings.home / "kafka")
+        ended += processes.end(settings.home, name, patience_seconds=30)
+    return ended + processes.end(settings.home, None, patience_seconds=10)
+
+
+def _check_ports(settings: Settings, listed: Sequence[Part]) -> None:
+    ports.check_free(settings.host, (port for part in listed for port in part.ports))
+
+
+def _wait_until_ready(supervisor: Supervisor, part: Part) -> None:
+    began = time.monotonic()
+    while (problem := part.probe()) is not None:
+        waited_seconds = time.monotonic() - began
+        program = supervisor.programs()[part.name]
+        if program.state == "FATAL":
+            problem = f"it ends whenever it is started ({program.problem or 'exit'})"
+        elif waited_seconds < part.start_limit_seconds:
+            time.sleep(_POLL_SECONDS)
+            continue
+        raise TransientError(
+            f"{part.title} is not ready after {waited_seconds:.0f} s: {problem}\n"
+            f"The end of {supervisor.logs / part.name}.log:\n{supervisor.last_lines(part.name)}"
+        )

@@ -1,0 +1,43 @@
+"""Is a part ready? Each probe returns nothing when it is, and else one line saying why not."""
+
+import httpx
+
+_LIMIT_SECONDS = 2.0
+
+
+def broker(bootstrap: str) -> str | None:
+    """Ready means that the broker lists its topics: its port is open earlier than it can answer."""
+    from kafka import KafkaAdminClient
+    from kafka.errors import KafkaError
+
+    milliseconds = int(_LIMIT_SECONDS * 1000)
+    try:
+        admin = KafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=milliseconds, bootstrap_timeout_ms=milliseconds)
+    except KafkaError as error:
+        return f"no Kafka broker answers at {bootstrap}: {error}"
+    try:
+        admin.list_topics()
+    except KafkaError as error:
+        return f"the broker at {bootstrap} lists no topics: {error}"
+    finally:
+        admin.close()
+    return None
+
+
+def http(url: str) -> str | None:
+    """Ready means that a GET is answered with success."""
+    try:
+        answer = httpx.get(url, timeout=_LIMIT_SECONDS)
+    except httpx.HTTPError as error:
+        return f"{url}: {error}"
+    return None if answer.is_success else f"{url} answers {answer.status_code}: {answer.text[:200]}"
+
+
+def airflow(url: str) -> str | None:
+    """Ready means that the scheduler and the DAG processor send heartbeats; the API alone runs nothing."""
+    try:
+        health = httpx.get(url, timeout=_LIMIT_SECONDS).raise_for_status().json()
+    except (httpx.HTTPError, ValueError) as error:
+        return f"{url}: {error}"
+    unhealthy = [part for part in ("scheduler", "dag_processor") if health[part]["status"] != "healthy"]
+    return f"Airflow's {' and '.join(unhealthy)} sent no heartbeat yet" if unhealthy else None

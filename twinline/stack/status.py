@@ -1,0 +1,84 @@
+"""What runs, where, since when, how large, and what is being served."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import psutil
+
+from clients.settings import Settings
+from twinline.stack import processes
+from twinline.stack.parts import Part, parts
+from twinline.stack.supervisor import Program, Supervisor
+
+
+@dataclass(frozen=True)
+class PartStatus:
+    """One part. `state`: ready, starting, failed, stopped, or unsupervised (left by a crash: `twinline down` ends it)."""
+
+    name: str
+    title: str
+    state: str
+    pid: int | None
+    ports: tuple[int, ...]
+    uptime_seconds: float | None
+    memory_bytes: int
+    problem: str | None
+
+
+@dataclass(frozen=True)
+class StackStatus:
+    """The whole stack. `served` is the online process's own account: collections, active release, counts, lag."""
+
+    home: str
+    supervised: bool
+    parts: tuple[PartStatus, ...]
+    served: Mapping[str, Any] | None
+
+    @property
+    def is_ready(self) -> bool:
+        """Say whether every part is ready."""
+        return all(part.state == "ready" for part in self.parts)
+
+
+def read_status(settings: Settings) -> StackStatus:
+    """Look at every part, and ask the online process what it serves."""
+    supervisor = Supervisor(settings.home)
+    supervised = supervisor.is_running()
+    programs = supervisor.programs() if supervised else {}
+    listed = tuple(_part_status(settings, part, programs.get(part.name)) for part in parts(settings))
+    online_is_ready = any(part.name == "online" and part.state == "ready" for part in listed)
+    return StackStatus(
+        home=str(settings.home),
+        supervised=supervised,
+        parts=listed,
+        served=httpx.get(f"{settings.admin_url}/status", timeout=5).json() if online_is_ready else None,
+    )
+
+
+def _part_status(settings: Settings, part: Part, program: Program | None) -> PartStatus:
+    found = processes.find(settings.home, part.name)
+    state, problem = _state(part, program, found)
+    return PartStatus(
+        name=part.name,
+        title=part.title,
+        state=state,
+        pid=program.pid if program else next((process.pid for process in processes.oldest(found)), None),
+        ports=tuple(port.number for port in part.ports),
+        uptime_seconds=time.time() - program.started_at if program and program.pid and program.started_at else None,
+        memory_bytes=processes.memory_bytes(found),
+        problem=problem,
+    )
+
+
+def _state(part: Part, program: Program | None, found: list[psutil.Process]) -> tuple[str, str | None]:
+    if program is None:
+        return ("unsupervised", "left by a crash: run `twinline down`") if found else ("stopped", None)
+    if program.state == "FATAL":
+        return "failed", program.problem or "ends whenever it is started"
+    if program.pid is None:
+        return ("starting", program.problem) if program.state == "BACKOFF" else ("stopped", None)
+    problem = part.probe()
+    return ("ready", None) if problem is None else ("starting", problem)
