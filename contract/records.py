@@ -200,7 +200,8 @@ def _load_json(content: bytes, place: str) -> object:
     if len(content) > MAX_TEXT_BYTES * 2:
         raise DocumentError("too_large", f"{place}: {len(content)} bytes of JSON, the limit is {MAX_TEXT_BYTES * 2}")
     try:
-        return json.loads(content)
+        # Decoded here: given bytes, the json module would guess UTF-16 and UTF-32 too.
+        return json.loads(content.decode())
     except UnicodeDecodeError as exc:
         raise DocumentError("invalid_utf8", f"{place}: not UTF-8 at byte {exc.start}") from exc
     except (ValueError, RecursionError) as exc:
