@@ -1,0 +1,66 @@
+"""Bring a release into the folder of releases: from a registered version, a stage, an experiment, or a folder."""
+
+import shutil
+from pathlib import Path
+from typing import Final
+
+from contract.errors import SettingsError
+from contract.manifest import MANIFEST_FILE, Manifest
+from release.registry import RELEASE_FOLDER, Registry
+
+_PARTIAL: Final = ".partial"
+
+
+def fetch(what: str, releases: Path, registry: Registry) -> Manifest:
+    """Make sure that a release lies whole in `releases`, under its id, and return its manifest.
+
+    Every file is hashed, also when the release is there already: a disk that lies is found here and not in a vector.
+
+    Args:
+        what: a version (`v3.0.0`), a stage (`prod`), an experiment or commit, or the path of a release folder.
+
+    Raises:
+        SettingsError: there is no such thing.
+        MismatchError: a file is not the one that the manifest names.
+    """
+    releases.mkdir(parents=True, exist_ok=True)
+    # Beside the target, so that the rename at the end stays on one disk.
+    beside = releases / f"{_file_name(what)}{_PARTIAL}"
+    shutil.rmtree(beside, ignore_errors=True)
+    if (Path(what) / MANIFEST_FILE).is_file():
+        shutil.copytree(what, beside)
+    else:
+        registry.revision(what).download(RELEASE_FOLDER, beside)
+    manifest = Manifest.load(beside)
+    manifest.verify_files(beside)
+    target = releases / manifest.release
+    if target.exists():
+        shutil.rmtree(beside)
+        return open_release(releases, manifest.release)
+    beside.rename(target)
+    return manifest
+
+
+def open_release(releases: Path, release: str) -> Manifest:
+    """Return the manifest of a fetched release after hashing its files.
+
+    Raises:
+        SettingsError: it was not fetched.
+        MismatchError: its files changed.
+    """
+    folder = releases / release
+    if not (folder / MANIFEST_FILE).is_file():
+        known = ", ".join(fetched_releases(releases)) or "none"
+        raise SettingsError(f"release {release!r} is not in {releases}, which has {known}: fetch it first")
+    manifest = Manifest.load(folder)
+    manifest.verify_files(folder)
+    return manifest
+
+
+def fetched_releases(releases: Path) -> list[str]:
+    """Return the ids of the fetched releases, sorted."""
+    return sorted(path.parent.name for path in releases.glob(f"*/{MANIFEST_FILE}") if path.parent.suffix != _PARTIAL)
+
+
+def _file_name(what: str) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in what)[-60:]

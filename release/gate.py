@@ -1,0 +1,87 @@
+"""The gate: read what the offline stages concluded about an encoder, and say yes, or no with the numbers.
+
+The stages themselves always succeed and write their verdict down; refusing here, one step later, keeps the evidence of a
+refusal in the experiment.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from contract.errors import ContractError
+from release.revisions import Revision
+
+VERDICT_FILE: Final = "models/evaluation/verdict.json"
+PARITY_FILE: Final = "models/parity.json"
+
+
+class GateRefusedError(ContractError):
+    """The encoder must not be released; the message carries the numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One condition of the gate, and what was measured."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+def read_checks(revision: Revision) -> list[Check]:
+    """Return every condition that the evaluation and the parity stage wrote down for a revision.
+
+    Raises:
+        SettingsError: the revision lacks one of the two files.
+        GateRefusedError: a file says something else than a verdict; what cannot be read is never a pass.
+    """
+    quality = _read_object(revision, VERDICT_FILE)
+    parity = _read_object(revision, PARITY_FILE)
+    try:
+        return [
+            Check("quality", quality["accepted"] is True, "; ".join(quality["reasons"])),
+            *(_parity_check(entry) for entry in parity["formats"]),
+            _has_exact_format(parity),
+        ]
+    except (KeyError, TypeError) as exc:
+        raise GateRefusedError(
+            f"{revision.name}: {VERDICT_FILE} or {PARITY_FILE} has another form than this gate reads ({exc!r}): train again"
+        ) from exc
+
+
+def require_pass(checks: list[Check], place: str) -> None:
+    """Raise GateRefusedError naming each condition that failed."""
+    failed = [check for check in checks if not check.passed]
+    if failed:
+        reasons = "; ".join(f"{check.name}: {check.detail}" for check in failed)
+        raise GateRefusedError(
+            f"{place} is refused, {len(failed)} of {len(checks)} checks failed: {reasons}. The active release stays as it is; "
+            "the experiment keeps the evidence (`dvc exp show`)"
+        )
+
+
+def _parity_check(entry: Mapping[str, Any]) -> Check:
+    parity = entry["parity"]
+    worst, limit = float(parity["worst"]), float(parity["limit"])
+    # `not >` would let a NaN through
+    passed = worst <= limit
+    detail = f"worst cosine distance {worst:.2e} to the training framework, limit {limit:.0e}, at {parity['worst_text'][:60]!r}"
+    return Check(f"parity {entry['name']}", passed, detail)
+
+
+def _has_exact_format(parity: Mapping[str, Any]) -> Check:
+    exact = [entry["name"] for entry in parity["formats"] if entry["precision"] == "fp32"]
+    dropped = [f"{entry['name']} ({entry['reason']})" for entry in parity["dropped"]]
+    detail = f"fp32: {', '.join(exact) or 'none'}; left out: {', '.join(dropped) or 'none'}"
+    return Check("formats", bool(exact), detail)
+
+
+def _read_object(revision: Revision, path: str) -> Mapping[str, Any]:
+    try:
+        value = json.loads(revision.read_text(path))
+    except ValueError as exc:
+        raise GateRefusedError(f"{revision.name}: {path} is not JSON: {exc}") from exc
+    if not isinstance(value, dict):
+        raise GateRefusedError(f"{revision.name}: {path} holds {type(value).__name__}, not a JSON object")
+    return value

@@ -1,0 +1,148 @@
+"""The registry: encoders are Git tags by GTO on the commits of DVC experiments, and their files lie in the DVC remote.
+
+`encoder@v3.0.0` names a version, `encoder#prod#7` says which one is in production. Both are tags, so the user's branch and
+workspace stay as they are.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from contract.errors import SettingsError, TransientError
+from release.git import identity, resolve_commit
+from release.revisions import GitRevision
+
+ARTIFACT: Final = "encoder"
+PRODUCTION: Final = "prod"
+RELEASE_FOLDER: Final = "models/release"
+REMOTE: Final = "local"
+
+_VERSION = re.compile(r"v(\d+)\.(\d+)\.(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """One version of the encoder, and the stages that it is in now."""
+
+    version: str
+    revision: str
+    created_at: str
+    message: str
+    stages: tuple[str, ...]
+
+    @property
+    def number(self) -> tuple[int, ...]:
+        """Return the version as numbers, by which versions are ordered."""
+        return tuple(int(part) for part in _VERSION.fullmatch(self.version).groups())
+
+
+class Registry:
+    """Versions and stages of the encoder in one Git repository."""
+
+    def __init__(self, repository: Path) -> None:
+        self._repository = repository
+
+    def versions(self) -> list[Registered]:
+        """Return the registered versions, newest first."""
+        import gto
+
+        try:
+            shown = gto.api.show(str(self._repository), ARTIFACT, versions_per_stage=1)
+        except gto.exceptions.ArtifactNotFound:
+            return []
+        found = [_registered(entry) for entry in shown if _VERSION.fullmatch(entry["version"] or "")]
+        return sorted(found, key=lambda entry: entry.number, reverse=True)
+
+    def find(self, name: str) -> Registered:
+        """Return the version called `name`, or the one in the stage called `name`.
+
+        Raises:
+            SettingsError: there is none; the message lists what there is.
+        """
+        entries = self.versions()
+        for entry in entries:
+            if name in (entry.version, *entry.stages):
+                return entry
+        known = ", ".join(f"{entry.version}{list(entry.stages) or ''}" for entry in entries) or "none so far"
+        raise SettingsError(f"no {ARTIFACT} version or stage {name!r}; registered: {known}")
+
+    def revision(self, name: str) -> GitRevision:
+        """Return the files of a version, stage or experiment."""
+        entry = next((entry for entry in self.versions() if name in (entry.version, *entry.stages)), None)
+        return GitRevision(self._repository, entry.revision if entry else resolve_commit(self._repository, name))
+
+    def release_of(self, entry: Registered) -> str:
+        """Return the id of the release that a version holds."""
+        return _release_in(GitRevision(self._repository, entry.revision))
+
+    def register(self, revision: str, message: str) -> Registered:
+        """Register a commit as the next version, and push its files; again is the same version.
+
+        Two commits that hold the same release are one version: an experiment that was run again on the same data under
+        another name has made nothing new.
+        """
+        import gto
+
+        commit = resolve_commit(self._repository, revision)
+        entries = self.versions()
+        same = next((entry for entry in entries if entry.revision == commit), None)
+        if same is None:
+            release = _release_in(GitRevision(self._repository, commit))
+            same = next((entry for entry in entries if self.release_of(entry) == release), None)
+        if same is not None:
+            self.push(same.revision)
+            return same
+        # Files first: a version that others can see and not fetch is worse than files without a version.
+        self.push(commit)
+        number = entries[0].number[0] + 1 if entries else 1
+        name, email = identity(self._repository)
+        gto.api.register(
+            str(self._repository), ARTIFACT, commit, version=f"v{number}.0.0", message=message, author=name, author_email=email
+        )
+        return self.find(f"v{number}.0.0")
+
+    def assign(self, version: str, stage: str = PRODUCTION) -> None:
+        """Put a version in a stage, from which it takes the place of another; again changes nothing."""
+        import gto
+
+        if stage in self.find(version).stages:
+            return
+        name, email = identity(self._repository)
+        # force: a version that was in this stage before comes back when a release is rolled back.
+        gto.api.assign(
+            str(self._repository), ARTIFACT, stage, version=version, force=True, author=name, author_email=email
+        )
+
+    def push(self, commit: str) -> None:
+        """Copy the files of one commit to the DVC remote.
+
+        `dvc push` alone sees the workspace, never an experiment, and `dvc push -T` takes longer with every version.
+
+        Raises:
+            TransientError: the remote did not take them all.
+        """
+        from dvc.exceptions import UploadError
+        from dvc.repo import Repo
+
+        with Repo(str(self._repository)) as repository:
+            try:
+                repository.push(revs=[commit], workspace=False)
+            except UploadError as exc:
+                raise TransientError(f"{exc.amount} files of {commit[:12]} did not reach the DVC remote: {exc}") from exc
+
+
+def _registered(entry: Mapping[str, Any]) -> Registered:
+    return Registered(
+        version=str(entry["version"]),
+        revision=str(entry["commit_hexsha"]),
+        created_at=str(entry["created_at"]),
+        message=str(entry["message"]),
+        stages=tuple(sorted({str(stage["stage"]) for stage in entry["stages"]})),
+    )
+
+
+def _release_in(revision: GitRevision) -> str:
+    return str(json.loads(revision.read_text(f"{RELEASE_FOLDER}/manifest.json"))["release"])
