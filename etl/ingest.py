@@ -1,0 +1,193 @@
+"""Stage ingest: a source becomes an immutable snapshot.
+
+1. read: every item of the source goes to a spool of documents, or is a query, a judgement or a reject
+2. order: documents by source and key, one state per key
+3. seal: fixed files, their hashes, the id
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+from itertools import groupby
+from operator import itemgetter
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow as pa
+
+from contract.errors import ContractError, DocumentError
+from contract.records import Deletion, Document, Version, content_hash
+from etl.snapshots import Snapshot, seal
+from etl.sources.items import NOT_A_DOCUMENT, Item, Judgement, Logged, Query, Reject, Source, excerpt
+from etl.storage import (
+    DELETIONS,
+    DOCUMENTS,
+    JUDGEMENTS,
+    QUERIES,
+    REJECTS,
+    frame_rows,
+    replaced_folder,
+    use_daft,
+    write_documents,
+    write_table,
+)
+
+Row = dict[str, Any]
+
+_SPOOL = DOCUMENTS.append(pa.field("is_deleted", pa.bool_())).append(pa.field("arrival", pa.int64()))
+
+
+def ingest(
+    source: Source,
+    out: Path,
+    *,
+    max_reject_share: float,
+    runner: str = "native",
+    progress: Callable[[Iterable[Item]], Iterable[Item]] = lambda items: items,
+) -> Snapshot:
+    """Read a source to its end and leave a sealed snapshot in `out`.
+
+    Raises:
+        ContractError: no document was found, or too many were set aside; `out` then holds the rejects as evidence.
+    """
+    aside = _Aside()
+    with replaced_folder(out) as folder, TemporaryDirectory(dir=folder.parent) as spool:
+        arrived = write_table(Path(spool) / "arrived.parquet", _SPOOL, _arrivals(progress(source.items()), source, aside))
+        deletions: list[Row] = []
+        documents = 0
+        if arrived:
+            latest = _latest(_in_order(Path(spool), runner), source.uri, aside.rejects, deletions)
+            documents = write_documents(folder, DOCUMENTS, latest)
+        else:
+            write_documents(folder, DOCUMENTS, [])
+        snapshot = _seal(folder, source, aside, documents, deletions)
+    _refuse_if_broken(snapshot, out, aside.rejects, max_reject_share)
+    return snapshot
+
+
+class _Aside:
+    """What is found beside the documents while a source is read: small enough to be held."""
+
+    def __init__(self) -> None:
+        self.queries: dict[tuple[str, str], Query] = {}
+        self.judgements: dict[tuple[str, str, str, str], Judgement] = {}
+        self.rejects: list[Reject] = []
+
+    def take(self, item: Query | Judgement | Reject, uri: str) -> None:
+        if isinstance(item, Reject):
+            self.rejects.append(item)
+        elif isinstance(item, Query):
+            self.queries[item.split, item.query_id] = item
+        else:
+            name = (item.split, item.query_id, item.source, item.key)
+            if (first := self.judgements.setdefault(name, item)).grade != item.grade:
+                detail = f"{item.split} query {item.query_id!r}: judged {first.grade} before, now {item.grade}"
+                self.rejects.append(Reject(uri, "conflicting_judgement", detail, key=item.key))
+
+
+def _arrivals(items: Iterable[Item], source: Source, aside: _Aside) -> Iterator[Row]:
+    """Yield spool rows in order of arrival; put the rest aside."""
+    for arrival, item in enumerate(items):
+        if isinstance(item, Document | Logged):
+            try:
+                yield _row(item, arrival)
+            except DocumentError as exc:
+                document = item.item if isinstance(item, Logged) else item
+                aside.rejects.append(Reject(source.uri, exc.reason, str(exc), key=excerpt(document.key)))
+        else:
+            aside.take(item, source.uri)
+
+
+def _row(item: Document | Logged, arrival: int) -> Row:
+    logged = item if isinstance(item, Logged) else None
+    document = item.item if isinstance(item, Logged) else item
+    row: Row = {"source": document.source, "key": document.key, "version": document.version, "arrival": arrival}
+    row["is_deleted"] = isinstance(document, Deletion)
+    if logged is not None:
+        row |= {"log_timestamp_ms": logged.timestamp_ms, "log_partition": logged.partition, "log_offset": logged.offset}
+    if isinstance(document, Document):
+        row |= {
+            "title": document.title,
+            "text": document.text,
+            "metadata": json.dumps(document.metadata, sort_keys=True, ensure_ascii=False),
+            "tenant": document.tenant,
+            "content_hash": content_hash(document),
+        }
+    return row
+
+
+def _in_order(spool: Path, runner: str) -> Iterator[Row]:
+    use_daft(runner)
+    import daft
+
+    return frame_rows(daft.read_parquet(str(spool / "*.parquet")).sort(["source", "key", "arrival"]))
+
+
+def _latest(rows: Iterable[Row], uri: str, rejects: list[Reject], deletions: list[Row]) -> Iterator[Row]:
+    """Yield one document per key: the newest version of a log, the only one of any other source.
+
+    A log is followed as the consumer follows it: the first message of a key settles the kind of its versions, and an
+    older version never takes the place of a newer one.
+    """
+    for (_, key), states in groupby(rows, key=itemgetter("source", "key")):
+        current = next(states)
+        for state in states:
+            if state["log_offset"] is None:
+                detail = f"key {key!r} comes more than once: the first one is kept"
+                rejects.append(Reject(uri, "duplicate_key", detail, key=key, raw=excerpt(state["text"])))
+                continue
+            try:
+                if _version(state) >= _version(current):
+                    current = state
+            except DocumentError as exc:
+                place = f"{uri}[{state['log_partition']}]"
+                rejects.append(Reject(place, exc.reason, str(exc), state["log_offset"], key))
+        if current["is_deleted"]:
+            deletions.append(current)
+        else:
+            yield current
+
+
+def _version(row: Row) -> Version:
+    if row["version"] is not None:
+        return Version("explicit", row["version"])
+    return Version("log", row["log_timestamp_ms"], row["log_offset"])
+
+
+def _seal(folder: Path, source: Source, aside: _Aside, documents: int, deletions: list[Row]) -> Snapshot:
+    rejects = sorted(aside.rejects, key=lambda r: (r.place, r.line or 0, r.key, r.reason, r.detail))
+    counts = {
+        "documents": documents,
+        "deletions": write_table(folder / "deletions.parquet", DELETIONS, map(_only(DELETIONS), deletions)),
+        "queries": write_table(folder / "queries.parquet", QUERIES, _sorted(aside.queries)),
+        "judgements": write_table(folder / "judgements.parquet", JUDGEMENTS, _sorted(aside.judgements)),
+        "rejects": write_table(folder / "rejects.parquet", REJECTS, map(asdict, rejects)),
+    }
+    reasons = dict(sorted(Counter(reject.reason for reject in rejects).items()))
+    return seal(folder, source.name, source.uri, counts, reasons, source.provenance())
+
+
+def _only(schema: pa.Schema) -> Callable[[Row], Row]:
+    return lambda row: {name: row[name] for name in schema.names}
+
+
+def _sorted(items: dict[Any, Any]) -> Iterator[Row]:
+    return (asdict(items[name]) for name in sorted(items))
+
+
+def _refuse_if_broken(snapshot: Snapshot, out: Path, rejects: list[Reject], max_reject_share: float) -> None:
+    documents = snapshot.counts["documents"]
+    broken = [reject for reject in rejects if reject.reason not in NOT_A_DOCUMENT]
+    reasons = ", ".join(f"{reason} {count}" for reason, count in Counter(r.reason for r in broken).most_common())
+    first = f"; the first: {broken[0].detail}" if broken else ""
+    evidence = f"every one with its place is in {out / 'rejects.parquet'}{first}"
+    if not documents:
+        raise ContractError(f"{snapshot.uri} holds no document ({reasons or 'it is empty'}): {evidence}")
+    share = len(broken) / (documents + len(broken))
+    if share > max_reject_share:
+        raise ContractError(
+            f"{snapshot.uri}: {len(broken)} of {documents + len(broken)} set aside ({reasons}), a share of {share:.2f} where "
+            f"ingest.max_reject_share allows {max_reject_share}: {evidence}"
+        )

@@ -1,0 +1,137 @@
+"""Snapshots: immutable folders of Parquet files, named by what they hold, in a store of their own.
+
+The id is the hash of the files' hashes: the same documents, queries and judgements have the same id, wherever they were read.
+"""
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from contract.canonical import JSON, fingerprint
+from contract.errors import ContractError, MismatchError, SettingsError
+from etl.storage import file_hash, replaced_folder
+
+RECORD = "snapshot.json"
+SNAPSHOT_SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What snapshot.json says.
+
+    Args:
+        id: `s` and twelve hexadecimal digits.
+        source: the documents' source name; `uri` is where they were read.
+        counts: rows per file, and rejects per reason.
+        provenance: files and hashes, package versions, or topic, partitions and offsets.
+        files: SHA-256 by file name.
+    """
+
+    id: str
+    source: str
+    uri: str
+    counts: Mapping[str, int]
+    reject_reasons: Mapping[str, int]
+    provenance: Mapping[str, JSON]
+    files: Mapping[str, str]
+    schema: int = field(default=SNAPSHOT_SCHEMA)
+
+
+def seal(
+    folder: Path,
+    source: str,
+    uri: str,
+    counts: Mapping[str, int],
+    reject_reasons: Mapping[str, int],
+    provenance: Mapping[str, JSON],
+) -> Snapshot:
+    """Write snapshot.json over the Parquet files of a folder and return what it says."""
+    files = {path.name: file_hash(path) for path in sorted(folder.glob("*.parquet"))}
+    snapshot = Snapshot(_id(files), source, uri, counts, reject_reasons, provenance, files)
+    record = json.dumps(asdict(snapshot), indent=2, sort_keys=True, ensure_ascii=False)
+    (folder / RECORD).write_text(record + "\n", encoding="utf-8")
+    return snapshot
+
+
+def read_snapshot(folder: Path) -> Snapshot:
+    """Return what a folder's snapshot.json says; the files are not looked at.
+
+    Raises:
+        ContractError: the folder is no snapshot, or one of an unknown schema.
+    """
+    path = folder / RECORD
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        schema = record["schema"]
+        if schema != SNAPSHOT_SCHEMA:
+            raise ContractError(f"{path}: schema is {schema!r}, this code reads {SNAPSHOT_SCHEMA}: ingest again")
+        return Snapshot(**record)
+    except FileNotFoundError as exc:
+        raise ContractError(f"{folder} is no snapshot, it has no {RECORD}: run `python -m etl ingest`") from exc
+    except (ValueError, TypeError, KeyError) as exc:
+        raise ContractError(f"{path} is damaged ({exc}): ingest again, or take the snapshot from its store") from exc
+
+
+def verify_snapshot(folder: Path) -> Snapshot:
+    """Return what snapshot.json says after checking every file against it.
+
+    Raises:
+        MismatchError: a file is missing, added or changed.
+    """
+    snapshot = read_snapshot(folder)
+    found = {path.name: file_hash(path) for path in sorted(folder.glob("*.parquet"))}
+    wrong = sorted(name for name in found.keys() | snapshot.files.keys() if found.get(name) != snapshot.files.get(name))
+    if wrong or _id(found) != snapshot.id:
+        raise MismatchError(
+            f"snapshot {snapshot.id} in {folder} is not what its {RECORD} says (differs: {', '.join(wrong) or 'the id'}): "
+            "remove the folder and ingest again, or pull it from the DVC remote"
+        )
+    return snapshot
+
+
+def store_snapshot(folder: Path, store: Path) -> Path:
+    """Copy a sealed snapshot into the store, where it lies under its id; a second time does nothing."""
+    snapshot = read_snapshot(folder)
+    kept = store / snapshot.id
+    if not kept.exists():
+        with replaced_folder(kept) as beside:
+            _copy(folder, beside)
+    return kept
+
+
+def fetch_snapshot(store: Path, snapshot_id: str, out: Path) -> Snapshot:
+    """Copy a snapshot out of the store and verify the copy.
+
+    Raises:
+        SettingsError: the store has no such snapshot.
+        MismatchError: the stored files are not what the id names.
+    """
+    kept = store / snapshot_id
+    if not snapshot_id or not (kept / RECORD).is_file():
+        known = sorted(path.name for path in store.glob("s*") if (path / RECORD).is_file())
+        raise SettingsError(
+            f"there is no snapshot {snapshot_id!r} in {store}; found {', '.join(known) or 'none'}: "
+            "name one of them, or leave `snapshot` empty to read the source"
+        )
+    with replaced_folder(out) as beside:
+        _copy(kept, beside)
+        snapshot = verify_snapshot(beside)
+        if snapshot.id != snapshot_id:
+            raise MismatchError(f"{kept} holds snapshot {snapshot.id}, its name says {snapshot_id}: remove the folder")
+    return snapshot
+
+
+def document_files(folder: Path) -> list[Path]:
+    """Return the document files of a snapshot, in order."""
+    return sorted(folder.glob("documents-*.parquet"))
+
+
+def _id(files: Mapping[str, str]) -> str:
+    return "s" + fingerprint(dict(files))[:12]
+
+
+def _copy(source: Path, target: Path) -> None:
+    for path in sorted(source.iterdir()):
+        shutil.copy2(path, target / path.name)

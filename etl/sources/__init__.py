@@ -1,0 +1,74 @@
+"""Sources by name: `pydocs:`, `files:PATH_OR_URL`, `beir:PATH_OR_URL`, `kafka:TOPIC`."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from clients.settings import Settings
+from contract.errors import SettingsError
+from etl.sources.items import Item, Judgement, Logged, Query, Reject, Source
+
+__all__ = ["SOURCES", "FieldNames", "Item", "Judgement", "Logged", "Query", "Reject", "Source", "open_source"]
+
+
+@dataclass(frozen=True, slots=True)
+class FieldNames:
+    """Which column of a table or field of a JSON object holds what; empty means: by the usual names."""
+
+    key: str = ""
+    title: str = ""
+    text: str = ""
+
+
+def _pydocs(name: str, location: str, fields: FieldNames, settings: Settings) -> Source:
+    from etl.sources.pydocs import PyDocs
+
+    return PyDocs(name, location)
+
+
+def _files(name: str, location: str, fields: FieldNames, settings: Settings) -> Source:
+    from etl.sources.files import Files
+
+    return Files(name, location, fields)
+
+
+def _beir(name: str, location: str, fields: FieldNames, settings: Settings) -> Source:
+    from etl.sources.beir import Beir
+
+    return Beir(name, location)
+
+
+def _kafka(name: str, location: str, fields: FieldNames, settings: Settings) -> Source:
+    from etl.sources.kafka_topic import KafkaTopic
+
+    return KafkaTopic(name, location or settings.topic, settings)
+
+
+# A new source is one file and one line here.
+SOURCES: dict[str, Callable[[str, str, FieldNames, Settings], Source]] = {
+    "pydocs": _pydocs,
+    "files": _files,
+    "beir": _beir,
+    "kafka": _kafka,
+}
+
+_SPEC = re.compile(r"(?:(?P<name>[\w.-]+)=)?(?P<kind>[a-z]+):(?P<location>.*)", re.DOTALL)
+
+
+def open_source(spec: str, settings: Settings, fields: FieldNames | None = None) -> Source:
+    """Return the source that a spec names; nothing is read yet.
+
+    Args:
+        spec: `KIND:LOCATION`, or `NAME=KIND:LOCATION` to choose the documents' `source` (the last part of the
+            location otherwise).
+
+    Raises:
+        SettingsError: the spec names no source.
+    """
+    match = _SPEC.fullmatch(spec.strip())
+    if match is None or match["kind"] not in SOURCES:
+        raise SettingsError(
+            f"source {spec!r} is not KIND:LOCATION with a kind of {', '.join(SOURCES)}: "
+            "say files:/path/to/folder, beir:/path/to/dataset, pydocs: or kafka:"
+        )
+    return SOURCES[match["kind"]](match["name"] or "", match["location"], fields or FieldNames(), settings)

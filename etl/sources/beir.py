@@ -1,0 +1,144 @@
+"""A data set in BEIR's form, a folder, zip file or address: corpus.jsonl, queries.jsonl, qrels/<split>.tsv.
+
+Its splits are kept by their names; an additional file such as qrels/test_unseen.tsv is the split `test_unseen`.
+"""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from contract.canonical import JSON
+from contract.errors import SettingsError
+from contract.records import Document
+from etl.sources.items import Item, Judgement, Query, Reject, checked, excerpt
+from etl.sources.lines import read_json_lines
+from etl.sources.places import Place, open_place
+
+_SAME_SPLIT = {"validation": "dev", "valid": "dev", "val": "dev", "development": "dev"}
+
+
+class Beir:
+    """The source `beir:PATH_OR_URL`."""
+
+    def __init__(self, name: str, location: str) -> None:
+        self.uri = f"beir:{location}"
+        self._place = _dataset(open_place(location))
+        self.name = name or self._place.stem
+        self._counts = {"judgements_without_document": 0, "queries_without_judgement": 0}
+
+    def items(self) -> Iterator[Item]:
+        """Yield the documents, then each split's queries and judgements."""
+        keys: set[str] = set()
+        for item in self._documents():
+            if isinstance(item, Document):
+                keys.add(item.key)
+            yield item
+        texts: dict[str, str] = {}
+        for line in self._lines("queries.jsonl"):
+            if isinstance(line, Reject):
+                yield line
+                continue
+            number, record = line
+            query_id, text = str(record.get("_id", "")), record.get("text")
+            if not query_id or not isinstance(text, str) or not text.strip():
+                detail = f"a query needs `_id` and `text`; found {sorted(record)[:20]}"
+                yield Reject("queries.jsonl", "missing_field", detail, number, query_id)
+            else:
+                texts[query_id] = text
+        yield from self._splits(texts, keys)
+
+    def provenance(self) -> Mapping[str, JSON]:
+        """Return the hashes of the files read, and the counts of what the data set names but does not hold."""
+        read = ("corpus.jsonl", "queries.jsonl", "qrels/")
+        files: dict[str, JSON] = {n: self._place.sha256(n) for n in self._place.names() if n.startswith(read)}
+        return {"files": files, "counts": dict(self._counts)}
+
+    def _lines(self, name: str) -> Iterator[tuple[int, Mapping[str, JSON]] | Reject]:
+        compressed = name if self._place.filesystem.exists(self._place.path(name)) else f"{name}.gz"
+        with self._place.open(compressed, compression="infer") as stream:
+            yield from read_json_lines(stream, compressed)
+
+    def _documents(self) -> Iterator[Item]:
+        for line in self._lines("corpus.jsonl"):
+            if isinstance(line, Reject):
+                yield line
+                continue
+            number, record = line
+            if "_id" not in record or "text" not in record:
+                detail = f"a document needs `_id` and `text`; found {sorted(record)[:20]}"
+                yield Reject("corpus.jsonl", "missing_field", detail, number, str(record.get("_id", "")))
+                continue
+            yield checked(
+                Document(
+                    self.name,
+                    str(record["_id"]),
+                    record["text"],  # type: ignore[arg-type]  # what is no string is refused by the check
+                    title=record.get("title") or "",  # type: ignore[arg-type]
+                    metadata=record.get("metadata") or {},  # type: ignore[arg-type]
+                ),
+                "corpus.jsonl",
+                number,
+            )
+
+    def _splits(self, texts: Mapping[str, str], keys: set[str]) -> Iterator[Item]:
+        judged: set[str] = set()
+        for name in self._place.names():
+            folder, _, file = name.rpartition("/")
+            if folder != "qrels" or not file.endswith(".tsv"):
+                continue
+            split = _SAME_SPLIT.get(file.removesuffix(".tsv"), file.removesuffix(".tsv"))
+            asked: set[str] = set()
+            for item in self._judgements(name, split):
+                if isinstance(item, Judgement):
+                    if item.query_id not in texts:
+                        detail = f"query {item.query_id!r} is judged but not in queries.jsonl"
+                        yield Reject(name, "unknown_query", detail, key=item.key)
+                        continue
+                    # Kept all the same: leaving it out would flatter every system that cannot find the document.
+                    self._counts["judgements_without_document"] += item.key not in keys
+                    if item.query_id not in asked:
+                        asked.add(item.query_id)
+                        yield Query(item.query_id, texts[item.query_id], split)
+                yield item
+            judged |= asked
+        self._counts["queries_without_judgement"] = len(texts.keys() - judged)
+
+    def _judgements(self, name: str, split: str) -> Iterator[Judgement | Reject]:
+        with self._place.open(name) as stream:
+            text = io.TextIOWrapper(stream, encoding="utf-8", errors="backslashreplace", newline="")
+            for number, row in enumerate(csv.reader(text, delimiter="\t", quoting=csv.QUOTE_NONE), 1):
+                if number == 1 and row[:1] == ["query-id"]:
+                    continue
+                judgement = _judgement(row, self.name, split)
+                if judgement is None:
+                    detail = "a judgement is: query id, document id, whole-number grade, parted by tabs"
+                    yield Reject(name, "invalid_judgement", detail, number, raw=excerpt("\t".join(row)))
+                else:
+                    yield judgement
+
+
+def _judgement(row: list[str], source: str, split: str) -> Judgement | None:
+    """Read a row of three columns (BEIR) or four (TREC, the second one unused)."""
+    columns = [row[0], *row[2:]] if len(row) == 4 else row
+    if len(columns) != 3 or not all(columns):
+        return None
+    try:
+        grade = int(columns[2])
+    except ValueError:
+        return None
+    return Judgement(columns[0], source, columns[1], grade, split)
+
+
+def _dataset(place: Place) -> Place:
+    """Return the folder that holds corpus.jsonl: the place itself or, as in BEIR's zip files, the one folder in it."""
+    names = place.names()
+    corpora = [name for name in names if name.rpartition("/")[2] in {"corpus.jsonl", "corpus.jsonl.gz"}]
+    if not corpora:
+        raise SettingsError(f"{place.uri} holds no corpus.jsonl: is it a BEIR data set? Found {names[:10]}")
+    folder = min(corpora, key=lambda name: name.count("/")).rpartition("/")[0]
+    inner = replace(place, root=place.path(folder))
+    missing = [wanted for wanted in ("queries.jsonl",) if not {wanted, f"{wanted}.gz"} & set(inner.names())]
+    if missing:
+        raise SettingsError(f"{place.uri} holds a corpus.jsonl but no {missing[0]}: a BEIR data set has both")
+    return inner

@@ -1,0 +1,91 @@
+"""A folder, a file or an address of documents: Markdown, HTML, text, PDF, JSON Lines, CSV, Parquet.
+
+The key of a document is its path in the folder; documents that are rows of a table have a key column.
+"""
+
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
+
+from contract.canonical import JSON
+from contract.errors import DocumentError, SettingsError
+from contract.records import MAX_TEXT_BYTES, Document
+from etl.sources import FieldNames
+from etl.sources.formats import READERS
+from etl.sources.items import Item, Reject, checked
+from etl.sources.places import open_place
+from etl.sources.tables import TABLES, row_document
+
+# A PDF's pictures are not text; four times the text limit bounds the memory that a parser takes.
+MAX_PDF_BYTES = 4 * MAX_TEXT_BYTES
+
+SUPPORTED = (*READERS, *TABLES)
+
+
+class Files:
+    """The source `files:PATH_OR_URL`."""
+
+    def __init__(self, name: str, location: str, fields: FieldNames) -> None:
+        self.uri = f"files:{location}"
+        self._place = open_place(location)
+        self.name = name or self._place.stem
+        self._fields = fields
+        self._names = [""] if self._place.is_file() else [n for n in self._place.names() if not _is_hidden(n)]
+        if not any(_ending(self._label(name)) in SUPPORTED for name in self._names):
+            raise SettingsError(
+                f"{location} holds no file that can be read ({len(self._names)} files found): "
+                f"point to a folder or file of {', '.join(SUPPORTED)}"
+            )
+
+    def items(self) -> Iterator[Item]:
+        """Yield the documents of every file, by path and row."""
+        for name in self._names:
+            label, ending = self._label(name), _ending(self._label(name))
+            if ending in TABLES:
+                yield from self._table(name, label, ending)
+            elif ending in READERS:
+                yield self._document(name, label, ending)
+            else:
+                yield Reject(label, "unsupported_format", f"no reader for {ending or 'a file without ending'}")
+
+    def provenance(self) -> Mapping[str, JSON]:
+        """Return the hashes of the files that hold documents; hidden ones (a dot first) are not looked at."""
+        read = [name for name in self._names if _ending(self._label(name)) in SUPPORTED]
+        return {"files": {self._label(name): self._place.sha256(name) for name in read}}
+
+    def _label(self, name: str) -> str:
+        return name or PurePosixPath(self._place.root.partition("?")[0]).name
+
+    def _document(self, name: str, label: str, ending: str) -> Item:
+        limit = MAX_PDF_BYTES if ending == ".pdf" else MAX_TEXT_BYTES
+        try:
+            with self._place.open(name) as stream:
+                data = stream.read(limit + 1)
+            if len(data) > limit:
+                size = self._place.size(name)
+                detail = f"{label}: {size or 'too many'} bytes, the limit is {limit}: split the document"
+                return Reject(label, "too_large", detail)
+            title, text = READERS[ending](data, label)
+        except DocumentError as exc:
+            return Reject(label, exc.reason, str(exc))
+        except OSError as exc:
+            return Reject(label, "unreadable", f"{label}: {exc}")
+        if not text.strip():
+            return Reject(label, "no_text", f"{label}: nothing to index is left of its {len(data)} bytes")
+        return checked(Document(self.name, label, text, title=title.strip(), metadata={"format": ending[1:]}), label)
+
+    def _table(self, name: str, label: str, ending: str) -> Iterator[Item]:
+        try:
+            with self._place.open(name, compression="infer") as stream:
+                for row in TABLES[ending](stream, label):
+                    yield row if isinstance(row, Reject) else row_document(self.name, label, *row, self._fields)
+        except (OSError, EOFError, zlib.error) as exc:
+            yield Reject(label, "unreadable", f"{label}: {exc}")
+
+
+def _ending(name: str) -> str:
+    return PurePosixPath(name.lower().removesuffix(".gz")).suffix
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in PurePosixPath(name).parts)

@@ -1,0 +1,103 @@
+"""What a source yields: documents, the queries and judgements a data set brings, and what had to be set aside."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from contract.canonical import JSON
+from contract.errors import DocumentError
+from contract.records import Deletion, Document
+
+MAX_RAW_CHARS = 2_000
+
+# A file of a kind that no reader knows was never a document: kept as a reject, but no sign that the source is broken.
+NOT_A_DOCUMENT = frozenset({"unsupported_format"})
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """One thing that could not become a document, where it stands and why.
+
+    Args:
+        place: the file, or the topic and partition, that holds it.
+        reason: a short slug that rejects are counted by, such as `no_text`.
+        detail: what a person needs in order to repair it.
+        line: line, row or offset inside the place, counted as an editor counts; None where the whole place is meant.
+        key: the document's key, where it could be read.
+        raw: the beginning of what was found there.
+    """
+
+    place: str
+    reason: str
+    detail: str
+    line: int | None = None
+    key: str = ""
+    raw: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A query of a data set, in one of its splits."""
+
+    query_id: str
+    text: str
+    split: str
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A document that a person judged for a query; a grade above 0 means relevant."""
+
+    query_id: str
+    source: str
+    key: str
+    grade: int
+    split: str
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """A document or deletion with its position in a log, which is its version where it brings none."""
+
+    item: Document | Deletion
+    topic: str
+    partition: int
+    offset: int
+    timestamp_ms: int
+
+
+Item: TypeAlias = Document | Logged | Query | Judgement | Reject
+
+
+class Source(Protocol):
+    """Where documents come from.
+
+    `name` becomes the documents' `source`; `uri` says where they were read.
+    """
+
+    name: str
+    uri: str
+
+    def items(self) -> Iterator[Item]:
+        """Yield everything found, in a fixed order; documents are valid, what is broken is a Reject, never left out."""
+        ...
+
+    def provenance(self) -> Mapping[str, JSON]:
+        """Return what a snapshot records about what was read: known only after `items` has run to its end."""
+        ...
+
+
+def excerpt(raw: bytes | str) -> str:
+    """Return the beginning of something broken, in a form that every table can hold."""
+    if isinstance(raw, bytes):
+        return raw[:MAX_RAW_CHARS].decode("utf-8", errors="backslashreplace")
+    return raw[:MAX_RAW_CHARS].encode("utf-8", errors="backslashreplace").decode()
+
+
+def checked(document: Document, place: str, line: int | None = None) -> Document | Reject:
+    """Return the document if the contract takes it, and otherwise the reject that says why and where."""
+    try:
+        return document.validate()
+    except DocumentError as exc:
+        key = document.key if isinstance(document.key, str) else ""
+        return Reject(place, exc.reason, str(exc), line, excerpt(key), excerpt(str(document.text)))

@@ -1,0 +1,48 @@
+"""JSON Lines, one line at a time: a broken line is one reject, and its neighbours are read."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import BinaryIO
+
+from contract.canonical import JSON
+from contract.records import MAX_TEXT_BYTES
+from etl.sources.items import Reject, excerpt
+
+# JSON may spell one byte of text as six.
+MAX_LINE_BYTES = 2 * MAX_TEXT_BYTES
+
+
+def read_json_lines(stream: BinaryIO, place: str) -> Iterator[tuple[int, Mapping[str, JSON]] | Reject]:
+    """Yield (line number, object) for every line that holds an object, a Reject for one that does not."""
+    number = 0
+    while line := stream.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        if len(line) > MAX_LINE_BYTES:
+            size = len(line) + _skip_line(stream)
+            yield Reject(
+                place, "too_large", f"{size} bytes, the limit is {MAX_LINE_BYTES}: split it", number, raw=excerpt(line)
+            )
+        elif line.strip():
+            yield _parse(line, place, number)
+
+
+def _skip_line(stream: BinaryIO) -> int:
+    skipped = 0
+    while piece := stream.readline(MAX_LINE_BYTES):
+        skipped += len(piece)
+        if piece.endswith(b"\n"):
+            break
+    return skipped
+
+
+def _parse(line: bytes, place: str, number: int) -> tuple[int, Mapping[str, JSON]] | Reject:
+    try:
+        value = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+    except UnicodeDecodeError as exc:
+        return Reject(place, "invalid_utf8", f"not UTF-8 at byte {exc.start} of the line", number, raw=excerpt(line))
+    except (ValueError, RecursionError) as exc:
+        return Reject(place, "invalid_json", str(exc)[:200], number, raw=excerpt(line))
+    if not isinstance(value, dict):
+        detail = f"the line is {type(value).__name__}, must be a JSON object"
+        return Reject(place, "not_an_object", detail, number, raw=excerpt(line))
+    return number, value

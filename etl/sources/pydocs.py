@@ -1,0 +1,135 @@
+"""Docstrings of installed packages: real text that every machine already has, read without importing anything.
+
+A document is one docstring with a summary line and a body of at least `MIN_BODY_WORDS` words.
+Key and title are the qualified name, the text is the whole docstring.
+"""
+
+import ast
+import importlib.util
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+
+from contract.canonical import JSON
+from contract.errors import SettingsError
+from contract.records import Document
+from etl.sources.items import Item, Reject, excerpt
+
+MIN_BODY_WORDS = 30
+
+# About 2,300 docstrings that parse in a few seconds. All are requirements of this package, or Python itself.
+DEFAULT_PACKAGES = (
+    *("torch.nn", "torch.optim", "torch.distributions", "torch.utils", "torch.autograd"),
+    *("numpy.lib", "numpy.ma", "numpy._core", "numpy.linalg", "numpy.polynomial"),
+    *("airflow.sdk", "kafka", "tqdm", "typer"),
+    *("asyncio", "collections", "concurrent", "difflib", "email", "http", "json", "logging", "multiprocessing"),
+    *("pathlib", "statistics", "subprocess", "unittest", "urllib", "zipfile"),
+)
+
+_LEFT_OUT = frozenset({"test", "tests", "testing", "_vendor"})
+
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+class PyDocs:
+    """The source `pydocs:` or `pydocs:torch.nn,numpy`."""
+
+    def __init__(self, name: str, location: str) -> None:
+        self.name = name or "pydocs"
+        self.uri = f"pydocs:{location}"
+        self._packages = tuple(part.strip() for part in location.split(",") if part.strip()) or DEFAULT_PACKAGES
+        self._counts = {"files": 0, "too_short": 0, "same_text": 0}
+
+    def items(self) -> Iterator[Item]:
+        """Yield a document per distinct docstring, by package, file and line."""
+        seen: set[str] = set()
+        for package in self._packages:
+            for path, module in _modules(package):
+                self._counts["files"] += 1
+                yield from self._docstrings(path, module, seen)
+
+    def provenance(self) -> Mapping[str, JSON]:
+        """Return the version of every package read, and how many docstrings were no documents."""
+        distributions = metadata.packages_distributions()
+        versions: dict[str, JSON] = {package: _version(package, distributions) for package in self._packages}
+        return {"packages": versions, "counts": dict(self._counts)}
+
+    def _docstrings(self, path: Path, module: str, seen: set[str]) -> Iterator[Item]:
+        source = path.read_bytes()
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # invalid escapes in other people's code
+                tree = ast.parse(source)
+        except (SyntaxError, ValueError, RecursionError) as exc:
+            yield Reject(module, "invalid_python", str(exc), raw=excerpt(source))
+            return
+        for qualified_name, node in _walk(tree, module):
+            text = ast.get_docstring(node)
+            if text is None:
+                continue
+            summary, _, body = text.partition("\n")
+            if not summary.strip() or len(body.split()) < MIN_BODY_WORDS:
+                self._counts["too_short"] += 1
+            elif text in seen:  # inherited by copying: one text is one document, under its first name
+                self._counts["same_text"] += 1
+            else:
+                seen.add(text)
+                line = getattr(node, "lineno", 1)
+                yield Document(
+                    self.name,
+                    qualified_name,
+                    text,
+                    title=qualified_name,
+                    metadata={"package": module.partition(".")[0], "module": module, "line": line},
+                )
+
+
+def _modules(package: str) -> list[tuple[Path, str]]:
+    """Return the Python files of a package or module, with their dotted names, in order."""
+    top, _, rest = package.partition(".")
+    # find_spec of a dotted name would import the parents.
+    spec = importlib.util.find_spec(top)
+    if spec is None or spec.origin is None:
+        raise SettingsError(f"pydocs: no package {top!r} is installed with its source: name another one")
+    origin = Path(spec.origin)
+    root = origin.parent if origin.name == "__init__.py" else origin
+    if rest:
+        folder = root.joinpath(*rest.split("."))
+        root = folder if folder.is_dir() else folder.with_suffix(".py")
+    if root.is_file():
+        return [(root, package)]
+    if not root.is_dir():
+        raise SettingsError(f"pydocs: {package!r} has no source at {root}: name another module")
+    found = []
+    for path in sorted(root.rglob("*.py")):
+        parts = path.relative_to(root).with_suffix("").parts
+        if not _LEFT_OUT.intersection(parts):
+            found.append((path, ".".join((package, *(part for part in parts if part != "__init__")))))
+    return found
+
+
+def _walk(node: ast.Module | ast.ClassDef, prefix: str) -> Iterator[tuple[str, ast.Module | ast.ClassDef | _Function]]:
+    """Yield a module or class and what it defines; what a function defines inside itself has no name to be found by."""
+    yield prefix, node
+    seen: set[str] = set()
+    for child in node.body:
+        if not isinstance(child, ast.ClassDef | _Function) or child.name in seen:
+            continue  # an overload or a setter repeats a name: the first definition has it
+        if ast.get_docstring(child, clean=False):
+            seen.add(child.name)
+        name = f"{prefix}.{child.name}"
+        if isinstance(child, ast.ClassDef):
+            yield from _walk(child, name)
+        else:
+            yield name, child
+
+
+def _version(package: str, distributions: Mapping[str, list[str]]) -> str:
+    top = package.partition(".")[0]
+    if top in sys.stdlib_module_names:
+        return "Python " + sys.version.partition(" ")[0]
+    # airflow.sdk comes in apache-airflow-task-sdk: the name of a distribution need not be that of its package.
+    names = distributions.get(top, [])
+    return ", ".join(f"{name} {metadata.version(name)}" for name in sorted(set(names))) or "unknown"

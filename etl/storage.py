@@ -1,0 +1,130 @@
+"""Tables on disk: fixed schemas, file names and row order, so that the same rows are the same bytes.
+
+Parquet is written by pyarrow in one thread; Daft, which names its files at random, reads, sorts and joins.
+"""
+
+import hashlib
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+if TYPE_CHECKING:
+    from daft import DataFrame
+
+ROWS_PER_FILE = 50_000
+
+# large_string: offsets of 64 bits, for columns of more than 2 GiB.
+_TEXT = pa.large_string()
+
+
+def _schema(**columns: pa.DataType) -> pa.Schema:
+    return pa.schema(list(columns.items()))
+
+
+DOCUMENTS = _schema(
+    source=_TEXT, key=_TEXT, version=pa.int64(), title=_TEXT, text=_TEXT, metadata=_TEXT, tenant=_TEXT,
+    content_hash=_TEXT, log_timestamp_ms=pa.int64(), log_partition=pa.int32(), log_offset=pa.int64(),
+)  # fmt: skip
+DELETIONS = _schema(
+    source=_TEXT, key=_TEXT, version=pa.int64(),
+    log_timestamp_ms=pa.int64(), log_partition=pa.int32(), log_offset=pa.int64(),
+)  # fmt: skip
+QUERIES = _schema(query_id=_TEXT, text=_TEXT, split=_TEXT)
+JUDGEMENTS = _schema(query_id=_TEXT, source=_TEXT, key=_TEXT, grade=pa.int32(), split=_TEXT)
+REJECTS = _schema(place=_TEXT, line=pa.int64(), key=_TEXT, reason=_TEXT, detail=_TEXT, raw=_TEXT)
+
+Rows = Iterable[Mapping[str, Any]]
+
+
+def write_table(path: Path, schema: pa.Schema, rows: Rows) -> int:
+    """Write rows to one file in the order given and return their number."""
+    return sum(_write_batches(path, schema, _batches(schema, rows)))
+
+
+def write_documents(folder: Path, schema: pa.Schema, rows: Rows) -> int:
+    """Write rows to documents-00000.parquet and as many more as needed; at least one file, even an empty one."""
+    written, part = 0, 0
+    batches = _batches(schema, rows)
+    while True:
+        count = sum(_write_batches(folder / f"documents-{part:05}.parquet", schema, _up_to(ROWS_PER_FILE, batches)))
+        written, part = written + count, part + 1
+        if count < ROWS_PER_FILE:
+            break
+    if part > 1 and count == 0:
+        (folder / f"documents-{part - 1:05}.parquet").unlink()
+    return written
+
+
+def read_rows(*paths: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the rows of files, one file after the other."""
+    for path in paths:
+        for batch in pq.ParquetFile(path).iter_batches(batch_size=1_000, columns=columns):
+            yield from batch.to_pylist()
+
+
+def frame_rows(frame: "DataFrame") -> Iterator[dict[str, Any]]:
+    """Yield the rows of a Daft table in its order."""
+    for batch in frame.to_arrow_iter():
+        yield from batch.to_pylist()
+
+
+def use_daft(runner: str) -> None:
+    """Choose where Daft's tables are computed: `native`, in this process, or `ray`."""
+    import daft
+
+    if runner == "ray":
+        daft.set_runner_ray(noop_if_initialized=True)
+    else:
+        daft.set_runner_native()
+
+
+def file_hash(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def replaced_folder(folder: Path) -> Iterator[Path]:
+    """Give a folder to write into that takes the place of `folder` when all went well, and is removed when not."""
+    beside = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    try:
+        yield beside
+        if folder.exists():
+            shutil.rmtree(folder)
+        beside.rename(folder)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _batches(schema: pa.Schema, rows: Rows, size: int = 1_000) -> Iterator[pa.RecordBatch]:
+    chunk: list[Mapping[str, Any]] = []
+    for row in rows:
+        chunk.append(row)
+        if len(chunk) == size:
+            yield pa.RecordBatch.from_pylist(chunk, schema=schema)
+            chunk = []
+    if chunk:
+        yield pa.RecordBatch.from_pylist(chunk, schema=schema)
+
+
+def _up_to(limit: int, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Yield batches of at most `limit` rows in all; a limit that is a multiple of the batch size loses none."""
+    taken = 0
+    while taken < limit and (batch := next(batches, None)) is not None:
+        taken += batch.num_rows
+        yield batch
+
+
+def _write_batches(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[int]:
+    with pq.ParquetWriter(path, schema, compression="zstd", version="2.6", store_schema=False) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+            yield batch.num_rows
