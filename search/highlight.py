@@ -1,0 +1,65 @@
+"""Where the words of a question occur in a text: character ranges, found word by word in any script."""
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Final
+
+import regex
+
+# The standard `re` splits words at combining marks, which breaks Hindi and decomposed accents. An underscore
+# separates, so that "read csv" finds `read_csv`.
+_UNSPACED: Final = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}]"
+_RUN: Final = regex.compile(rf"(?P<unspaced>{_UNSPACED}+)|(?:(?!{_UNSPACED})[\p{{L}}\p{{M}}\p{{N}}])+")
+
+# Marking these tells a reader nothing. Only for display: what is searched for is the whole question.
+_TOO_COMMON: Final = frozenset(
+    "a an and are as at be by can could do does for from had has have how i if in into is it its may me my not of on or "
+    "our s should so t than that the their then there these they this to was we were what when where which who why will "
+    "with would you your".split()
+)
+
+
+def highlights(text: str, question: str) -> list[tuple[int, int]]:
+    """Return the ranges of `text`, as code points, whose words occur in `question`.
+
+    Case, accents and compatibility forms do not matter. Ranges are in order, do not overlap, and ranges that touch
+    are one.
+    """
+    wanted = {word for _, _, word in _words(question)}
+    wanted = (wanted - _TOO_COMMON) or wanted
+    return _joined((start, end) for start, end, word in _words(text) if word in wanted)
+
+
+def segments(text: str, ranges: Sequence[tuple[int, int]]) -> list[tuple[str, bool]]:
+    """Return `text` cut at `ranges` as (piece, is highlighted); the pieces add up to `text`."""
+    edges = sorted({0, len(text), *(edge for span in ranges for edge in span)})
+    starts = {start for start, _ in ranges}
+    return [(text[start:end], start in starts) for start, end in pairwise(edges)]
+
+
+def _words(text: str) -> Iterator[tuple[int, int, str]]:
+    for match in _RUN.finditer(text):
+        start, end = match.span()
+        if match["unspaced"] is None or end - start == 1:
+            yield start, end, _folded(match.group())
+        else:
+            # Scripts that do not separate words are matched by pairs of characters, as search engines do without a
+            # dictionary.
+            for left in range(start, end - 1):
+                yield left, left + 2, _folded(text[left : left + 2])
+
+
+def _folded(word: str) -> str:
+    decomposed = unicodedata.normalize("NFKD", word.casefold())
+    return "".join(character for character in decomposed if not unicodedata.combining(character))
+
+
+def _joined(ranges: Iterator[tuple[int, int]]) -> list[tuple[int, int]]:
+    joined: list[tuple[int, int]] = []
+    for start, end in ranges:
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], end)
+        else:
+            joined.append((start, end))
+    return joined

@@ -1,0 +1,48 @@
+"""What is being searched right now."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from search.releases import Releases
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprints:
+    """The contract's fingerprint and those of its two parts."""
+
+    contract: str
+    vector: str
+    index: str
+
+
+@dataclass(frozen=True, slots=True)
+class IndexInfo:
+    """The active release and the size of its collection."""
+
+    release: str
+    space: str
+    collection: str
+    fingerprints: Fingerprints
+    documents: int
+    chunks: int
+    training: Mapping[str, Any]
+
+
+def index_info(releases: Releases) -> IndexInfo:
+    """Describe the active release.
+
+    Raises:
+        TransientError: no release is active, or the store is away.
+    """
+    with releases.active() as served:
+        info = served.info
+        return IndexInfo(
+            release=info.release,
+            space=info.space,
+            collection=served.collection.name,
+            fingerprints=Fingerprints(info.contract_fingerprint, info.vector_fingerprint, info.index_fingerprint),
+            documents=served.collection.count({"kind": "head", "deleted": False}),
+            chunks=served.collection.count({"kind": "chunk"}),
+            training=served.training,
+        )

@@ -1,0 +1,207 @@
+"""From a question to an answer: one release answers the whole of it, and says so.
+
+    resolve the active release -> its query text -> its encoder in Triton -> its collection -> documents by best chunk
+"""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clients.store import StoredPoint, stored_version
+from contract.errors import MismatchError
+from contract.records import Version
+from search.highlight import highlights
+from search.releases import Served
+
+# Chunks asked for per wanted document at first, and how much further each next look reaches. Most documents are one or
+# two chunks, so one look is the rule.
+_FIRST_REACH: Final = 3
+_NEXT_REACH: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What somebody wants to know, and where to look for it."""
+
+    query: str
+    limit: int = 10
+    tenant: str | None = None
+    source: str | None = None
+    exact: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HitChunk:
+    """The chunk that made its document a hit; `start` and `end` are code points into the document's raw text."""
+
+    index: int
+    start: int
+    end: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaPlace:
+    """Where in the log the indexed version of the document stands."""
+
+    partition: int | None
+    offset: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """What made this hit: the document's way into the index, and the encoder's way into service."""
+
+    release: str
+    space: str
+    contract: str
+    kafka: KafkaPlace
+    content_hash: str | None
+    ingest: Mapping[str, Any]
+    training: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One document, shown by its best chunk; `highlights` are code point ranges of `chunk.text`."""
+
+    source: str
+    key: str
+    title: str
+    score: float
+    chunk: HitChunk
+    highlights: Sequence[tuple[int, int]]
+    version: Version
+    metadata: Mapping[str, Any]
+    tenant: str | None
+    lineage: Lineage
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Milliseconds spent on one answer."""
+
+    embed_ms: float
+    search_ms: float
+    total_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The hits of one question, best first, and the release that found them."""
+
+    query: str
+    release: str
+    space: str
+    collection: str
+    hits: Sequence[Hit]
+    timings: Timings
+
+
+class ActiveRelease(Protocol):
+    """Whoever knows which release is active."""
+
+    def active(self) -> AbstractContextManager[Served]:
+        """Resolve the alias once; the release stays open until the context ends."""
+
+
+def answer(releases: ActiveRelease, question: Question) -> Answer:
+    """Answer `question` from the release that is active now, whatever is switched meanwhile.
+
+    Raises:
+        DocumentError: the question holds no text, or too much.
+        TransientError: no release is active, or Triton or the store is away.
+        MismatchError: the encoder answers in another space than the collection is in.
+    """
+    with releases.active() as served:
+        return answer_from(served, question)
+
+
+def answer_from(served: Served, question: Question) -> Answer:
+    """Answer `question` from one given release."""
+    started = time.perf_counter()
+    embeddings = served.embedder.embed([served.preprocessor.query_text(question.query)], "query")
+    _same_space(served, embeddings.space)
+    embedded = time.perf_counter()
+    points = _best_chunks(served, embeddings.vectors[0], question)
+    found = time.perf_counter()
+    hits = [_hit(served, point, question.query) for point in points]
+    return Answer(
+        query=question.query,
+        release=served.info.release,
+        space=served.info.space,
+        collection=served.collection.name,
+        hits=hits,
+        timings=Timings(
+            embed_ms=_milliseconds(embedded - started),
+            search_ms=_milliseconds(found - embedded),
+            total_ms=_milliseconds(time.perf_counter() - started),
+        ),
+    )
+
+
+def _same_space(served: Served, space: str) -> None:
+    if space != served.info.space:
+        raise MismatchError(
+            f"Triton answers for release {served.info.release} in space {space}, but collection "
+            f"`{served.collection.name}` is in space {served.info.space}: load the model of that release in Triton, "
+            "or activate the collection that was built with this one"
+        )
+
+
+def _best_chunks(served: Served, vector: NDArray[np.float32], question: Question) -> list[StoredPoint]:
+    """Return the best chunk of each of the nearest `limit` documents.
+
+    One document may own all of the nearest chunks, so the look goes further until there are enough documents or
+    nothing more to see.
+    """
+    named = {"tenant": question.tenant, "source": question.source}
+    only = {field: value for field, value in named.items() if value is not None}
+    reach = question.limit * _FIRST_REACH
+    while True:
+        points = served.collection.query(vector, reach, only, exact=question.exact)
+        documents = _first_of_each_document(points)
+        if len(documents) >= question.limit or len(points) < reach:
+            return documents[: question.limit]
+        reach *= _NEXT_REACH
+
+
+def _first_of_each_document(points: Iterable[StoredPoint]) -> list[StoredPoint]:
+    best: dict[tuple[str, str], StoredPoint] = {}
+    for point in points:
+        best.setdefault((point.payload["source"], point.payload["key"]), point)
+    return list(best.values())
+
+
+def _hit(served: Served, point: StoredPoint, query: str) -> Hit:
+    payload = point.payload
+    text = payload["text"]
+    return Hit(
+        source=payload["source"],
+        key=payload["key"],
+        title=payload["title"],
+        score=point.score or 0.0,
+        chunk=HitChunk(payload["chunk_index"], payload["start"], payload["end"], text),
+        highlights=highlights(text, query),
+        version=stored_version(payload),
+        metadata=payload["metadata"],
+        tenant=payload["tenant"],
+        lineage=Lineage(
+            release=payload["release"],
+            space=payload["space"],
+            contract=payload["contract"],
+            kafka=KafkaPlace(payload.get("partition"), payload.get("offset")),
+            content_hash=payload.get("content_hash"),
+            ingest={},
+            training=served.training,
+        ),
+    )
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 3)

@@ -1,0 +1,28 @@
+"""What must hold before this process says that it is ready."""
+
+from collections.abc import Callable, Sequence
+
+from contract.errors import TwinlineError
+from search.releases import Releases
+
+# Returns what is missing, in words; nothing when all is well.
+Check = Callable[[], Sequence[str]]
+
+
+def missing(checks: Sequence[Check]) -> list[str]:
+    """Return everything that is missing."""
+    return [fault for check in checks for fault in check()]
+
+
+def encoder_answers(releases: Releases) -> Check:
+    """Return the check that the active release can embed a query: the only proof that Triton serves it."""
+
+    def check() -> list[str]:
+        try:
+            with releases.active() as served:
+                served.embedder.embed(["ready"], "query")
+        except TwinlineError as error:
+            return [str(error)]
+        return []
+
+    return check

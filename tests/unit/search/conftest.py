@@ -1,0 +1,153 @@
+"""A small release in memory: real flow and HTTP application, a fake encoder and a fake store."""
+
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from numpy.typing import NDArray
+
+from clients.store import CollectionInfo, StoredPoint
+from contract.embedding import Embeddings
+from contract.errors import DocumentError, TransientError
+from contract.ids import point_id
+from contract.preprocess import MAX_QUERY_CHARS
+from search.api import build_app
+from search.releases import Releases, Served
+
+DIMENSION = 64
+
+
+def bag_of_words(text: str) -> NDArray[np.float32]:
+    """Return a vector in which texts that share words are near each other."""
+    vector = np.full(DIMENSION, 1e-3, dtype=np.float32)
+    for word in text.casefold().split():
+        vector[zlib.crc32(word.encode()) % DIMENSION] += 1
+    return vector / np.linalg.norm(vector)
+
+
+class FakeEmbedder:
+    def __init__(self, space: str) -> None:
+        self.space = space
+        self.failure: Exception | None = None
+        self.texts: list[str] = []
+
+    def embed(self, texts: Sequence[str], role: str) -> Embeddings:
+        assert role == "query"
+        if self.failure:
+            raise self.failure
+        self.texts += texts
+        counts = np.array([len(text.split()) for text in texts], dtype=np.int32)
+        return Embeddings(np.stack([bag_of_words(text) for text in texts]), counts, counts > 256, self.space)
+
+
+class FakePreprocessor:
+    def query_text(self, raw: str) -> str:
+        if len(raw) > MAX_QUERY_CHARS:
+            raise DocumentError("query_too_long", f"the query has {len(raw)} characters")
+        cleaned = " ".join(raw.split())
+        if not cleaned:
+            raise DocumentError("empty_query", "the query is empty: type at least one word")
+        return cleaned
+
+
+class FakeCollection:
+    def __init__(self, name: str, info: CollectionInfo) -> None:
+        self.name = name
+        self.info = info
+        self.points: dict[UUID, StoredPoint] = {}
+        self.reaches: list[int] = []
+        self.before_query: Callable[[], None] = lambda: None
+
+    def query(
+        self, vector: NDArray[np.float32], limit: int, filter: Mapping[str, Any] | None = None, exact: bool = False
+    ) -> list[StoredPoint]:
+        self.before_query()
+        self.reaches.append(limit)
+        scored = [
+            StoredPoint(point.id, point.payload, None, float(vector @ point.vector))
+            for point in self._matching({"kind": "chunk", **(filter or {})})
+            if point.vector is not None
+        ]
+        return sorted(scored, key=lambda point: -(point.score or 0))[:limit]
+
+    def count(self, filter: Mapping[str, Any] | None = None) -> int:
+        return len(self._matching(filter or {}))
+
+    def _matching(self, wanted: Mapping[str, Any]) -> list[StoredPoint]:
+        return [p for p in self.points.values() if all(p.payload.get(field) == value for field, value in wanted.items())]
+
+
+class FakeStore:
+    def __init__(self) -> None:
+        self.active_name: str | None = None
+
+    def active(self) -> str | None:
+        return self.active_name
+
+
+@dataclass
+class World:
+    """Everything that a test may look at or break."""
+
+    store: FakeStore = field(default_factory=FakeStore)
+    served: dict[str, Served] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.releases = Releases(self.store)  # type: ignore[arg-type]
+        self.client = TestClient(build_app(self.releases), raise_server_exceptions=False)
+
+    def release(self, release: str) -> Served:
+        info = CollectionInfo(release, f"space-{release}", f"contract-{release}", "vector", "index", DIMENSION)
+        served = Served(
+            info,
+            FakeCollection(f"documents_{release}", info),  # type: ignore[arg-type]
+            FakePreprocessor(),  # type: ignore[arg-type]
+            FakeEmbedder(info.space),
+            {"snapshot": f"snapshot-{release}", "git_revision": "0123456789abcdef"},
+        )
+        self.served[release] = served
+        self.releases.add(served)
+        return served
+
+    def add(self, release: str, key: str, *chunks: str, source: str = "notes", tenant: str | None = None, title: str = "") -> None:
+        served = self.served[release]
+        points: dict[UUID, StoredPoint] = served.collection.points  # type: ignore[attr-defined]
+        for index, text in enumerate(chunks):
+            payload = {
+                "kind": "chunk", "source": source, "key": key, "version": 3, "version_kind": "explicit", "version_offset": 0,
+                "chunk_index": index, "start": 0, "end": len(text), "text": text, "title": title or key, "metadata": {},
+                "tenant": tenant, "content_hash": "c" * 64, "token_count": 3, "truncated": False, "space": served.info.space,
+                "release": release, "contract": served.info.contract_fingerprint, "partition": 1, "offset": 42,
+                "headers": {"run_id": "run-7"},
+            }  # fmt: skip
+            points[point_id(source, key, index)] = StoredPoint(point_id(source, key, index), payload, bag_of_words(text))
+        head = point_id(source, key, -1)
+        points[head] = StoredPoint(head, {"kind": "head", "source": source, "key": key, "deleted": False})
+
+    def search(self, query: str, **fields: Any) -> dict[str, Any]:
+        response = self.client.post("/v1/search", json={"query": query, **fields})
+        assert response.status_code == 200, response.text
+        answer: dict[str, Any] = response.json()
+        return answer
+
+
+@pytest.fixture
+def world() -> World:
+    """One release, active, with three documents."""
+    world = World()
+    world.release("r1")
+    world.add("r1", "cats", "cats sleep all day", title="On cats")
+    world.add("r1", "dogs", "dogs run all day")
+    world.add("r1", "fish", "fish swim in water")
+    world.store.active_name = "documents_r1"
+    return world
+
+
+@pytest.fixture
+def away() -> TransientError:
+    return TransientError("Triton at 127.0.0.1:18001 does not answer: start it with `twinline up`", 7)
