@@ -1,0 +1,207 @@
+"""The vector store as the platform sees it: collections of chunk points and head points, and one active name.
+
+Two adapters keep these promises, `clients.edge` (in process) and `clients.qdrant` (server), and one test suite checks both.
+Every write is conditional on the version: a point is never replaced, nor removed, by an older state of its document.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol, Self
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.canonical import JSON
+from contract.errors import MismatchError
+from contract.ids import head_id
+from contract.records import Version
+
+Payload = Mapping[str, Any]
+# Every field must equal its value, or one of its values where several are given. `metadata.team` reaches into objects.
+Filter = Mapping[str, str | int | bool | Sequence[str] | Sequence[int]]
+Kind = Literal["chunk", "head"]
+
+COLLECTION_PREFIX = "documents_"
+VECTOR_NAME = "dense"
+KEYWORD_FIELDS = ("kind", "source", "key", "tenant")
+INTEGER_FIELDS = ("version",)
+
+
+def collection_name(release: str) -> str:
+    """Return the name of a release's collection."""
+    return COLLECTION_PREFIX + release
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionInfo:
+    """What a collection was built with; stored beside its points, and compared whenever it is opened."""
+
+    release: str
+    space: str
+    contract_fingerprint: str
+    vector_fingerprint: str
+    index_fingerprint: str
+    dimension: int
+    distance: str = "cosine"
+
+    def to_json(self) -> dict[str, JSON]:
+        """Return the JSON form."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any], place: str) -> Self:
+        """Read the JSON form; raise MismatchError when it is no collection of ours."""
+        try:
+            return cls(**value)
+        except TypeError as exc:
+            raise MismatchError(f"{place} says {sorted(value)} of itself: no collection of this version; build it again") from exc
+
+    def check(self, expected: "CollectionInfo", name: str) -> None:
+        """Raise MismatchError, naming both sides and the remedy, when a collection is not the one that was expected."""
+        for field in ("space", "contract_fingerprint", "dimension", "distance", "release"):
+            found, wanted = getattr(self, field), getattr(expected, field)
+            if found != wanted:
+                raise MismatchError(
+                    f"collection {name} has {field} {found!r}, release {expected.release} needs {wanted!r}: "
+                    f"build the collection of release {expected.release}, or serve release {self.release}"
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What the store remembers of one document; it outlives the document's deletion."""
+
+    source: str
+    key: str
+    version: Version
+    deleted: bool
+    chunk_count: int
+
+    @property
+    def id(self) -> UUID:
+        """Return the id of the head point."""
+        return head_id(self.source, self.key)
+
+    def to_payload(self) -> dict[str, JSON]:
+        """Return the payload of the head point."""
+        return {
+            "kind": "head",
+            "source": self.source,
+            "key": self.key,
+            **version_fields(self.version),
+            "deleted": self.deleted,
+            "chunk_count": self.chunk_count,
+        }
+
+    @classmethod
+    def from_payload(cls, payload: Payload) -> Self:
+        """Read the payload of a head point."""
+        return cls(payload["source"], payload["key"], stored_version(payload), payload["deleted"], payload["chunk_count"])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredPoint:
+    """One point. `vector` `(dim,)` is None for a head or where it was not asked for; `score` is there in answers to a query."""
+
+    id: UUID
+    payload: Payload
+    vector: NDArray[np.float32] | None = None
+    score: float | None = None
+
+
+def version_fields(version: Version) -> dict[str, JSON]:
+    """Return how a version is stored in any payload."""
+    return {"version": version.number, "version_kind": version.kind, "version_offset": version.offset}
+
+
+def stored_version(payload: Payload) -> Version:
+    """Return the version that a payload carries."""
+    return Version(payload["version_kind"], payload["version"], payload["version_offset"])
+
+
+class Collection(Protocol):
+    """One release's points. Methods may be called from several threads.
+
+    Writes are durable against the death of the process when they return, against the death of the machine after `flush()`.
+    Every method raises TransientError when the store cannot be reached, ContractError when it refuses.
+    """
+
+    @property
+    def name(self) -> str:
+        """Return the collection's name."""
+
+    @property
+    def info(self) -> CollectionInfo:
+        """Return what the collection was built with."""
+
+    def read_heads(self, ids: Sequence[UUID]) -> dict[UUID, Head]:
+        """Return the heads that exist, by their id."""
+
+    def put_heads(self, heads: Sequence[Head]) -> None:
+        """Write heads, except where a newer one is stored; at most one head a document in a call."""
+
+    def read_points(self, ids: Sequence[UUID], with_vectors: bool = False) -> dict[UUID, StoredPoint]:
+        """Return the points that exist, by their id."""
+
+    def put_points(self, points: Sequence[StoredPoint]) -> None:
+        """Write chunk points with their vectors, except where a newer version of the point is stored."""
+
+    def put_payloads(self, points: Sequence[StoredPoint]) -> None:
+        """Replace the payloads of stored points, keeping vectors, except where a newer version of the point is stored."""
+
+    def delete_surplus(self, heads: Sequence[Head]) -> None:
+        """Remove the chunks that are not of these heads: older than the head, or at or beyond its chunk count."""
+
+    def query(
+        self, vector: NDArray[np.float32], limit: int, where: Filter | None = None, exact: bool = False
+    ) -> list[StoredPoint]:
+        """Return the chunk points nearest to a vector `(dim,)`, best first; `exact` compares with every one."""
+
+    def count(self, where: Filter | None = None) -> int:
+        """Return how many points match; all of them, heads too, without a filter."""
+
+    def scroll(
+        self, where: Filter | None = None, limit: int = 256, offset: UUID | None = None, with_vectors: bool = False
+    ) -> tuple[list[StoredPoint], UUID | None]:
+        """Return a page of points in the order of their ids, and the offset of the next page, None after the last."""
+
+    def optimize(self) -> None:
+        """Build the approximate index now, where the store does not do so by itself. May hold the interpreter for long."""
+
+    def flush(self) -> None:
+        """Make all writes durable against the death of the machine."""
+
+    def close(self) -> None:
+        """Flush and let go. Closing twice is harmless."""
+
+
+class Store(Protocol):
+    """All collections, and the name of the active one."""
+
+    def create(self, name: str, info: CollectionInfo) -> Collection:
+        """Make an empty collection that is visible at once; ContractError when the name is taken."""
+
+    def begin(self, name: str, info: CollectionInfo) -> Collection:
+        """Make a collection that stays out of `names()` until `finish()`; go on with an unfinished one of equal info."""
+
+    def finish(self, name: str) -> None:
+        """Make a collection begun, and closed since, visible."""
+
+    def open(self, name: str, expected: CollectionInfo) -> Collection:
+        """Open a visible collection; MismatchError when it was built with anything else than expected."""
+
+    def names(self) -> list[str]:
+        """Return the names of the visible collections, sorted."""
+
+    def info(self, name: str) -> CollectionInfo:
+        """Return what a visible collection was built with, without opening it."""
+
+    def drop(self, name: str) -> None:
+        """Remove a closed collection; ContractError for the active one."""
+
+    def active(self) -> str | None:
+        """Return the name of the active collection. Cheap: search asks once a request."""
+
+    def activate(self, name: str) -> None:
+        """Make a visible collection the active one: the only commit point of a release."""

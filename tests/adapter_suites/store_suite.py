@@ -1,0 +1,315 @@
+"""What every store promises. A test module that binds the fixture `store` to an adapter inherits all of it.
+
+class TestEdge(StoreSuite):
+    @pytest.fixture
+    def store(self, tmp_path): return EdgeStore(tmp_path)
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from clients.store import Collection, CollectionInfo, Head, Store, StoredPoint, version_fields
+from contract.errors import ContractError, MismatchError
+from contract.ids import head_id, point_id
+from contract.records import Version
+
+NAME = "documents_r000000000001"
+OTHER = "documents_r000000000002"
+INFO = CollectionInfo(
+    release="r000000000001",
+    space="space-a",
+    contract_fingerprint="c" * 64,
+    vector_fingerprint="v" * 64,
+    index_fingerprint="i" * 64,
+    dimension=4,
+)
+
+
+def explicit(number: int) -> Version:
+    return Version("explicit", number)
+
+
+def direction(*values: float) -> NDArray[np.float32]:
+    return np.asarray(values, np.float32)
+
+
+def chunk(
+    key: str,
+    index: int,
+    version: Version,
+    vector: Sequence[float] = (1, 0, 0, 0),
+    source: str = "s",
+    **fields: object,
+) -> StoredPoint:
+    payload = {
+        "kind": "chunk",
+        "source": source,
+        "key": key,
+        **version_fields(version),
+        "chunk_index": index,
+        "text": f"{key} {index} v{version.number}",
+        "tenant": None,
+        "metadata": {},
+        **fields,
+    }
+    return StoredPoint(point_id(source, key, index), payload, direction(*vector))
+
+
+def head(key: str, version: Version, chunk_count: int = 1, deleted: bool = False) -> Head:
+    return Head("s", key, version, deleted, chunk_count)
+
+
+def texts(collection: Collection) -> set[str]:
+    points, following = collection.scroll({"kind": "chunk"}, limit=1000)
+    assert following is None
+    return {point.payload["text"] for point in points}
+
+
+class StoreSuite:
+    @pytest.fixture
+    def collection(self, store: Store) -> Collection:
+        return store.create(NAME, INFO)
+
+    # --- points ---
+
+    def test_a_point_comes_back_as_it_was_written(self, collection: Collection) -> None:
+        point = chunk("a", 0, explicit(7), (0, 3, 4, 0), metadata={"team": "x", "deep": [1, None, {"y": 1.5}]})
+        collection.put_points([point])
+        found = collection.read_points([point.id, point_id("s", "missing", 0)], with_vectors=True)
+        assert list(found) == [point.id]
+        assert found[point.id].payload == point.payload
+        # Cosine: the store keeps the direction.
+        vector = found[point.id].vector
+        assert vector is not None
+        np.testing.assert_allclose(vector, direction(0, 0.6, 0.8, 0), atol=1e-6)
+        assert collection.read_points([point.id])[point.id].vector is None
+
+    def test_reading_nothing_returns_nothing(self, collection: Collection) -> None:
+        assert collection.read_points([]) == {}
+        assert collection.read_heads([head_id("s", "missing")]) == {}
+
+    def test_writing_a_point_twice_leaves_one(self, collection: Collection) -> None:
+        for _ in range(2):
+            collection.put_points([chunk("a", 0, explicit(1))])
+        assert collection.count() == 1
+
+    def test_an_older_point_does_not_replace_a_newer_one(self, collection: Collection) -> None:
+        collection.put_points([chunk("a", 0, explicit(2))])
+        collection.put_points([chunk("a", 0, explicit(1)), chunk("b", 0, explicit(1))])
+        assert texts(collection) == {"a 0 v2", "b 0 v1"}
+
+    def test_log_versions_of_one_millisecond_are_ordered_by_offset(self, collection: Collection) -> None:
+        now = 1_763_800_000_123
+        for offset, title in ((10, "new"), (9, "old")):
+            collection.put_points([chunk("a", 0, Version("log", now, offset), title=title)])
+        assert collection.read_points([point_id("s", "a", 0)])[point_id("s", "a", 0)].payload["title"] == "new"
+
+    def test_the_largest_versions_are_told_apart(self, collection: Collection) -> None:
+        largest = 2**53 - 1
+        collection.put_heads([head("a", explicit(largest), 2)])
+        collection.put_heads([head("a", explicit(largest - 1), 1)])
+        assert collection.read_heads([head_id("s", "a")])[head_id("s", "a")].version.number == largest
+
+    def test_a_new_payload_keeps_the_vector(self, collection: Collection) -> None:
+        collection.put_points([chunk("a", 0, explicit(1), (0, 1, 0, 0))])
+        collection.put_payloads([chunk("a", 0, explicit(2), title="new")])
+        found = collection.read_points([point_id("s", "a", 0)], with_vectors=True)[point_id("s", "a", 0)]
+        assert found.payload["title"] == "new"
+        assert found.vector is not None
+        np.testing.assert_allclose(found.vector, direction(0, 1, 0, 0), atol=1e-6)
+
+    def test_an_older_payload_does_not_replace_a_newer_one(self, collection: Collection) -> None:
+        collection.put_points([chunk("a", 0, explicit(2))])
+        collection.put_payloads([chunk("a", 0, explicit(1))])
+        assert texts(collection) == {"a 0 v2"}
+
+    def test_a_vector_of_another_dimension_is_refused(self, collection: Collection) -> None:
+        with pytest.raises(ContractError):
+            collection.put_points([chunk("a", 0, explicit(1), (1, 0))])
+
+    # --- heads ---
+
+    def test_heads_come_back_by_id(self, collection: Collection) -> None:
+        heads = [head("a", explicit(1), 3), head("b", Version("log", 17, 4), 0, deleted=True)]
+        collection.put_heads(heads)
+        assert collection.read_heads([one.id for one in heads]) == {one.id: one for one in heads}
+
+    def test_an_older_head_does_not_replace_a_newer_one_nor_a_tombstone(self, collection: Collection) -> None:
+        tombstone = head("a", explicit(5), 0, deleted=True)
+        collection.put_heads([tombstone])
+        collection.put_heads([head("a", explicit(4)), head("b", explicit(4))])
+        assert collection.read_heads([tombstone.id])[tombstone.id] == tombstone
+
+    def test_a_head_of_an_equal_version_is_written_again(self, collection: Collection) -> None:
+        collection.put_heads([head("a", explicit(5), 1)])
+        collection.put_heads([head("a", explicit(5), 2)])
+        assert collection.read_heads([head_id("s", "a")])[head_id("s", "a")].chunk_count == 2
+
+    # --- surplus ---
+
+    def test_surplus_is_what_is_older_or_beyond_the_count(self, collection: Collection) -> None:
+        collection.put_points([chunk("a", index, explicit(1)) for index in range(4)])
+        collection.put_points([chunk("a", index, explicit(2)) for index in range(2)])
+        collection.put_points([chunk("b", 0, explicit(1))])
+        collection.delete_surplus([head("a", explicit(2), 2)])
+        assert texts(collection) == {"a 0 v2", "a 1 v2", "b 0 v1"}
+
+    def test_surplus_of_an_equal_version_with_fewer_chunks_goes(self, collection: Collection) -> None:
+        collection.put_points([chunk("a", index, explicit(1)) for index in range(3)])
+        collection.delete_surplus([head("a", explicit(1), 1)])
+        assert texts(collection) == {"a 0 v1"}
+
+    def test_surplus_never_takes_what_is_newer(self, collection: Collection) -> None:
+        collection.put_points([chunk("a", 0, explicit(3)), chunk("a", 1, explicit(3))])
+        collection.delete_surplus([head("a", explicit(2), 1), head("a", explicit(1), 0, deleted=True)])
+        assert texts(collection) == {"a 0 v3", "a 1 v3"}
+
+    def test_surplus_of_a_log_version_goes_by_offset_too(self, collection: Collection) -> None:
+        collection.put_points([chunk("a", 0, Version("log", 5, 1), text="old"), chunk("a", 1, Version("log", 5, 3), text="new")])
+        collection.delete_surplus([head("a", Version("log", 5, 2), 0, deleted=True)])
+        assert texts(collection) == {"new"}
+
+    def test_a_tombstone_removes_all_chunks_and_keeps_other_sources(self, collection: Collection) -> None:
+        collection.put_points([chunk("a", index, explicit(1)) for index in range(3)])
+        collection.put_points([chunk("a", 0, explicit(1), source="other", text="theirs")])
+        collection.delete_surplus([head("a", explicit(2), 0, deleted=True)])
+        assert texts(collection) == {"theirs"}
+
+    # --- reading in bulk ---
+
+    def test_a_query_returns_the_nearest_chunks_best_first_and_no_heads(self, collection: Collection) -> None:
+        collection.put_heads([head(key, explicit(1)) for key in "abc"])
+        collection.put_points(
+            [
+                chunk("a", 0, explicit(1), (1, 0, 0, 0)),
+                chunk("b", 0, explicit(1), (1, 1, 0, 0)),
+                chunk("c", 0, explicit(1), (0, 0, 1, 0)),
+            ]
+        )
+        hits = collection.query(direction(1, 0, 0, 0), limit=2)
+        assert [hit.payload["key"] for hit in hits] == ["a", "b"]
+        assert [hit.score for hit in hits] == pytest.approx([1.0, 2**-0.5], abs=1e-6)
+        assert [hit.payload["key"] for hit in collection.query(direction(1, 0, 0, 0), limit=10, exact=True)] == ["a", "b", "c"]
+
+    def test_a_query_can_be_narrowed(self, collection: Collection) -> None:
+        collection.put_points(
+            [
+                chunk("a", 0, explicit(1), tenant="t1", metadata={"team": "red"}),
+                chunk("b", 0, explicit(1), tenant="t2", metadata={"team": "blue"}),
+                chunk("c", 0, explicit(1), source="other", tenant="t1"),
+            ]
+        )
+        vector = direction(1, 0, 0, 0)
+
+        def keys(where: dict[str, object]) -> set[str]:
+            return {hit.payload["key"] for hit in collection.query(vector, 10, where)}  # type: ignore[arg-type]
+
+        assert keys({"tenant": "t1"}) == {"a", "c"}
+        assert keys({"tenant": "t1", "source": "s"}) == {"a"}
+        assert keys({"source": ["s", "other"]}) == {"a", "b", "c"}
+        assert keys({"metadata.team": "blue"}) == {"b"}
+        assert keys({"tenant": "nobody"}) == set()
+
+    def test_counts_can_be_narrowed(self, collection: Collection) -> None:
+        collection.put_heads([head("a", explicit(1), 2)])
+        collection.put_points([chunk("a", index, explicit(1)) for index in range(2)])
+        assert (collection.count(), collection.count({"kind": "chunk"}), collection.count({"kind": "head"})) == (3, 2, 1)
+
+    def test_scrolling_in_pages_meets_every_point_once(self, collection: Collection) -> None:
+        points = [chunk(f"k{number}", 0, explicit(1)) for number in range(7)]
+        collection.put_points(points)
+        seen, offset = [], None
+        while True:
+            page, offset = collection.scroll(limit=3, offset=offset, with_vectors=True)
+            assert all(point.vector is not None for point in page)
+            seen += [point.id for point in page]
+            if offset is None:
+                break
+        assert sorted(seen) == sorted(point.id for point in points)
+
+    # --- collections ---
+
+    def test_an_open_collection_has_what_was_written(self, store: Store) -> None:
+        made = store.create(NAME, INFO)
+        made.put_points([chunk("a", 0, explicit(1))])
+        made.close()
+        made.close()
+        opened = store.open(NAME, INFO)
+        assert (opened.name, opened.info, texts(opened)) == (NAME, INFO, {"a 0 v1"})
+
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("space", "space-b"),  # other weights
+            ("contract_fingerprint", "d" * 64),  # another chunker, say
+            ("dimension", 8),
+        ],
+    )
+    def test_a_collection_of_something_else_is_not_opened(self, store: Store, field: str, value: object) -> None:
+        store.create(NAME, INFO).close()
+        with pytest.raises(MismatchError) as caught:
+            store.open(NAME, replace(INFO, **{field: value}))  # type: ignore[arg-type]
+        assert str(getattr(INFO, field)) in str(caught.value)
+        assert str(value) in str(caught.value)
+        assert "build" in str(caught.value)
+
+    def test_a_collection_that_is_not_there_is_named(self, store: Store) -> None:
+        with pytest.raises(ContractError, match=NAME):
+            store.open(NAME, INFO)
+
+    def test_a_name_is_taken_only_once(self, store: Store) -> None:
+        store.create(NAME, INFO).close()
+        with pytest.raises(ContractError, match=NAME):
+            store.create(NAME, INFO)
+
+    def test_a_collection_being_built_is_hidden_until_it_is_finished(self, store: Store) -> None:
+        building = store.begin(NAME, INFO)
+        building.put_points([chunk("a", 0, explicit(1))])
+        building.close()
+        assert store.names() == []
+        with pytest.raises(ContractError):
+            store.open(NAME, INFO)
+        with pytest.raises(ContractError):
+            store.activate(NAME)
+        again = store.begin(NAME, INFO)
+        again.put_points([chunk("b", 0, explicit(1))])
+        again.optimize()
+        again.close()
+        store.finish(NAME)
+        assert store.names() == [NAME]
+        assert texts(store.open(NAME, INFO)) == {"a 0 v1", "b 0 v1"}
+
+    def test_an_unfinished_build_of_something_else_is_not_gone_on_with(self, store: Store) -> None:
+        store.begin(NAME, INFO).close()
+        with pytest.raises(MismatchError):
+            store.begin(NAME, replace(INFO, space="space-b"))
+
+    def test_the_active_name_moves_in_one_step_and_back(self, store: Store) -> None:
+        assert store.active() is None
+        store.create(NAME, INFO).close()
+        store.create(OTHER, replace(INFO, release="r000000000002")).close()
+        for name in (NAME, OTHER, NAME):
+            store.activate(name)
+            assert store.active() == name
+        assert store.names() == [NAME, OTHER]
+        assert store.info(OTHER).release == "r000000000002"
+
+    def test_what_is_not_there_cannot_be_activated(self, store: Store) -> None:
+        with pytest.raises(ContractError, match=NAME):
+            store.activate(NAME)
+        assert store.active() is None
+
+    def test_the_active_collection_cannot_be_dropped_and_others_can(self, store: Store) -> None:
+        store.create(NAME, INFO).close()
+        store.create(OTHER, replace(INFO, release="r000000000002")).close()
+        store.activate(NAME)
+        with pytest.raises(ContractError, match="active"):
+            store.drop(NAME)
+        store.drop(OTHER)
+        assert store.names() == [NAME]
+        with pytest.raises(ContractError):
+            store.drop(OTHER)
