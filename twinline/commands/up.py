@@ -21,7 +21,7 @@ def command(
     """Start the embedded stack and wait until every part of it is ready. Run it again at any time."""
     settings = load_settings()
     flags = {"broker": no_broker, "triton": no_triton, "online": no_online, "airflow": no_scheduler}
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     lifecycle.up(
         settings,
         without={name for name, left_out in flags.items() if left_out},

@@ -30,12 +30,16 @@ def stop_losslessly(data_folder: Path) -> None:
     if not (data_folder / "noida.control.json").exists():
         return
     for command in (("stop", "kafka"), ("down",)):
-        subprocess.run(
+        stopping = subprocess.run(
             [binary(), *command, "--data-dir", data_folder],
             check=False,  # "not running" is an answer like another: it ended by itself, or in a crash
             stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
             timeout=_STOP_LIMIT_SECONDS,
         )
+        if stopping.returncode != 0:
+            print(f"broker: {' '.join(command)}: {stopping.stdout}{stopping.stderr}".rstrip(), file=sys.stderr)
 
 
 def serve(host: str, port: int, data_folder: Path) -> int:

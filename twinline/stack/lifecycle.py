@@ -18,6 +18,7 @@ from twinline.stack.supervisor import Supervisor
 # Airflow first, so that no task starts on a stack that is going; the broker last, so that every offset gets home.
 _STOP_ORDER = ("airflow", "online", "triton", "broker")
 _POLL_SECONDS = 0.2
+_FOLLOW_LIMIT_SECONDS = 15
 
 Waiting = Callable[[str], AbstractContextManager[object]]  # shows a line while something is waited for
 Report = Callable[[str], None]  # says a line that stays
@@ -74,10 +75,12 @@ def down(settings: Settings, waiting: Waiting, report: Report) -> None:
             began = time.monotonic()
             with waiting(f"stopping {name} ..."):
                 supervisor.stop_part(name)
-                stragglers = processes.end(settings.home, name, patience_seconds=10)
+                # supervisord looks at a part's first process only, and Airflow's goes before the others.
+                all_gone = processes.wait_until_gone(settings.home, name, _FOLLOW_LIMIT_SECONDS)
+                stragglers = [] if all_gone else processes.end(settings.home, name, patience_seconds=5)
             report(f"{name:<8} stopped after {time.monotonic() - began:4.1f} s")
             for straggler in stragglers:
-                report(f"         and its {straggler}")
+                report(f"         had to end its {straggler}")
         supervisor.shut_down()
     with waiting("looking for processes that were left ..."):
         leftovers = end_leftovers(settings)
@@ -87,12 +90,13 @@ def down(settings: Settings, waiting: Waiting, report: Report) -> None:
 
 def end_leftovers(settings: Settings) -> list[str]:
     """End processes of this stack that nothing supervises, in the order of a regular stop. Return what they were."""
+    stop_as_group = {part.name for part in parts(settings) if part.stops_as_group}
     ended = []
     for name in _STOP_ORDER:
         if name == "broker" and processes.find(settings.home, name):
             # Its own process may be gone and the broker's not: a plain signal would lose messages.
             broker.stop_losslessly(settings.home / "kafka")
-        ended += processes.end(settings.home, name, patience_seconds=30)
+        ended += processes.end(settings.home, name, patience_seconds=30, as_group=name in stop_as_group)
     return ended + processes.end(settings.home, None, patience_seconds=10)
 
 

@@ -29,7 +29,7 @@ def find(home: Path, part: str | None = None) -> list[psutil.Process]:
             found[process.pid] = process
             # A program that writes its title over its environment hides from the line above, not from its parent.
             found.update((child.pid, child) for child in _descendants(process) if child.pid not in own)
-    return list(found.values())
+    return [process for process in found.values() if not _has_ended(process)]
 
 
 def oldest(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
@@ -47,13 +47,17 @@ def describe(process: psutil.Process) -> str:
         return f"pid {process.pid}"
 
 
-def end(home: Path, part: str | None, patience_seconds: float) -> list[str]:
+def end(home: Path, part: str | None, patience_seconds: float, *, as_group: bool = False) -> list[str]:
     """End the processes of a stack, or of one part: ask, wait, then kill. Return a description of each one.
 
     The oldest are asked first and the rest get the time to follow; whoever is left is asked, and at last killed.
+
+    Args:
+        as_group: ask every process at once.
     """
     named: dict[int, str] = {}
-    for ask, limit_seconds in ((oldest, patience_seconds), (list, 5.0)):
+    rounds = ((list, patience_seconds),) if as_group else ((oldest, patience_seconds), (list, 5.0))
+    for ask, limit_seconds in rounds:
         remaining = find(home, part)
         named.update((process.pid, describe(process)) for process in remaining)
         _signal(ask(remaining), "terminate")
@@ -63,6 +67,12 @@ def end(home: Path, part: str | None, patience_seconds: float) -> list[str]:
     _signal(remaining, "kill")
     psutil.wait_procs(remaining, timeout=5.0)
     return list(named.values())
+
+
+def wait_until_gone(home: Path, part: str, limit_seconds: float) -> bool:
+    """Give processes that were told to stop the time to do so. Say whether all did."""
+    _, alive = psutil.wait_procs(find(home, part), timeout=limit_seconds)
+    return not alive
 
 
 def memory_bytes(processes: Iterable[psutil.Process]) -> int:
@@ -78,10 +88,16 @@ def memory_bytes(processes: Iterable[psutil.Process]) -> int:
 
 def _is_marked(process: psutil.Process, wanted: dict[str, str]) -> bool:
     try:
-        environment = process.environ()
-        return process.status() != psutil.STATUS_ZOMBIE and wanted.items() <= environment.items()
+        return wanted.items() <= process.environ().items()
     except psutil.Error:  # another user's, or ended: either way not ours to end
         return False
+
+
+def _has_ended(process: psutil.Process) -> bool:
+    try:
+        return process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def _descendants(process: psutil.Process) -> list[psutil.Process]:
