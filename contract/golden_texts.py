@@ -4,10 +4,12 @@ They are a constant of the platform; the tokens and vectors that a release gives
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from contract.preprocess import Preprocessor
 from contract.specification import Role
+
+if TYPE_CHECKING:
+    from contract.preprocess import Preprocessor
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ _FIXED: Final[tuple[tuple[str, Role, str], ...]] = (
 GOLDEN_TEXTS: Final[tuple[GoldenText, ...]] = tuple(GoldenText(*fixed) for fixed in _FIXED)
 
 
-def golden_texts(preprocessor: Preprocessor) -> tuple[GoldenText, ...]:
+def golden_texts(preprocessor: "Preprocessor") -> tuple[GoldenText, ...]:
     """Return the fixed texts and those made to measure: one under, at, one over and far over the token limit."""
     limit = preprocessor.contract.vector.max_tokens
     measured = tuple(
@@ -112,7 +114,7 @@ def golden_texts(preprocessor: Preprocessor) -> tuple[GoldenText, ...]:
     return GOLDEN_TEXTS + measured
 
 
-def _text_of(preprocessor: Preprocessor, tokens: int) -> str:
+def _text_of(preprocessor: "Preprocessor", tokens: int) -> str:
     """Return a text of exactly so many tokens, or as near as the vocabulary allows; counted without the limit."""
     words: list[str] = []
     source = _WORDS.split()
