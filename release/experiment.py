@@ -29,7 +29,11 @@ class PipelineFailedError(TwinlineError):
 
 
 def run_experiment(
-    repository: Path, home: Path, name: str, overrides: Mapping[str, str | int | float], environment: Mapping[str, str] = os.environ
+    repository: Path,
+    home: Path,
+    name: str,
+    overrides: Mapping[str, str | int | float],
+    environment: Mapping[str, str] = os.environ,
 ) -> str:
     """Run the pipeline with some parameters changed, and return the experiment's commit.
 

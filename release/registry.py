@@ -20,23 +20,23 @@ PRODUCTION: Final = "prod"
 RELEASE_FOLDER: Final = "models/release"
 REMOTE: Final = "local"
 
-_VERSION = re.compile(r"v(\d+)\.(\d+)\.(\d+)")
+_VERSION = re.compile(r"v(\d+)\.0\.0")
 
 
 @dataclass(frozen=True, slots=True)
 class Registered:
     """One version of the encoder, and the stages that it is in now."""
 
-    version: str
+    number: int
     revision: str
     created_at: str
     message: str
     stages: tuple[str, ...]
 
     @property
-    def number(self) -> tuple[int, ...]:
-        """Return the version as numbers, by which versions are ordered."""
-        return tuple(int(part) for part in _VERSION.fullmatch(self.version).groups())
+    def version(self) -> str:
+        """Return the version as GTO writes it: every new encoder is a new major one, since vectors never mix."""
+        return f"v{self.number}.0.0"
 
 
 class Registry:
@@ -53,7 +53,8 @@ class Registry:
             shown = gto.api.show(str(self._repository), ARTIFACT, versions_per_stage=1)
         except gto.exceptions.ArtifactNotFound:
             return []
-        found = [_registered(entry) for entry in shown if _VERSION.fullmatch(entry["version"] or "")]
+        numbered = ((_VERSION.fullmatch(entry["version"] or ""), entry) for entry in shown)
+        found = [_registered(int(match[1]), entry) for match, entry in numbered if match]
         return sorted(found, key=lambda entry: entry.number, reverse=True)
 
     def find(self, name: str) -> Registered:
@@ -97,7 +98,7 @@ class Registry:
             return same
         # Files first: a version that others can see and not fetch is worse than files without a version.
         self.push(commit)
-        number = entries[0].number[0] + 1 if entries else 1
+        number = entries[0].number + 1 if entries else 1
         name, email = identity(self._repository)
         gto.api.register(
             str(self._repository), ARTIFACT, commit, version=f"v{number}.0.0", message=message, author=name, author_email=email
@@ -112,9 +113,7 @@ class Registry:
             return
         name, email = identity(self._repository)
         # force: a version that was in this stage before comes back when a release is rolled back.
-        gto.api.assign(
-            str(self._repository), ARTIFACT, stage, version=version, force=True, author=name, author_email=email
-        )
+        gto.api.assign(str(self._repository), ARTIFACT, stage, version=version, force=True, author=name, author_email=email)
 
     def push(self, commit: str) -> None:
         """Copy the files of one commit to the DVC remote.
@@ -134,9 +133,9 @@ class Registry:
                 raise TransientError(f"{exc.amount} files of {commit[:12]} did not reach the DVC remote: {exc}") from exc
 
 
-def _registered(entry: Mapping[str, Any]) -> Registered:
+def _registered(number: int, entry: Mapping[str, Any]) -> Registered:
     return Registered(
-        version=str(entry["version"]),
+        number=number,
         revision=str(entry["commit_hexsha"]),
         created_at=str(entry["created_at"]),
         message=str(entry["message"]),

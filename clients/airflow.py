@@ -1,0 +1,150 @@
+"""Airflow's REST API, as far as a command needs it: unpause, trigger, follow, read a log."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+from contract.errors import ContractError, SettingsError, TransientError
+
+PASSWORDS_FILE: Final = "simple_auth_manager_passwords.json.generated"
+_TIMEOUT_SECONDS: Final = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRun:
+    """One task of a DAG run; `state` is empty until the scheduler has looked at it."""
+
+    task_id: str
+    state: str
+    attempt: int
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class DagRun:
+    """One run of a DAG."""
+
+    dag_id: str
+    run_id: str
+    state: str
+
+
+class Airflow:
+    """One Airflow, spoken to over HTTP.
+
+    Args:
+        url: where its web server answers.
+        home: AIRFLOW_HOME, which holds the generated password when Airflow asks for one.
+    """
+
+    def __init__(self, url: str, home: Path) -> None:
+        self._url = url
+        self._home = home
+        self._http = httpx.Client(base_url=url, timeout=_TIMEOUT_SECONDS, trust_env=False)
+        self._token = ""
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def has_dag(self, dag_id: str) -> bool:
+        """Say whether Airflow has read the DAG's file by now."""
+        return self._send("GET", f"/api/v2/dags/{dag_id}", missing_is_none=True) is not None
+
+    def unpause(self, dag_id: str) -> None:
+        """Let a DAG run: Airflow keeps a new one paused."""
+        self._send("PATCH", f"/api/v2/dags/{dag_id}", json={"is_paused": False})
+
+    def trigger(self, dag_id: str, conf: Mapping[str, Any]) -> str:
+        """Start a run with some of its parameters, and return the run's id."""
+        body = {"logical_date": None, "conf": dict(conf)}
+        return str(self._send("POST", f"/api/v2/dags/{dag_id}/dagRuns", json=body)["dag_run_id"])
+
+    def run(self, dag_id: str, run_id: str) -> DagRun:
+        """Return the state of a run."""
+        found = self._send("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}")
+        return DagRun(dag_id, run_id, str(found["state"]))
+
+    def tasks(self, dag_id: str, run_id: str) -> list[TaskRun]:
+        """Return the tasks of a run, in no particular order."""
+        found = self._send("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances")
+        return [
+            TaskRun(
+                task_id=entry["task_id"],
+                state=entry["state"] or "",
+                attempt=entry["try_number"],
+                started_at=_time(entry["start_date"]),
+                ended_at=_time(entry["end_date"]),
+            )
+            for entry in found["task_instances"]
+        ]
+
+    def runs_started_by(self, dag_id: str, run_id: str) -> list[DagRun]:
+        """Return the runs that the assets updated by a run have started."""
+        found = self._send("GET", "/api/v2/assets/events", params={"source_dag_id": dag_id, "source_run_id": run_id})
+        return [
+            DagRun(started["dag_id"], started["run_id"], started["state"])
+            for event in found["asset_events"]
+            for started in event["created_dagruns"]
+        ]
+
+    def log(self, dag_id: str, run_id: str, task: TaskRun) -> list[str]:
+        """Return the lines that a task's last attempt has logged."""
+        place = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task.task_id}/logs/{max(task.attempt, 1)}"
+        found = self._send("GET", place, params={"full_content": "true"}, missing_is_none=True)
+        return [_line(entry) for entry in found["content"]] if found else []
+
+    def log_file(self, dag_id: str, run_id: str, task: TaskRun) -> Path:
+        """Return where that log lies, for an Airflow on this machine."""
+        folder = self._home / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}" / f"task_id={task.task_id}"
+        return folder / f"attempt={max(task.attempt, 1)}.log"
+
+    def _send(self, method: str, path: str, *, missing_is_none: bool = False, **options: Any) -> Any:
+        if not self._token:
+            self._token = self._log_in()
+        try:
+            response = self._http.request(method, path, headers={"Authorization": f"Bearer {self._token}"}, **options)
+        except httpx.HTTPError as exc:
+            raise TransientError(f"Airflow at {self._url} does not answer ({exc!r}): see `twinline status`") from exc
+        if response.status_code == httpx.codes.NOT_FOUND and missing_is_none:
+            return None
+        return _content(response, f"{method} {path}")
+
+    def _log_in(self) -> str:
+        """Return a token: for the asking where Airflow takes everyone for an admin, else for the generated password."""
+        try:
+            response = self._http.get("/auth/token")
+            if response.is_error:
+                response = self._http.post("/auth/token", json=self._credentials())
+        except httpx.HTTPError as exc:
+            raise TransientError(f"Airflow at {self._url} does not answer ({exc!r}): see `twinline status`") from exc
+        return str(_content(response, "/auth/token")["access_token"])
+
+    def _credentials(self) -> dict[str, str]:
+        place = self._home / PASSWORDS_FILE
+        if not place.is_file():
+            raise SettingsError(f"Airflow at {self._url} asks for a password, and {place} does not exist")
+        user, password = next(iter(json.loads(place.read_text()).items()))
+        return {"username": user, "password": password}
+
+
+def _content(response: httpx.Response, request: str) -> Any:
+    if response.is_success:
+        return response.json()
+    message = f"Airflow answered {response.status_code} to {request}: {response.text[:300]}"
+    # Its database is a file on a laptop: "locked" is a 500, and passes.
+    raise TransientError(message) if response.is_server_error else ContractError(message)
+
+
+def _time(value: str | None) -> datetime | None:
+    return datetime.fromisoformat(value) if value else None
+
+
+def _line(entry: str | Mapping[str, Any]) -> str:
+    return entry if isinstance(entry, str) else str(entry.get("event", ""))

@@ -1,0 +1,38 @@
+"""# ingest_documents
+
+Read a source into an immutable snapshot, and write its documents to the log.
+
+| task | command | gives |
+| --- | --- | --- |
+| `ingest` | `python -m etl ingest` | a snapshot in the snapshot store, by its id |
+| `publish` | `python -m etl publish` | its documents on the Kafka topic, from where every index is filled |
+
+Updates the asset **corpus**, whose event names the snapshot; `train_encoder` starts on it. Documents that did not change
+since they were last published are skipped by every index, so running this again costs little.
+
+Started by hand, it takes another `source`: `pydocs:`, `files:FOLDER`, `beir:FOLDER`, `kafka:`.
+"""
+
+from datetime import timedelta
+
+from airflow.sdk import DAG, Param
+from command_task import CORPUS, CommandTask, dag_options
+
+with DAG(
+    "ingest_documents",
+    schedule="@daily",
+    params={"source": Param("", type="string", description="where documents come from; empty: the source of params.yaml")},
+    **dag_options(__doc__, ["data"]),
+):
+    ingest = CommandTask(
+        task_id="ingest",
+        command=["python", "-m", "etl", "ingest", "--source", "{{ params.source }}", "--store"],
+        execution_timeout=timedelta(hours=2),
+    )
+    publish = CommandTask(
+        task_id="publish",
+        command=["python", "-m", "etl", "publish", "--snapshot", ingest.output["snapshot"]],
+        updates=CORPUS,
+        execution_timeout=timedelta(hours=6),
+    )
+    ingest >> publish

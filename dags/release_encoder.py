@@ -1,0 +1,56 @@
+"""# release_encoder
+
+Put a registered encoder into service, beside the active one until the last step.
+
+| task | command | gives |
+| --- | --- | --- |
+| `fetch` | `python -m release fetch` | the release folder, every file checked by its hash |
+| `publish` | `python -m release publish` | models loaded in Triton, golden texts answered as in training |
+| `build` | `python -m release build` | a new collection: snapshot, then the log, then kept up to date |
+| `verify` | `python -m release verify` | nothing; fails when the collection lags, lacks documents or does not find them |
+| `switch` | `python -m release switch` | the new release answers; the old one stays loaded, for a way back |
+
+Search answers from the old release until `switch`, and from the new one after it, never from both. Every task may run
+again. Started by hand, it takes a `version` or a stage, such as `prod`.
+"""
+
+from datetime import timedelta
+
+from airflow.sdk import DAG, Param
+from command_task import ENCODER, CommandTask, dag_options
+
+VERSION = "{{ params.version or event_field(triggering_asset_events, 'version') }}"
+
+with DAG(
+    "release_encoder",
+    schedule=ENCODER,
+    params={"version": Param("", type="string", description="version or stage to release; empty: the one of the event")},
+    **dag_options(__doc__, ["serving"]),
+):
+    fetch = CommandTask(
+        task_id="fetch",
+        command=["python", "-m", "release", "fetch", VERSION],
+        execution_timeout=timedelta(minutes=30),
+    )
+    release = fetch.output["release"]
+    publish = CommandTask(
+        task_id="publish",
+        command=["python", "-m", "release", "publish", release],
+        execution_timeout=timedelta(minutes=30),
+    )
+    build = CommandTask(
+        task_id="build",
+        command=["python", "-m", "release", "build", release],
+        execution_timeout=timedelta(days=1),
+    )
+    verify = CommandTask(
+        task_id="verify",
+        command=["python", "-m", "release", "verify", release],
+        execution_timeout=timedelta(hours=1),
+    )
+    switch = CommandTask(
+        task_id="switch",
+        command=["python", "-m", "release", "switch", release],
+        execution_timeout=timedelta(minutes=10),
+    )
+    fetch >> publish >> build >> verify >> switch
