@@ -85,7 +85,7 @@ def _clusters(frame: "DataFrame", params: PrepareParams) -> dict[tuple[str, str]
     with_text = frame.where((col("clean_text") != "") | (col("clean_title") != ""))
     # A document that is only its title is compared by it: an empty text would make all of them duplicates.
     words_of = with_text.with_column(
-        "clean_text", (col("clean_text") == "").if_else(col("clean_title"), col("clean_text"))
+        "clean_text", functions.when(col("clean_text") == "", col("clean_title")).otherwise(col("clean_text"))
     )
     table = words_of.select(col("source"), col("key"), signature.alias("signature")).sort(["source", "key"]).to_arrow()
     names = list(zip(table["source"].to_pylist(), table["key"].to_pylist(), strict=True))
