@@ -1,0 +1,89 @@
+"""Two stages of the offline line.
+
+    python -m train fit          pairs + base model -> models/encoder, plots/train.tsv
+    python -m train evaluate     held-out queries, base model, BM25 and the encoder -> models/evaluation
+
+On a machine with several GPUs `fit` starts itself again under torchrun, one process a GPU; `accelerate launch -m train fit`
+and `torchrun -m train fit` work as well.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import typer
+
+from clients import telemetry
+
+app = typer.Typer(add_completion=False, help="Fine-tune an encoder and measure it.", pretty_exceptions_enable=False)
+
+PAIRS = Path("data/pairs")
+PREPARED = Path("data/prepared")
+ENCODER = Path("models/encoder")
+EVALUATION = Path("models/evaluation")
+CURVES = Path("plots/train.tsv")
+
+
+@app.command()
+def fit() -> None:
+    """Fine-tune the base model on data/pairs/train.parquet."""
+    from clients.base_model import resolve_base_model
+    from clients.params import load_params, read_params
+    from clients.settings import load_settings
+    from train.hardware import processes_to_start
+    from train.params import ContractParams, TrainParams
+
+    processes = processes_to_start()
+    if processes > 1:
+        _start_again(processes, "fit")
+        return
+    # Read before anything heavy: a wrong key must be said at once.
+    contract_params, params = load_params("contract", ContractParams), load_params("train", TrainParams)
+    base_name = str(read_params()["base_model"])
+    home = load_settings().home
+
+    from train.fit import FitPaths
+    from train.fit import fit as run
+
+    run(resolve_base_model(base_name), base_name, contract_params, params, FitPaths(PAIRS / "train.parquet", ENCODER, CURVES, home))
+
+
+@app.command()
+def evaluate() -> None:
+    """Score base model, BM25 and encoder on the held-out queries, and write the verdict of the gate."""
+    from clients.base_model import resolve_base_model
+    from clients.params import load_params, read_params
+    from clients.settings import load_settings
+    from train.params import EvaluateParams
+
+    params = load_params("evaluate", EvaluateParams)
+    base_name = str(read_params()["base_model"])
+    home = load_settings().home
+
+    from train.evaluate import EvaluatePaths
+    from train.evaluate import evaluate as run
+
+    run(resolve_base_model(base_name), params, EvaluatePaths(PREPARED / "documents.parquet", PAIRS, ENCODER, EVALUATION, home))
+
+
+def _start_again(processes: int, stage: str) -> None:
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", "train", stage]
+    raise SystemExit(subprocess.run([sys.executable, *launcher], check=False).returncode)
+
+
+def main() -> None:
+    """Run one stage; our own errors are one line, not a traceback."""
+    telemetry.apply()
+
+    from contract.errors import TwinlineError
+
+    try:
+        app()
+    except TwinlineError as error:
+        raise SystemExit(f"train: {error}") from error
+
+
+if __name__ == "__main__":
+    main()

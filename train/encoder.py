@@ -1,0 +1,114 @@
+"""An encoder run by torch in this process: the reference that exported formats and live servers are compared with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from tqdm import tqdm
+from transformers import AutoModel, PreTrainedModel
+
+from contract.embedding import Embeddings
+from contract.errors import MismatchError
+from contract.pooling import normalize, pool
+from contract.preprocess import Preprocessor
+from contract.space import space_id
+from contract.specification import Role
+from train.hardware import device
+from train.model import check_weights
+from train.weights import weights_sha256
+
+# Padded tokens in one forward pass: enough to keep all cores busy, little enough to stay in a CPU's cache.
+_BATCH_TOKENS = {"cpu": 4_096, "cuda": 65_536}
+
+
+class TorchEncoder:
+    """Implements contract.embedding.Embedder. Always float32, so that its vectors are the same on every machine."""
+
+    def __init__(self, backbone: PreTrainedModel, preprocessor: Preprocessor, space: str) -> None:
+        self._device = device()
+        self._backbone = backbone.eval().to(self._device)
+        self._preprocessor = preprocessor
+        self._space = space
+
+    @classmethod
+    def load(cls, folder: Path, preprocessor: Preprocessor | None = None) -> Self:
+        """Load an encoder's folder.
+
+        Args:
+            folder: what the training stage wrote; or a base model's folder, with `preprocessor` saying under which
+                contract its weights are to be read.
+
+        Raises:
+            MismatchError: tokenizer, dimension or weights are not what the contract and training.json say.
+        """
+        own = preprocessor or Preprocessor.load(folder)
+        space = space_id(own.contract.vector_fingerprint, weights_sha256(folder))
+        if preprocessor is None:
+            _check_space(folder, space)
+        backbone = AutoModel.from_pretrained(
+            str(folder), dtype=torch.float32, use_safetensors=True, local_files_only=True
+        )
+        check_weights(backbone, own.contract, own.tokenizer_json, folder)
+        return cls(backbone, own, space)
+
+    @property
+    def space(self) -> str:
+        """Return the identity of the encoder."""
+        return self._space
+
+    def embed(self, texts: Sequence[str], role: Role, *, progress: str = "") -> Embeddings:
+        """Return one vector a text, `(n, dim)`, in the order given.
+
+        Args:
+            progress: what to write beside a progress bar; empty for none.
+        """
+        encoded = self._preprocessor.encode(texts, role)
+        vectors = np.zeros((len(texts), self._preprocessor.contract.vector.dimension), dtype=np.float32)
+        # Longest first: batches of like length waste little on padding, and the first one shows whether memory suffices.
+        order = np.argsort(-encoded.token_counts, kind="stable")
+        with tqdm(total=len(texts), desc=progress, unit="text", disable=not progress) as bar:
+            for rows in _batches(order, encoded.token_counts, _BATCH_TOKENS[self._device.type]):
+                vectors[rows] = self._forward([encoded.token_ids[row] for row in rows])
+                bar.update(len(rows))
+        return Embeddings(vectors, encoded.token_counts, encoded.truncated, self._space)
+
+    def _forward(self, token_ids: list[list[int]]) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+        length = max(len(ids) for ids in token_ids)
+        pad_id = self._preprocessor.pad_id
+        ids = np.array([row + [pad_id] * (length - len(row)) for row in token_ids], dtype=np.int64)
+        mask = np.array([[1] * len(row) + [0] * (length - len(row)) for row in token_ids], dtype=np.int64)
+        with torch.inference_mode():
+            hidden = self._backbone(
+                input_ids=torch.from_numpy(ids).to(self._device), attention_mask=torch.from_numpy(mask).to(self._device)
+            ).last_hidden_state
+        vector = self._preprocessor.contract.vector
+        pooled = pool(hidden.float().cpu().numpy(), mask, vector.pooling)
+        return normalize(pooled) if vector.normalize else pooled
+
+
+def _batches(order: np.ndarray[tuple[int], np.dtype[np.intp]], lengths: np.ndarray[tuple[int], np.dtype[np.int32]], budget: int) -> list[list[int]]:
+    """Cut rows, longest first, into batches of at most `budget` padded tokens and at least one row."""
+    batches: list[list[int]] = []
+    start = 0
+    while start < len(order):
+        size = max(1, budget // max(int(lengths[order[start]]), 1))
+        batches.append([int(row) for row in order[start : start + size]])
+        start += size
+    return batches
+
+
+def _check_space(folder: Path, space: str) -> None:
+    record = folder / "training.json"
+    if not record.is_file():
+        raise MismatchError(f"{record} is missing: {folder} was not written by the training stage; run `dvc repro train`")
+    recorded = json.loads(record.read_bytes())["space"]
+    if recorded != space:
+        raise MismatchError(
+            f"{folder}: weights and contract make the space {space[:12]}, {record.name} says {recorded[:12]}: a file was "
+            "changed after training; fetch the encoder again (`dvc checkout`), or train it anew"
+        )

@@ -1,0 +1,18 @@
+"""Every look at a test split leaves a line: settings that were chosen after many looks are fitted to it."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+
+def log_look(home: Path, split_sha256: str, space: str) -> int:
+    """Append a line about this look and return how many there have been at this very split, this one included."""
+    path = home / "evaluation" / "looks.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    line = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "split_sha256": split_sha256, "space": space}
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+    with path.open(encoding="utf-8") as file:
+        return sum(json.loads(entry)["split_sha256"] == split_sha256 for entry in file)

@@ -1,0 +1,75 @@
+"""What params.yaml may say about the contract, the training and the evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from contract.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class ContractParams:
+    """Section `contract`. `null` takes what the base model's own files say."""
+
+    max_tokens: int | None
+    pooling: Literal["mean", "cls", "last"] | None
+    query_prefix: str | None
+    document_prefix: str | None
+    chunker: Literal["tokens", "none"]
+    overlap_tokens: int
+    title: Literal["prepend", "omit"]
+    title_max_tokens: int
+
+
+@dataclass(frozen=True)
+class TrainParams:
+    """Section `train`.
+
+    `batch_size` is the number of pairs that see each other as negatives, over all GPUs together; `mini_batch_size` is
+    what one GPU (or the CPU) holds at once. `max_tokens` cuts texts shorter for training only; the contract's own
+    limit is not touched. `max_steps: 0` means that `epochs` decides; `epochs: 0` passes the base weights through.
+    """
+
+    seed: int
+    epochs: float
+    max_steps: int
+    batch_size: int
+    mini_batch_size: int
+    gradient_accumulation: int
+    learning_rate: float
+    warmup_ratio: float
+    weight_decay: float
+    scale: float
+    max_tokens: int | None
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    log_every_steps: int
+    checkpoint_every_steps: int
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "mini_batch_size", "gradient_accumulation", "log_every_steps", "checkpoint_every_steps"):
+            if getattr(self, name) < 1:
+                raise SettingsError(f"params.yaml train.{name} = {getattr(self, name)}: must be at least 1")
+        if self.batch_size < 2:
+            raise SettingsError("params.yaml train.batch_size = 1: in-batch negatives need at least 2 pairs in a batch")
+        if self.epochs < 0 or self.max_steps < 0:
+            raise SettingsError("params.yaml train.epochs and train.max_steps must not be negative")
+
+
+@dataclass(frozen=True)
+class EvaluateParams:
+    """Section `evaluate`. `max_documents` and `max_queries`: 0 takes all; a sample is stated in the result."""
+
+    seed: int
+    look_at_test: bool
+    max_documents: int
+    max_queries: int
+    bootstrap_samples: int
+    confidence: float
+    margin: float
+
+    def __post_init__(self) -> None:
+        if not 0.5 <= self.confidence < 1:
+            raise SettingsError(f"params.yaml evaluate.confidence = {self.confidence}: must be in [0.5, 1)")
+        if self.margin < 0:
+            raise SettingsError(f"params.yaml evaluate.margin = {self.margin}: must not be negative")
