@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from contract.errors import ContractError, DocumentError
-from contract.golden import GOLDEN_TEXTS, GoldenVector
+from contract.golden import GoldenVector, golden_texts
 from contract.manifest import DroppedFormat, Format, Parity
 from contract.preprocess import Preprocessor
 from contract.records import Document
@@ -100,7 +100,7 @@ def golden_vectors(encoder: Path) -> list[GoldenVector]:
     preprocessor = Preprocessor.load(encoder)
     reference = ReferenceEncoder.load(encoder, contract.vector.pooling)
     entries = []
-    for golden in GOLDEN_TEXTS:
+    for golden in golden_texts(preprocessor):
         encoded = preprocessor.encode([golden.text], golden.role)
         entries.append(
             GoldenVector(
@@ -142,11 +142,12 @@ def _encoder_texts(preprocessor: Preprocessor, document: Document) -> Iterator[s
 
 def _sample(preprocessor: Preprocessor, reference: ReferenceEncoder, texts: Sequence[str]) -> Sample:
     token_ids: list[list[int]] = []
-    for golden in GOLDEN_TEXTS:
+    golden_entries = golden_texts(preprocessor)
+    for golden in golden_entries:
         token_ids.extend(preprocessor.encode([golden.text], golden.role).token_ids)
     if texts:
         token_ids.extend(preprocessor.encode(list(texts), "document").token_ids)
     vectors = reference.vectors(token_ids)
     if not np.isfinite(vectors).all():
         raise ContractError("the reference itself gives NaN or infinity: the weights are broken; train again")
-    return Sample([*(golden.text for golden in GOLDEN_TEXTS), *texts], token_ids, vectors)
+    return Sample([*(golden.text for golden in golden_entries), *texts], token_ids, vectors)

@@ -1,0 +1,183 @@
+"""Triton by gRPC or HTTP, with the vendor's errors turned into ours; nothing else touches `tritonclient`."""
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, Literal, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from tritonclient.utils import InferenceServerException
+
+from contract.errors import ContractError, TransientError
+
+TransportName: TypeAlias = Literal["grpc", "http"]
+Tensors: TypeAlias = Mapping[str, NDArray[Any]]
+
+# Answers that the same request would get again. All others (away, busy, still loading, a crashed backend) may pass.
+_FINAL_STATUSES: Final = frozenset({"StatusCode.INVALID_ARGUMENT", "StatusCode.UNIMPLEMENTED", "400", "501"})
+
+
+class Transport(Protocol):
+    """What both protocols can do."""
+
+    def infer(self, model: str, inputs: Tensors, outputs: Sequence[str], priority: int) -> dict[str, NDArray[Any]]:
+        """Run a model; inputs of bytes are object arrays. Priority 1 goes before 2."""
+
+    def config(self, model: str) -> dict[str, Any]:
+        """Return a model's configuration, in the protobuf's JSON form."""
+
+    def is_ready(self, model: str) -> bool:
+        """Return whether the model, or with an empty name the server, can be used."""
+
+    def load(self, model: str) -> None:
+        """Load a model, or load it again from changed files."""
+
+    def unload(self, model: str, with_members: bool) -> None:
+        """Unload a model, and with it the members of an ensemble."""
+
+    def index(self) -> list[dict[str, str]]:
+        """Return name, state and reason of each model in the repository."""
+
+    def close(self) -> None:
+        """Close all connections."""
+
+
+def open_transport(address: str, protocol: TransportName, timeout_seconds: float) -> Transport:
+    """Return a transport to `host:port`; no connection is made yet."""
+    return _Grpc(address, timeout_seconds) if protocol == "grpc" else _Http(address, timeout_seconds)
+
+
+class _Grpc:
+    """One channel, shared by all threads."""
+
+    def __init__(self, address: str, timeout_seconds: float) -> None:
+        import tritonclient.grpc as triton_grpc
+
+        self._module = triton_grpc
+        self._address = address
+        self._timeout = timeout_seconds
+        self._client = triton_grpc.InferenceServerClient(address)
+
+    def infer(self, model: str, inputs: Tensors, outputs: Sequence[str], priority: int) -> dict[str, NDArray[Any]]:
+        sent = _infer_inputs(self._module, inputs)
+        wanted = [self._module.InferRequestedOutput(name) for name in outputs]
+        with _our_errors(self._address, model):
+            result = self._client.infer(model, sent, outputs=wanted, priority=priority, client_timeout=self._timeout)
+        return _arrays(result, outputs)
+
+    def config(self, model: str) -> dict[str, Any]:
+        with _our_errors(self._address, model):
+            found = self._client.get_model_config(model, as_json=True, client_timeout=self._timeout)
+        config: dict[str, Any] = found["config"]
+        return config
+
+    def is_ready(self, model: str) -> bool:
+        with _our_errors(self._address, model):
+            if model:
+                return bool(self._client.is_model_ready(model, client_timeout=self._timeout))
+            return bool(self._client.is_server_ready(client_timeout=self._timeout))
+
+    def load(self, model: str) -> None:
+        with _our_errors(self._address, model):
+            self._client.load_model(model, client_timeout=self._timeout)
+
+    def unload(self, model: str, with_members: bool) -> None:
+        with _our_errors(self._address, model):
+            self._client.unload_model(model, unload_dependents=with_members, client_timeout=self._timeout)
+
+    def index(self) -> list[dict[str, str]]:
+        with _our_errors(self._address, ""):
+            found = self._client.get_model_repository_index(as_json=True, client_timeout=self._timeout)
+        return list(found.get("models", []))
+
+    def close(self) -> None:
+        self._client.close()
+
+
+class _Http:
+    """One client a thread: the vendor's is bound to the thread that made it."""
+
+    def __init__(self, address: str, timeout_seconds: float) -> None:
+        import tritonclient.http as triton_http
+
+        self._module = triton_http
+        self._address = address
+        self._timeout = timeout_seconds
+        self._local = threading.local()
+
+    @property
+    def _client(self) -> Any:
+        if not hasattr(self._local, "client"):
+            self._local.client = self._module.InferenceServerClient(
+                self._address, connection_timeout=self._timeout, network_timeout=self._timeout
+            )
+        return self._local.client
+
+    def infer(self, model: str, inputs: Tensors, outputs: Sequence[str], priority: int) -> dict[str, NDArray[Any]]:
+        sent = _infer_inputs(self._module, inputs)
+        wanted = [self._module.InferRequestedOutput(name) for name in outputs]
+        with _our_errors(self._address, model):
+            result = self._client.infer(model, sent, outputs=wanted, priority=priority)
+        return _arrays(result, outputs)
+
+    def config(self, model: str) -> dict[str, Any]:
+        with _our_errors(self._address, model):
+            config: dict[str, Any] = self._client.get_model_config(model)
+        return config
+
+    def is_ready(self, model: str) -> bool:
+        with _our_errors(self._address, model):
+            return bool(self._client.is_model_ready(model) if model else self._client.is_server_ready())
+
+    def load(self, model: str) -> None:
+        with _our_errors(self._address, model):
+            self._client.load_model(model)
+
+    def unload(self, model: str, with_members: bool) -> None:
+        with _our_errors(self._address, model):
+            self._client.unload_model(model, unload_dependents=with_members)
+
+    def index(self) -> list[dict[str, str]]:
+        with _our_errors(self._address, ""):
+            return list(self._client.get_model_repository_index())
+
+    def close(self) -> None:
+        # Those of other threads are closed when their threads end.
+        if hasattr(self._local, "client"):
+            self._local.client.close()
+            del self._local.client
+
+
+def _infer_inputs(module: Any, inputs: Tensors) -> list[Any]:
+    sent = []
+    for name, array in inputs.items():
+        tensor = module.InferInput(name, list(array.shape), "BYTES")
+        tensor.set_data_from_numpy(array)
+        sent.append(tensor)
+    return sent
+
+
+def _arrays(result: Any, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
+    arrays = {}
+    for name in outputs:
+        array = result.as_numpy(name)
+        if array is None:
+            raise ContractError(f"Triton's answer has no output {name}: publish the release again")
+        arrays[name] = np.asarray(array)
+    return arrays
+
+
+@contextmanager
+def _our_errors(address: str, model: str) -> Iterator[None]:
+    place = f"Triton at {address}" + (f", model `{model}`" if model else "")
+    try:
+        yield
+    except InferenceServerException as exc:
+        message = f"{place}: {exc.message()}"
+        if exc.status() in _FINAL_STATUSES:
+            raise ContractError(message) from exc
+        raise TransientError(f"{message}; check `twinline status`") from exc
+    # By HTTP the sockets' own errors come through: refused, reset, timed out, unknown host.
+    except OSError as exc:
+        raise TransientError(f"{place}: {type(exc).__name__}: {exc}; check `twinline status`") from exc

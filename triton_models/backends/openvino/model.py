@@ -1,0 +1,43 @@
+"""Serve `backend: "openvino"` in the embedded server; a full Triton has this backend built in."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+# The converter's usage reports: not here.
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import openvino
+from merging import TensorNames, Tensors, answer
+from numpy.typing import NDArray
+
+_PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
+
+
+class TritonPythonModel:
+    """One inference request over all cores: two would fight for them."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Compile the model's file at the precision that its config names."""
+        self._names = TensorNames(args["model_config"])
+        path = Path(args["model_repository"], args["model_version"], self._names.file)
+        precision = self._names.parameters["precision"]
+        # Left to itself OpenVINO takes bfloat16 wherever the CPU has it, whatever the release was judged at.
+        options = {
+            "INFERENCE_PRECISION_HINT": _PRECISION_HINTS[precision],
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": "1",
+            "INFERENCE_NUM_THREADS": str(len(os.sched_getaffinity(0))),
+        }
+        self._request = openvino.Core().compile_model(path, "CPU", options).create_infer_request()
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Answer the requests of one batch."""
+        return answer(requests, self._names, self._run)
+
+    def _run(self, tensors: Tensors) -> NDArray[np.float32]:
+        # A copy: the request's own memory is overwritten by the next batch.
+        return np.array(self._request.infer(dict(tensors), share_inputs=True)[self._names.output])

@@ -1,0 +1,18 @@
+"""Names of a release's Triton models."""
+
+STABLE_MODEL = "embed"
+
+
+def tokenizer_model(release: str) -> str:
+    """Return the name of the release's tokenizer model."""
+    return f"tokenizer_{release}"
+
+
+def encoder_model(release: str) -> str:
+    """Return the name of the release's encoder model."""
+    return f"encoder_{release}"
+
+
+def embed_model(release: str) -> str:
+    """Return the name of the release's ensemble."""
+    return f"embed_{release}"

@@ -1,0 +1,105 @@
+"""Triton model `tokenizer_<release>`: TEXT and ROLE to padded token ids, by the very code of the contract.
+
+Beside this file lie the contract's package and the release's own files, which are hashed before anything is served.
+"""
+
+import hashlib
+import sys
+from pathlib import Path
+from typing import Any
+
+_HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(_HERE))
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+from contract import tensors
+from contract.errors import ContractError, MismatchError
+from contract.golden import check_tokens, read_golden
+from contract.manifest import Fingerprints, Manifest
+from contract.specification import ROLES, Contract
+from contract.tokens import Encoded, TokenEncoder
+
+_RELEASE = _HERE / "release"
+
+
+class TritonPythonModel:
+    """Tokenise, apply role prefixes, cut at the limit, pad to a served length."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Load the release's contract; a file that is not what the manifest says keeps the model from loading."""
+        manifest = Manifest.load(_RELEASE)
+        _check_files(manifest)
+        contract, tokenizer_json = Contract.load(_RELEASE)
+        if Fingerprints.of(contract) != manifest.fingerprints:
+            raise MismatchError(
+                f"release {manifest.release}: its contract has fingerprint {contract.fingerprint}, its manifest names "
+                f"{manifest.fingerprints.contract}: publish the release again"
+            )
+        self._encoder = TokenEncoder(contract.vector, tokenizer_json)
+        check_tokens(read_golden(_RELEASE), self._encoder, f"release {manifest.release} in Triton")
+        self._buckets = manifest.serving.length_buckets
+        self._space = manifest.space.encode()
+
+    def execute(self, requests: list[Any]) -> list[Any]:
+        """Answer each request; a bad one gets an error of its own."""
+        return [self._answer(request) for request in requests]
+
+    def _answer(self, request: Any) -> Any:
+        try:
+            return self._outputs(*_read(request))
+        except ContractError as exc:
+            return pb_utils.InferenceResponse(error=pb_utils.TritonError(str(exc), pb_utils.TritonError.INVALID_ARG))
+
+    def _outputs(self, texts: list[str], roles: list[str]) -> Any:
+        encoded = self._encode(texts, roles)
+        length = tensors.served_length(int(encoded.token_counts.max()), self._buckets)
+        input_ids, attention_mask = encoded.padded(length, self._encoder.pad_id)
+        return pb_utils.InferenceResponse(
+            [
+                pb_utils.Tensor(tensors.INPUT_IDS, input_ids),
+                pb_utils.Tensor(tensors.ATTENTION_MASK, attention_mask),
+                pb_utils.Tensor(tensors.TOKEN_COUNT, encoded.token_counts[:, None]),
+                pb_utils.Tensor(tensors.TRUNCATED, encoded.truncated[:, None]),
+                pb_utils.Tensor(tensors.SPACE, np.full((len(texts), 1), self._space, dtype=np.object_)),
+            ]
+        )
+
+    def _encode(self, texts: list[str], roles: list[str]) -> Encoded:
+        """Encode texts whose roles may differ, in their order."""
+        if len(set(roles)) == 1:
+            return self._encoder.encode(texts, roles[0])
+        rows = [self._encoder.encode([text], role) for text, role in zip(texts, roles, strict=True)]
+        return Encoded(
+            token_ids=[row.token_ids[0] for row in rows],
+            token_counts=np.concatenate([row.token_counts for row in rows]),
+            truncated=np.concatenate([row.truncated for row in rows]),
+        )
+
+
+def _read(request: Any) -> tuple[list[str], list[str]]:
+    texts = _strings(request, tensors.TEXT)
+    roles = _strings(request, tensors.ROLE)
+    unknown = sorted(set(roles) - set(ROLES))
+    if unknown:
+        raise ContractError(f"{tensors.ROLE} is {unknown[0]!r}, must be one of {', '.join(ROLES)}")
+    return texts, roles
+
+
+def _strings(request: Any, name: str) -> list[str]:
+    values = pb_utils.get_input_tensor_by_name(request, name).as_numpy().reshape(-1)
+    try:
+        return [value.decode() if isinstance(value, bytes) else str(value) for value in values]
+    except UnicodeDecodeError as exc:
+        raise ContractError(f"{name} is not UTF-8 at byte {exc.start}: send text as UTF-8") from exc
+
+
+def _check_files(manifest: Manifest) -> None:
+    for path in sorted(_RELEASE.iterdir()):
+        expected = manifest.files.get(path.name)
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        if path.name != "manifest.json" and found != expected:
+            raise MismatchError(
+                f"release {manifest.release}: {path.name} has SHA-256 {found}, the manifest says {expected}: it was "
+                "edited after packaging; publish the release again"
+            )
