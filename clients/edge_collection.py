@@ -49,11 +49,6 @@ class EdgeCollection:
         with self._writing:
             self._upsert(self._not_older(points))
 
-    def put_payloads(self, points: Sequence[StoredPoint]) -> None:
-        with self._writing, self._ours():
-            for point in self._not_older(points):
-                self._shard.update(engine.UpdateOperation.overwrite_payload([point.id], dict(point.payload)))
-
     def delete_surplus(self, heads: Sequence[Head]) -> None:
         with self._writing, self._ours():
             for head in heads:

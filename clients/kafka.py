@@ -24,6 +24,8 @@ from contract.errors import ContractError, DocumentError, SettingsError, Transie
 
 # The largest text, escaped for JSON, with its metadata.
 MAX_MESSAGE_BYTES = 34 * 1024 * 1024
+# A dead letter is the message and the headers that say what is wrong with it.
+MAX_DEAD_LETTER_BYTES = MAX_MESSAGE_BYTES + 64 * 1024
 # A fetch of an embedded broker is as large as the backlog, whatever limit it was asked for.
 _MAX_RESPONSE_BYTES = 1024 * 1024 * 1024
 _BOOTSTRAP_TIMEOUT_MS = 10_000
@@ -33,7 +35,7 @@ _TOPIC_CONFIGS = {
     "retention.ms": "-1",
     # A producer's clock must not decide which document is newer.
     "message.timestamp.type": "LogAppendTime",
-    "max.message.bytes": str(MAX_MESSAGE_BYTES),
+    "max.message.bytes": str(MAX_DEAD_LETTER_BYTES),
 }
 
 

@@ -44,19 +44,6 @@ class QdrantCollection:
     def put_points(self, points: Sequence[StoredPoint]) -> None:
         self._upsert(points)
 
-    def put_payloads(self, points: Sequence[StoredPoint]) -> None:
-        self._send(
-            models.OverwritePayloadOperation(
-                overwrite_payload=models.SetPayload(
-                    payload=dict(point.payload),
-                    filter=models.Filter(
-                        must=[models.HasIdCondition(has_id=[str(point.id)]), _not_newer_than(stored_version(point.payload))]
-                    ),
-                )
-            )
-            for point in points
-        )
-
     def delete_surplus(self, heads: Sequence[Head]) -> None:
         self._send(models.DeleteOperation(delete=models.FilterSelector(filter=_surplus(head))) for head in heads)
 

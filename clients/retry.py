@@ -30,7 +30,7 @@ def retrying(
     longest_wait_seconds: float = 10.0,
     *,
     stop: stop_base | None = None,
-    sleep: Callable[[float], None] | None = None,
+    sleep: Callable[[float], object] | None = None,
 ) -> Retrying:
     """Return a policy for calls that may be made twice: `retrying()(call)`, or `for attempt in retrying(): with attempt: ...`.
 

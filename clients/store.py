@@ -147,9 +147,6 @@ class Collection(Protocol):
     def put_points(self, points: Sequence[StoredPoint]) -> None:
         """Write chunk points with their vectors, except where a newer version of the point is stored."""
 
-    def put_payloads(self, points: Sequence[StoredPoint]) -> None:
-        """Replace the payloads of stored points, keeping vectors, except where a newer version of the point is stored."""
-
     def delete_surplus(self, heads: Sequence[Head]) -> None:
         """Remove the chunks that are not of these heads: older than the head, or at or beyond its chunk count."""
 

@@ -114,19 +114,6 @@ class StoreSuite:
         collection.put_heads([head("a", explicit(largest - 1), 1)])
         assert collection.read_heads([head_id("s", "a")])[head_id("s", "a")].version.number == largest
 
-    def test_a_new_payload_keeps_the_vector(self, collection: Collection) -> None:
-        collection.put_points([chunk("a", 0, explicit(1), (0, 1, 0, 0))])
-        collection.put_payloads([chunk("a", 0, explicit(2), title="new")])
-        found = collection.read_points([point_id("s", "a", 0)], with_vectors=True)[point_id("s", "a", 0)]
-        assert found.payload["title"] == "new"
-        assert found.vector is not None
-        np.testing.assert_allclose(found.vector, direction(0, 1, 0, 0), atol=1e-6)
-
-    def test_an_older_payload_does_not_replace_a_newer_one(self, collection: Collection) -> None:
-        collection.put_points([chunk("a", 0, explicit(2))])
-        collection.put_payloads([chunk("a", 0, explicit(1))])
-        assert texts(collection) == {"a 0 v2"}
-
     def test_a_vector_of_another_dimension_is_refused(self, collection: Collection) -> None:
         with pytest.raises(ContractError):
             collection.put_points([chunk("a", 0, explicit(1), (1, 0))])

@@ -1,0 +1,1 @@
+"""Kafka to index: decode, chunk, embed, write; commit last."""

@@ -1,0 +1,145 @@
+"""Dead letters: a message that cannot be indexed goes to a topic of its own, whole, with the reason and the place.
+
+The message's key, value and headers stay as they were; headers with the prefix `dead-letter-` are added, so that sending one
+back to the topic of documents is a copy without them.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol, Self
+
+from kafka import KafkaProducer, TopicPartition
+
+from clients.kafka import MAX_DEAD_LETTER_BYTES, kafka_errors, make_consumer, make_producer
+from clients.settings import Settings
+from contract.errors import ContractError, DocumentError, TransientError
+from streaming.decode import Message
+
+_PREFIX = "dead-letter-"
+_FLUSH_SECONDS = 30.0
+_MAX_ERROR_CHARS = 2_000
+_MAX_IDLE_POLLS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message that was set aside.
+
+    Args:
+        reason: the error's slug, by which dead letters are counted.
+        stage: the step of `handle()` that refused it: decode, version, chunk or index.
+        error: the error's text.
+        release: the release whose consumer set it aside.
+        time: when, ISO 8601.
+    """
+
+    message: Message
+    reason: str
+    stage: str
+    error: str
+    release: str
+    time: str
+
+    @classmethod
+    def of(cls, message: Message, stage: str, error: ContractError, release: str) -> Self:
+        """Return the dead letter of a message that `error` was raised for, just now."""
+        reason = error.reason if isinstance(error, DocumentError) else "refused"
+        time = datetime.now(UTC).isoformat(timespec="milliseconds")
+        return cls(message, reason, stage, str(error)[:_MAX_ERROR_CHARS], release, time)
+
+    def headers(self) -> list[tuple[str, bytes]]:
+        """Return the headers that the dead letter travels with."""
+        said = {
+            "reason": self.reason,
+            "stage": self.stage,
+            "error": self.error,
+            "release": self.release,
+            "time": self.time,
+            "partition": str(self.message.partition),
+            "offset": str(self.message.offset),
+            "timestamp-ms": str(self.message.timestamp_ms),
+        }
+        return [*self.message.headers, *((_PREFIX + name, value.encode()) for name, value in said.items())]
+
+    @classmethod
+    def read(cls, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> Self:
+        """Read a message of the topic of dead letters."""
+        said = {name.removeprefix(_PREFIX): raw.decode() for name, raw in headers if name.startswith(_PREFIX)}
+        own = [(name, raw) for name, raw in headers if not name.startswith(_PREFIX)]
+        message = Message(
+            int(said.get("partition", -1)), int(said.get("offset", -1)), int(said.get("timestamp-ms", -1)), key, value, own
+        )
+        return cls(
+            message,
+            said.get("reason", "unknown"),
+            said.get("stage", "unknown"),
+            said.get("error", ""),
+            said.get("release", ""),
+            said.get("time", ""),
+        )
+
+
+class DeadLetterSink(Protocol):
+    """Where dead letters go."""
+
+    def put(self, letters: Sequence[DeadLetter]) -> None:
+        """Make letters durable; TransientError when that cannot be had now."""
+
+
+class KafkaDeadLetters:
+    """A sink that is the topic of dead letters."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._producer: KafkaProducer | None = None
+
+    def put(self, letters: Sequence[DeadLetter]) -> None:
+        """Send letters and wait until the broker has them all."""
+        if not letters:
+            return
+        # Most consumers never need a producer: made on the first letter.
+        producer = self._producer = self._producer or make_producer(self._settings, max_request_size=MAX_DEAD_LETTER_BYTES)
+        with kafka_errors(self._settings):
+            sent = [
+                producer.send(
+                    self._settings.dead_letter_topic,
+                    key=letter.message.key,
+                    value=letter.message.value,
+                    headers=letter.headers(),
+                )
+                for letter in letters
+            ]
+            for future in sent:
+                future.get(timeout=_FLUSH_SECONDS)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        if self._producer is not None:
+            self._producer.close(timeout=_FLUSH_SECONDS)
+
+
+def read_dead_letters(settings: Settings, limit: int) -> Iterator[DeadLetter]:
+    """Yield the newest dead letters of each partition, at most `limit` a partition, in the order they were set aside."""
+    consumer = make_consumer(settings)
+    try:
+        with kafka_errors(settings):
+            topic = settings.dead_letter_topic
+            partitions = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]
+            ends: dict[Any, int] = consumer.end_offsets(partitions) if partitions else {}
+            starts: dict[Any, int] = consumer.beginning_offsets(partitions) if partitions else {}
+            consumer.assign(partitions)
+            for partition in partitions:
+                consumer.seek(partition, max(starts[partition], ends[partition] - limit))
+        idle_polls = 0
+        while any(consumer.position(partition) < ends[partition] for partition in partitions):
+            with kafka_errors(settings):
+                polled = consumer.poll(timeout_ms=1_000)
+            idle_polls = 0 if polled else idle_polls + 1
+            if idle_polls > _MAX_IDLE_POLLS:
+                raise TransientError(f"Kafka at {settings.kafka_address} stopped answering: look at it, and ask again")
+            for records in polled.values():
+                for record in records:
+                    yield DeadLetter.read(record.key, record.value, record.headers)
+    finally:
+        consumer.close()

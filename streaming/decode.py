@@ -1,0 +1,55 @@
+"""Messages of the topic, and what they say. Pure: nothing here knows Kafka."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from contract.canonical import JSON
+from contract.errors import SettingsError
+from contract.records import Deletion, Document, Version, decode_message, version_of
+
+# What producers say of where a document came from; copied to its points.
+LINEAGE_HEADERS = ("source_sha256", "run_id", "git_revision")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message as the log holds it. `appended_by_log` is false where the time is only what the producer's clock said."""
+
+    partition: int
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]] = ()
+    appended_by_log: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A message understood: a document or its deletion, its version, and where it comes from."""
+
+    item: Document | Deletion
+    version: Version
+    lineage: Mapping[str, JSON]
+    message: Message
+
+
+def decode(message: Message) -> Event:
+    """Return what a message says.
+
+    Raises:
+        DocumentError: it breaks the envelope; it alone is set aside.
+        SettingsError: it needs the log's clock for a version, and the topic does not keep it.
+    """
+    item = decode_message(message.key, message.value, message.headers)
+    if item.version is None and not message.appended_by_log:
+        raise SettingsError(
+            f"message {message.partition}/{message.offset} has no version, and the topic takes the time from producers, whose "
+            "clocks may disagree on what is newer: set message.timestamp.type=LogAppendTime, or publish with versions"
+        )
+    return Event(item, version_of(item, message.timestamp_ms, message.offset), _lineage(message), message)
+
+
+def _lineage(message: Message) -> dict[str, JSON]:
+    headers = {name: raw.decode(errors="replace")[:256] for name, raw in message.headers if name in LINEAGE_HEADERS}
+    return {"partition": message.partition, "offset": message.offset, "timestamp_ms": message.timestamp_ms, **headers}

@@ -1,0 +1,33 @@
+"""What the consumer counts. One set of metrics a process; each release is a label."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class StreamingMetrics:
+    """Counters of all consumers in this process; the registry is the caller's, so that importing registers nothing."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, meaning: str, *labels: str) -> Counter:
+            return Counter(f"twinline_{name}", meaning, ["release", *labels], registry=registry)
+
+        self.documents = counter("documents_indexed", "Documents written, deletions left out")
+        self.deletes = counter("documents_deleted", "Deletions applied")
+        self.stale = counter("messages_stale", "Messages left out, because a newer version was there")
+        self.dead_letters = counter("dead_letters", "Messages set aside", "reason")
+        self.chunks_embedded = counter("chunks_embedded", "Chunks that got a new vector")
+        self.chunks_reused = counter("chunks_reused", "Chunks whose text was unchanged: the vector was kept")
+        self.chunks_truncated = counter("chunks_truncated", "Chunks of which the encoder read only the start")
+        self.retries = counter("consumer_retries", "Attempts that a dependency's failure cut short")
+        self.lag = Gauge("twinline_consumer_lag", "Messages not yet handled", ["release", "partition"], registry=registry)
+        self.handle_seconds = Histogram(
+            "twinline_handle_seconds", "Time to make one batch durable", ["release"], buckets=_SECONDS, registry=registry
+        )
+        self.freshness_seconds = Histogram(
+            "twinline_freshness_seconds",
+            "From the log's append time to searchable",
+            ["release"],
+            buckets=(*_SECONDS, 60.0, 300.0),
+            registry=registry,
+        )

@@ -1,0 +1,104 @@
+"""From plans to points: vectors that are still good are kept, the rest is embedded in small pieces."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clients.store import CollectionInfo, StoredPoint, version_fields
+from contract.canonical import JSON
+from contract.chunking import Chunk
+from contract.embedding import Embedder
+from contract.errors import MismatchError
+from contract.ids import point_id
+from contract.records import Document
+from streaming.plans import Plan
+
+Vector = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """Vectors `(dim,)` by the hash of what the encoder reads: the same hash in the same space is the same vector."""
+
+    by_hash: Mapping[str, Vector]
+    embedded: int
+
+
+def possible_points(plans: Sequence[Plan]) -> list[UUID]:
+    """Return the ids of the chunks that these documents had before."""
+    return [
+        point_id(plan.head.source, plan.head.key, index)
+        for plan in plans
+        if plan.previous and plan.chunks
+        for index in range(plan.previous.chunk_count)
+    ]
+
+
+def find_vectors(
+    plans: Sequence[Plan], stored: Mapping[UUID, StoredPoint], embedder: Embedder, texts_per_request: int
+) -> Vectors:
+    """Return a vector for every chunk of the plans.
+
+    Args:
+        stored: the documents' old points, with vectors. A text that only moved to another place in its document is found too.
+        texts_per_request: how many texts go to the encoder at once, so that a query in between does not wait for long.
+
+    Raises:
+        MismatchError: the encoder has changed its space under way.
+    """
+    by_hash: dict[str, Vector] = {
+        point.payload["content_hash"]: point.vector
+        for point in stored.values()
+        if point.vector is not None and point.payload["space"] == embedder.space
+    }
+    changed = {chunk.content_hash: chunk for plan in plans for chunk in plan.chunks if chunk.content_hash not in by_hash}
+    # Texts of like length together: the encoder pads all of a piece to the longest.
+    waiting = sorted(changed.values(), key=lambda chunk: chunk.token_count)
+    for start in range(0, len(waiting), texts_per_request):
+        piece = waiting[start : start + texts_per_request]
+        answer = embedder.embed([chunk.encoder_text for chunk in piece], "document")
+        if answer.space != embedder.space:
+            raise MismatchError(
+                f"the encoder answered from space {answer.space}, this collection is of {embedder.space}: "
+                "serve the release's own encoder, or build a collection for the new one"
+            )
+        by_hash.update(zip((chunk.content_hash for chunk in piece), answer.vectors, strict=True))
+    return Vectors(by_hash, embedded=len(waiting))
+
+
+def chunk_points(plan: Plan, document: Document, info: CollectionInfo, vectors: Vectors) -> list[StoredPoint]:
+    """Return the points of one document."""
+    return [
+        StoredPoint(
+            point_id(document.source, document.key, chunk.index),
+            _payload(plan, document, info, chunk),
+            vectors.by_hash[chunk.content_hash],
+        )
+        for chunk in plan.chunks
+    ]
+
+
+def _payload(plan: Plan, document: Document, info: CollectionInfo, chunk: Chunk) -> dict[str, JSON]:
+    return {
+        "kind": "chunk",
+        "source": document.source,
+        "key": document.key,
+        **version_fields(plan.head.version),
+        "chunk_index": chunk.index,
+        "start": chunk.start,
+        "end": chunk.end,
+        "title": document.title,
+        "text": chunk.text,
+        "metadata": dict(document.metadata),
+        "tenant": document.tenant,
+        "content_hash": chunk.content_hash,
+        "token_count": chunk.token_count,
+        "truncated": chunk.truncated,
+        "space": info.space,
+        "release": info.release,
+        "contract": info.contract_fingerprint,
+        "ingested": dict(plan.event.lineage),
+    }
