@@ -6,27 +6,14 @@ refusal in the experiment.
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
-from contract.errors import ContractError
+from release.checks import Check, RefusedError
 from release.revisions import Revision
 
 VERDICT_FILE: Final = "models/evaluation/verdict.json"
 PARITY_FILE: Final = "models/parity.json"
-
-
-class GateRefusedError(ContractError):
-    """The encoder must not be released; the message carries the numbers."""
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One condition of the gate, and what was measured."""
-
-    name: str
-    passed: bool
-    detail: str
+REMEDY: Final = "The active release stays as it is, and the experiment keeps the evidence (`dvc exp show`)"
 
 
 def read_checks(revision: Revision) -> list[Check]:
@@ -34,7 +21,7 @@ def read_checks(revision: Revision) -> list[Check]:
 
     Raises:
         SettingsError: the revision lacks one of the two files.
-        GateRefusedError: a file says something else than a verdict; what cannot be read is never a pass.
+        RefusedError: a file says something else than a verdict; what cannot be read is never a pass.
     """
     quality = _read_object(revision, VERDICT_FILE)
     parity = _read_object(revision, PARITY_FILE)
@@ -45,20 +32,9 @@ def read_checks(revision: Revision) -> list[Check]:
             _has_exact_format(parity),
         ]
     except (KeyError, TypeError) as exc:
-        raise GateRefusedError(
+        raise RefusedError(
             f"{revision.name}: {VERDICT_FILE} or {PARITY_FILE} has another form than this gate reads ({exc!r}): train again"
         ) from exc
-
-
-def require_pass(checks: list[Check], place: str) -> None:
-    """Raise GateRefusedError naming each condition that failed."""
-    failed = [check for check in checks if not check.passed]
-    if failed:
-        reasons = "; ".join(f"{check.name}: {check.detail}" for check in failed)
-        raise GateRefusedError(
-            f"{place} is refused, {len(failed)} of {len(checks)} checks failed: {reasons}. The active release stays as it is; "
-            "the experiment keeps the evidence (`dvc exp show`)"
-        )
 
 
 def _parity_check(entry: Mapping[str, Any]) -> Check:
@@ -81,7 +57,7 @@ def _read_object(revision: Revision, path: str) -> Mapping[str, Any]:
     try:
         value = json.loads(revision.read_text(path))
     except ValueError as exc:
-        raise GateRefusedError(f"{revision.name}: {path} is not JSON: {exc}") from exc
+        raise RefusedError(f"{revision.name}: {path} is not JSON: {exc}") from exc
     if not isinstance(value, dict):
-        raise GateRefusedError(f"{revision.name}: {path} holds {type(value).__name__}, not a JSON object")
+        raise RefusedError(f"{revision.name}: {path} holds {type(value).__name__}, not a JSON object")
     return value

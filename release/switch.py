@@ -1,0 +1,51 @@
+"""The switch: one renamed file or alias makes another release the active one; everything else follows it."""
+
+from pathlib import Path
+from typing import Protocol
+
+from clients.admin import OnlineStatus
+from contract.errors import SettingsError
+from contract.manifest import collection_name
+from triton_models.repository import point_stable_model
+
+
+class Online(Protocol):
+    """What we ask of the online process."""
+
+    def status(self) -> OnlineStatus:
+        """Return what is served and what is active."""
+
+    def activate(self, name: str) -> None:
+        """Answer searches from a served collection from now on."""
+
+
+class ModelLoader(Protocol):
+    """What we ask of the model server."""
+
+    def load(self, model: str) -> None:
+        """Load a model, again if it is loaded."""
+
+
+def activate(release: str, online: Online) -> str | None:
+    """Make a release the active one, and return the collection that was active before, None if it is this one.
+
+    This is the only commit point. The release before it stays loaded and goes on indexing, so that the way back is the same
+    call with its id.
+
+    Raises:
+        SettingsError: the release's collection is not served.
+    """
+    name = collection_name(release)
+    status = online.status()
+    if status.active == name:
+        return None
+    if status.collection(name) is None:
+        why = status.refused.get(name, "it was not built, or not handed over")
+        raise SettingsError(f"collection {name} is not served ({why}): build release {release} first")
+    online.activate(name)
+    return status.active or ""
+
+
+def follow(release: str, repository: Path, loader: ModelLoader) -> None:
+    """Let the stable model `embed` stand for the active release; again repairs it after a crash between the two."""
+    loader.load(point_stable_model(release, repository))

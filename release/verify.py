@@ -1,0 +1,179 @@
+"""Verify a built collection before anyone is answered from it.
+
+1. caught up: the release's consumer has passed the end that the log had when verification began
+2. whole: every document of the log is there in its newest state, but those that were set aside
+3. equal: a sample, cut and embedded here again, is what is stored, text and vectors
+4. found: a sample is found by its own text, and the index finds what exact search finds
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+from uuid import UUID
+
+import numpy as np
+
+from clients.store import Head, StoredPoint
+from contract.embedding import Embedder
+from contract.errors import DocumentError, TransientError
+from contract.ids import point_id
+from contract.manifest import Manifest
+from contract.pooling import cosine_distance
+from contract.preprocess import MAX_QUERY_CHARS, Preprocessor
+from contract.records import Document, encode_key
+from release.checks import Check
+from release.log_sample import DocumentKey, LogState
+
+MIN_SHARE: Final = 0.95
+_HITS: Final = 10
+_PAGE: Final = 1_000
+_NAMED: Final = 5
+
+
+class Reads(Protocol):
+    """What we read of a served collection."""
+
+    def points(
+        self, name: str, *, kind: str | None = None, limit: int = 256, offset: UUID | None = None
+    ) -> tuple[list[StoredPoint], UUID | None]:
+        """Return a page of points and the offset of the next."""
+
+    def point(self, name: str, point_id: UUID) -> StoredPoint | None:
+        """Return one point with its vector."""
+
+    def search(self, name: str, query: str, limit: int = 10, exact: bool = False) -> Mapping[str, Any]:
+        """Ask one collection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """The collection to be verified, and what it is verified with."""
+
+    collection: str
+    manifest: Manifest
+    preprocessor: Preprocessor
+    embedder: Embedder
+
+
+def wait_until_caught_up(
+    ends: Mapping[int, int],
+    committed: Callable[[], Mapping[int, int]],
+    patience_seconds: float,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Check:
+    """Wait until a group has committed past `ends`.
+
+    Raises:
+        TransientError: it has not moved for as long as our patience lasts.
+    """
+    waited, behind = 0.0, _behind(ends, committed())
+    while behind:
+        sleep(0.5)
+        waited += 0.5
+        now = _behind(ends, committed())
+        if now < behind:
+            waited = 0.0
+        behind = now
+        if waited >= patience_seconds:
+            raise TransientError(
+                f"the consumer is {behind} messages behind and has not moved for {patience_seconds:.0f} s: see "
+                "`twinline status` and the log of the online process, then verify again"
+            )
+    return Check("caught up", True, f"past the offsets {dict(ends)}")
+
+
+def _behind(ends: Mapping[int, int], committed: Mapping[int, int]) -> int:
+    return sum(max(0, end - committed.get(partition, 0)) for partition, end in ends.items())
+
+
+def read_heads(reads: Reads, collection: str) -> dict[DocumentKey, Head]:
+    """Return the head of every document that a collection has seen."""
+    heads: dict[DocumentKey, Head] = {}
+    offset: UUID | None = None
+    while True:
+        page, offset = reads.points(collection, kind="head", limit=_PAGE, offset=offset)
+        for point in page:
+            head = Head.from_payload(point.payload)
+            heads[head.source, head.key] = head
+        if offset is None:
+            return heads
+
+
+def whole_check(state: LogState, heads: Mapping[DocumentKey, Head], refused: Callable[[], set[bytes | None]]) -> Check:
+    """Compare the heads with the log; a newer head than the log's is a message that came meanwhile."""
+    absent = [name for name, version in state.versions.items() if name not in heads or heads[name].version.rank < version.rank]
+    if absent:
+        aside = refused()
+        absent = [name for name in absent if encode_key(*name) not in aside]
+    shown = ", ".join(f"[{source}, {key}]" for source, key in absent[:_NAMED])
+    detail = f"{len(state.versions)} documents in the log, {len(heads)} in the collection, {len(absent)} missing or old"
+    return Check("whole", not absent, f"{detail}: {shown}" if absent else detail)
+
+
+def equal_checks(candidate: Candidate, reads: Reads, documents: Sequence[Document]) -> list[Check]:
+    """Cut and embed documents here, and compare with what is stored: the whole way from the log to the point."""
+    limit = candidate.manifest.serving_format().parity.limit
+    other_text: list[str] = []
+    distances: list[float] = []
+    for document in documents:
+        try:
+            chunks = candidate.preprocessor.chunks(document)
+        except DocumentError:
+            continue  # nothing to index: the consumer has set it aside
+        vectors = candidate.embedder.embed([chunk.encoder_text for chunk in chunks], "document").vectors
+        for chunk, vector in zip(chunks, vectors, strict=True):
+            stored = reads.point(candidate.collection, point_id(document.source, document.key, chunk.index))
+            if stored is None or stored.vector is None or stored.payload["text"] != chunk.text:
+                other_text.append(f"{document.place} chunk {chunk.index}")
+            else:
+                distances.append(float(cosine_distance(vector[None, :], stored.vector[None, :])[0]))
+    worst = float(np.max(distances)) if distances else float("nan")
+    texts = f"{len(documents)} documents, {len(other_text)} chunks missing or with another text"
+    return [
+        Check("equal text", not other_text, f"{texts}: {', '.join(other_text[:_NAMED])}" if other_text else texts),
+        # Each side may be `limit` away from the training framework: twice the angle is four times the distance.
+        Check("equal vectors", worst <= 4 * limit, f"worst cosine distance {worst:.2e} over {len(distances)} chunks"),
+    ]
+
+
+def found_checks(candidate: Candidate, reads: Reads, documents: Sequence[Document]) -> list[Check]:
+    """Search for documents by their own text, and compare the index with exact search."""
+    asked, agreed, expected = 0, 0, 0
+    lost: list[str] = []
+    for document in documents:
+        try:
+            first = candidate.preprocessor.chunks(document)[0]
+        except DocumentError:
+            continue  # nothing to index: the consumer has set it aside
+        query = first.encoder_text[:MAX_QUERY_CHARS]
+        quick = reads.search(candidate.collection, query, limit=_HITS)["hits"]
+        exact = reads.search(candidate.collection, query, limit=_HITS, exact=True)["hits"]
+        asked += 1
+        # a copy of the document under another key is as good an answer
+        if not any(_key(hit) == (document.source, document.key) or hit["chunk"]["text"] == first.text for hit in quick):
+            lost.append(document.place)
+        agreed += len({_key(hit) for hit in exact} & {_key(hit) for hit in quick})
+        expected += len(exact)
+    found = 1 - len(lost) / asked if asked else 0.0
+    recall = agreed / expected if expected else 0.0
+    said = f"{found:.1%} of {asked} documents, at least {MIN_SHARE:.0%}"
+    return [
+        Check("found by own text", found >= MIN_SHARE, f"{said}; not {', '.join(lost[:_NAMED])}" if lost else said),
+        Check("index", recall >= MIN_SHARE, f"{recall:.1%} of the first {_HITS} of exact search, at least {MIN_SHARE:.0%}"),
+    ]
+
+
+def _key(hit: Mapping[str, Any]) -> DocumentKey:
+    return hit["source"], hit["key"]
+
+
+def still_current(
+    documents: Mapping[DocumentKey, Document], state: LogState, heads: Mapping[DocumentKey, Head]
+) -> list[Document]:
+    """Return the sampled documents of which the collection holds the very version that the log had."""
+    return [
+        document
+        for name, document in documents.items()
+        if name in heads and not heads[name].deleted and heads[name].version == state.versions[name]
+    ]
