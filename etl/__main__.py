@@ -8,13 +8,18 @@
 Numbers come from params.yaml, addresses and folders from the environment; an option on the command line wins.
 """
 
+import json
+import os
 import sys
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from clients import telemetry
+from contract.errors import ContractError, SettingsError, TwinlineError
 
 app = typer.Typer(add_completion=False, help="Documents to snapshots, pairs and the log.", pretty_exceptions_enable=False)
 
@@ -31,27 +36,30 @@ def ingest(
     source: Annotated[str, typer.Option(help="KIND:LOCATION, as pydocs: or files:PATH; params.yaml's by default.")] = "",
     snapshot: Annotated[str, typer.Option(help="Take this stored snapshot instead of reading the source.")] = "",
     out: Out = SNAPSHOT,
+    store: Annotated[bool, typer.Option("--store", help="Only into the snapshot store, not to `out`.")] = False,
 ) -> None:
     """Read a source into an immutable snapshot, or take a stored one by its id."""
     from clients.params import load_params, read_params
     from clients.settings import load_settings
     from etl.params import IngestParams
-    from etl.progress import counted
     from etl.snapshots import fetch_snapshot, store_snapshot
 
     settings, top = load_settings(), read_params()
     params = load_params("ingest", IngestParams)
     wanted = snapshot or ("" if source else str(top.get("snapshot") or ""))
+    if store:
+        # Beside the store, on the same file system; the last run's stays until the next, for its rejects.
+        out = settings.snapshots / "last"
     if wanted:
         result = fetch_snapshot(settings.snapshots, wanted, out)
     else:
         from etl.ingest import ingest as run
+        from etl.progress import counted
         from etl.sources import FieldNames, open_source
 
         fields = FieldNames(params.key_column, params.title_column, params.text_column)
-        opened = open_source(source or str(top.get("source") or ""), settings, fields)
         result = run(
-            opened,
+            open_source(source or str(top.get("source") or ""), settings, fields),
             out,
             max_reject_share=params.max_reject_share,
             runner=settings.daft_runner,
@@ -61,6 +69,7 @@ def ingest(
     typer.echo(f"snapshot {result.id} of {result.uri} in {out}: {_listed(result.counts)}")
     if result.reject_reasons:
         typer.echo(f"set aside: {_listed(result.reject_reasons)}; each with its place in {out / 'rejects.parquet'}")
+    _last_line({"snapshot": result.id, **result.counts})
 
 
 @app.command()
@@ -99,34 +108,50 @@ def pairs(
 
 @app.command()
 def publish(
-    source: Annotated[str, typer.Option(help="KIND:LOCATION; the snapshot in data/snapshot by default.")] = "",
-    snapshot_folder: SnapshotFolder = SNAPSHOT,
+    source: Annotated[str, typer.Option(help="KIND:LOCATION to read; the snapshot by default.")] = "",
+    snapshot: Annotated[str, typer.Option(help="Id of a stored snapshot, or its folder.")] = str(SNAPSHOT),
     everything: Annotated[bool, typer.Option("--all", help="Also documents that have not changed.")] = False,
     delete_missing: Annotated[bool, typer.Option(help="Delete what the source held before and no longer does.")] = False,
 ) -> None:
     """Write documents to the log."""
     from clients.settings import load_settings
-    from etl.publish import Mode, open_documents, publish_documents, say
+    from etl.feeds import open_snapshot, snapshot_feed, source_feed
+    from etl.progress import counted
+    from etl.publish import Mode, find_lineage, publish_documents
 
     settings = load_settings()
-    feed = open_documents(source, snapshot_folder, settings)
-    say(publish_documents(feed, settings, Mode(everything=everything, delete_missing=delete_missing)))
+    folder = None if source else open_snapshot(snapshot, settings.snapshots)
+    feed = source_feed(source, settings) if folder is None else snapshot_feed(folder, settings.topic)
+    mode = Mode(everything=everything, delete_missing=delete_missing)
+    report = publish_documents(feed, settings, find_lineage(os.environ), mode, counted("publish", feed.total))
+    typer.echo(report.summary(settings.topic))
+    _last_line(asdict(report))
 
 
-def _listed(counts: object) -> str:
-    return ", ".join(f"{name} {count}" for name, count in dict(counts).items())  # type: ignore[call-overload]
+def _last_line(result: Mapping[str, object]) -> None:
+    """Print what a caller needs, an Airflow task say, as one JSON object on the last line."""
+    typer.echo(json.dumps(result, ensure_ascii=False))
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
 def main() -> None:
     """Run one stage; one clear line on standard error when it cannot do its work."""
     telemetry.apply()
-    from contract.errors import SettingsError, TwinlineError
-
     try:
         app()
     except TwinlineError as error:
         typer.secho(f"etl: {error}", err=True, fg=typer.colors.RED)
-        sys.exit(2 if isinstance(error, SettingsError) else 1)
+        sys.exit(_exit_code(error))
+
+
+def _exit_code(error: TwinlineError) -> int:
+    """Return 1 where another try may help, 2 for a wrong use or setting, 3 for data that stays wrong."""
+    if isinstance(error, SettingsError):
+        return 2
+    return 3 if isinstance(error, ContractError) else 1
 
 
 if __name__ == "__main__":

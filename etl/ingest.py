@@ -132,8 +132,8 @@ def _latest(rows: Iterable[Row], uri: str, rejects: list[Reject], deletions: lis
     older version never takes the place of a newer one.
     """
     for (_, key), states in groupby(rows, key=itemgetter("source", "key")):
-        current = next(states)
-        for state in states:
+        current, *later = states
+        for state in later:
             if state["log_offset"] is None:
                 detail = f"key {key!r} comes more than once: the first one is kept"
                 rejects.append(Reject(uri, "duplicate_key", detail, key=key, raw=excerpt(state["text"])))

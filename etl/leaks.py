@@ -49,15 +49,11 @@ def find_leaks(
     held_texts = {normal_text(row["text"]): row for row in queries}
     text_of = {(row["split"], row["query_id"]): normal_text(row["text"]) for row in queries}
     held_ids = {row["query_id"] for row in queries}
-    held_judgements = {
-        (text_of.get((row["split"], row["query_id"]), ""), row["source"], row["key"]) for row in judgements
-    }
+    held_judgements = {(text_of.get((row["split"], row["query_id"]), ""), row["source"], row["key"]) for row in judgements}
     offending = {
         "test_query_text": [row for row in train if normal_text(row["query"]) in held_texts],
         "test_query_id": [row for row in train if row["query_id"] in held_ids],
-        "test_judgement": [
-            row for row in train if (normal_text(row["query"]), row["source"], row["key"]) in held_judgements
-        ],
+        "test_judgement": [row for row in train if (normal_text(row["query"]), row["source"], row["key"]) in held_judgements],
         "cluster_across_splits": _shared_clusters({"train": train, **made_splits}),
     }
     trained = {(row["source"], row["key"]) for row in train}

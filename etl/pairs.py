@@ -34,9 +34,7 @@ DEV = "dev"
 TEST = "test"
 
 _text = pa.large_string()
-PAIRS = pa.schema(
-    [(name, _text) for name in ("query_id", "query", "source", "key", "title", "text", "cluster_id")]
-)
+PAIRS = pa.schema([(name, _text) for name in ("query_id", "query", "source", "key", "title", "text", "cluster_id")])
 ASIDE = pa.schema([(name, _text) for name in ("query_id", "query", "source", "key", "reason")])
 # A held-out natural query was taken from its document: whoever searches for it must not find it there word for word.
 WITHHELD = pa.schema([(name, _text) for name in ("split", "source", "key", "title", "text")])
@@ -67,9 +65,7 @@ def make_pairs(snapshot: Path, prepared: Path, out: Path, params: PairsParams, r
     plan = plan_pairs(rows, brought, params)
     queries, judgements = _held_out(rows, plan, brought)
     chosen = {split: _chosen(rows, plan, split) for split in (TRAIN, *plan.made)}
-    leaks = find_leaks(
-        chosen[TRAIN], queries, judgements, {split: pairs for split, pairs in chosen.items() if split != TRAIN}
-    )
+    leaks = find_leaks(chosen[TRAIN], queries, judgements, {split: pairs for split, pairs in chosen.items() if split != TRAIN})
     report = {"snapshot": record.id, "seed": params.seed, **_report(rows, plan, queries, judgements, leaks)}
     with replaced_folder(out) as folder:
         (folder / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -151,14 +147,11 @@ def _chosen(rows: Sequence[Row], plan: Plan, split: str) -> list[Row]:
 
 def _is_chosen(rows: Sequence[Row], plan: Plan, split: str) -> list[bool]:
     return [
-        own == split and aside is None and row["grade"] > 0
-        for row, own, aside in zip(rows, plan.splits, plan.aside, strict=True)
+        own == split and aside is None and row["grade"] > 0 for row, own, aside in zip(rows, plan.splits, plan.aside, strict=True)
     ]
 
 
-def _write(
-    folder: Path, frame: "DataFrame", plan: Plan, rows: Sequence[Row], queries: list[Row], judgements: list[Row]
-) -> None:
+def _write(folder: Path, frame: "DataFrame", plan: Plan, rows: Sequence[Row], queries: list[Row], judgements: list[Row]) -> None:
     for split in (TRAIN, DEV):
         wanted = _is_chosen(rows, plan, split)
         whole = (row for row, keep in zip(frame_rows(frame), wanted, strict=True) if keep)
@@ -176,9 +169,7 @@ def _withheld(frame: "DataFrame", plan: Plan) -> Iterator[Row]:
             yield {"split": split, **{name: row[name] for name in ("source", "key", "title", "text")}}
 
 
-def _report(
-    rows: Sequence[Row], plan: Plan, queries: list[Row], judgements: list[Row], leaks: LeakReport
-) -> Mapping[str, Any]:
+def _report(rows: Sequence[Row], plan: Plan, queries: list[Row], judgements: list[Row], leaks: LeakReport) -> Mapping[str, Any]:
     return {
         "train_pairs": len(_chosen(rows, plan, TRAIN)),
         "natural_pairs": sum(row["kind"] == "natural" for row in rows),

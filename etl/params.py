@@ -66,9 +66,7 @@ class PairsParams:
         _check_share("pairs.dev_share", self.dev_share)
         _check_share("pairs.test_share", self.test_share)
         if self.dev_share + self.test_share >= 1:
-            raise SettingsError(
-                f"pairs: dev_share {self.dev_share} and test_share {self.test_share} leave nothing to train on"
-            )
+            raise SettingsError(f"pairs: dev_share {self.dev_share} and test_share {self.test_share} leave nothing to train on")
 
 
 def _check_share(name: str, value: float) -> None:

@@ -1,7 +1,7 @@
 """Stage prepare: clean the documents of a snapshot and cluster the near-duplicates among them.
 
-Nothing is removed because it is a duplicate: what to do with a cluster is for whoever uses it. The index and every evaluation see all
-documents; only training pairs take one of each.
+Nothing is removed because it is a duplicate: what to do with a cluster is for whoever uses it. The index and every
+evaluation see all documents; only training pairs take one of each.
 """
 
 import json
@@ -79,10 +79,8 @@ def _clusters(frame: "DataFrame", params: PrepareParams) -> dict[tuple[str, str]
     from daft import col, functions
 
     words = functions.regexp_replace(functions.lower(col("clean_text")), r"[^\pL\pN]+", " ")
-    signature = functions.minhash(
-        functions.strip(words), num_hashes=params.hashes, ngram_size=params.shingle_words, seed=1
-    )
-    with_text = frame.where((col("clean_text") != "") | (col("clean_title") != ""))
+    signature = functions.minhash(functions.strip(words), num_hashes=params.hashes, ngram_size=params.shingle_words, seed=1)
+    with_text = frame.where("clean_text != '' or clean_title != ''")
     # A document that is only its title is compared by it: an empty text would make all of them duplicates.
     words_of = with_text.with_column(
         "clean_text", functions.when(col("clean_text") == "", col("clean_title")).otherwise(col("clean_text"))
@@ -97,9 +95,7 @@ def _clusters(frame: "DataFrame", params: PrepareParams) -> dict[tuple[str, str]
     return {name: json.dumps(names[first], ensure_ascii=False) for name, first in zip(names, firsts, strict=True)}
 
 
-def _with_clusters(
-    rows: Iterable[Row], clusters: dict[tuple[str, str], str], rejects: list[Reject]
-) -> Iterator[Row]:
+def _with_clusters(rows: Iterable[Row], clusters: dict[tuple[str, str], str], rejects: list[Reject]) -> Iterator[Row]:
     for row in rows:
         cluster = clusters.get((row["source"], row["key"]))
         if cluster is None:

@@ -19,9 +19,7 @@ def read_json_lines(stream: BinaryIO, place: str) -> Iterator[tuple[int, Mapping
         number += 1
         if len(line) > MAX_LINE_BYTES:
             size = len(line) + _skip_line(stream)
-            yield Reject(
-                place, "too_large", f"{size} bytes, the limit is {MAX_LINE_BYTES}: split it", number, raw=excerpt(line)
-            )
+            yield Reject(place, "too_large", f"{size} bytes, the limit is {MAX_LINE_BYTES}: split it", number, raw=excerpt(line))
         elif line.strip():
             yield _parse(line, place, number)
 

@@ -51,7 +51,10 @@ class Place:
     def sha256(self, name: str = "") -> str:
         """Return the hash of a file as it is stored."""
         with self.open(name) as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+            digest = hashlib.sha256()
+            while block := stream.read(1 << 20):
+                digest.update(block)
+        return digest.hexdigest()
 
 
 def open_place(uri: str) -> Place:

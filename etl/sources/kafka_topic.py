@@ -1,0 +1,79 @@
+"""A topic of documents, from its beginning to the end offsets that are taken first; they are the snapshot's provenance.
+
+Every message is yielded with its position: which one is the newest of its key is decided where all of a key's are seen together.
+"""
+
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from clients.kafka import beginning_offsets, end_offsets, kafka_errors, make_consumer
+from clients.settings import Settings
+from contract.canonical import JSON
+from contract.errors import DocumentError, TransientError
+from contract.records import decode_message
+from etl.sources.items import Item, Logged, Reject, excerpt
+
+POLL_MS = 1_000
+# A broker that is there but sends nothing: offsets may have been removed by retention while we read.
+SILENCE_SECONDS = 60
+
+
+class KafkaTopic:
+    """The source `kafka:` or `kafka:TOPIC`."""
+
+    def __init__(self, name: str, topic: str, settings: Settings) -> None:
+        self.name = name or topic
+        self.uri = f"kafka:{topic}"
+        self._topic = topic
+        self._settings = settings
+        self._begins: dict[int, int] = {}
+        self._ends: dict[int, int] = {}
+
+    def items(self) -> Iterator[Item]:
+        """Yield every message by partition and offset; one that cannot be read is a reject with its place."""
+        self._begins = beginning_offsets(self._settings, self._topic)
+        self._ends = end_offsets(self._settings, self._topic)
+        for partition in sorted(self._ends):
+            yield from self._partition(partition)
+
+    def provenance(self) -> Mapping[str, JSON]:
+        """Return topic and offsets: the log from `ends` on is what the snapshot does not hold."""
+        begins: dict[str, JSON] = {str(partition): offset for partition, offset in sorted(self._begins.items())}
+        ends: dict[str, JSON] = {str(partition): offset for partition, offset in sorted(self._ends.items())}
+        return {"topic": self._topic, "begins": begins, "ends": ends}
+
+    def _partition(self, number: int) -> Iterator[Item]:
+        from kafka import TopicPartition
+
+        partition, end = TopicPartition(self._topic, number), self._ends[number]
+        consumer = make_consumer(self._settings)
+        try:
+            with kafka_errors(self._settings):
+                consumer.assign([partition])
+                consumer.seek(partition, self._begins[number])
+            heard = time.monotonic()
+            while self._position(consumer, partition) < end:
+                with kafka_errors(self._settings):
+                    records = consumer.poll(timeout_ms=POLL_MS).get(partition, [])
+                if records:
+                    heard = time.monotonic()
+                elif time.monotonic() - heard > SILENCE_SECONDS:
+                    raise TransientError(
+                        f"topic {self._topic}[{number}] sent nothing for {SILENCE_SECONDS} s before offset {end}: try again"
+                    )
+                yield from (self._item(record) for record in records if record.offset < end)
+        finally:
+            consumer.close()
+
+    def _position(self, consumer: Any, partition: Any) -> int:
+        with kafka_errors(self._settings):
+            return int(consumer.position(partition))
+
+    def _item(self, record: Any) -> Item:
+        try:
+            item = decode_message(record.key, record.value, record.headers)
+        except DocumentError as exc:
+            place = f"{self._topic}[{record.partition}]"
+            return Reject(place, exc.reason, str(exc), record.offset, excerpt(record.key or b""), excerpt(record.value or b""))
+        return Logged(item, record.topic, record.partition, record.offset, record.timestamp)

@@ -1,0 +1,55 @@
+"""`twinline publish`: documents onto the log."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clients.settings import Settings, load_settings
+from contract.errors import SettingsError
+
+if TYPE_CHECKING:
+    from etl.feeds import Feed
+
+
+def command(
+    files: Annotated[list[str] | None, typer.Argument(help="Files and folders; `-` reads JSON Lines.")] = None,
+    *,
+    source: Annotated[str, typer.Option(help="KIND:LOCATION: pydocs:, files:FOLDER, beir:FOLDER.")] = "",
+    delete: Annotated[list[str] | None, typer.Option(help="Key of a document to delete; may be repeated.")] = None,
+    name: Annotated[str, typer.Option(help="Source name of the documents in FILES or of the keys to delete.")] = "files",
+    version: Annotated[int | None, typer.Option(help="Version of a deletion, where documents have explicit ones.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Also documents that have not changed.")] = False,
+    delete_missing: Annotated[
+        bool, typer.Option(help="With --source: delete what it held when last published and no longer holds.")
+    ] = False,
+) -> None:
+    """Write documents to the log: FILES, JSON Lines on standard input, or a whole source; only what changed.
+
+    A line of JSON Lines is {"key": ..., "title": ..., "text": ...}, and may have "source", "version", "metadata", "tenant";
+    {"key": ..., "deleted": true} deletes.
+    """
+    from etl.progress import counted
+    from etl.publish import Mode, find_lineage, publish_documents
+
+    settings = load_settings()
+    feed = _feed(files or [], source, delete or [], name, version, settings)
+    mode = Mode(everything=everything, delete_missing=delete_missing)
+    report = publish_documents(feed, settings, find_lineage(os.environ), mode, counted("publish", feed.total))
+    typer.echo(report.summary(settings.topic))
+
+
+def _feed(files: list[str], source: str, delete: list[str], name: str, version: int | None, settings: Settings) -> "Feed":
+    from etl.feeds import deletions_feed, files_feed, lines_feed, source_feed
+
+    if sum(map(bool, (files, source, delete))) != 1:
+        raise SettingsError("say what to publish: FILES, `-` for JSON Lines, --source KIND:LOCATION, or --delete KEY")
+    if source:
+        return source_feed(source, settings)
+    if delete:
+        return deletions_feed(delete, name, version)
+    if files == ["-"]:
+        return lines_feed(sys.stdin.buffer, name)
+    return files_feed([Path(file) for file in files], name, settings)
