@@ -1,0 +1,69 @@
+# Every target sets up what it needs, and is safe to run again. `make help` lists them.
+#   make setup TORCH=gpu         torch with CUDA (default: the CPU build)
+#   make setup PYTHON=python3.12 another interpreter
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+
+.PHONY: help setup demo test up down status doctor lint format types imports unit integration lock clean
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: .venv/ready .venv-server/ready  ## Make the two environments: platform and model server
+
+demo: setup  ## See the whole platform at work (minutes)
+	@$(BIN)/twinline demo
+
+test: setup lint types imports  ## Lint, types, import rules, then every test
+	@$(BIN)/pytest
+
+up: setup  ## Start the embedded stack
+	@$(BIN)/twinline up
+
+# These two set nothing up: one does not want to wait for that to stop something.
+down:  ## Stop it: no message lost, no process left
+	@if [ -x $(BIN)/twinline ]; then $(BIN)/twinline down; else echo "nothing is set up, so nothing runs"; fi
+
+status:  ## Show what runs and what is served
+	@if [ -x $(BIN)/twinline ]; then $(BIN)/twinline status; else echo "nothing is set up: make setup"; fi
+
+doctor: setup  ## Check this machine
+	@$(BIN)/twinline doctor
+
+lint: .venv/ready  ## Style and common mistakes
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+
+format: .venv/ready  ## Rewrite files to the style
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+types: .venv/ready  ## mypy --strict
+	@$(BIN)/mypy
+
+imports: .venv/ready  ## Who may import whom
+	@$(BIN)/lint-imports
+
+unit: setup  ## Tests that start no process
+	@$(BIN)/pytest -m 'not integration and not gpu'
+
+integration: setup  ## Tests with a real broker, Triton, store and Airflow
+	@$(BIN)/pytest -m integration
+
+lock: setup  ## Write constraints.txt from what is installed
+	@$(BIN)/python ops/lock.py
+
+clean: down  ## Remove the environments and all state of the embedded stack
+	@rm -rf .venv .venv-server var
+
+# Stamps: set-up runs again when one of these files changes, and at no other time.
+.venv/ready: pyproject.toml constraints.txt ops/setup.sh
+	@ops/setup.sh platform
+	@touch $@
+
+.venv-server/ready: ops/server-requirements.txt constraints.txt ops/setup.sh
+	@ops/setup.sh server
+	@touch $@

@@ -1,0 +1,24 @@
+"""What every tier of tests shares: no telemetry, and no setting of the person who runs them."""
+
+import os
+
+import pytest
+
+from clients import telemetry
+
+# Before any test module imports anything heavy.
+telemetry.apply()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_inherited_settings() -> None:
+    """Forget the caller's TWINLINE_* variables: a test says itself which settings it wants."""
+    for name in [name for name in os.environ if name.startswith("TWINLINE_")]:
+        del os.environ[name]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark by folder, so that no test is in the wrong tier because a line was forgotten."""
+    for item in items:
+        if "integration" in item.path.parts:
+            item.add_marker(pytest.mark.integration)

@@ -1,0 +1,116 @@
+"""Real processes for the tests: each fixture is started once, on free ports, with a home of its own."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from clients.settings import CHECKOUT, Settings
+from twinline.stack import broker as embedded_broker
+from twinline.stack import processes, readiness
+
+_START_LIMIT_SECONDS = 60
+_PORT_SETTINGS = ("KAFKA", "TRITON_HTTP", "TRITON_GRPC", "TRITON_METRICS", "SEARCH", "ADMIN", "AIRFLOW")
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nothing listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for opened in sockets:
+            opened.bind(("127.0.0.1", 0))
+        return [opened.getsockname()[1] for opened in sockets]
+    finally:
+        for opened in sockets:
+            opened.close()
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A stack with a home and ports of its own, driven as a person does: by the command."""
+
+    home: Path
+    environment: dict[str, str] = field(repr=False)
+
+    @property
+    def settings(self) -> Settings:
+        """Return the settings that the command reads from the environment."""
+        ports = {f"{name.lower()}_port": int(self.environment[f"TWINLINE_{name}_PORT"]) for name in _PORT_SETTINGS}
+        return Settings(home=self.home, **ports)
+
+    def run(self, *arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+        """Run `twinline ARGUMENTS` and return what came of it."""
+        return subprocess.run(
+            [sys.executable, "-m", "twinline", *arguments],
+            cwd=CHECKOUT,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+
+@pytest.fixture(scope="session")
+def short_folder() -> Iterator[Path]:
+    """A folder with a short path, as the socket of the supervisor needs; pytest's own are too deep."""
+    folder = Path(tempfile.mkdtemp(prefix="twinline-"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def make_stack(short_folder: Path) -> Iterator[Callable[[str], Stack]]:
+    """Make stacks that nothing of is left when the session ends, whatever a test did to them."""
+    made: list[Stack] = []
+
+    def make(name: str) -> Stack:
+        home = (short_folder / name).resolve()
+        ports = dict(zip(_PORT_SETTINGS, free_ports(len(_PORT_SETTINGS)), strict=True))
+        variables = {f"TWINLINE_{setting}_PORT": str(port) for setting, port in ports.items()}
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith(("TWINLINE_", "KAFKA_"))}
+        made.append(Stack(home, inherited | variables | {"TWINLINE_HOME": str(home)}))
+        return made[-1]
+
+    yield make
+    for stack in made:
+        stack.run("down")
+        processes.end(stack.home, None, patience_seconds=5, as_group=True)
+
+
+@pytest.fixture(scope="session")
+def stack(make_stack: Callable[[str], Stack]) -> Stack:
+    """The stack that tests share; each says with `up` what it needs of it."""
+    return make_stack("stack")
+
+
+@pytest.fixture(scope="session")
+def broker(short_folder: Path) -> Iterator[str]:
+    """The bootstrap address of a real broker."""
+    (port,) = free_ports(1)
+    data_folder = short_folder / "broker"
+    command = [sys.executable, "-m", "twinline.stack.broker", "127.0.0.1", str(port), str(data_folder)]
+    with subprocess.Popen(command, cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+        wait_until(lambda: readiness.broker(f"127.0.0.1:{port}"), process)
+        yield f"127.0.0.1:{port}"
+        process.terminate()
+        process.wait(timeout=30)
+    embedded_broker.stop_losslessly(data_folder)
+
+
+def wait_until(probe: Callable[[], str | None], process: subprocess.Popen[bytes]) -> None:
+    """Wait until a probe finds nothing wrong, or fail with what it said last."""
+    give_up = time.monotonic() + _START_LIMIT_SECONDS
+    while (problem := probe()) is not None:
+        if process.poll() is not None or time.monotonic() > give_up:
+            pytest.fail(f"{process.args!r} did not become ready (exit {process.poll()}): {problem}")
+        time.sleep(0.1)
