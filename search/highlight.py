@@ -14,7 +14,7 @@ _RUN: Final = regex.compile(rf"(?P<unspaced>{_UNSPACED}+)|(?:(?!{_UNSPACED})[\p{
 
 # Marking these tells a reader nothing. Only for display: what is searched for is the whole question.
 _TOO_COMMON: Final = frozenset(
-    "a an and are as at be by can could do does for from had has have how i if in into is it its may me my not of on or "
+    "a an and are as at be by can could do does for from had has have how i if in into is it its may me my not of on or "  # noqa: SIM905
     "our s should so t than that the their then there these they this to was we were what when where which who why will "
     "with would you your".split()
 )

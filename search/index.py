@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from clients.store import Collection
 from search.releases import Releases
 
 
@@ -42,7 +43,12 @@ def index_info(releases: Releases) -> IndexInfo:
             space=info.space,
             collection=served.collection.name,
             fingerprints=Fingerprints(info.contract_fingerprint, info.vector_fingerprint, info.index_fingerprint),
-            documents=served.collection.count({"kind": "head", "deleted": False}),
+            documents=count_documents(served.collection),
             chunks=served.collection.count({"kind": "chunk"}),
             training=served.training,
         )
+
+
+def count_documents(collection: Collection) -> int:
+    """Return how many documents a collection holds; the heads of deleted ones are not among them."""
+    return collection.count({"kind": "head", "deleted": False})

@@ -12,9 +12,7 @@ class SearchMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
-        self._requests = Counter(
-            "twinline_search_requests", "Requests to the search API.", ["path", "status"], registry=registry
-        )
+        self._requests = Counter("twinline_search_requests", "Requests to the search API.", ["path", "status"], registry=registry)
         self._seconds = Histogram(
             "twinline_search_seconds", "Time of one answer, by part.", ["part"], buckets=_SECONDS, registry=registry
         )

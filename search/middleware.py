@@ -73,9 +73,7 @@ class RequestLog:
             self._metrics.requested(path, status)
             if path not in _QUIET_PATHS:
                 milliseconds = round((time.perf_counter() - started) * 1000, 1)
-                _log.info(
-                    "request", extra={"method": scope["method"], "path": path, "status": status, "ms": milliseconds}
-                )
+                _log.info("request", extra={"method": scope["method"], "path": path, "status": status, "ms": milliseconds})
 
 
 async def _too_large(scope: Scope, receive: Receive, send: Send) -> None:

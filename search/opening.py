@@ -1,10 +1,8 @@
-"""Open a release whole: its folder, its contract, its collection, its encoder. Three of the five doors are here."""
+"""Open a release whole: its folder, its contract, its collection, its encoder in Triton. A mismatch stops at this door."""
 
-from collections.abc import Callable
-from pathlib import Path
-
+from clients.settings import Settings
 from clients.store import COLLECTION_PREFIX, CollectionInfo, Store
-from contract.embedding import Embedder
+from clients.triton import TritonEmbedder
 from contract.errors import MismatchError, SettingsError
 from contract.manifest import Fingerprints, Manifest
 from contract.preprocess import Preprocessor
@@ -26,20 +24,39 @@ def release_of(collection: str) -> str:
     return release
 
 
-def open_release(name: str, releases_folder: Path, store: Store, embedder_of: Callable[[Manifest], Embedder]) -> Served:
-    """Open the release that collection `name` belongs to.
-
-    Args:
-        name: the collection's name.
-        releases_folder: where fetched releases lie, one folder each.
-        store: has the collection.
-        embedder_of: makes the client of a release's encoder; it may check the encoder later, before its first use.
+def open_store(settings: Settings) -> Store:
+    """Return the vector store that the settings name; nothing is opened or sent yet.
 
     Raises:
-        MismatchError: manifest, contract, collection and encoder are not of one release.
+        SettingsError: a Qdrant server is wanted, and its address is missing.
+    """
+    if settings.store == "edge":
+        from clients.edge import EdgeStore
+
+        return EdgeStore(settings.store_folder)
+    from clients.qdrant import QdrantStore, connect
+
+    if settings.qdrant_url is None:
+        raise SettingsError("TWINLINE_STORE is qdrant but QDRANT_URL is not set: name the server")
+    key = settings.qdrant_api_key
+    return QdrantStore(connect(settings.qdrant_url, key.get_secret_value() if key else None))
+
+
+def open_release(settings: Settings, store: Store, name: str) -> Served:
+    """Open the release that collection `name` belongs to. Its encoder is checked before its first use, not here.
+
+    Args:
+        settings: say where fetched releases lie, and where Triton answers.
+        store: has the collection.
+        name: the collection's name.
+
+    Raises:
+        MismatchError: manifest, contract and collection are not of one release.
+        ContractError: there is no such collection.
         TransientError: the store is away.
     """
-    folder = releases_folder / release_of(name)
+    release = release_of(name)
+    folder = settings.releases / release
     manifest = Manifest.load(folder)
     preprocessor = Preprocessor.load(folder)
     found = Fingerprints.of(preprocessor.contract)
@@ -59,4 +76,5 @@ def open_release(name: str, releases_folder: Path, store: Store, embedder_of: Ca
     )
     known = {"base_model": manifest.base_model, **manifest.lineage}
     training = {field: known[field] for field in _TRAINING_FIELDS if known.get(field)}
-    return Served(info, store.open(name, info), preprocessor, embedder_of(manifest), training)
+    embedder = TritonEmbedder(settings.triton_grpc_address, release, manifest.space)
+    return Served(info, store.open(name, info), preprocessor, embedder, training)

@@ -93,11 +93,16 @@ def _environment() -> Environment:
     environment.globals["segments"] = segments
     environment.filters["thousands"] = lambda number: f"{number:,}"
     environment.filters["version"] = _version
+    environment.filters["moment"] = _moment
     return environment
 
 
 def _version(version: Version) -> str:
     """Return a document's version for people: its number, or when the log received it."""
-    if version.kind == "explicit":
-        return str(version.number)
-    return datetime.fromtimestamp(version.number / 1000, tz=UTC).strftime("%Y-%m-%d %H:%M:%S UTC, by the log")
+    return str(version.number) if version.kind == "explicit" else f"{_moment(version.number)} (by the log)"
+
+
+def _moment(timestamp_ms: int | None) -> str | None:
+    if timestamp_ms is None:
+        return None
+    return datetime.fromtimestamp(timestamp_ms / 1000, tz=UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,6 +1,6 @@
 """From a question to an answer: one release answers the whole of it, and says so.
 
-    resolve the active release -> its query text -> its encoder in Triton -> its collection -> documents by best chunk
+resolve the active release -> its query text -> its encoder in Triton -> its collection -> documents by best chunk
 """
 
 import time
@@ -47,21 +47,25 @@ class HitChunk:
 
 @dataclass(frozen=True, slots=True)
 class KafkaPlace:
-    """Where in the log the indexed version of the document stands."""
+    """Where in the log the indexed version of the document stands, and when the log received it."""
 
     partition: int | None
     offset: int | None
+    timestamp_ms: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """What made this hit: the document's way into the index, and the encoder's way into service."""
+    """What made this hit: the document's way into the index, and the encoder's way into service.
+
+    `ingest` is what the producer said (source hash, run, Git revision), `training` what the release's manifest says.
+    """
 
     release: str
     space: str
     contract: str
     kafka: KafkaPlace
-    content_hash: str | None
+    content_hash: str
     ingest: Mapping[str, Any]
     training: Mapping[str, Any]
 
@@ -180,7 +184,7 @@ def _first_of_each_document(points: Iterable[StoredPoint]) -> list[StoredPoint]:
 
 def _hit(served: Served, point: StoredPoint, query: str) -> Hit:
     payload = point.payload
-    text = payload["text"]
+    text, ingested = payload["text"], dict(payload["ingested"])
     return Hit(
         source=payload["source"],
         key=payload["key"],
@@ -195,9 +199,9 @@ def _hit(served: Served, point: StoredPoint, query: str) -> Hit:
             release=payload["release"],
             space=payload["space"],
             contract=payload["contract"],
-            kafka=KafkaPlace(payload.get("partition"), payload.get("offset")),
-            content_hash=payload.get("content_hash"),
-            ingest={},
+            kafka=KafkaPlace(**{field: ingested.pop(field, None) for field in KafkaPlace.__slots__}),
+            content_hash=payload["content_hash"],
+            ingest=ingested,
             training=served.training,
         ),
     )

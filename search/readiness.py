@@ -10,19 +10,22 @@ Check = Callable[[], Sequence[str]]
 
 
 def missing(checks: Sequence[Check]) -> list[str]:
-    """Return everything that is missing."""
-    return [fault for check in checks for fault in check()]
+    """Return everything that is missing; a check that cannot be made is a fault too."""
+    faults: list[str] = []
+    for check in checks:
+        try:
+            faults += check()
+        except TwinlineError as error:
+            faults.append(str(error))
+    return list(dict.fromkeys(faults))
 
 
 def encoder_answers(releases: Releases) -> Check:
     """Return the check that the active release can embed a query: the only proof that Triton serves it."""
 
     def check() -> list[str]:
-        try:
-            with releases.active() as served:
-                served.embedder.embed(["ready"], "query")
-        except TwinlineError as error:
-            return [str(error)]
+        with releases.active() as served:
+            served.embedder.embed(["ready"], "query")
         return []
 
     return check

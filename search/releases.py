@@ -61,10 +61,14 @@ class Releases:
         with self._changed:
             return sorted(self._served)
 
+    def active_name(self) -> str | None:
+        """Return the name of the active collection, served here or not."""
+        return self._store.active()
+
     @contextmanager
     def active(self) -> Iterator[Served]:
         """Resolve the alias once, and keep that release open until the context ends."""
-        name = self._store.active()
+        name = self.active_name()
         if name is None:
             raise NoActiveReleaseError("no release is active: there is nothing to search yet")
         with self.using(name) as served:
@@ -85,9 +89,7 @@ class Releases:
 
     def _opened(self, name: str) -> Served:
         if self._open_release is None:
-            raise NotServedError(
-                f"collection `{name}` is not being served here (served: {', '.join(self._served) or 'none'})"
-            )
+            raise NotServedError(f"collection `{name}` is not being served here (served: {', '.join(self._served) or 'none'})")
         served = self._served[name] = self._open_release(name)
         return served
 

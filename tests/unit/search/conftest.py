@@ -64,19 +64,19 @@ class FakeCollection:
         self.before_query: Callable[[], None] = lambda: None
 
     def query(
-        self, vector: NDArray[np.float32], limit: int, filter: Mapping[str, Any] | None = None, exact: bool = False
+        self, vector: NDArray[np.float32], limit: int, where: Mapping[str, Any] | None = None, exact: bool = False
     ) -> list[StoredPoint]:
         self.before_query()
         self.reaches.append(limit)
         scored = [
             StoredPoint(point.id, point.payload, None, float(vector @ point.vector))
-            for point in self._matching({"kind": "chunk", **(filter or {})})
+            for point in self._matching({"kind": "chunk", **(where or {})})
             if point.vector is not None
         ]
         return sorted(scored, key=lambda point: -(point.score or 0))[:limit]
 
-    def count(self, filter: Mapping[str, Any] | None = None) -> int:
-        return len(self._matching(filter or {}))
+    def count(self, where: Mapping[str, Any] | None = None) -> int:
+        return len(self._matching(where or {}))
 
     def _matching(self, wanted: Mapping[str, Any]) -> list[StoredPoint]:
         return [p for p in self.points.values() if all(p.payload.get(field) == value for field, value in wanted.items())]
@@ -114,7 +114,9 @@ class World:
         self.releases.add(served)
         return served
 
-    def add(self, release: str, key: str, *chunks: str, source: str = "notes", tenant: str | None = None, title: str = "") -> None:
+    def add(
+        self, release: str, key: str, *chunks: str, source: str = "notes", tenant: str | None = None, title: str = ""
+    ) -> None:
         served = self.served[release]
         points: dict[UUID, StoredPoint] = served.collection.points  # type: ignore[attr-defined]
         for index, text in enumerate(chunks):
@@ -122,8 +124,8 @@ class World:
                 "kind": "chunk", "source": source, "key": key, "version": 3, "version_kind": "explicit", "version_offset": 0,
                 "chunk_index": index, "start": 0, "end": len(text), "text": text, "title": title or key, "metadata": {},
                 "tenant": tenant, "content_hash": "c" * 64, "token_count": 3, "truncated": False, "space": served.info.space,
-                "release": release, "contract": served.info.contract_fingerprint, "partition": 1, "offset": 42,
-                "headers": {"run_id": "run-7"},
+                "release": release, "contract": served.info.contract_fingerprint,
+                "ingested": {"partition": 1, "offset": 42, "timestamp_ms": 1_790_000_000_000, "run_id": "run-7"},
             }  # fmt: skip
             points[point_id(source, key, index)] = StoredPoint(point_id(source, key, index), payload, bag_of_words(text))
         head = point_id(source, key, -1)

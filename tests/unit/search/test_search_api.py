@@ -19,7 +19,8 @@ def test_a_hit_says_where_it_came_from(world: Any) -> None:
     assert hit["version"]["number"] == 3
     lineage = hit["lineage"]
     assert (lineage["release"], lineage["space"], lineage["contract"]) == ("r1", "space-r1", "contract-r1")
-    assert lineage["kafka"] == {"partition": 1, "offset": 42}
+    assert lineage["kafka"] == {"partition": 1, "offset": 42, "timestamp_ms": 1_790_000_000_000}
+    assert lineage["ingest"] == {"run_id": "run-7"}
     assert lineage["content_hash"] == "c" * 64
     assert lineage["training"]["snapshot"] == "snapshot-r1"
     assert (answer["release"], answer["space"]) == ("r1", "space-r1")

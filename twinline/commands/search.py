@@ -1,0 +1,115 @@
+"""`twinline search`: a question to the search API, and its hits for a person or, with --json, for a program."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final
+
+import httpx
+import typer
+from rich.console import Console, Group
+from rich.padding import Padding
+from rich.text import Text
+
+from clients.settings import load_settings
+from contract.errors import ContractError, SettingsError, TransientError
+
+_TIMEOUT_SECONDS: Final = 30.0
+_SNIPPET_CHARS: Final = 280
+
+
+def command(
+    query: Annotated[str, typer.Argument(help="Your question, in your own words.")],
+    *,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100, help="How many documents at most.")] = 5,
+    tenant: Annotated[str | None, typer.Option(help="Only documents of this tenant.")] = None,
+    source: Annotated[str | None, typer.Option(help="Only documents of this source.")] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Compare with every vector, without the index.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object; its `hits` are the documents.")] = False,
+    url: Annotated[str | None, typer.Option(help="The search API; by default the one of the settings.")] = None,
+) -> None:
+    """Ask a question; get documents by their best chunk, with scores and where each came from."""
+    fields = {"query": query, "limit": limit, "tenant": tenant, "source": source, "exact": exact}
+    answer = ask(url or load_settings().search_url, fields)
+    if as_json:
+        typer.echo(json.dumps(answer, ensure_ascii=False, indent=2))
+    else:
+        _show(answer, Console(highlight=False))
+
+
+def ask(url: str, fields: Mapping[str, Any], transport: httpx.BaseTransport | None = None) -> dict[str, Any]:
+    """Return the search API's answer.
+
+    Raises:
+        TransientError: nothing answers there, or what answers is not ready.
+        SettingsError: the question or the address is wrong.
+    """
+    try:
+        with httpx.Client(timeout=_TIMEOUT_SECONDS, transport=transport) as client:
+            response = client.post(f"{url.rstrip('/')}/v1/search", json=fields)
+    except (httpx.UnsupportedProtocol, httpx.InvalidURL) as exc:
+        raise SettingsError(f"--url {url!r} is no address ({exc}): give one like http://127.0.0.1:18080") from exc
+    except httpx.TransportError as exc:
+        raise TransientError(
+            f"no search service answers at {url} ({exc}): start it with `twinline up`, or name another one with --url"
+        ) from exc
+    try:
+        value: dict[str, Any] = response.json()
+        if response.is_success:
+            # Whatever else answers with JSON there fails here, or in the next line.
+            return {"hits": value["hits"], **value}
+        message = f"{value['detail']}. {value['remedy']}"
+    except (ValueError, KeyError, TypeError) as exc:
+        raise SettingsError(f"{url} answers {response.status_code}, but not as Twinline's search: check --url") from exc
+    if response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+        raise TransientError(message)
+    raise SettingsError(message) if response.is_client_error else ContractError(message)
+
+
+def snippet(text: str, ranges: Sequence[Sequence[int]], limit: int = _SNIPPET_CHARS) -> Text:
+    """Return the part of a text around its first highlight, with all highlights in it marked."""
+    first = ranges[0][0] if ranges else 0
+    start = max(0, min(first - limit // 4, len(text) - limit))
+    end = min(len(text), start + limit)
+    shown = Text(_printable(text[start:end]))
+    for low, high in ranges:
+        # Parts of a highlight outside the snippet fall away.
+        shown.stylize("bold yellow", max(0, low - start), max(0, high - start))
+    before, after = ("… " if start else ""), (" …" if end < len(text) else "")
+    return Text.assemble(before, shown, after)
+
+
+def _show(answer: Mapping[str, Any], console: Console) -> None:
+    hits = answer["hits"]
+    for rank, hit in enumerate(hits, start=1):
+        heading = Text.assemble(
+            (f"{rank:>2}  ", "dim"), (f"{hit['score']:.3f}  ", "cyan"), (_printable(hit["title"] or hit["key"]), "bold")
+        )
+        body = Group(snippet(hit["chunk"]["text"], hit["highlights"]), Text(_origin(hit), style="dim"))
+        console.print(heading, Padding(body, (0, 0, 1, 4)))
+    timings = answer["timings"]
+    console.print(
+        Text(
+            f"{len(hits)} documents in {timings['total_ms']:.1f} ms (encoder {timings['embed_ms']:.1f}, "
+            f"store {timings['search_ms']:.1f}) from release {answer['release']}",
+            style="dim",
+        )
+    )
+
+
+def _origin(hit: Mapping[str, Any]) -> str:
+    chunk, lineage = hit["chunk"], hit["lineage"]
+    log, training = lineage["kafka"], lineage["training"]
+    parts = [
+        f"{hit['source']}: {hit['key']}",
+        f"version {hit['version']['number']}",
+        f"chunk {chunk['index']}, characters {chunk['start']} to {chunk['end']}",
+        f"log {log['partition']}/{log['offset']}" if log["offset"] is not None else "",
+        f"release {lineage['release']}",
+        f"trained on {str(training['snapshot'])[:12]}" if training.get("snapshot") else "",
+    ]
+    return _printable(" · ".join(part for part in parts if part))
+
+
+def _printable(text: str) -> str:
+    """Return a text without the characters that steer a terminal; as many characters as before, so that ranges hold."""
+    return "".join(character if character.isprintable() else " " for character in text)

@@ -1,0 +1,102 @@
+"""Run the online process: store, search API and page, admin API, and one consumer a served release.
+
+    python -m twinline.online
+
+It starts without a release, without Triton and without a broker, and says in /readyz what it is waiting for. SIGTERM:
+take no more requests, drain the consumers, flush and close the collections, exit 0. A bug in a consumer stops the process
+in the same order with exit code 1, so that the supervisor starts it afresh.
+"""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from functools import partial
+from typing import Final
+
+from clients import logs, telemetry
+from contract.errors import ContractError
+
+_TEND_SECONDS: Final = 0.5
+_DRAIN_SECONDS: Final = 12.0
+_log = logging.getLogger("twinline.online")
+
+
+def main() -> int:
+    """Compose, wait for the end, stop in order; return the exit code."""
+    telemetry.apply()
+    logs.configure()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        code = _run(stop)
+    except ContractError as error:
+        _log.error("online_refused", extra={"error": str(error)})
+        code = 1
+    except Exception:  # noqa: BLE001 (whatever it is, the log has it and the supervisor sees the exit code)
+        _log.exception("online_failed")
+        code = 1
+    logging.shutdown()
+    return code
+
+
+def _run(stop: threading.Event) -> int:
+    # Imported here so that telemetry is off before any of them loads.
+    from prometheus_client import CollectorRegistry
+
+    from clients.kafka import ensure_topics
+    from clients.settings import load_settings
+    from contract.manifest import consumer_group
+    from search import opening
+    from search.api import build_app
+    from search.releases import Releases, Served
+    from streaming.limits import load_limits
+    from streaming.loop import Consumer
+    from streaming.metrics import StreamingMetrics
+    from twinline.online.admin import LOOPBACK, build_admin
+    from twinline.online.consuming import ConsumerThread
+    from twinline.online.servers import Servers
+    from twinline.online.service import OnlineService
+    from twinline.stack.ports import Port
+
+    settings, limits = load_settings(), load_limits()
+    registry = CollectorRegistry()
+    metrics = StreamingMetrics(registry)
+    store = opening.open_store(settings)
+    releases = Releases(store)
+
+    def start_consumer(served: Served) -> ConsumerThread:
+        release = served.info.release
+
+        def make() -> Consumer:
+            ensure_topics(settings)
+            group = consumer_group(release)
+            return Consumer(settings, served.embedder, served.collection, served.preprocessor, group, limits, metrics)
+
+        return ConsumerThread(release, make)
+
+    service = OnlineService(store, releases, partial(opening.open_release, settings, store), start_consumer)
+    servers = Servers()
+    servers.start(build_admin(service), LOOPBACK, Port(settings.admin_port, "TWINLINE_ADMIN_PORT"))
+    search = build_app(releases, checks=[service.faults], registry=registry)
+    servers.start(search, settings.host, Port(settings.search_port, "TWINLINE_SEARCH_PORT"))
+    _log.info("online_started", extra={"search": settings.search_url, "admin": settings.admin_url})
+    try:
+        while not stop.wait(_TEND_SECONDS):
+            service.tend()
+            servers.check()
+    finally:
+        _log.info("online_stopping")
+        servers.stop()
+        drained = service.stop(_DRAIN_SECONDS)
+        _log.info("online_stopped", extra={"drained": drained})
+    return 0 if drained else 1
+
+
+if __name__ == "__main__":
+    exit_code = main()
+    sys.stdout.flush()
+    # A thread that hangs in a library must not keep the port and the store from the next process.
+    os._exit(exit_code)

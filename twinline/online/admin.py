@@ -1,0 +1,116 @@
+"""The admin API: acts on releases and reads of single points, for the other commands of this machine. Loopback only."""
+
+from typing import Annotated, Any, Final
+from uuid import UUID
+
+from fastapi import FastAPI, Query, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.responses import Response
+
+from clients.admin import OnlineStatus
+from clients.store import StoredPoint
+from contract.ids import head_id
+from contract.preprocess import MAX_QUERY_CHARS
+from search import problems
+from search.query import Answer, Question, answer_from
+from twinline.online.service import OnlineService
+from twinline.online.status import read_status
+
+LOOPBACK: Final = "127.0.0.1"
+
+
+class TrialSearch(BaseModel):
+    """A question to one given collection, active or not."""
+
+    query: str = Field(min_length=1, max_length=MAX_QUERY_CHARS)
+    limit: int = Field(10, ge=1, le=1_000)
+    tenant: str | None = None
+    source: str | None = None
+    exact: bool = False
+
+
+def build_admin(service: OnlineService) -> FastAPI:
+    """Return the admin application."""
+    app = FastAPI(title="Twinline online process", docs_url=None, redoc_url=None)
+    problems.install(app)
+    # A page in somebody's browser can reach loopback too: it would name itself as the origin, or name another host.
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[LOOPBACK, "localhost"])
+
+    @app.middleware("http")
+    async def refuse_browsers(request: Request, go_on: Any) -> Response:
+        if "origin" in request.headers:
+            return JSONResponse({"error": "forbidden", "detail": "not for browsers", "remedy": "Use `twinline`."}, 403)
+        passed: Response = await go_on(request)
+        return passed
+
+    @app.get("/status")
+    def status() -> OnlineStatus:
+        """Say which collections are served, which is active, how far behind each is, and what is wrong."""
+        return read_status(service)
+
+    _add_acts(app, service)
+    _add_reads(app, service)
+    return app
+
+
+def _add_acts(app: FastAPI, service: OnlineService) -> None:
+    @app.post("/collections/{name}/serve", status_code=204)
+    def serve(name: str) -> None:
+        """Open a collection that was built, and start its consumer."""
+        service.serve(name)
+
+    @app.post("/collections/{name}/activate", status_code=204)
+    def activate(name: str) -> None:
+        """Answer searches from this collection from now on."""
+        service.activate(name)
+
+    @app.post("/collections/{name}/retire", status_code=204)
+    def retire(name: str) -> None:
+        """Stop the collection's consumer, close it and drop it."""
+        service.retire(name)
+
+
+def _add_reads(app: FastAPI, service: OnlineService) -> None:
+    @app.post("/collections/{name}/search")
+    def search(name: str, trial: TrialSearch) -> Answer:
+        """Answer a question from one collection, as verification needs it before a switch."""
+        with service.releases.using(name) as served:
+            return answer_from(served, Question(**trial.model_dump()))
+
+    @app.get("/collections/{name}/points")
+    def points(
+        name: str,
+        limit: Annotated[int, Query(ge=1, le=1_000)] = 256,
+        offset: UUID | None = None,
+        kind: str | None = None,
+        source: str | None = None,
+        key: str | None = None,
+        with_vectors: bool = False,
+    ) -> dict[str, Any]:
+        """Return a page of points, in the order of their ids, and where the next page begins."""
+        named = {"kind": kind, "source": source, "key": key}
+        only = {field: value for field, value in named.items() if value is not None}
+        with service.releases.using(name) as served:
+            found, following = served.collection.scroll(only, limit, offset, with_vectors)
+        return {"points": [_plain(point) for point in found], "next": following}
+
+    @app.get("/collections/{name}/points/{point_id}")
+    def point(name: str, point_id: UUID) -> dict[str, Any]:
+        """Return one point with its vector; null when there is none."""
+        with service.releases.using(name) as served:
+            found = served.collection.read_points([point_id], with_vectors=True).get(point_id)
+        return {"point": found and _plain(found)}
+
+    @app.get("/collections/{name}/heads")
+    def head(name: str, source: str, key: str) -> dict[str, Any]:
+        """Return what the collection remembers of one document; null when it has never seen it."""
+        with service.releases.using(name) as served:
+            found = served.collection.read_heads([head_id(source, key)]).get(head_id(source, key))
+        return {"head": found and found.to_payload()}
+
+
+def _plain(point: StoredPoint) -> dict[str, Any]:
+    vector = None if point.vector is None else point.vector.tolist()
+    return {"id": point.id, "payload": point.payload, "vector": vector}

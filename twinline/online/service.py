@@ -1,0 +1,186 @@
+"""Which releases this process serves, and the acts on them: serve, activate, retire.
+
+A served release has its collection open, its encoder checked at first use, and a consumer that keeps it fresh. All
+collections that the store has are served from the start on; which one is active is the store's own record.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from clients.store import Store
+from contract.errors import ContractError, SettingsError, TransientError
+from search.releases import Releases, Served
+from twinline.online.consuming import ConsumerThread
+
+_FIRST_PAUSE_SECONDS: Final = 0.5
+_LONGEST_PAUSE_SECONDS: Final = 10.0
+_RETIRE_SECONDS: Final = 30.0
+_log = logging.getLogger(__name__)
+
+
+class OnlineService:
+    """The releases of this process. Acts may come from several threads; they happen one after another.
+
+    Args:
+        store: has the collections, and the record of the active one.
+        releases: what search answers from.
+        open_release: opens a release by its collection's name; the doors are in there.
+        start_consumer: starts the consumer of a release.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        releases: Releases,
+        open_release: Callable[[str], Served],
+        start_consumer: Callable[[Served], ConsumerThread],
+    ) -> None:
+        self._store = store
+        self._releases = releases
+        self._open_release = open_release
+        self._start_consumer = start_consumer
+        self._acting = threading.RLock()
+        self._consumers: dict[str, ConsumerThread] = {}
+        # Collections that wait for their turn or for a dependency, with what they wait for; None: the store was not asked yet.
+        self._pending: dict[str, str] | None = None
+        self._refused: dict[str, str] = {}
+        self._due = 0.0
+        self._pause_seconds = _FIRST_PAUSE_SECONDS
+
+    @property
+    def releases(self) -> Releases:
+        """Return what search answers from."""
+        return self._releases
+
+    def tend(self) -> None:
+        """Open what is not open yet, when it is time to try; raise what a consumer did not expect."""
+        if time.monotonic() >= self._due:
+            try:
+                self._open_pending()
+                self._pause_seconds = _FIRST_PAUSE_SECONDS
+            except TransientError as error:
+                self._due = time.monotonic() + (error.retry_after_seconds or self._pause_seconds)
+                self._pause_seconds = min(self._pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
+                _log.warning("releases_wait", extra={"error": str(error)})
+        for consumer in list(self._consumers.values()):
+            consumer.check()
+
+    def serve(self, name: str) -> None:
+        """Open a collection and start its consumer, also one that had given up; do nothing when both are so already.
+
+        Raises:
+            MismatchError: collection, contract and manifest are not of one release.
+            ContractError: there is no such collection, or no such release here.
+            TransientError: the store or Triton is away.
+        """
+        with self._acting:
+            consumer = self._consumers.get(name)
+            if consumer is not None and consumer.is_running:
+                return
+            if consumer is None:
+                self._releases.add(self._open_release(name))
+            with self._releases.using(name) as served:
+                self._consumers[name] = self._start_consumer(served)
+            self._forget(name)
+            _log.info("release_served", extra={"collection": name, "space": served.info.space})
+
+    def activate(self, name: str) -> None:
+        """Make a served release the one that searches are answered from.
+
+        Raises:
+            SettingsError: it is not served here.
+            TransientError: its encoder does not answer; MismatchError: another one does.
+        """
+        with self._acting:
+            if name not in self._consumers:
+                raise SettingsError(f"collection `{name}` is not served here (served: {self._names()}): serve it first")
+            with self._releases.using(name) as served:
+                # A release whose encoder does not answer must not become the one that every search needs.
+                served.embedder.embed([served.preprocessor.query_text("ready")], "query")
+            before = self._store.active()
+            self._store.activate(name)
+            _log.info("release_activated", extra={"collection": name, "before": before})
+
+    def retire(self, name: str) -> None:
+        """Stop a release's consumer, close its collection and drop it; do nothing when it is gone already.
+
+        Raises:
+            SettingsError: it is the active one.
+            TransientError: it is still busy; the same call may succeed later.
+        """
+        with self._acting:
+            if name == self._store.active():
+                raise SettingsError(f"collection `{name}` is the active one: activate another before retiring it")
+            consumer = self._consumers.get(name)
+            if consumer is not None:
+                consumer.ask_to_stop()
+                if not consumer.join(_RETIRE_SECONDS):
+                    raise TransientError(f"the consumer of `{name}` has not finished in {_RETIRE_SECONDS} s: try again")
+                self._consumers.pop(name)
+            served = self._releases.remove(name, _RETIRE_SECONDS)
+            if served is not None:
+                served.collection.close()
+            self._forget(name)
+            if name in self._store.names():
+                self._store.drop(name)
+            _log.info("release_retired", extra={"collection": name})
+
+    def consumer(self, name: str) -> ConsumerThread | None:
+        """Return the consumer thread of a served collection."""
+        return self._consumers.get(name)
+
+    def refused(self) -> dict[str, str]:
+        """Return the collections that are not served, with the reason."""
+        return {**(self._pending or {}), **self._refused}
+
+    def faults(self) -> list[str]:
+        """Return what keeps this process from being ready, in words."""
+        active = self._releases.active_name()
+        unserved = [f"collection `{name}`: {reason}" for name, reason in self.refused().items() if name == active]
+        stale = [consumer.fault for consumer in list(self._consumers.values())]
+        return [*unserved, *(fault for fault in stale if fault)]
+
+    def stop(self, timeout_seconds: float) -> bool:
+        """Drain all consumers, then flush and close all collections; say whether all of them ended in time."""
+        deadline = time.monotonic() + timeout_seconds
+        for consumer in self._consumers.values():
+            consumer.ask_to_stop()
+        all_ended = True
+        for name, consumer in self._consumers.items():
+            ended = consumer.join(max(0.1, deadline - time.monotonic()))
+            if not ended:
+                # Closing the collection under a consumer that still writes would break what it is writing.
+                _log.error("consumer_did_not_end", extra={"collection": name})
+                all_ended = False
+                continue
+            served = self._releases.remove(name, max(0.1, deadline - time.monotonic()))
+            if served is not None:
+                served.collection.close()
+        return all_ended
+
+    def _open_pending(self) -> None:
+        if self._pending is None:
+            self._pending = dict.fromkeys(self._store.names(), "being opened")
+        waiting: TransientError | None = None
+        for name in list(self._pending):
+            try:
+                self.serve(name)
+            except TransientError as error:
+                # The others need not wait for the same dependency.
+                self._pending[name], waiting = str(error), error
+            except ContractError as error:
+                self._forget(name)
+                self._refused[name] = str(error)
+                _log.exception("release_refused", extra={"collection": name})
+        if waiting is not None:
+            raise waiting
+
+    def _forget(self, name: str) -> None:
+        (self._pending or {}).pop(name, None)
+        self._refused.pop(name, None)
+
+    def _names(self) -> str:
+        return ", ".join(sorted(self._consumers)) or "none"

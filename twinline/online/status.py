@@ -1,0 +1,49 @@
+"""The online process's own account of itself."""
+
+from collections.abc import Callable
+
+from clients.admin import CollectionStatus, OnlineStatus
+from contract.errors import TwinlineError
+from search.index import count_documents
+from twinline.online.service import OnlineService
+
+
+def read_status(service: OnlineService) -> OnlineStatus:
+    """Look at every served collection. Answers also when a dependency is away: that is when it is needed.
+
+    Raises:
+        TransientError: the store cannot say which collection is active.
+    """
+    active = service.releases.active_name()
+    return OnlineStatus(
+        active=active,
+        collections=[_look(service, name, is_active=name == active) for name in service.releases.names()],
+        refused=service.refused(),
+    )
+
+
+def _look(service: OnlineService, name: str, is_active: bool) -> CollectionStatus:
+    consumer = service.consumer(name)
+    faults = [consumer.fault] if consumer and consumer.fault else []
+    with service.releases.using(name) as served:
+        info = served.info
+
+        def known(read: Callable[[], int]) -> int | None:
+            try:
+                return read()
+            except TwinlineError as error:
+                faults.append(str(error))
+                return None
+
+        return CollectionStatus(
+            name=name,
+            release=info.release,
+            space=info.space,
+            contract=info.contract_fingerprint,
+            active=is_active,
+            consumer_running=consumer is not None and consumer.is_running,
+            documents=known(lambda: count_documents(served.collection)),
+            chunks=known(lambda: served.collection.count({"kind": "chunk"})),
+            lag=consumer.lag if consumer else None,
+            faults=faults,
+        )
