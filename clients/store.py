@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from contract.canonical import JSON
 from contract.errors import MismatchError
 from contract.ids import head_id
+from contract.manifest import Manifest
 from contract.records import Version
 
 Payload = Mapping[str, Any]
@@ -28,11 +29,6 @@ KEYWORD_FIELDS = ("kind", "source", "key", "tenant")
 INTEGER_FIELDS = ("version",)
 
 
-def collection_name(release: str) -> str:
-    """Return the name of a release's collection."""
-    return COLLECTION_PREFIX + release
-
-
 @dataclass(frozen=True, slots=True)
 class CollectionInfo:
     """What a collection was built with; stored beside its points, and compared whenever it is opened."""
@@ -44,6 +40,14 @@ class CollectionInfo:
     index_fingerprint: str
     dimension: int
     distance: str = "cosine"
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Self:
+        """Return what the collection of a release must be built with."""
+        prints = manifest.fingerprints
+        return cls(
+            manifest.release, manifest.space, prints.contract, prints.vector, prints.index, manifest.dimension, distance="cosine"
+        )
 
     def to_json(self) -> dict[str, JSON]:
         """Return the JSON form."""

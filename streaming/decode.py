@@ -52,4 +52,4 @@ def decode(message: Message) -> Event:
 
 def _lineage(message: Message) -> dict[str, JSON]:
     headers = {name: raw.decode(errors="replace")[:256] for name, raw in message.headers if name in LINEAGE_HEADERS}
-    return {"partition": message.partition, "offset": message.offset, "timestamp_ms": message.timestamp_ms, **headers}
+    return {"partition": message.partition, "offset": message.offset, "timestamp_ms": message.timestamp_ms, "headers": headers}

@@ -100,5 +100,5 @@ def _payload(plan: Plan, document: Document, info: CollectionInfo, chunk: Chunk)
         "space": info.space,
         "release": info.release,
         "contract": info.contract_fingerprint,
-        "ingested": dict(plan.event.lineage),
+        **plan.event.lineage,
     }

@@ -9,6 +9,7 @@ import pytest
 from clients.edge import EdgeStore
 from clients.qdrant import QdrantStore, connect
 from clients.store import Store
+from tests.adapter_suites.memory_store import MemoryStore
 from tests.adapter_suites.store_suite import NAME, OTHER, StoreSuite
 
 _SERVER = os.environ.get("QDRANT_URL")
@@ -40,3 +41,11 @@ class TestQdrantServer(StoreSuite):
         for name in (NAME, OTHER):
             client.delete_collection(name)
         client.close()
+
+
+class TestMemory(StoreSuite):
+    """The fake that other tests build on keeps the promises too."""
+
+    @pytest.fixture
+    def store(self) -> Store:
+        return MemoryStore()

@@ -1,0 +1,146 @@
+"""A store in a dict, for tests of what is built on stores. It passes the same suite as the real ones."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clients.store import CollectionInfo, Filter, Head, StoredPoint, stored_version
+from contract.errors import ContractError
+
+
+@dataclass
+class MemoryCollection:
+    name: str
+    info: CollectionInfo
+    points: dict[UUID, StoredPoint] = field(default_factory=dict)
+    before: Callable[[str], None] = lambda call: None  # a test's hook: raise, or act as another consumer would
+    flushes: int = 0
+
+    def read_heads(self, ids: Sequence[UUID]) -> dict[UUID, Head]:
+        self.before("read_heads")
+        return {id_: Head.from_payload(self.points[id_].payload) for id_ in ids if id_ in self.points}
+
+    def put_heads(self, heads: Sequence[Head]) -> None:
+        self.before("put_heads")
+        self._put([StoredPoint(head.id, head.to_payload()) for head in heads])
+
+    def read_points(self, ids: Sequence[UUID], with_vectors: bool = False) -> dict[UUID, StoredPoint]:
+        return {id_: _copy(self.points[id_], with_vectors) for id_ in ids if id_ in self.points}
+
+    def put_points(self, points: Sequence[StoredPoint]) -> None:
+        self.before("put_points")
+        for point in points:
+            if point.vector is None or len(point.vector) != self.info.dimension:
+                raise ContractError(f"collection {self.name} takes vectors of {self.info.dimension}")
+        self._put([StoredPoint(p.id, p.payload, p.vector / np.linalg.norm(p.vector)) for p in points if p.vector is not None])
+
+    def delete_surplus(self, heads: Sequence[Head]) -> None:
+        self.before("delete_surplus")
+        for head in heads:
+            for id_, point in list(self.points.items()):
+                if _match(point, {"kind": "chunk", "source": head.source, "key": head.key}):
+                    version = stored_version(point.payload)
+                    beyond = version == head.version and point.payload["chunk_index"] >= head.chunk_count
+                    if version < head.version or beyond:
+                        del self.points[id_]
+
+    def query(
+        self, vector: NDArray[np.float32], limit: int, where: Filter | None = None, exact: bool = False
+    ) -> list[StoredPoint]:
+        unit = vector / np.linalg.norm(vector)
+        found = [
+            StoredPoint(point.id, point.payload, None, float(unit @ point.vector))
+            for point in self.points.values()
+            if point.vector is not None and _match(point, {**(where or {}), "kind": "chunk"})
+        ]
+        return sorted(found, key=lambda point: -(point.score or 0))[:limit]
+
+    def count(self, where: Filter | None = None) -> int:
+        return sum(_match(point, where or {}) for point in self.points.values())
+
+    def scroll(
+        self, where: Filter | None = None, limit: int = 256, offset: UUID | None = None, with_vectors: bool = False
+    ) -> tuple[list[StoredPoint], UUID | None]:
+        ids = [id_ for id_ in sorted(self.points) if _match(self.points[id_], where or {}) and (offset is None or id_ >= offset)]
+        page = [_copy(self.points[id_], with_vectors) for id_ in ids[:limit]]
+        return page, ids[limit] if len(ids) > limit else None
+
+    def optimize(self) -> None:
+        pass
+
+    def flush(self) -> None:
+        self.flushes += 1
+
+    def close(self) -> None:
+        self.flush()
+
+    def _put(self, points: Sequence[StoredPoint]) -> None:
+        for point in points:
+            stored = self.points.get(point.id)
+            if stored is None or not stored_version(point.payload) < stored_version(stored.payload):
+                self.points[point.id] = point
+
+
+@dataclass
+class MemoryStore:
+    ready: dict[str, MemoryCollection] = field(default_factory=dict)
+    building: dict[str, MemoryCollection] = field(default_factory=dict)
+    active_name: str | None = None
+
+    def create(self, name: str, info: CollectionInfo) -> MemoryCollection:
+        collection = self.begin(name, info)
+        self.finish(name)
+        return collection
+
+    def begin(self, name: str, info: CollectionInfo) -> MemoryCollection:
+        if name in self.ready:
+            raise ContractError(f"collection {name} is there already")
+        collection = self.building.setdefault(name, MemoryCollection(name, info))
+        collection.info.check(info, name)
+        return collection
+
+    def finish(self, name: str) -> None:
+        self.ready[name] = self.building.pop(name)
+
+    def open(self, name: str, expected: CollectionInfo) -> MemoryCollection:
+        self.info(name).check(expected, name)
+        return self.ready[name]
+
+    def names(self) -> list[str]:
+        return sorted(self.ready)
+
+    def info(self, name: str) -> CollectionInfo:
+        if name not in self.ready:
+            raise ContractError(f"no collection {name}: build it")
+        return self.ready[name].info
+
+    def drop(self, name: str) -> None:
+        if name == self.active_name:
+            raise ContractError(f"collection {name} is the active one")
+        self.info(name)
+        del self.ready[name]
+
+    def active(self) -> str | None:
+        return self.active_name
+
+    def activate(self, name: str) -> None:
+        self.info(name)
+        self.active_name = name
+
+
+def _copy(point: StoredPoint, with_vectors: bool) -> StoredPoint:
+    return StoredPoint(point.id, dict(point.payload), point.vector if with_vectors else None)
+
+
+def _match(point: StoredPoint, where: Mapping[str, Any]) -> bool:
+    for path, wanted in where.items():
+        value: Any = point.payload
+        for name in path.split("."):
+            value = value.get(name) if isinstance(value, Mapping) else None
+        if not (value == wanted if isinstance(wanted, str | int | bool) else value in wanted):
+            return False
+    return True

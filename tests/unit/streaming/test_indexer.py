@@ -1,0 +1,275 @@
+import itertools
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from contract.errors import ContractError, MismatchError, SettingsError, TransientError
+from contract.ids import head_id
+from contract.preprocess import Preprocessor
+from contract.records import Deletion, Document, Version
+from streaming.decode import Message
+from tests.unit.streaming.conftest import World
+
+ONE = "one two three four five six seven eight"  # a chunk
+TWO = "nine ten eleven twelve thirteen fourteen fifteen sixteen"
+THREE = "seventeen eighteen nineteen twenty more words and more"
+
+
+def document(text: str, version: int | None = None, key: str = "k", **fields: object) -> Document:
+    return Document("s", key, text, version=version, **fields)  # type: ignore[arg-type]
+
+
+def test_a_document_becomes_a_head_and_its_chunks(world: World) -> None:
+    handled = world.handle(world.log.append(document(f"{ONE} {TWO}", tenant="t", metadata={"team": "x"}, title="T")))
+    assert world.texts("k") == [ONE, TWO]
+    head = world.collection.read_heads([head_id("s", "k")])[head_id("s", "k")]
+    assert (head.deleted, head.chunk_count, head.version.kind) == (False, 2, "log")
+    payload = next(p.payload for p in world.collection.points.values() if p.payload.get("chunk_index") == 1)
+    assert payload["text"] == f"{ONE} {TWO}"[payload["start"] : payload["end"]]
+    assert (payload["tenant"], payload["metadata"], payload["title"]) == ("t", {"team": "x"}, "T")
+    assert (payload["release"], payload["space"], payload["offset"]) == ("r0123456789ab", world.embedder.space, 1)
+    assert (handled.documents, handled.chunks_embedded) == (1, 2)
+
+
+def test_lineage_headers_reach_the_points(world: World) -> None:
+    message = world.log.append(document(ONE))
+    world.handle(Message(0, 1, 5, message.key, message.value, [("run_id", b"run-7"), ("unknown", b"x")]))
+    payload = next(p.payload for p in world.collection.points.values() if p.payload["kind"] == "chunk")
+    assert payload["headers"] == {"run_id": "run-7"}
+
+
+def test_delivering_a_batch_twice_changes_nothing_and_embeds_nothing(world: World) -> None:
+    batch = [world.log.append(document(f"{ONE} {TWO}")), world.log.append(document(THREE, key="other"))]
+    world.handle(*batch)
+    before, calls = world.snapshot(), len(world.embedder.calls)
+    world.handle(*batch)
+    assert world.snapshot() == before
+    assert len(world.embedder.calls) == calls
+
+
+def test_a_shorter_version_leaves_no_surplus(world: World) -> None:
+    world.handle(world.log.append(document(f"{ONE} {TWO} {THREE}")))
+    world.handle(world.log.append(document(TWO)))
+    assert world.texts("k") == [TWO]
+
+
+def test_only_changed_text_is_embedded_and_every_payload_is_brought_up_to_date(world: World) -> None:
+    world.handle(world.log.append(document(f"{ONE} {TWO}", title="old")))
+    world.embedder.calls.clear()
+    handled = world.handle(world.log.append(document(f"{ONE} {THREE}", title="new")))
+    assert world.embedder.texts == [THREE]
+    assert (handled.chunks_embedded, handled.chunks_reused) == (1, 1)
+    chunks = [p for p in world.collection.points.values() if p.payload["kind"] == "chunk"]
+    assert {p.payload["title"] for p in chunks} == {"new"}
+    assert {p.payload["version_offset"] for p in chunks} == {2}
+
+
+def test_a_text_that_moved_keeps_its_vector(world: World) -> None:
+    world.handle(world.log.append(document(f"{ONE} {TWO}")))
+    world.embedder.calls.clear()
+    world.handle(world.log.append(document(f"{THREE} {ONE} {TWO}")))
+    assert world.texts("k") == [THREE, ONE, TWO]
+    assert world.embedder.texts == [THREE]
+
+
+def test_vectors_of_another_space_are_not_kept(world: World) -> None:
+    world.handle(world.log.append(document(ONE)))
+    for id_, point in list(world.collection.points.items()):
+        if point.vector is not None:
+            stale = type(point)(id_, {**point.payload, "space": "another"}, point.vector)
+            world.collection.points[id_] = stale
+    world.embedder.calls.clear()
+    world.handle(world.log.append(document(ONE)))
+    assert world.embedder.texts == [ONE]
+
+
+def test_texts_are_embedded_in_small_pieces_of_like_length_and_each_once(world: World) -> None:
+    texts = [ONE, "short", "a b c", TWO, "short"]
+    world.handle(*(world.log.append(document(text, key=str(number))) for number, text in enumerate(texts)))
+    assert [len(call) for call in world.embedder.calls] == [2, 2]
+    lengths = [len(text.split()) for text in world.embedder.texts]
+    assert lengths == sorted(lengths)
+
+
+def test_a_deletion_removes_the_chunks_and_keeps_the_head(world: World) -> None:
+    world.handle(world.log.append(document(f"{ONE} {TWO}")))
+    handled = world.handle(world.log.append(Deletion("s", "k")))
+    assert world.texts("k") == []
+    assert world.collection.read_heads([head_id("s", "k")])[head_id("s", "k")].deleted
+    assert handled.deletes == 1
+
+
+def test_a_late_update_does_not_revive_a_deleted_document(world: World) -> None:
+    world.handle(world.log.append(Deletion("s", "k", version=5)))
+    handled = world.handle(world.log.append(document(ONE, version=4)))
+    assert world.texts("k") == []
+    assert handled.stale == 1
+    world.handle(world.log.append(document(TWO, version=6)))
+    assert world.texts("k") == [TWO]
+
+
+def test_an_older_version_does_not_replace_a_newer_one(world: World) -> None:
+    world.handle(world.log.append(document(TWO, version=2)))
+    world.handle(world.log.append(document(f"{ONE} {THREE}", version=1)))
+    assert world.texts("k") == [TWO]
+
+
+def test_messages_of_one_key_in_one_batch_are_taken_in_order(world: World) -> None:
+    append = world.log.append
+    handled = world.handle(append(document(ONE)), append(Deletion("s", "k")), append(document(TWO)))
+    assert world.texts("k") == [TWO]
+    assert (handled.documents, handled.stale) == (1, 2)
+    assert world.embedder.texts == [TWO]
+
+
+def test_a_bad_message_is_set_aside_and_its_neighbours_go_on(world: World) -> None:
+    poison = world.log.raw(b"not json", b"\xff\xfe", [("run_id", b"run-7")])
+    handled = world.handle(world.log.append(document(ONE)), poison, world.log.append(document(TWO, key="other")))
+    assert (world.texts("k"), world.texts("other")) == ([ONE], [TWO])
+    (letter,) = world.sink.letters
+    assert letter.message == poison
+    assert (letter.stage, letter.release) == ("decode", "r0123456789ab")
+    assert handled.dead_letters == [letter]
+
+
+def test_a_document_without_text_is_set_aside_and_the_version_before_it_stays(world: World) -> None:
+    only_controls = document("\u200b\u200b\u0000", title="")
+    world.handle(world.log.append(document(ONE)), world.log.append(only_controls))
+    assert world.texts("k") == [ONE]
+    assert [(letter.stage, letter.reason) for letter in world.sink.letters] == [("chunk", "no_text")]
+
+
+def test_mixing_explicit_and_log_versions_of_a_key_is_a_dead_letter(world: World) -> None:
+    world.handle(world.log.append(document(ONE, version=1)))
+    world.handle(world.log.append(document(TWO)))
+    assert world.texts("k") == [ONE]
+    assert [(letter.stage, letter.reason) for letter in world.sink.letters] == [("version", "mixed_versions")]
+
+
+def test_a_message_timed_by_its_producer_stops_the_consumer_unless_it_has_a_version(world: World) -> None:
+    plain, explicit = world.log.append(document(ONE)), world.log.append(document(TWO, version=1, key="v"))
+    timed = [Message(m.partition, m.offset, m.timestamp_ms, m.key, m.value, appended_by_log=False) for m in (plain, explicit)]
+    world.handle(timed[1])
+    with pytest.raises(SettingsError, match="LogAppendTime"):
+        world.handle(timed[0])
+    assert world.sink.letters == []
+
+
+def test_a_sick_encoder_leaves_no_trace(world: World) -> None:
+    world.handle(world.log.append(document(ONE)))
+    before = world.snapshot()
+    world.embedder.failures = [TransientError("away")]
+    message = world.log.append(document(TWO))
+    with pytest.raises(TransientError):
+        world.handle(message)
+    assert world.snapshot() == before
+    world.handle(message)
+    assert world.texts("k") == [TWO]
+
+
+def test_a_text_that_the_encoder_refuses_is_set_aside_alone(world: World) -> None:
+    world.embedder.poison = "poison"
+    append = world.log.append
+    handled = world.handle(append(document(ONE)), append(document("poison", key="bad")), append(document(TWO, key="other")))
+    assert (world.texts("k"), world.texts("bad"), world.texts("other")) == ([ONE], [], [TWO])
+    assert [letter.stage for letter in world.sink.letters] == ["index"]
+    assert handled.documents == 2
+
+
+def test_an_encoder_that_refuses_everything_stops_the_consumer_and_blames_no_message(world: World) -> None:
+    world.embedder.poison = ""  # in every text, the probe's too
+    with pytest.raises(ContractError):
+        world.handle(world.log.append(document(ONE)), world.log.append(document(TWO, key="other")))
+    assert world.sink.letters == []
+
+
+def test_an_encoder_that_changes_its_space_stops_the_consumer(world: World) -> None:
+    world.embedder.answers_from = "another"
+    with pytest.raises(MismatchError, match="another"):
+        world.handle(world.log.append(document(ONE)))
+    assert world.collection.points == {}
+
+
+@pytest.mark.parametrize("field", ["space", "contract_fingerprint"])
+def test_a_consumer_of_another_release_is_refused_at_the_door(world: World, field: str) -> None:
+    from dataclasses import replace
+
+    world.collection.info = replace(world.collection.info, **{field: "something-else"})
+    with pytest.raises(MismatchError, match="something-else"):
+        world.indexer()
+
+
+def test_a_crash_at_any_write_is_healed_by_delivering_the_batch_again(world: World) -> None:
+    world.handle(world.log.append(document(f"{ONE} {TWO} {THREE}")))
+    batch = [world.log.append(document(f"{TWO}", title="new")), world.log.append(document(ONE, key="other"))]
+    for call in ("put_heads", "put_points", "delete_surplus"):
+        fresh = World(world.collection, world.embedder, world.sink, world.log, world.preprocessor)
+
+        def crash(name: str, at: str = call) -> None:
+            if name == at:
+                raise TransientError("killed")
+
+        world.collection.before = crash
+        with pytest.raises(TransientError):
+            fresh.handle(*batch)
+        world.collection.before = lambda name: None
+        assert world.texts("k"), "a document must never be missing meanwhile"
+    world.handle(*batch)
+    assert (world.texts("k"), world.texts("other")) == ([TWO], [ONE])
+
+
+def test_a_consumer_overtaken_between_any_two_steps_leaves_the_newer_document(world: World) -> None:
+    """Another consumer indexes a newer, shorter version while this one is under way with an older, longer one."""
+    for step in ("read_heads", "put_heads", "put_points", "delete_surplus"):
+        for nth in itertools.count(1):
+            world.collection.points.clear()
+            world.handle(world.log.append(document(THREE, version=1)))
+            seen = 0
+
+            def overtake(name: str, step: str = step, nth: int = nth) -> None:
+                nonlocal seen
+                if name == step:
+                    seen += 1
+                    if seen == nth:
+                        world.collection.before = lambda name: None
+                        world.handle(world.log.append(document(ONE, version=3)))
+
+            world.collection.before = overtake
+            world.handle(world.log.append(document(f"{TWO} {THREE} {ONE}", version=2)))
+            world.collection.before = lambda name: None
+            if seen < nth:
+                break
+            assert world.texts("k") == [ONE], f"overtaken at {step} number {nth}"
+
+
+_TEXTS = st.sampled_from([ONE, f"{ONE} {TWO}", f"{THREE} {ONE} {TWO}", TWO])
+_CHANGES = st.lists(st.tuples(st.sampled_from("ab"), st.one_of(st.none(), _TEXTS)), min_size=1, max_size=8)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(changes=_CHANGES, cuts=st.lists(st.integers(1, 4), min_size=1, max_size=8), repeat=st.randoms(use_true_random=False))
+def test_any_batching_with_redelivery_ends_in_the_last_state(
+    preprocessor: Preprocessor, world: World, changes: list[tuple[str, str | None]], cuts: list[int], repeat: object
+) -> None:
+    """Messages in log order, cut into any batches, each batch perhaps delivered again later: the newest state stands."""
+    world.collection.points.clear()
+    log = [world.log.append(Deletion("s", key) if text is None else document(text, key=key)) for key, text in changes]
+    batches, start = [], 0
+    for size in itertools.cycle(cuts):
+        batches.append(log[start : start + size])
+        start += size
+        if start >= len(log):
+            break
+    for batch in batches:
+        world.handle(*batch)
+    for batch in repeat.sample(batches, len(batches)):  # type: ignore[attr-defined]
+        world.handle(*batch)
+    for key in {key for key, _ in changes}:
+        last = [text for changed, text in changes if changed == key][-1]
+        expected = [] if last is None else [chunk.text for chunk in preprocessor.chunks(document(last))]
+        assert world.texts(key) == expected
+
+
+def test_versions_of_one_millisecond_are_told_apart_by_offset() -> None:
+    assert Version("log", 5, 1) < Version("log", 5, 2)
