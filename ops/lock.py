@@ -1,12 +1,14 @@
 """Write constraints.txt: the exact version of everything that the project needs, as installed in .venv and .venv-server.
 
-Follows the requirements of pyproject.toml from package to package, so that whatever else is installed stays out.
+Follows the requirements from package to package, so that whatever else is installed stays out. A package that both
+environments have takes the platform's version.
 
     .venv/bin/python ops/lock.py
 """
 
+import sys
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 
@@ -14,15 +16,19 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-SERVER_WHEEL = "nvidia-pytriton"
 HEADER = """\
 # Exact versions for both environments; written by ops/lock.py, installed by `make setup`.
-# pyproject.toml and ops/server-requirements.txt say what is needed and why, with ranges.
+# pyproject.toml and ops/server-requirements.txt say what is needed, with ranges.
 """
 
 
-def closure(wanted: Iterable[str]) -> dict[str, str]:
-    """Return name and installed version of every package that `wanted` needs, directly or not."""
+def installed(path: list[str]) -> dict[str, metadata.Distribution]:
+    """Return the packages in some folders, by name."""
+    return {canonicalize_name(found.metadata["Name"]): found for found in metadata.distributions(path=path)}
+
+
+def closure(wanted: Iterable[str], packages: Mapping[str, metadata.Distribution]) -> dict[str, str]:
+    """Return name and version of every package that `wanted` needs, directly or not."""
     versions: dict[str, str] = {}
     done: set[tuple[str, str]] = set()
     queue = [(Requirement(text), "") for text in wanted]
@@ -31,32 +37,27 @@ def closure(wanted: Iterable[str]) -> dict[str, str]:
         if requirement.marker and not requirement.marker.evaluate({"extra": of_extra}):
             continue
         name = canonicalize_name(requirement.name)
-        distribution = metadata.distribution(name)
         # The local part names a build (torch's +cpu); which build is a choice of set-up, not of this file.
-        versions[name] = distribution.version.split("+")[0]
+        versions[name] = packages[name].version.split("+")[0]
         for extra in ("", *requirement.extras):
             if (name, extra) not in done:
                 done.add((name, extra))
-                queue += [(Requirement(text), extra) for text in distribution.requires or ()]
+                queue += [(Requirement(text), extra) for text in packages[name].requires or ()]
     return versions
-
-
-def server_wheel_version() -> str:
-    """Return the version of the model server's wheel, which only the other environment has."""
-    pattern = f"lib/python3.*/site-packages/{SERVER_WHEEL.replace('-', '_')}-*.dist-info"
-    folder = next((CHECKOUT / ".venv-server").glob(pattern))
-    return folder.name.removesuffix(".dist-info").partition("-")[2]
 
 
 def main() -> None:
     """Write the file."""
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    server = [line for line in (CHECKOUT / "ops" / "server-requirements.txt").read_text().splitlines() if line[:1] != "#"]
-    versions = closure([*project["dependencies"], *extras["dev"], *extras["ray"], *server])
-    versions[SERVER_WHEEL] = server_wheel_version()
-    lines = [f"{name}=={version}\n" for name, version in sorted(versions.items())]
-    (CHECKOUT / "constraints.txt").write_text(HEADER + "".join(lines))
+    platform = closure([*project["dependencies"], *extras["dev"], *extras["ray"]], installed(sys.path))
+
+    lines = (CHECKOUT / "ops" / "server-requirements.txt").read_text().splitlines()
+    site_packages = [str(folder) for folder in (CHECKOUT / ".venv-server").glob("lib/python3.*/site-packages")]
+    server = closure([line for line in lines if not line.startswith("#")], installed(site_packages))
+
+    pins = [f"{name}=={version}\n" for name, version in sorted((server | platform).items())]
+    (CHECKOUT / "constraints.txt").write_text(HEADER + "".join(pins))
 
 
 if __name__ == "__main__":

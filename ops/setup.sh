@@ -2,8 +2,9 @@
 # Make one of the two environments: `ops/setup.sh platform` or `ops/setup.sh server`. Run by `make setup`, safe to run
 # again, writes nothing outside the checkout.
 #
-#   PYTHON   the interpreter to use; default: the first of python3, python3.13 ... python3.11 that is new enough
-#   TORCH    cpu (default), or gpu for the CUDA build that PyPI has
+#   PYTHON         the interpreter to use; default: the first of python3, python3.13 ... python3.11 that will do
+#   SERVER_PYTHON  the same for the model server alone
+#   TORCH          cpu (default), or gpu for the CUDA build that PyPI has
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -20,40 +21,37 @@ say() {
     printf 'setup: %s\n' "$*"
 }
 
-# Triton's wheel has stubs for Python up to 3.13, and the platform asks for 3.11.
-is_supported() {
-    "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null
-}
-
 find_python() {
-    local candidate
-    for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
-        if is_supported "$candidate"; then
+    local newest=$1 candidate test
+    shift
+    test="import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, $newest))"
+    for candidate in "$@"; do
+        if "$candidate" -c "$test" 2>/dev/null; then
             command -v "$candidate"
             return
         fi
     done
-    fail "no Python 3.11, 3.12 or 3.13 (${PYTHON:-python3} is $("${PYTHON:-python3}" --version 2>&1 || true)):" \
-        "sudo apt-get install python3 python3-venv, or name one with PYTHON=..."
+    fail "none of '$*' is a Python between 3.11 and 3.$newest: install one, for example with" \
+        "'sudo apt-get install python3.11 python3.11-venv', and name it, as in 'make setup PYTHON=python3.11'"
 }
 
 make_environment() {
     local folder=$1 python version
-    python=$(find_python)
+    shift
+    [ -x "$folder/bin/pip" ] && return
+    python=$(find_python "$@")
     version=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-    if [ ! -x "$folder/bin/pip" ]; then
-        "$python" -c 'import ensurepip, venv' 2>/dev/null ||
-            fail "Python $version cannot make environments: sudo apt-get install python$version-venv"
-        say "$folder with Python $version ($python)"
-        "$python" -m venv "$folder"
-    fi
+    "$python" -c 'import ensurepip, venv' 2>/dev/null ||
+        fail "Python $version cannot make environments: sudo apt-get install python$version-venv"
+    say "$folder with Python $version ($python)"
+    "$python" -m venv "$folder"
 }
 
 # The lines about what is there already say nothing.
 install() {
     local folder=$1
     shift
-    "$folder/bin/pip" install --constraint constraints.txt "$@" | sed -u '/^Requirement already satisfied/d'
+    "$folder/bin/pip" install --constraint "${CONSTRAINTS:-constraints.txt}" "$@" | sed -u '/^Requirement already satisfied/d'
 }
 
 # PyPI's torch brings 3 GB of CUDA. The CPU build has the same version and its own index; a pip that is configured with
@@ -75,29 +73,41 @@ install_torch() {
     install "$folder" "torch==$version"
 }
 
+# Triton's Python backend links to it: Debian has it in a package of its own, other builds of Python in their own folder.
 check_libpython() {
-    local folder=$1 version
-    version=$("$folder/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-    [ "$version" = 3.13 ] && return # comes with the wheel
-    "$folder/bin/python" -c "import ctypes; ctypes.CDLL('libpython$version.so.1.0')" 2>/dev/null ||
-        fail "libpython$version.so.1.0, which Triton's Python backend links to, is missing:" \
-            "sudo apt-get install libpython$version"
+    "$1/bin/python" - <<'PYTHON' || exit 1
+import ctypes, pathlib, sys, sysconfig
+
+version = "%d.%d" % sys.version_info[:2]
+name = f"libpython{version}.so.1.0"
+for place in (name, str(pathlib.Path(sysconfig.get_config_var("LIBDIR")) / name)):
+    try:
+        ctypes.CDLL(place)
+        break
+    except OSError:
+        continue
+else:
+    sys.exit(f"setup: {name}, which Triton's Python backend needs, is missing: sudo apt-get install libpython{version}")
+PYTHON
 }
 
 case ${1:-} in
 platform)
-    make_environment .venv
+    # shellcheck disable=SC2086  a list of names
+    make_environment .venv 13 ${PYTHON:-python3 python3.13 python3.12 python3.11}
     say "packages of the platform (some 280, 2.6 GB on disk; minutes the first time)"
     install_torch .venv
     install .venv --editable '.[dev]'
     ;;
 server)
-    make_environment .venv-server
+    # Up to 3.12, the newest that has numpy 1.
+    # shellcheck disable=SC2086  a list of names
+    make_environment .venv-server 12 ${SERVER_PYTHON:-${PYTHON:-} python3 python3.12 python3.11}
     check_libpython .venv-server
     say "packages of the model server"
-    # Without its dependencies, for the reason that the requirements file gives; hence the conflicts not to warn about.
-    install .venv-server --no-warn-conflicts --requirement ops/server-requirements.txt
-    install .venv-server --no-deps nvidia-pytriton
+    # The one version that differs from the platform's stands in the requirements, with the reason.
+    sed '/^numpy==/d' constraints.txt >.venv-server/constraints.txt
+    CONSTRAINTS=.venv-server/constraints.txt install .venv-server --requirement ops/server-requirements.txt
     ;;
 *)
     fail "which environment: platform or server?"

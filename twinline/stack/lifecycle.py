@@ -36,7 +36,8 @@ def up(settings: Settings, without: Collection[str], waiting: Waiting, report: R
     """
     every = parts(settings)
     wanted = [part for part in every if part.name not in without]
-    requirements.check()
+    if any(part.name == "triton" for part in wanted):
+        requirements.check_model_server()
     supervisor = Supervisor(settings.home)
     if not supervisor.is_running():
         for ended in end_leftovers(settings):

@@ -1,35 +1,18 @@
 """What the stack needs of the machine, each with the line that provides it."""
 
-import sys
-from ctypes import CDLL
+import os
 
 from clients.settings import CHECKOUT
-from contract.errors import SettingsError
+from triton_models.server import check_libraries, find_wheel, server_environment
 
-SERVER_PYTHON = CHECKOUT / ".venv-server" / "bin" / "python"
-LIBPYTHON = "libpython3.11.so.1.0"
-
-
-def missing_library() -> str | None:
-    """Say what is missing for Triton's Python backend, and how to install it; nothing when all is there."""
-    # The stub of Python 3.13 comes with its library, the one of 3.11 takes the system's.
-    if _server_python_minor() != 11:
-        return None
-    try:
-        CDLL(LIBPYTHON)
-    except OSError:
-        return f"{LIBPYTHON}, which Triton's Python backend links to, is missing: sudo apt-get install libpython3.11"
-    return None
+SERVER_ENVIRONMENT = CHECKOUT / ".venv-server"
 
 
-def check() -> None:
-    """Raise one SettingsError that says what is missing."""
-    if not SERVER_PYTHON.exists():
-        raise SettingsError(f"the model server's environment {SERVER_PYTHON.parents[1]} is missing: run `make setup`")
-    if problem := missing_library():
-        raise SettingsError(problem)
+def check_model_server() -> None:
+    """Find the embedded Triton and every shared library that it needs.
 
-
-def _server_python_minor() -> int:
-    folders = sorted((SERVER_PYTHON.parents[1] / "lib").glob("python3.*"))
-    return int(folders[0].name.removeprefix("python3.")) if folders else sys.version_info.minor
+    Raises:
+        SettingsError: names what is missing and the line that installs it.
+    """
+    wheel = find_wheel(SERVER_ENVIRONMENT)
+    check_libraries(wheel, server_environment(wheel, os.environ))
