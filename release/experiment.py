@@ -4,7 +4,9 @@ The pipeline runs in a folder of its own, from the commit that is checked out an
 the result is a commit that `dvc exp show` lists. A stage whose inputs are known is taken from DVC's run cache.
 """
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +19,8 @@ import psutil
 
 from contract.errors import SettingsError, TwinlineError
 from release.git import experiment_references, git, identity, resolve_commit
+
+Value = str | int | float | None
 
 EXPERIMENTS: Final = Path(".dvc/tmp/exps/standalone")
 # A run that is being laid out has no process in its folder yet.
@@ -32,7 +36,7 @@ def run_experiment(
     repository: Path,
     home: Path,
     name: str,
-    overrides: Mapping[str, str | int | float],
+    overrides: Mapping[str, Value],
     environment: Mapping[str, str] = os.environ,
 ) -> str:
     """Run the pipeline with some parameters changed, and return the experiment's commit.
@@ -50,7 +54,7 @@ def run_experiment(
     _discard_experiment(repository, name)
     command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name]
     for parameter, value in overrides.items():
-        command += ["--set-param", f"{parameter}={hydra_quote(value) if isinstance(value, str) else value}"]
+        command += ["--set-param", f"{parameter}={hydra_literal(value)}"]
     done = subprocess.run(command, cwd=repository, env=pipeline_environment(repository, home, environment), check=False)
     if done.returncode != 0:
         raise PipelineFailedError(
@@ -94,13 +98,14 @@ def absolute_source(source: str, folder: Path) -> str:
     return f"{scheme}{path}"
 
 
-def hydra_quote(value: str) -> str:
-    """Return a value for `--set-param` that no character of it can turn into syntax: Hydra reads commas and braces."""
-    # Hydra's quoted strings have escapes for the quote and for a backslash before it, and no others.
-    escaped = value.replace('\\"', '\\\\"').replace('"', '\\"')
-    if escaped.endswith("\\"):
-        escaped += "\\" * (len(escaped) - len(escaped.rstrip("\\")))
-    return f'"{escaped}"'
+def hydra_literal(value: Value) -> str:
+    """Return a value for `--set-param`, in which no character of a text can become syntax: Hydra reads commas and braces."""
+    if not isinstance(value, str):
+        return json.dumps(value)
+    # Hydra's quoted strings know two escapes: a quote, and backslashes that stand before one.
+    escaped = re.sub(r'(\\*)"', lambda match: match[1] * 2 + '\\"', value)
+    trailing = len(escaped) - len(escaped.rstrip("\\"))
+    return '"' + escaped + "\\" * trailing + '"'
 
 
 def sweep_leftovers(repository: Path, now: float | None = None) -> list[Path]:

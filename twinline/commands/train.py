@@ -1,0 +1,94 @@
+"""`twinline train`: the offline pipeline on a source or a snapshot, as a DVC experiment beside the user's work."""
+
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from clients.settings import CHECKOUT, load_settings
+from contract.errors import SettingsError
+from release.experiment import Value, absolute_source, run_experiment
+
+
+def command(
+    *,
+    source: Annotated[str, typer.Option(help="KIND:LOCATION, as beir:FOLDER or files:FOLDER; params.yaml's by default.")] = "",
+    snapshot: Annotated[str, typer.Option(help="A stored snapshot to train on, instead of reading a source.")] = "",
+    name: Annotated[str, typer.Option(help="Name of the experiment; by default made from source and time.")] = "",
+    set_param: Annotated[
+        list[str] | None, typer.Option("--set", "-S", help="Another value for a parameter: train.max_steps=100.")
+    ] = None,
+    register: Annotated[bool, typer.Option(help="Register the encoder if it passes the gate.")] = False,
+) -> None:
+    """Run ingest, prepare, pairs, train, evaluate, export, parity and package; branch and workspace stay as they are.
+
+    The last line is a JSON object: the experiment's name and commit.
+    """
+    if source and snapshot:
+        raise SettingsError("--source and --snapshot exclude each other: a snapshot was read from its source already")
+    settings = load_settings()
+    overrides = parse_overrides(set_param or [])
+    # Both are always set: whatever stands in params.yaml belongs to somebody else's run.
+    if source:
+        overrides |= {"source": absolute_source(source, Path.cwd()), "snapshot": ""}
+    elif snapshot:
+        overrides["snapshot"] = snapshot
+    chosen = experiment_name(name or default_name(source or snapshot or "params", datetime.now(UTC)))
+    revision = run_experiment(CHECKOUT, settings.home, chosen, overrides)
+    _report(chosen, revision)
+    result = {"experiment": chosen, "revision": revision}
+    if register:
+        from release.flow import Flow
+
+        result["version"] = Flow(settings, lambda line: typer.echo(line, err=True)).register(revision).version
+    typer.echo(json.dumps(result))
+
+
+def experiment_name(wanted: str) -> str:
+    """Return a name that Git takes: a scheduler's run id has colons and a plus in it."""
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", wanted).strip("-")
+    if not name:
+        raise SettingsError(f"--name {wanted!r}: use letters, digits and dashes")
+    return name
+
+
+def default_name(subject: str, now: datetime) -> str:
+    """Return a name that says what and when."""
+    return f"{experiment_name(subject)[-40:]}-{now:%Y%m%d-%H%M%S}".lstrip("-")
+
+
+def parse_overrides(pairs: list[str]) -> dict[str, Value]:
+    """Return `section.name=value` options as parameters; a value that reads as JSON is that, anything else is text."""
+    overrides: dict[str, Value] = {}
+    for pair in pairs:
+        parameter, equals, value = pair.partition("=")
+        if not equals or not parameter:
+            raise SettingsError(f"--set {pair!r}: write it as section.name=value, such as train.max_steps=100")
+        overrides[parameter] = _json_or_text(value)
+    return overrides
+
+
+def _json_or_text(value: str) -> Value:
+    try:
+        parsed = json.loads(value)
+    except ValueError:
+        return value
+    return parsed if parsed is None or isinstance(parsed, int | float | str) else value
+
+
+def _report(name: str, revision: str) -> None:
+    from release.revisions import GitRevision
+
+    verdict = json.loads(GitRevision(CHECKOUT, revision).read_text("models/evaluation/verdict.json"))
+    say = typer.echo
+    say(f"\n{'accepted' if verdict['accepted'] else 'REFUSED'}: {'; '.join(verdict['reasons'])}", err=True)
+    say(f"experiment {name}, commit {revision[:12]}\n", err=True)
+    say(
+        f"  numbers of every experiment   dvc exp show --all-commits\n  its files into the workspace  dvc exp apply {name}",
+        err=True,
+    )
+    say(f"  register it as a version      twinline release register {name}", err=True)
+    say(f"  put it into service           twinline release deploy {name}", err=True)
