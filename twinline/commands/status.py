@@ -1,6 +1,7 @@
 """`twinline status`: what runs, and what is being served."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated
@@ -9,9 +10,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from clients.admin import CollectionStatus
 from clients.settings import load_settings
 from twinline.stack.status import PartStatus, StackStatus, read_status
 
+_NUMBERS = {"pid", "up for", "memory", "documents", "chunks", "behind the log by"}
 _COLOURS = {"ready": "green", "starting": "yellow", "failed": "red", "unsupervised": "red", "stopped": "dim"}
 
 
@@ -27,20 +30,32 @@ def command(*, as_json: Annotated[bool, typer.Option("--json", help="Print one J
 
 
 def _show(status: StackStatus, console: Console) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("part", "state", "pid", "ports", "up for", "memory"):
-        table.add_column(heading, justify="right" if heading in ("pid", "up for", "memory") else "left")
-    for part in status.parts:
-        table.add_row(*_cells(part))
-    console.print(table)
+    console.print(_table(("part", "state", "pid", "ports", "up for", "memory"), map(_part_row, status.parts)))
     for part in status.parts:
         if part.problem:
-            console.print(f"{part.name}: {part.problem}", style="yellow")
-    if status.served is not None:
-        console.print(json.dumps(status.served, indent=2))
+            console.print(f"{part.name}: {part.problem}", style="yellow", markup=False, soft_wrap=True)
+    if status.served is None:
+        return
+    console.print()
+    if not status.served.collections:
+        console.print("no release is served yet: `twinline demo` makes one, `twinline release` brings your own")
+        return
+    headings = ("release", "active", "documents", "chunks", "behind the log by", "space")
+    console.print(_table(headings, map(_collection_row, status.served.collections)))
+    for name, reason in status.served.refused.items():
+        console.print(f"{name} is not served: {reason}", style="red", markup=False, soft_wrap=True)
 
 
-def _cells(part: PartStatus) -> tuple[str, ...]:
+def _table(headings: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in headings:
+        table.add_column(heading, justify="right" if heading in _NUMBERS else "left", no_wrap=heading in _NUMBERS)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _part_row(part: PartStatus) -> tuple[str, ...]:
     return (
         part.name,
         f"[{_COLOURS[part.state]}]{part.state}[/]",
@@ -49,3 +64,16 @@ def _cells(part: PartStatus) -> tuple[str, ...]:
         str(timedelta(seconds=int(part.uptime_seconds))) if part.uptime_seconds is not None else "",
         f"{part.memory_bytes / 2**20:,.0f} MiB" if part.memory_bytes else "",
     )
+
+
+def _collection_row(collection: CollectionStatus) -> tuple[str, ...]:
+    return (
+        collection.release,
+        "[green]active[/]" if collection.active else "",
+        *(_count(number) for number in (collection.documents, collection.chunks, collection.lag)),
+        collection.space[:16],
+    )
+
+
+def _count(number: int | None) -> str:
+    return "?" if number is None else f"{number:,}"

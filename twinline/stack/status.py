@@ -1,13 +1,12 @@
 """What runs, where, since when, how large, and what is being served."""
 
 import time
-from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
-from typing import Any
 
-import httpx
 import psutil
 
+from clients.admin import AdminClient, OnlineStatus
 from clients.settings import Settings
 from twinline.stack import processes
 from twinline.stack.parts import Part, parts
@@ -35,7 +34,7 @@ class StackStatus:
     home: str
     supervised: bool
     parts: tuple[PartStatus, ...]
-    served: Mapping[str, Any] | None
+    served: OnlineStatus | None
 
     @property
     def is_ready(self) -> bool:
@@ -49,13 +48,17 @@ def read_status(settings: Settings) -> StackStatus:
     supervised = supervisor.is_running()
     programs = supervisor.programs() if supervised else {}
     listed = tuple(_part_status(settings, part, programs.get(part.name)) for part in parts(settings))
-    online_is_ready = any(part.name == "online" and part.state == "ready" for part in listed)
     return StackStatus(
         home=str(settings.home),
         supervised=supervised,
         parts=listed,
-        served=httpx.get(f"{settings.admin_url}/status", timeout=5).json() if online_is_ready else None,
+        served=_served(settings) if any(part.name == "online" and part.state == "ready" for part in listed) else None,
     )
+
+
+def _served(settings: Settings) -> OnlineStatus:
+    with closing(AdminClient(settings.admin_url)) as online:
+        return online.status()
 
 
 def _part_status(settings: Settings, part: Part, program: Program | None) -> PartStatus:

@@ -119,7 +119,7 @@ class Supervisor:
 
     def _render(self, parts: Iterable[Part]) -> RawConfigParser:
         # No part starts by itself: `up` starts each when what it needs is ready. supervisord restarts one that ends,
-        # and gives up on one that ends five times within ten seconds of its start; `up` and `status` then show why.
+        # and gives up on one that ends four times within ten seconds of its start; `up` and `status` then show why.
         configuration = RawConfigParser()
         configuration["unix_http_server"] = {"file": _escaped(self._socket), "chmod": "0700"}
         configuration["supervisord"] = {
@@ -141,7 +141,7 @@ class Supervisor:
                 "autostart": "false",
                 "autorestart": "true",
                 "startsecs": "10",
-                "startretries": "4",
+                "startretries": "3",
                 "stopwaitsecs": str(part.stop_limit_seconds),
                 "stopasgroup": str(part.stops_as_group).lower(),
                 "killasgroup": "true",
