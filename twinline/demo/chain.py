@@ -1,0 +1,120 @@
+"""Follow the chain of DAG runs that one triggered run sets off, from asset to asset."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from clients.airflow import Airflow, TaskRun
+from contract.errors import TransientError, TwinlineError
+
+# The order of the DAG files: Airflow's API gives tasks in no order.
+CHAIN: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
+    ("ingest_documents", ("ingest", "publish")),
+    ("train_encoder", ("train", "gate", "register")),
+    ("release_encoder", ("fetch", "publish", "build", "verify", "switch")),
+)
+FINAL: Final = frozenset({"success", "failed", "upstream_failed", "skipped", "removed"})
+_POLL_SECONDS: Final = 1.0
+_PARSED_SECONDS: Final = 90.0
+_STARTED_SECONDS: Final = 60.0
+
+
+class TaskFailedError(TwinlineError):
+    """A task of the chain failed; carries what its log says last, and where the log is."""
+
+    def __init__(self, dag_id: str, task_id: str, lines: Sequence[str], log_file: str) -> None:
+        super().__init__(f"{dag_id}.{task_id} failed; the whole log: {log_file}")
+        self.lines = tuple(lines)
+
+
+@dataclass(slots=True)
+class Step:
+    """One task as it is shown."""
+
+    dag_id: str
+    task_id: str
+    state: str = ""
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+
+    def seconds(self, now: datetime) -> float | None:
+        """Return how long the task has run, None before it starts."""
+        return None if self.started_at is None else ((self.ended_at or now) - self.started_at).total_seconds()
+
+
+@dataclass(slots=True)
+class Progress:
+    """The whole chain as it stands."""
+
+    steps: list[Step] = field(default_factory=lambda: [Step(dag_id, task_id) for dag_id, tasks in CHAIN for task_id in tasks])
+
+    def update(self, dag_id: str, tasks: Sequence[TaskRun]) -> None:
+        """Take over what Airflow says of one DAG's tasks."""
+        by_id = {task.task_id: task for task in tasks}
+        for step in self.steps:
+            if step.dag_id == dag_id and step.task_id in by_id:
+                task = by_id[step.task_id]
+                step.state, step.started_at, step.ended_at = task.state, task.started_at, task.ended_at
+
+
+def start(airflow: Airflow, conf: dict[str, Any], sleep: Callable[[float], None] = time.sleep) -> str:
+    """Unpause the three DAGs and trigger the first; return the run's id."""
+    give_up = time.monotonic() + _PARSED_SECONDS
+    for dag_id, _ in CHAIN:
+        # Airflow answers before it has read the files of its DAGs.
+        while not airflow.has_dag(dag_id):
+            if time.monotonic() > give_up:
+                raise TransientError(f"Airflow has not read dags/{dag_id}.py after {_PARSED_SECONDS:.0f} s: see its log")
+            sleep(_POLL_SECONDS)
+        airflow.unpause(dag_id)
+    return airflow.trigger(CHAIN[0][0], conf)
+
+
+def follow(airflow: Airflow, run_id: str, sleep: Callable[[float], None] = time.sleep) -> Iterator[Progress]:
+    """Yield the state of the chain about once a second, until the last run has ended.
+
+    Raises:
+        TaskFailedError: a task failed, and so the chain ends there.
+        TransientError: a run did not start the next one.
+    """
+    progress = Progress()
+    for position, (dag_id, _) in enumerate(CHAIN):
+        while True:
+            tasks = airflow.tasks(dag_id, run_id)
+            progress.update(dag_id, tasks)
+            yield progress
+            state = airflow.run(dag_id, run_id).state
+            if state == "failed":
+                raise _failure(airflow, dag_id, run_id, tasks)
+            if state == "success" and all(task.state in FINAL for task in tasks):
+                break
+            sleep(_POLL_SECONDS)
+        if position + 1 < len(CHAIN):
+            run_id = _next_run(airflow, dag_id, run_id, CHAIN[position + 1][0], sleep)
+    yield progress
+
+
+def _next_run(airflow: Airflow, dag_id: str, run_id: str, wanted: str, sleep: Callable[[float], None]) -> str:
+    give_up = time.monotonic() + _STARTED_SECONDS
+    while time.monotonic() < give_up:
+        for started in airflow.runs_started_by(dag_id, run_id):
+            if started.dag_id == wanted:
+                return started.run_id
+        sleep(_POLL_SECONDS)
+    raise TransientError(f"{dag_id} succeeded, but {wanted} has not started within {_STARTED_SECONDS:.0f} s: is it paused?")
+
+
+def _failure(airflow: Airflow, dag_id: str, run_id: str, tasks: Sequence[TaskRun]) -> TwinlineError:
+    # Read again: the run may have failed after its tasks were read.
+    failed = [task for task in airflow.tasks(dag_id, run_id) or tasks if task.state == "failed"]
+    if not failed:
+        return TransientError(f"run {run_id} of {dag_id} failed, and none of its tasks says so: look at it in Airflow")
+    lines = [line for line in airflow.log(dag_id, run_id, failed[0]) if line.strip()]
+    return TaskFailedError(dag_id, failed[0].task_id, lines[-25:], str(airflow.log_file(dag_id, run_id, failed[0])))
+
+
+def now() -> datetime:
+    """Return the time as Airflow gives it."""
+    return datetime.now(UTC)
