@@ -47,7 +47,8 @@ def fit() -> None:
     from train.fit import FitPaths
     from train.fit import fit as run
 
-    run(resolve_base_model(base_name), base_name, contract_params, params, FitPaths(PAIRS / "train.parquet", ENCODER, CURVES, home))
+    paths = FitPaths(PAIRS / "train.parquet", ENCODER, CURVES, home)
+    run(resolve_base_model(base_name), base_name, contract_params, params, paths)
 
 
 @app.command()
@@ -65,7 +66,8 @@ def evaluate() -> None:
     from train.evaluate import EvaluatePaths
     from train.evaluate import evaluate as run
 
-    run(resolve_base_model(base_name), params, EvaluatePaths(PREPARED / "documents.parquet", PAIRS, ENCODER, EVALUATION, home))
+    paths = EvaluatePaths(PREPARED / "documents.parquet", PAIRS, ENCODER, EVALUATION, home)
+    run(resolve_base_model(base_name), params, paths)
 
 
 def _start_again(processes: int, stage: str) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from tqdm import tqdm
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoModel
 
 from contract.embedding import Embeddings
 from contract.errors import MismatchError
@@ -18,6 +19,7 @@ from contract.pooling import normalize, pool
 from contract.preprocess import Preprocessor
 from contract.space import space_id
 from contract.specification import Role
+from contract.tokens import Encoded
 from train.hardware import device
 from train.model import check_weights
 from train.weights import weights_sha256
@@ -29,9 +31,11 @@ _BATCH_TOKENS = {"cpu": 4_096, "cuda": 65_536}
 class TorchEncoder:
     """Implements contract.embedding.Embedder. Always float32, so that its vectors are the same on every machine."""
 
-    def __init__(self, backbone: PreTrainedModel, preprocessor: Preprocessor, space: str) -> None:
+    def __init__(self, backbone: torch.nn.Module, preprocessor: Preprocessor, space: str) -> None:
         self._device = device()
-        self._backbone = backbone.eval().to(self._device)
+        self._backbone = backbone.to(self._device)
+        # Without this, dropout stays on and every vector is off by a few hundredths.
+        self._backbone.train(False)
         self._preprocessor = preprocessor
         self._space = space
 
@@ -50,9 +54,7 @@ class TorchEncoder:
         space = space_id(own.contract.vector_fingerprint, weights_sha256(folder))
         if preprocessor is None:
             _check_space(folder, space)
-        backbone = AutoModel.from_pretrained(
-            str(folder), dtype=torch.float32, use_safetensors=True, local_files_only=True
-        )
+        backbone = AutoModel.from_pretrained(str(folder), dtype=torch.float32, use_safetensors=True, local_files_only=True)
         check_weights(backbone, own.contract, own.tokenizer_json, folder)
         return cls(backbone, own, space)
 
@@ -69,37 +71,38 @@ class TorchEncoder:
         """
         encoded = self._preprocessor.encode(texts, role)
         vectors = np.zeros((len(texts), self._preprocessor.contract.vector.dimension), dtype=np.float32)
-        # Longest first: batches of like length waste little on padding, and the first one shows whether memory suffices.
-        order = np.argsort(-encoded.token_counts, kind="stable")
         with tqdm(total=len(texts), desc=progress, unit="text", disable=not progress) as bar:
-            for rows in _batches(order, encoded.token_counts, _BATCH_TOKENS[self._device.type]):
-                vectors[rows] = self._forward([encoded.token_ids[row] for row in rows])
+            for rows in _batches(encoded.token_counts, _BATCH_TOKENS[self._device.type]):
+                vectors[rows] = self._forward(_take(encoded, rows))
                 bar.update(len(rows))
         return Embeddings(vectors, encoded.token_counts, encoded.truncated, self._space)
 
-    def _forward(self, token_ids: list[list[int]]) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
-        length = max(len(ids) for ids in token_ids)
-        pad_id = self._preprocessor.pad_id
-        ids = np.array([row + [pad_id] * (length - len(row)) for row in token_ids], dtype=np.int64)
-        mask = np.array([[1] * len(row) + [0] * (length - len(row)) for row in token_ids], dtype=np.int64)
+    def _forward(self, rows: Encoded) -> NDArray[np.float32]:
+        ids, mask = rows.padded(pad_id=self._preprocessor.pad_id)
         with torch.inference_mode():
             hidden = self._backbone(
                 input_ids=torch.from_numpy(ids).to(self._device), attention_mask=torch.from_numpy(mask).to(self._device)
             ).last_hidden_state
         vector = self._preprocessor.contract.vector
-        pooled = pool(hidden.float().cpu().numpy(), mask, vector.pooling)
+        pooled = pool(hidden.cpu().numpy(), mask, vector.pooling)
         return normalize(pooled) if vector.normalize else pooled
 
 
-def _batches(order: np.ndarray[tuple[int], np.dtype[np.intp]], lengths: np.ndarray[tuple[int], np.dtype[np.int32]], budget: int) -> list[list[int]]:
-    """Cut rows, longest first, into batches of at most `budget` padded tokens and at least one row."""
-    batches: list[list[int]] = []
+def _batches(token_counts: NDArray[np.int32], budget: int) -> Iterator[NDArray[np.intp]]:
+    """Yield row numbers, longest text first, in batches of at most `budget` padded tokens and at least one row.
+
+    Batches of like length waste little on padding, and the first one shows whether memory suffices.
+    """
+    order = np.argsort(-token_counts, kind="stable")
     start = 0
     while start < len(order):
-        size = max(1, budget // max(int(lengths[order[start]]), 1))
-        batches.append([int(row) for row in order[start : start + size]])
+        size = max(1, budget // max(int(token_counts[order[start]]), 1))
+        yield order[start : start + size]
         start += size
-    return batches
+
+
+def _take(encoded: Encoded, rows: NDArray[np.intp]) -> Encoded:
+    return Encoded([encoded.token_ids[row] for row in rows], encoded.token_counts[rows], encoded.truncated[rows])
 
 
 def _check_space(folder: Path, space: str) -> None:

@@ -47,7 +47,14 @@ def evaluate(base: Path, params: EvaluateParams, paths: EvaluatePaths) -> Verdic
         for split in splits
     }
     needed = [document for part in held_out.values() for grades in part.judgements.values() for document in grades]
-    corpus = read_corpus(paths.documents, needed, preprocessor, max_documents=params.max_documents, seed=params.seed)
+    corpus = read_corpus(
+        paths.documents,
+        needed,
+        preprocessor,
+        max_documents=params.max_documents,
+        seed=params.seed,
+        withheld=paths.pairs / "withheld.parquet",
+    )
     tuned = TorchEncoder.load(paths.encoder)
     untuned = TorchEncoder.load(base, preprocessor)
     report: dict[str, JSON] = {"corpus": _describe(corpus, params), "spaces": {"tuned": tuned.space, "base": untuned.space}}
@@ -92,9 +99,7 @@ def _score(part: HeldOut, runs: dict[str, Run], params: EvaluateParams) -> tuple
 
 
 def _difference(tuned: dict[str, float], other: dict[str, float], params: EvaluateParams) -> Interval:
-    return paired_bootstrap(
-        tuned, other, samples=params.bootstrap_samples, confidence=params.confidence, seed=params.seed
-    )
+    return paired_bootstrap(tuned, other, samples=params.bootstrap_samples, confidence=params.confidence, seed=params.seed)
 
 
 def _judge(per_query: dict[str, PerQuery], params: EvaluateParams, queries: int) -> Verdict:

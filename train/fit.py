@@ -20,7 +20,7 @@ from train.base_contract import contract_for, training_tokens
 from train.checkpoints import checkpoint_folder, file_sha256, latest_checkpoint, sweep
 from train.curves import CurveWriter, write_curves
 from train.hardware import choose_precision, device, is_first_process, world_size
-from train.model import WEIGHTS_FILE, load_model, save_model
+from train.model import load_model, save_model
 from train.pairs import TrainingPairs, read_pairs
 from train.params import ContractParams, TrainParams
 from train.weights import weights_sha256
@@ -83,20 +83,25 @@ def fit(base: Path, base_name: str, contract_params: ContractParams, params: Tra
         tokens = training_tokens(contract, tokenizer_json, params.max_tokens)
         result = _train(model, pairs, tokens, params, checkpoints, paths.curves)
     if is_first_process():
-        _deliver(model, preprocessor, paths.encoder, {
-            "base_model": base_name,
-            "base_weights_sha256": base_sha256,
-            "base_space": space_id(contract.vector_fingerprint, base_sha256),
-            "contract": contract.fingerprint,
-            "pairs": len(pairs.queries),
-            "pairs_sha256": str(inputs["pairs"]),
-            "pairs_set_aside": dict(pairs.set_aside),
-            "params": asdict(params),
-            **asdict(result),
-            "device": str(device()),
-            "processes": world_size(),
-            "versions": {name: version(name) for name in _VERSIONED} | {"python": sys.version.split()[0]},
-        })
+        _deliver(
+            model,
+            preprocessor,
+            paths.encoder,
+            {
+                "base_model": base_name,
+                "base_weights_sha256": base_sha256,
+                "base_space": space_id(contract.vector_fingerprint, base_sha256),
+                "contract": contract.fingerprint,
+                "pairs": len(pairs.queries),
+                "pairs_sha256": str(inputs["pairs"]),
+                "pairs_set_aside": dict(pairs.set_aside),
+                "params": asdict(params),
+                **asdict(result),
+                "device": str(device()),
+                "processes": world_size(),
+                "versions": {name: version(name) for name in _VERSIONED} | {"python": sys.version.split()[0]},
+            },
+        )
         # Last: until the encoder is in its place, a restart must find the checkpoints.
         sweep(checkpoints)
 
@@ -105,15 +110,13 @@ def _train(
     model: SentenceTransformer, pairs: TrainingPairs, tokens: Any, params: TrainParams, checkpoints: Path, curves: Path
 ) -> FitResult:
     from datasets import Dataset
-    from sentence_transformers import SentenceTransformerTrainer
-    from sentence_transformers.sentence_transformer.model_card import SentenceTransformerModelCardCallback
-    from transformers import PrinterCallback, set_seed
+    from transformers import set_seed
 
-    from train.batches import contract_collator
+    from train.batches import PairTrainer, contract_collator
 
     set_seed(params.seed)
     precision = choose_precision(params.precision)
-    trainer = SentenceTransformerTrainer(
+    trainer = PairTrainer(
         model=model,
         args=_arguments(params, precision, checkpoints),
         train_dataset=Dataset.from_dict({"query": pairs.queries, "document": pairs.documents}),
@@ -121,9 +124,6 @@ def _train(
         data_collator=contract_collator(tokens),
         callbacks=[CurveWriter(curves)],
     )
-    trainer.remove_callback(PrinterCallback)
-    # Its only product is a README that asks the hub for names.
-    trainer.remove_callback(SentenceTransformerModelCardCallback)
     found = latest_checkpoint(checkpoints)
     resumed_from = int(found.name.rsplit("-", 1)[1]) if found else 0
     if found and is_first_process():

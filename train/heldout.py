@@ -64,11 +64,23 @@ def read_held_out(pairs: Path, split: Split, preprocessor: Preprocessor, *, max_
     return HeldOut(split, chosen, [texts[q] for q in chosen], {q: judgements[q] for q in chosen}, len(texts))
 
 
-def read_corpus(documents: Path, needed: Iterable[str], preprocessor: Preprocessor, *, max_documents: int, seed: int) -> Corpus:
+def read_corpus(
+    documents: Path,
+    needed: Iterable[str],
+    preprocessor: Preprocessor,
+    *,
+    max_documents: int,
+    seed: int,
+    withheld: Path | None = None,
+) -> Corpus:
     """Read and chunk the documents.
 
     With `max_documents` (0: all), the needed ones are there and others are drawn by the seed to fill up; scores on such a
     corpus are higher than on the whole, and are to be compared only with each other.
+
+    Args:
+        withheld: documents that a held-out query was taken from, as they read without it: with it in the text, whoever
+            finds words would win. They stand in for the whole ones.
 
     Raises:
         ContractError: a judged document is not among the documents.
@@ -86,7 +98,9 @@ def read_corpus(documents: Path, needed: Iterable[str], preprocessor: Preprocess
     corpus = Corpus([], [], [], [], len(ids), {})
     set_aside: Counter[str] = Counter()
     rows = table.take([row_of[identity] for identity in chosen]).to_pylist()
-    for identity, row in zip(chosen, rows, strict=True):
+    without_query = _by_id(withheld) if withheld else {}
+    for identity, whole in zip(chosen, rows, strict=True):
+        row = without_query.get(identity, whole)
         try:
             chunks = preprocessor.chunks(Document(row["source"], row["key"], row["text"], title=row["title"] or ""))
         except DocumentError as error:
@@ -102,6 +116,11 @@ def read_corpus(documents: Path, needed: Iterable[str], preprocessor: Preprocess
 def document_id(source: str, key: str) -> str:
     """Return the id of a document in a ranking: its message key as text."""
     return encode_key(source, key).decode()
+
+
+def _by_id(documents: Path) -> dict[str, dict[str, str]]:
+    rows = pq.read_table(documents, columns=["source", "key", "title", "text"]).to_pylist()
+    return {document_id(row["source"], row["key"]): row for row in rows}
 
 
 def _sample(ids: list[str], limit: int, seed: int, *, zero_is_all: bool = True) -> list[str]:

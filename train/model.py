@@ -67,6 +67,8 @@ def save_model(model: SentenceTransformer, folder: Path, contract: Contract, tok
     write_tokenizer(folder, contract, tokenizer_json)
     if not (folder / WEIGHTS_FILE).is_file():
         raise MismatchError(f"{folder} has no {WEIGHTS_FILE} after saving: the weights must fit one file")
+    # safetensors makes files that only their owner can read; a server may run as another user.
+    (folder / WEIGHTS_FILE).chmod(0o644)
 
 
 def write_tokenizer(folder: Path, contract: Contract, tokenizer_json: bytes) -> None:
