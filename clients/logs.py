@@ -29,5 +29,5 @@ def configure(level: int = logging.INFO) -> None:
     handler.setFormatter(formatter)
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # One line a request is ours (with the time it took); the libraries' own would double it.
-    for noisy in ("uvicorn.access", "httpx", "kafka"):
+    for noisy in ("uvicorn", "httpx", "kafka"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

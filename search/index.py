@@ -50,5 +50,6 @@ def index_info(releases: Releases) -> IndexInfo:
 
 
 def count_documents(collection: Collection) -> int:
-    """Return how many documents a collection holds; the heads of deleted ones are not among them."""
-    return collection.count({"kind": "head", "deleted": False})
+    """Return how many documents a collection holds: every one that can be found has a first chunk."""
+    # Heads are no measure: those of deleted documents stay.
+    return collection.count({"kind": "chunk", "chunk_index": 0})

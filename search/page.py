@@ -102,7 +102,5 @@ def _version(version: Version) -> str:
     return str(version.number) if version.kind == "explicit" else f"{_moment(version.number)} (by the log)"
 
 
-def _moment(timestamp_ms: int | None) -> str | None:
-    if timestamp_ms is None:
-        return None
+def _moment(timestamp_ms: int) -> str:
     return datetime.fromtimestamp(timestamp_ms / 1000, tz=UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -49,9 +49,9 @@ class HitChunk:
 class KafkaPlace:
     """Where in the log the indexed version of the document stands, and when the log received it."""
 
-    partition: int | None
-    offset: int | None
-    timestamp_ms: int | None
+    partition: int
+    offset: int
+    timestamp_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +184,7 @@ def _first_of_each_document(points: Iterable[StoredPoint]) -> list[StoredPoint]:
 
 def _hit(served: Served, point: StoredPoint, query: str) -> Hit:
     payload = point.payload
-    text, ingested = payload["text"], dict(payload["ingested"])
+    text = payload["text"]
     return Hit(
         source=payload["source"],
         key=payload["key"],
@@ -199,9 +199,9 @@ def _hit(served: Served, point: StoredPoint, query: str) -> Hit:
             release=payload["release"],
             space=payload["space"],
             contract=payload["contract"],
-            kafka=KafkaPlace(**{field: ingested.pop(field, None) for field in KafkaPlace.__slots__}),
+            kafka=KafkaPlace(payload["partition"], payload["offset"], payload["timestamp_ms"]),
             content_hash=payload["content_hash"],
-            ingest=ingested,
+            ingest=payload["headers"],
             training=served.training,
         ),
     )

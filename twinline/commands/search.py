@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 import httpx
@@ -101,13 +102,20 @@ def _origin(hit: Mapping[str, Any]) -> str:
     log, training = lineage["kafka"], lineage["training"]
     parts = [
         f"{hit['source']}: {hit['key']}",
-        f"version {hit['version']['number']}",
+        _version(hit["version"]),
         f"chunk {chunk['index']}, characters {chunk['start']} to {chunk['end']}",
-        f"log {log['partition']}/{log['offset']}" if log["offset"] is not None else "",
+        f"log {log['partition']}/{log['offset']}",
         f"release {lineage['release']}",
         f"trained on {str(training['snapshot'])[:12]}" if training.get("snapshot") else "",
     ]
     return _printable(" · ".join(part for part in parts if part))
+
+
+def _version(version: Mapping[str, Any]) -> str:
+    if version["kind"] == "explicit":
+        return f"version {version['number']}"
+    received = datetime.fromtimestamp(version["number"] / 1000, tz=UTC)
+    return f"received {received:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _printable(text: str) -> str:

@@ -125,7 +125,7 @@ class World:
                 "chunk_index": index, "start": 0, "end": len(text), "text": text, "title": title or key, "metadata": {},
                 "tenant": tenant, "content_hash": "c" * 64, "token_count": 3, "truncated": False, "space": served.info.space,
                 "release": release, "contract": served.info.contract_fingerprint,
-                "ingested": {"partition": 1, "offset": 42, "timestamp_ms": 1_790_000_000_000, "run_id": "run-7"},
+                "partition": 1, "offset": 42, "timestamp_ms": 1_790_000_000_000, "headers": {"run_id": "run-7"},
             }  # fmt: skip
             points[point_id(source, key, index)] = StoredPoint(point_id(source, key, index), payload, bag_of_words(text))
         head = point_id(source, key, -1)
