@@ -20,7 +20,7 @@ from streaming.metrics import StreamingMetrics
 from streaming.plans import Plan, decide, document_ids
 from streaming.points import chunk_points, find_vectors, possible_points
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -157,7 +157,8 @@ class Indexer:
         self._collection.count({"kind": "head"})
 
     def _set_aside(self, handled: Handled, message: Message, stage: str, error: ContractError) -> None:
-        log.warning("message %d/%d set aside at %s: %s", message.partition, message.offset, stage, error)
+        place = {"partition": message.partition, "offset": message.offset, "stage": stage, "error": str(error)}
+        _log.warning("message_set_aside", extra=place)
         handled.dead_letters.append(DeadLetter.of(message, stage, error, self._collection.info.release))
 
     def _observe_freshness(self, winners: Sequence[Plan]) -> None:

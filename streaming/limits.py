@@ -16,6 +16,7 @@ class ConsumerLimits(BaseSettings):
     commit_interval_seconds: float = Field(default=1.0, ge=0, description="at most this long between flush and commit")
     longest_wait_seconds: float = Field(default=20.0, gt=0, description="longest pause between attempts")
     max_batch_seconds: int = Field(default=900, ge=10, description="after this long in one batch the group gives up on us")
+    metrics_port: int = Field(default=0, ge=0, le=65535, description="port of /metrics of a separate consumer; 0: none")
     instance: int = Field(default=0, ge=0, description="number of this consumer in its group, when there are several")
 
 

@@ -6,7 +6,7 @@ loop never asks whether it still owns a partition: a commit that the group refus
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from threading import Event
 from typing import Any
@@ -29,7 +29,7 @@ from streaming.indexer import Indexer
 from streaming.limits import ConsumerLimits
 from streaming.metrics import StreamingMetrics
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _POLL_MS = 200
 _COMMIT_TIMEOUT_MS = 10_000
@@ -84,12 +84,19 @@ class Consumer:
         self._to_commit: dict[TopicPartition, OffsetAndMetadata] = {}
         self._committed_at = 0.0
 
-    def run(self, stop: Event, start: Mapping[int, int] | None = None, until: Mapping[int, int] | None = None) -> None:
+    def run(
+        self,
+        stop: Event,
+        start: Mapping[int, int] | None = None,
+        until: Mapping[int, int] | None = None,
+        progress: Callable[[int], object] = lambda handled: None,
+    ) -> None:
         """Consume until `stop` is set; what is in hand then is finished and committed.
 
         Args:
             start: offsets by partition to start from, whatever the group has committed. For a group with one consumer.
             until: return once every partition is handled up to its offset here.
+            progress: called after each batch, with its size.
 
         Raises:
             ContractError: not a message is wrong but what it all runs on, or another consumer took this one's place.
@@ -108,6 +115,7 @@ class Consumer:
                 # 2. Handle: durable against the death of this process when it returns.
                 if polled and not self._handle(consumer, polled, stop):
                     break
+                progress(sum(map(len, polled.values())))
                 self._observe_lag(consumer)
                 # 3. Flush and commit, at once when there is nothing else to do.
                 if not polled or time.monotonic() - self._committed_at >= self._limits.commit_interval_seconds:
@@ -222,7 +230,8 @@ class Consumer:
                 try:
                     consumer.commit(self._to_commit, timeout_ms=_COMMIT_TIMEOUT_MS)
                 except _LOST_PLACE as exc:
-                    log.info("group %s was rebalanced under a commit; the messages come again: %s", self.group, exc)
+                    # The messages come again, to this consumer or another.
+                    _log.info("rebalanced_under_commit", extra={"group": self.group, "error": str(exc)})
         except TransientError as exc:
             # The work is done and stays done; the next commit covers this one.
             self._failed(exc)
@@ -260,7 +269,7 @@ class Consumer:
 
     def _failed(self, exc: TransientError) -> None:
         self.state.last_error = str(exc)
-        log.warning("%s: trying again: %s", self.group, exc)
+        _log.warning("consumer_tries_again", extra={"group": self.group, "error": str(exc)})
         if self._metrics is not None:
             self._metrics.retries.labels(self._release).inc()
 

@@ -1,0 +1,105 @@
+"""The consumer program: from the log to one release's collection.
+
+    python -m streaming build --release R [--snapshot ID]    make the collection: snapshot, then the log, then the index
+    python -m streaming run --release R                      keep it fresh: poll, handle, commit, until SIGTERM
+
+    Kafka ──poll──> decode ──> decide ──> Triton ──> heads, chunks, surplus ──> flush ──> commit
+                      └────────────┴───────────┴──> dead letters
+
+With the embedded store, `run` is the online process's work: one process owns a collection.
+"""
+
+import signal
+import sys
+import threading
+from typing import Annotated
+
+import typer
+
+from clients import logs, telemetry
+from contract.errors import SettingsError, TwinlineError
+
+app = typer.Typer(add_completion=False, help="From the log to an index.", pretty_exceptions_enable=False)
+
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+ReleaseId = Annotated[str, typer.Option(help="A fetched release, such as r0123456789ab.")]
+
+
+@app.command()
+def run(release: ReleaseId) -> None:
+    """Keep a release's collection fresh until SIGTERM; the batch in hand is finished and committed."""
+    from prometheus_client import CollectorRegistry, start_http_server
+
+    from clients.kafka import ensure_topics
+    from clients.settings import load_settings
+    from clients.stores import make_store
+    from streaming.limits import load_limits
+    from streaming.loop import Consumer
+    from streaming.metrics import StreamingMetrics
+    from streaming.release import open_release
+
+    settings, limits, registry = load_settings(), load_limits(), CollectorRegistry()
+    if limits.metrics_port:
+        start_http_server(limits.metrics_port, settings.host, registry)
+    opened = open_release(settings, release)
+    ensure_topics(settings)
+    collection = make_store(settings).open(opened.collection_name, opened.info)
+    try:
+        consumer = Consumer(
+            settings, opened.embedder, collection, opened.preprocessor, opened.group, limits, StreamingMetrics(registry)
+        )
+        consumer.run(_stop_at_signals())
+    finally:
+        collection.close()
+
+
+@app.command()
+def build(
+    release: ReleaseId,
+    snapshot: Annotated[str, typer.Option(help="A snapshot of the topic to start from; else the whole log.")] = "",
+) -> None:
+    """Make a release's collection, complete up to now, and visible when it is whole; again after a stop, it goes on."""
+    from tqdm import tqdm
+
+    from clients.settings import load_settings
+    from clients.stores import make_store
+    from streaming.build import build as build_collection
+    from streaming.build import find_inputs
+    from streaming.limits import load_limits
+    from streaming.release import open_release
+
+    settings, limits, stop = load_settings(), load_limits(), _stop_at_signals()
+    opened, store = open_release(settings, release), make_store(settings)
+    if opened.collection_name in store.names():
+        store.info(opened.collection_name).check(opened.info, opened.collection_name)
+        typer.echo(f"collection {opened.collection_name} is built already")
+        return
+    inputs = find_inputs(settings, snapshot or None)
+    with tqdm(total=inputs.size, unit=" messages", desc=f"indexing {release}", mininterval=0.5) as bar:
+        finished = build_collection(opened, store, settings, limits, inputs, stop, bar.update)
+    if not finished:
+        typer.echo(f"stopped; run the same command again to go on with {opened.collection_name}", err=True)
+        raise typer.Exit(EXIT_INTERRUPTED)
+    typer.echo(f"collection {opened.collection_name} is built from {inputs.size} messages; next: serve and verify it")
+
+
+def _stop_at_signals() -> threading.Event:
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def main() -> None:
+    """Run the command; one clear line on standard error when it cannot do its work."""
+    telemetry.apply()
+    logs.configure()
+    try:
+        app()
+    except TwinlineError as error:
+        typer.secho(f"streaming: {error}", err=True, fg=typer.colors.RED)
+        sys.exit(EXIT_USAGE if isinstance(error, SettingsError) else EXIT_FAILED)
+
+
+if __name__ == "__main__":
+    main()

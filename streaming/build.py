@@ -1,0 +1,117 @@
+"""Build the collection of a release: a snapshot's rows, then the log up to where it ended when we began, then the index.
+
+A build that was cut short is begun again from the start of its input, into what it had written: what is there keeps its
+vectors, so only the rest is embedded.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from threading import Event
+
+from tenacity import stop_when_event_set
+
+from clients.kafka import beginning_offsets, end_offsets, ensure_topics
+from clients.retry import retrying
+from clients.settings import Settings
+from clients.store import Collection, Store
+from contract.errors import SettingsError, TransientError
+from streaming.dead_letters import KafkaDeadLetters
+from streaming.decode import Message
+from streaming.indexer import Indexer
+from streaming.limits import ConsumerLimits
+from streaming.loop import Consumer
+from streaming.release import Release
+from streaming.snapshot import TopicSnapshot, open_snapshot
+
+# Called with how many more messages were handled.
+Progress = Callable[[int], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What a build reads: an optional snapshot, and a stretch of the log."""
+
+    snapshot: TopicSnapshot | None
+    start: Mapping[int, int]
+    until: Mapping[int, int]
+
+    @property
+    def size(self) -> int:
+        """Return how many messages that is, at most."""
+        log = sum(max(0, end - self.start.get(partition, 0)) for partition, end in self.until.items())
+        return log + (self.snapshot.rows if self.snapshot else 0)
+
+
+def find_inputs(settings: Settings, snapshot_id: str | None) -> Inputs:
+    """Return what a build of now has to read.
+
+    Raises:
+        SettingsError: there is no such snapshot, or the log has lost what should follow it.
+    """
+    ensure_topics(settings)
+    until = end_offsets(settings, settings.topic)
+    kept_from = beginning_offsets(settings, settings.topic)
+    if snapshot_id is None:
+        return Inputs(None, kept_from, until)
+    snapshot = open_snapshot(settings.snapshots / snapshot_id, settings.topic)
+    # Partitions that were added since the snapshot are read from their start.
+    start = {partition: snapshot.ends.get(partition, first) for partition, first in kept_from.items()}
+    lost = {p: (start[p], first) for p, first in kept_from.items() if start[p] < first}
+    if lost:
+        raise SettingsError(
+            f"snapshot {snapshot_id} ends before what topic {settings.topic} still has, by partition {lost}: take a newer one"
+        )
+    return Inputs(snapshot, start, until)
+
+
+def build(
+    release: Release, store: Store, settings: Settings, limits: ConsumerLimits, inputs: Inputs, stop: Event, progress: Progress
+) -> bool:
+    """Build a release's collection and make it visible; return False when stopped before the end. What is done is kept.
+
+    Raises:
+        MismatchError: encoder, contract and collection are not of one release.
+        TransientError: the broker or the store is away.
+    """
+    collection = store.begin(release.collection_name, release.info)
+    try:
+        # 1. The snapshot's rows, through the consumer's own `handle()`.
+        if inputs.snapshot:
+            _index_rows(inputs.snapshot.messages(), release, collection, settings, limits, stop, progress)
+        # 2. The log, in the group that goes on with it once the collection is served.
+        consumer = Consumer(settings, release.embedder, collection, release.preprocessor, release.group, limits)
+        consumer.run(stop, start=inputs.start, until=inputs.until, progress=progress)
+        if stop.is_set():
+            return False
+        # 3. The approximate index, which nobody waits for in here.
+        collection.optimize()
+    finally:
+        collection.close()
+    # 4. Visible, whole.
+    store.finish(release.collection_name)
+    return True
+
+
+def _index_rows(
+    rows: Iterator[Message],
+    release: Release,
+    collection: Collection,
+    settings: Settings,
+    limits: ConsumerLimits,
+    stop: Event,
+    progress: Progress,
+) -> None:
+    dead_letters = KafkaDeadLetters(settings)
+    indexer = Indexer(collection, release.embedder, release.preprocessor, dead_letters, limits)
+    again = retrying(stop=stop_when_event_set(stop), sleep=stop.wait, longest_wait_seconds=limits.longest_wait_seconds)
+    try:
+        while not stop.is_set() and (batch := list(islice(rows, limits.max_messages))):
+            again(indexer.handle, batch)
+            progress(len(batch))
+    except TransientError:
+        # Told to stop while a dependency was away: the caller sees `stop` too.
+        if not stop.is_set():
+            raise
+    finally:
+        dead_letters.close()

@@ -1,0 +1,46 @@
+"""A release as the consumer needs it: what it is, how to cut texts, how to get vectors."""
+
+from dataclasses import dataclass
+
+from clients.settings import Settings
+from clients.store import CollectionInfo
+from contract.embedding import Embedder
+from contract.errors import SettingsError
+from contract.manifest import Manifest, collection_name, consumer_group
+from contract.preprocess import Preprocessor
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """One release, opened. Whether its parts belong together is checked at the door of the indexer."""
+
+    info: CollectionInfo
+    preprocessor: Preprocessor
+    embedder: Embedder
+
+    @property
+    def collection_name(self) -> str:
+        """Return the name of its collection."""
+        return collection_name(self.info.release)
+
+    @property
+    def group(self) -> str:
+        """Return its consumer group."""
+        return consumer_group(self.info.release)
+
+
+def open_release(settings: Settings, release: str) -> Release:
+    """Open a release that was fetched; its encoder is asked for at the first use.
+
+    Raises:
+        SettingsError: it was not fetched.
+        MismatchError: its folder is damaged.
+    """
+    from clients.triton import TritonEmbedder
+
+    folder = settings.releases / release
+    if not folder.is_dir():
+        raise SettingsError(f"release {release} is not in {settings.releases}: publish it first (twinline release)")
+    manifest = Manifest.load(folder)
+    embedder = TritonEmbedder(settings.triton_grpc_address, manifest.release, manifest.space)
+    return Release(CollectionInfo.of(manifest), Preprocessor.load(folder), embedder)
