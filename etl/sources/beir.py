@@ -105,8 +105,8 @@ class Beir:
         self._counts["queries_without_judgement"] = len(texts.keys() - judged)
 
     def _judgements(self, name: str, split: str) -> Iterator[Judgement | Reject]:
-        with self._place.open(name) as stream:
-            text = io.TextIOWrapper(stream, encoding="utf-8", errors="backslashreplace", newline="")
+        stream = self._place.open(name)
+        with io.TextIOWrapper(stream, encoding="utf-8", errors="backslashreplace", newline="") as text:
             for number, row in enumerate(csv.reader(text, delimiter="\t", quoting=csv.QUOTE_NONE), 1):
                 if number == 1 and row[:1] == ["query-id"]:
                     continue

@@ -127,7 +127,7 @@ def _visible_text(source: str) -> TitleAndText:
 
     soup = BeautifulSoup(source, "html.parser")
     title = soup.title.get_text(" ", strip=True) if soup.title else ""
-    for hidden in soup(["script", "style", "template", "noscript", "head", "nav"]):
+    for hidden in soup(["head", "title", "nav", "script", "style", "template", "noscript"]):
         hidden.decompose()
     for block in soup(["p", "div", "li", "tr", "pre", "br", "h1", "h2", "h3", "h4", "h5", "h6", "section", "table"]):
         block.insert_after("\n")

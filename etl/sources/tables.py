@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -30,10 +30,14 @@ def read_json_rows(stream: BinaryIO, place: str) -> Rows:
 
 def read_csv_rows(stream: BinaryIO, place: str) -> Rows:
     """Yield the rows of a CSV file with a header, or of a TSV file by its ending."""
-    # Undecodable bytes travel as half surrogates, so that they cost the row they are in and not the file.
-    text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="")
     csv.field_size_limit(2 * MAX_TEXT_BYTES)
     delimiter = "\t" if place.removesuffix(".gz").endswith(".tsv") else ","
+    # Undecodable bytes travel as half surrogates, so that they cost the row they are in and not the file.
+    with io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+        yield from _csv_rows(text, delimiter, place)
+
+
+def _csv_rows(text: Iterable[str], delimiter: str, place: str) -> Rows:
     reader = csv.reader(text, delimiter=delimiter, strict=True)
     header: list[str] = []
     while True:
@@ -43,7 +47,8 @@ def read_csv_rows(stream: BinaryIO, place: str) -> Rows:
         except StopIteration:
             return
         except csv.Error as exc:
-            yield Reject(place, "invalid_csv", str(exc), line)
+            # A quote that is never closed takes all that follows with it.
+            yield Reject(place, "invalid_csv", f"{exc}; lines {line} to {reader.line_num} are lost", line)
             continue
         if not header:
             header = row
