@@ -64,6 +64,30 @@ def run_experiment(
     return resolve_commit(repository, name)
 
 
+def take_snapshot(repository: Path, home: Path, source: str, environment: Mapping[str, str] = os.environ) -> str:
+    """Read a source into the snapshot store, and return the snapshot's id.
+
+    A run that names a source by its address would get yesterday's documents out of DVC's cache: DVC cannot see that
+    another place has changed. An id names what is in it.
+
+    Raises:
+        PipelineFailedError: the source could not be read; the reason has been printed.
+    """
+    command = [sys.executable, "-m", "etl", "ingest", "--store", "--source", source]
+    done = subprocess.run(
+        command,
+        cwd=repository,
+        env=pipeline_environment(repository, home, environment),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    sys.stderr.write(done.stdout)
+    if done.returncode != 0:
+        raise PipelineFailedError(f"source {source or 'of params.yaml'} could not be read, the reason stands above")
+    return str(json.loads(done.stdout.splitlines()[-1])["snapshot"])
+
+
 def pipeline_environment(repository: Path, home: Path, environment: Mapping[str, str]) -> dict[str, str]:
     """Return the environment in which DVC runs stages: our interpreter first, absolute places, a Git identity."""
     name, email = identity(repository)

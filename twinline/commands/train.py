@@ -10,7 +10,7 @@ import typer
 
 from clients.settings import CHECKOUT, load_settings
 from contract.errors import SettingsError
-from release.experiment import Value, absolute_source, run_experiment
+from release.experiment import Value, absolute_source, run_experiment, take_snapshot
 
 
 def command(
@@ -31,12 +31,8 @@ def command(
         raise SettingsError("--source and --snapshot exclude each other: a snapshot was read from its source already")
     settings = load_settings()
     overrides = parse_overrides(set_param or [])
-    # Both are always set: whatever stands in params.yaml belongs to somebody else's run.
-    if source:
-        overrides |= {"source": absolute_source(source, Path.cwd()), "snapshot": ""}
-    elif snapshot:
-        overrides["snapshot"] = snapshot
     chosen = experiment_name(name or default_name(source or snapshot or "params", datetime.now(UTC)))
+    overrides["snapshot"] = snapshot or take_snapshot(CHECKOUT, settings.home, absolute_source(source, Path.cwd()))
     revision = run_experiment(CHECKOUT, settings.home, chosen, overrides)
     _report(chosen, revision)
     result = {"experiment": chosen, "revision": revision}
