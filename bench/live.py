@@ -21,7 +21,7 @@ _TIMEOUT_SECONDS = 30.0
 def live_run(release: Path, workspace: Workspace, questions: Mapping[str, Questions]) -> dict[str, Run]:
     """Make the release the active one, ask every query, and return split -> query -> document -> score."""
     manifest = Manifest.load(release)
-    workspace.module("twinline", "release", "activate", str(release))
+    workspace.module("twinline", "release", "deploy", str(release))
     runs: dict[str, Run] = {}
     with httpx.Client(base_url=workspace.settings().search_url, timeout=_TIMEOUT_SECONDS) as client:
         for split, asked in questions.items():
