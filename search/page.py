@@ -1,5 +1,6 @@
 """The page for people: rendered here, whole without JavaScript; with it only the results are replaced."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +23,7 @@ from search.releases import Releases
 
 _HERE: Final = Path(__file__).parent
 _LIMITS: Final = (10, 25, 50, 100)
+_HASH: Final = re.compile("[0-9a-f]{32,}")
 # Documents are other people's text. Should escaping ever fail, the browser still runs and loads nothing of theirs.
 _HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
@@ -93,6 +95,7 @@ def _environment() -> Environment:
     environment.globals["segments"] = segments
     environment.filters["thousands"] = lambda number: f"{number:,}"
     environment.filters["version"] = _version
+    environment.filters["is_hash"] = lambda value: isinstance(value, str) and _HASH.fullmatch(value) is not None
     environment.filters["moment"] = _moment
     return environment
 

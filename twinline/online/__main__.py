@@ -48,6 +48,7 @@ def _run(stop: threading.Event) -> int:
 
     from clients.kafka import ensure_topics
     from clients.settings import load_settings
+    from contract.embedding import Embedder
     from contract.manifest import consumer_group
     from search import opening
     from search.api import build_app
@@ -70,12 +71,12 @@ def _run(stop: threading.Event) -> int:
     def start_consumer(served: Served) -> ConsumerThread:
         release = served.info.release
 
-        def make() -> Consumer:
+        def make(embedder: Embedder) -> Consumer:
             ensure_topics(settings)
             group = consumer_group(release)
-            return Consumer(settings, served.embedder, served.collection, served.preprocessor, group, limits, metrics)
+            return Consumer(settings, embedder, served.collection, served.preprocessor, group, limits, metrics)
 
-        return ConsumerThread(release, make)
+        return ConsumerThread(release, served.embedder, make)
 
     service = OnlineService(store, releases, partial(opening.open_release, settings, store), start_consumer)
     servers = Servers()

@@ -3,18 +3,22 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
 from typing import Final, Protocol
 
 from tenacity import RetryCallState, sleep_using_event, stop_when_event_set
 
 from clients.retry import retrying
+from contract.embedding import Embedder, Embeddings
 from contract.errors import ContractError, TransientError
+from contract.specification import Role
 
 _LONGEST_PAUSE_SECONDS: Final = 15.0
 # A consumer that has run this long without a failure is well again.
 _RECOVERED_SECONDS: Final = 10.0
+_FINISHING_SHARE: Final = 0.6
 _log = logging.getLogger(__name__)
 
 
@@ -36,6 +40,28 @@ class Runnable(Protocol):
         """Consume until `stop` is set, then finish the batch in hand, commit and return."""
 
 
+class Interruptible:
+    """An embedder that refuses from a moment on, so that a large batch does not hold up the end of the process.
+
+    A batch is embedded before any of it is written, and committed after: what is cut short here is delivered again.
+    """
+
+    def __init__(self, embedder: Embedder, given_up: threading.Event) -> None:
+        self._embedder = embedder
+        self._given_up = given_up
+
+    @property
+    def space(self) -> str:
+        """Return the identity of the encoder."""
+        return self._embedder.space
+
+    def embed(self, texts: Sequence[str], role: Role) -> Embeddings:
+        """Return one vector a text; raise TransientError once the moment has come."""
+        if self._given_up.is_set():
+            raise TransientError("this process is stopping: the batch in hand is left for the next one")
+        return self._embedder.embed(texts, role)
+
+
 class ConsumerThread:
     """Keeps one release's consumer running.
 
@@ -44,13 +70,15 @@ class ConsumerThread:
 
     Args:
         release: whose consumer it is.
-        make: makes the consumer; called again for every start.
+        embedder: the encoder of that release.
+        make: makes the consumer around an embedder; called again for every start.
     """
 
-    def __init__(self, release: str, make: Callable[[], Runnable]) -> None:
+    def __init__(self, release: str, embedder: Embedder, make: Callable[[Embedder], Runnable]) -> None:
         self._release = release
-        self._make = make
         self._stop = threading.Event()
+        self._given_up = threading.Event()
+        self._make = partial(make, Interruptible(embedder, self._given_up))
         self._consumer: Runnable | None = None
         self._last_error = ""
         self._began = time.monotonic()
@@ -86,8 +114,13 @@ class ConsumerThread:
         self._stop.set()
 
     def join(self, timeout_seconds: float) -> bool:
-        """Wait for the consumer to return after `ask_to_stop()`; say whether it did."""
-        wait([self._future], timeout_seconds)
+        """Wait for the consumer to return after `ask_to_stop()`; say whether it did.
+
+        For the larger part of the time it may finish the batch in hand, then the batch is given up.
+        """
+        wait([self._future], timeout_seconds * _FINISHING_SHARE)
+        self._given_up.set()
+        wait([self._future], timeout_seconds * (1 - _FINISHING_SHARE))
         self._executor.shutdown(wait=False)
         return self._future.done()
 

@@ -11,6 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from clients.admin import AdminClient
+from contract.embedding import Embedder
 from contract.errors import ContractError, MismatchError, SettingsError, TransientError
 from search.releases import Releases
 from twinline.online.admin import build_admin
@@ -32,6 +33,8 @@ class FakeConsumer:
         self.failures = list(failures)
         self.runs = 0
         self.drained = False
+        self.embedder: Embedder | None = None
+        self.is_busy = False
         self.state = SimpleNamespace(lag={0: 4, 1: 3}, last_error="")
 
     def run(self, stop: threading.Event) -> None:
@@ -39,6 +42,9 @@ class FakeConsumer:
         if self.failures:
             raise self.failures.pop(0)
         stop.wait()
+        while self.is_busy:
+            self.embedder.embed(["a batch without end"], "query")
+            time.sleep(0.01)
         self.drained = True
 
 
@@ -56,7 +62,7 @@ class Online:
         self.releases = Releases(world.store)
 
         def start_consumer(served: Any) -> ConsumerThread:
-            return ConsumerThread(served.info.release, lambda: self.consumer)
+            return ConsumerThread(served.info.release, served.embedder, self.make)
 
         self.service = OnlineService(world.store, self.releases, self.open, start_consumer)
         app = TestClient(build_admin(self.service), base_url="http://127.0.0.1")
@@ -68,6 +74,10 @@ class Online:
 
         self.app = app
         self.admin = AdminClient("http://127.0.0.1", httpx.MockTransport(forward))
+
+    def make(self, embedder: Embedder) -> FakeConsumer:
+        self.consumer.embedder = embedder
+        return self.consumer
 
     def open(self, name: str) -> Any:
         if self.opening:
@@ -217,6 +227,15 @@ def test_nothing_on_the_admin_port_is_said_with_the_remedy() -> None:
 def test_a_page_in_a_browser_cannot_act(online: Online, headers: dict[str, str]) -> None:
     online.service.tend()
     assert online.app.post("/collections/documents_r1/retire", headers=headers).status_code in (400, 403)
+
+
+def test_a_batch_that_takes_too_long_is_given_up_rather_than_killed(online: Online) -> None:
+    online.consumer.is_busy = True
+    online.service.tend()
+    until(lambda: online.consumer.runs == 1)
+    assert online.service.stop(0.5)
+    assert not online.consumer.drained
+    assert online.closed == ["documents_r1"]
 
 
 def test_stopping_drains_every_consumer_and_closes_every_collection(online: Online) -> None:
