@@ -56,13 +56,14 @@ def ingest(
         from etl.ingest import ingest as run
         from etl.progress import counted
         from etl.sources import FieldNames, open_source
+        from etl.storage import use_daft
 
+        use_daft(settings.daft_runner)
         fields = FieldNames(params.key_column, params.title_column, params.text_column)
         result = run(
             open_source(source or str(top.get("source") or ""), settings, fields),
             out,
             max_reject_share=params.max_reject_share,
-            runner=settings.daft_runner,
             progress=counted("read"),
         )
         store_snapshot(out, settings.snapshots)
@@ -79,8 +80,11 @@ def prepare(snapshot_folder: SnapshotFolder = SNAPSHOT, out: Out = PREPARED) -> 
     from clients.settings import load_settings
     from etl.params import PrepareParams
     from etl.prepare import prepare as run
+    from etl.storage import use_daft
 
-    report = run(snapshot_folder, out, load_params("prepare", PrepareParams), load_settings().daft_runner)
+    params = load_params("prepare", PrepareParams)
+    use_daft(load_settings().daft_runner)
+    report = run(snapshot_folder, out, params)
     typer.echo(
         f"prepared {report['documents']} documents of {report['snapshot']} in {report['clusters']} clusters, "
         f"{report['rejects']} set aside: {out}"
@@ -98,8 +102,11 @@ def pairs(
     from clients.settings import load_settings
     from etl.pairs import make_pairs
     from etl.params import PairsParams
+    from etl.storage import use_daft
 
-    report = make_pairs(snapshot_folder, prepared, out, load_params("pairs", PairsParams), load_settings().daft_runner)
+    params = load_params("pairs", PairsParams)
+    use_daft(load_settings().daft_runner)
+    report = make_pairs(snapshot_folder, prepared, out, params)
     typer.echo(f"{report['train_pairs']} training pairs, no leak; held-out queries: {_listed(report['queries'])}: {out}")
     shared = {split: count for split, count in report["leaks"]["shared_documents"].items() if count}
     if shared:

@@ -29,7 +29,6 @@ from etl.storage import (
     REJECTS,
     frame_rows,
     replaced_folder,
-    use_daft,
     write_documents,
     write_table,
 )
@@ -44,7 +43,6 @@ def ingest(
     out: Path,
     *,
     max_reject_share: float,
-    runner: str = "native",
     progress: Callable[[Iterable[Item]], Iterable[Item]] = lambda items: items,
 ) -> Snapshot:
     """Read a source to its end and leave a sealed snapshot in `out`.
@@ -58,7 +56,7 @@ def ingest(
         deletions: list[Row] = []
         documents = 0
         if arrived:
-            latest = _latest(_in_order(Path(spool), runner), source.uri, aside.rejects, deletions)
+            latest = _latest(_in_order(Path(spool)), source.uri, aside.rejects, deletions)
             documents = write_documents(folder, DOCUMENTS, latest)
         else:
             write_documents(folder, DOCUMENTS, [])
@@ -118,8 +116,7 @@ def _row(item: Document | Logged, arrival: int) -> Row:
     return row
 
 
-def _in_order(spool: Path, runner: str) -> Iterator[Row]:
-    use_daft(runner)
+def _in_order(spool: Path) -> Iterator[Row]:
     import daft
 
     return frame_rows(daft.read_parquet(str(spool / "*.parquet")).sort(["source", "key", "arrival"]))

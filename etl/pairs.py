@@ -22,7 +22,7 @@ from etl.natural import normal_text
 from etl.params import PairsParams
 from etl.snapshots import read_snapshot
 from etl.splits import Asked, assign_splits
-from etl.storage import JUDGEMENTS, QUERIES, frame_rows, read_rows, replaced_folder, use_daft, write_table
+from etl.storage import JUDGEMENTS, QUERIES, frame_rows, read_rows, replaced_folder, write_table
 
 if TYPE_CHECKING:
     from daft import DataFrame
@@ -51,14 +51,13 @@ class Plan:
     made: Sequence[str]
 
 
-def make_pairs(snapshot: Path, prepared: Path, out: Path, params: PairsParams, runner: str = "native") -> dict[str, Any]:
+def make_pairs(snapshot: Path, prepared: Path, out: Path, params: PairsParams) -> dict[str, Any]:
     """Write the training pairs, the held-out queries and judgements, and report.json; return the report.
 
     Raises:
         ContractError: there is nothing to train on, or the leak check found something; then only report.json is written.
     """
     record = read_snapshot(snapshot)
-    use_daft(runner)
     frame = gather_pairs(snapshot, prepared / "documents.parquet", params).collect()
     rows = list(frame_rows(frame.select(*_IDS)))
     brought = [row for row in read_rows(snapshot / "queries.parquet") if row["split"] != TRAIN]

@@ -18,7 +18,7 @@ from etl.clusters import cluster_near_duplicates
 from etl.params import PrepareParams
 from etl.snapshots import document_files, read_snapshot
 from etl.sources.items import Reject
-from etl.storage import DOCUMENTS, REJECTS, frame_rows, replaced_folder, use_daft, write_table
+from etl.storage import DOCUMENTS, REJECTS, frame_rows, replaced_folder, write_table
 
 if TYPE_CHECKING:
     from daft import DataFrame
@@ -35,10 +35,9 @@ PREPARED = pa.schema(
 )
 
 
-def prepare(snapshot: Path, out: Path, params: PrepareParams, runner: str = "native") -> dict[str, Any]:
+def prepare(snapshot: Path, out: Path, params: PrepareParams) -> dict[str, Any]:
     """Write documents.parquet, rejects.parquet and report.json, and return the report."""
     record = read_snapshot(snapshot)
-    use_daft(runner)
     frame = _cleaned([str(path) for path in document_files(snapshot)])
     clusters = _clusters(frame, params)
     rejects: list[Reject] = []

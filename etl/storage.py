@@ -74,7 +74,7 @@ def frame_rows(frame: "DataFrame") -> Iterator[dict[str, Any]]:
 
 
 def use_daft(runner: str) -> None:
-    """Choose where Daft's tables are computed: `native`, in this process, or `ray`."""
+    """Choose, once in a process, where Daft computes: `native`, in this process, or `ray`, the cluster of RAY_ADDRESS."""
     import daft
 
     if runner == "ray":
