@@ -74,9 +74,7 @@ def read_facts(folder: Path) -> BaseModelFacts:
     """
     if (folder / CONTRACT_FILE).is_file():
         vector = Contract.load(folder)[0].vector
-        return BaseModelFacts(
-            vector.max_tokens, vector.dimension, vector.pooling, vector.query_prefix, vector.document_prefix
-        )
+        return BaseModelFacts(vector.max_tokens, vector.dimension, vector.pooling, vector.query_prefix, vector.document_prefix)
     config = _read_object(folder / "config.json")
     modules = _read_modules(folder)
     steps = [str(module["type"]).rsplit(".", 1)[-1] for module in modules]

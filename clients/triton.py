@@ -113,9 +113,7 @@ class TritonEmbedder:
         column = np.array(list(texts), dtype=np.object_)[:, None]
         roles = np.full(column.shape, role.encode(), dtype=np.object_)
         try:
-            found = self._transport.infer(
-                self._model, {tensors.TEXT: column, tensors.ROLE: roles}, _OUTPUTS, _PRIORITY[role]
-            )
+            found = self._transport.infer(self._model, {tensors.TEXT: column, tensors.ROLE: roles}, _OUTPUTS, _PRIORITY[role])
         except TransientError:
             # A server that was away may come back with other files.
             self._checked = None

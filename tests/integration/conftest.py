@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from clients.settings import CHECKOUT, Settings
+from tests.fixtures_triton import base_release, triton_server  # noqa: F401  (fixtures for every module here)
 from twinline.stack import broker as embedded_broker
 from twinline.stack import processes, readiness
 

