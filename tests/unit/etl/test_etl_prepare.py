@@ -1,0 +1,103 @@
+"""Stage prepare: cleaning by the contract's rules, clusters of near-duplicates, nothing lost."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from contract.errors import ContractError, SettingsError
+from contract.records import Document
+from etl.clusters import cluster_near_duplicates
+from etl.ingest import ingest
+from etl.params import PrepareParams
+from etl.prepare import prepare
+from etl.sources import Item
+from tests.unit.etl.factories import ListSource, body, rows
+
+
+def prepared(items: list[Item], home: Path, out: str = "prepared") -> dict[str, dict[str, object]]:
+    ingest(ListSource(items), home / "snapshot", max_reject_share=1.0)
+    prepare(home / "snapshot", home / out, PrepareParams())
+    return {row["key"]: row for row in rows(home / out / "documents.parquet")}
+
+
+def test_near_duplicates_share_a_cluster_and_every_document_stays(tmp_path: Path) -> None:
+    long = " ".join(body(n) for n in range(5))
+    items: list[Item] = [
+        Document("list", "a", long),
+        Document("list", "b", long.replace("w2x7", "changed")),  # one word of two hundred
+        Document("list", "c", long.upper().replace(" ", "\n ") + "!"),  # case, white space, punctuation
+        Document("list", "d", body(9)),
+        Document("list", "e", body(9) + " " + body(10)),  # contains d, but is half something else
+    ]
+
+    found = prepared(items, tmp_path)
+
+    assert {key: row["cluster_id"] for key, row in found.items()} == {
+        "a": '["list", "a"]',
+        "b": '["list", "a"]',
+        "c": '["list", "a"]',
+        "d": '["list", "d"]',
+        "e": '["list", "e"]',
+    }
+    report = json.loads((tmp_path / "prepared" / "report.json").read_text())
+    assert (report["documents"], report["clusters"], report["largest_cluster"]) == (5, 3, 3)
+
+
+def test_raw_text_stays_beside_the_clean_text(tmp_path: Path) -> None:
+    found = prepared([Document("list", "a", "One\x00  two\r\n\r\n\r\nthree", title=" T ")], tmp_path)
+
+    assert found["a"]["text"] == "One\x00  two\r\n\r\n\r\nthree"
+    assert (found["a"]["clean_title"], found["a"]["clean_text"]) == ("T", "One two\n\nthree")
+
+
+def test_a_document_that_cleaning_empties_is_a_kept_reject(tmp_path: Path) -> None:
+    items: list[Item] = [Document("list", "a", "\x01\u200b"), Document("list", "b", "words")]
+
+    assert list(prepared(items, tmp_path)) == ["b"]
+    [reject] = rows(tmp_path / "prepared" / "rejects.parquet")
+    assert (reject["key"], reject["reason"]) == ("a", "no_text")
+
+
+def test_documents_that_are_only_a_title_are_compared_by_it(tmp_path: Path) -> None:
+    items: list[Item] = [Document("list", key, "", title=title) for key, title in (("a", "Tides"), ("b", "Wind"), ("c", "Tides"))]
+
+    found = prepared(items, tmp_path)
+
+    assert [found[key]["cluster_id"] for key in "abc"] == ['["list", "a"]', '["list", "b"]', '["list", "a"]']
+
+
+def test_preparing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+    items: list[Item] = [Document("list", f"{n}", body(n % 40)) for n in range(60)]
+    prepared(items, tmp_path, "one")
+    prepared(items[::-1], tmp_path, "two")
+
+    for name in ("documents.parquet", "rejects.parquet", "report.json"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_similarity_is_followed_through_a_chain() -> None:
+    values = np.arange(8 * 16, dtype=np.uint32).reshape(8, 16)
+    values[5, :12] = values[2, :12]
+    values[7, 4:] = values[5, 4:]
+
+    assert cluster_near_duplicates(values, bands=8, similarity=0.7) == [0, 1, 2, 3, 4, 2, 6, 2]
+
+
+def test_rows_that_share_a_band_but_too_little_else_stay_apart() -> None:
+    values = np.arange(2 * 16, dtype=np.uint32).reshape(2, 16)
+    values[1, :2] = values[0, :2]
+
+    assert cluster_near_duplicates(values, bands=8, similarity=0.7) == [0, 1]
+
+
+def test_a_folder_that_is_no_snapshot_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match="python -m etl ingest"):
+        prepare(tmp_path, tmp_path / "out", PrepareParams())
+
+
+@pytest.mark.parametrize("wrong", [{"hashes": 100, "bands": 32}, {"shingle_words": 0}, {"near_duplicate_similarity": 1.5}])
+def test_parameters_out_of_bounds_are_an_error(wrong: dict[str, float]) -> None:
+    with pytest.raises(SettingsError, match="prepare"):
+        PrepareParams(**wrong)  # type: ignore[arg-type]
