@@ -1,5 +1,7 @@
 """Is a part ready? Each probe returns nothing when it is, and else one line saying why not."""
 
+import socket
+
 import httpx
 
 _LIMIT_SECONDS = 2.0
@@ -10,6 +12,12 @@ def broker(bootstrap: str) -> str | None:
     from kafka import KafkaAdminClient
     from kafka.errors import KafkaError
 
+    host, _, port = bootstrap.split(",")[0].rpartition(":")
+    try:
+        # First the port alone: kafka-python leaves the sockets of a bootstrap that fails unclosed.
+        socket.create_connection((host, int(port)), timeout=_LIMIT_SECONDS).close()
+    except OSError as error:
+        return f"nothing listens at {bootstrap}: {error}"
     milliseconds = int(_LIMIT_SECONDS * 1000)
     try:
         admin = KafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=milliseconds, bootstrap_timeout_ms=milliseconds)
