@@ -53,8 +53,15 @@ class AdminClient:
 
     def __init__(self, url: str, transport: httpx.BaseTransport | None = None) -> None:
         self._url = url
-        # `trust_env` off: a proxy for the outside world has no business between us and loopback.
-        self._client = httpx.Client(base_url=url, timeout=_READ_SECONDS, trust_env=False, transport=transport)
+        self._client = httpx.Client(
+            base_url=url,
+            timeout=_READ_SECONDS,
+            # A proxy for the outside world has no business between us and loopback.
+            trust_env=False,
+            # Acts are rare and loopback is near: a connection that is kept would only be one to forget.
+            limits=httpx.Limits(max_keepalive_connections=0),
+            transport=transport,
+        )
 
     def status(self) -> OnlineStatus:
         """Return what is served, what is active and how far behind each collection is."""
@@ -110,7 +117,7 @@ class AdminClient:
         return Head.from_payload(value) if value else None
 
     def close(self) -> None:
-        """Close the connections."""
+        """Let go of the client."""
         self._client.close()
 
     def _send(self, method: str, path: str, **options: Any) -> Any:

@@ -17,6 +17,7 @@ def main() -> None:
     import uvicorn
 
     from clients.settings import load_settings
+    from clients.stores import make_store
     from contract.errors import SettingsError
     from search import opening
     from search.api import build_app
@@ -31,7 +32,7 @@ def main() -> None:
             )
     except SettingsError as error:
         sys.exit(f"search: {error}")
-    store = opening.open_store(settings)
+    store = make_store(settings)
     releases = Releases(store, partial(opening.open_release, settings, store))
     uvicorn.run(build_app(releases), host=settings.host, port=settings.search_port, log_config=None, access_log=False)
 

@@ -24,24 +24,6 @@ def release_of(collection: str) -> str:
     return release
 
 
-def open_store(settings: Settings) -> Store:
-    """Return the vector store that the settings name; nothing is opened or sent yet.
-
-    Raises:
-        SettingsError: a Qdrant server is wanted, and its address is missing.
-    """
-    if settings.store == "edge":
-        from clients.edge import EdgeStore
-
-        return EdgeStore(settings.store_folder)
-    from clients.qdrant import QdrantStore, connect
-
-    if settings.qdrant_url is None:
-        raise SettingsError("TWINLINE_STORE is qdrant but QDRANT_URL is not set: name the server")
-    key = settings.qdrant_api_key
-    return QdrantStore(connect(settings.qdrant_url, key.get_secret_value() if key else None))
-
-
 def open_release(settings: Settings, store: Store, name: str) -> Served:
     """Open the release that collection `name` belongs to. Its encoder is checked before its first use, not here.
 
@@ -57,6 +39,8 @@ def open_release(settings: Settings, store: Store, name: str) -> Served:
     """
     release = release_of(name)
     folder = settings.releases / release
+    if not folder.is_dir():
+        raise SettingsError(f"release {release} is not in {settings.releases}: publish it first (twinline release)")
     manifest = Manifest.load(folder)
     preprocessor = Preprocessor.load(folder)
     found = Fingerprints.of(preprocessor.contract)
@@ -65,16 +49,8 @@ def open_release(settings: Settings, store: Store, name: str) -> Served:
             f"release folder {folder}: its contract has fingerprint {found.contract}, its manifest says "
             f"{manifest.fingerprints.contract}: fetch the release again"
         )
-    info = CollectionInfo(
-        release=manifest.release,
-        space=manifest.space,
-        contract_fingerprint=found.contract,
-        vector_fingerprint=found.vector,
-        index_fingerprint=found.index,
-        dimension=manifest.dimension,
-        distance=preprocessor.contract.index.distance,
-    )
     known = {"base_model": manifest.base_model, **manifest.lineage}
     training = {field: known[field] for field in _TRAINING_FIELDS if known.get(field)}
+    info = CollectionInfo.of(manifest)
     embedder = TritonEmbedder(settings.triton_grpc_address, release, manifest.space)
     return Served(info, store.open(name, info), preprocessor, embedder, training)

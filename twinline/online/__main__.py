@@ -48,6 +48,7 @@ def _run(stop: threading.Event) -> int:
 
     from clients.kafka import ensure_topics
     from clients.settings import load_settings
+    from clients.stores import make_store
     from contract.embedding import Embedder
     from contract.manifest import consumer_group
     from search import opening
@@ -65,7 +66,7 @@ def _run(stop: threading.Event) -> int:
     settings, limits = load_settings(), load_limits()
     registry = CollectorRegistry()
     metrics = StreamingMetrics(registry)
-    store = opening.open_store(settings)
+    store = make_store(settings)
     releases = Releases(store)
 
     def start_consumer(served: Served) -> ConsumerThread:
