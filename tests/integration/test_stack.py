@@ -12,7 +12,7 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from tests.integration.conftest import Stack
-from twinline.stack import processes
+from twinline.stack import ports, processes
 from twinline.stack.processes import STACK_VARIABLE
 
 _BROKER_ONLY = ("up", "--no-triton", "--no-online", "--no-scheduler")
@@ -82,6 +82,26 @@ def test_down_ends_every_process_and_keeps_every_message_after_the_supervisor_wa
     assert marked_processes(small_stack.home) == []
     small_stack.run(*_BROKER_ONLY)
     assert messages_kept(small_stack) == 3000
+
+
+@pytest.mark.timeout(600)
+def test_the_whole_stack_comes_up_and_a_crash_leaves_nothing_behind(make_stack: Callable[[str], Stack]) -> None:
+    stack = make_stack("whole")
+
+    up = stack.run("up", timeout=400)
+    assert up.returncode == 0, up.stderr
+    status = json.loads(stack.run("status", "--json").stdout)
+    assert {part["name"]: part["state"] for part in status["parts"]} == dict.fromkeys(
+        ("broker", "triton", "online", "airflow"), "ready"
+    )
+    kill_supervisor(stack)
+    down = stack.run("down")
+
+    assert down.returncode == 0, down.stderr
+    assert marked_processes(stack.home) == []
+    for part in status["parts"]:
+        for port in part["ports"]:
+            assert ports.is_free("127.0.0.1", port), f"{part['name']} still holds {port}"
 
 
 def test_up_after_a_crash_ends_the_leftovers_and_starts_anew(small_stack: Stack) -> None:

@@ -34,6 +34,8 @@ def _show(status: StackStatus, console: Console) -> None:
     for part in status.parts:
         if part.problem:
             console.print(f"{part.name}: {part.problem}", style="yellow", markup=False, soft_wrap=True)
+    if status.served_problem:
+        console.print(status.served_problem, style="yellow", markup=False, soft_wrap=True)
     if status.served is None:
         return
     console.print()

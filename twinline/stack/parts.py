@@ -94,7 +94,7 @@ def _airflow(settings: Settings) -> Part:
         command=_module("twinline.stack.airflow"),
         ports=(Port(settings.airflow_port, "TWINLINE_AIRFLOW_PORT"),),
         probe=partial(readiness.airflow, f"{settings.airflow_url}/api/v2/monitor/health"),
-        start_limit_seconds=180,
+        start_limit_seconds=300,  # ten seconds alone, minutes beside a training run on two cores
         stop_limit_seconds=30,
         # Its first process ends at once on SIGTERM and leaves the others running.
         stops_as_group=True,

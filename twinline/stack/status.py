@@ -8,6 +8,7 @@ import psutil
 
 from clients.admin import AdminClient, OnlineStatus
 from clients.settings import Settings
+from contract.errors import TransientError
 from twinline.stack import processes
 from twinline.stack.parts import Part, parts
 from twinline.stack.supervisor import Program, Supervisor
@@ -29,12 +30,16 @@ class PartStatus:
 
 @dataclass(frozen=True)
 class StackStatus:
-    """The whole stack. `served` is the online process's own account: collections, active release, counts, lag."""
+    """The whole stack. `served` is the online process's own account: collections, active release, counts, lag.
+
+    When it runs and gives none, `served_problem` says why.
+    """
 
     home: str
     supervised: bool
     parts: tuple[PartStatus, ...]
     served: OnlineStatus | None
+    served_problem: str | None
 
     @property
     def is_ready(self) -> bool:
@@ -48,17 +53,26 @@ def read_status(settings: Settings) -> StackStatus:
     supervised = supervisor.is_running()
     programs = supervisor.programs() if supervised else {}
     listed = tuple(_part_status(settings, part, programs.get(part.name)) for part in parts(settings))
+    served, served_problem = _served(settings) if _is_ready(listed, "online") else (None, None)
     return StackStatus(
         home=str(settings.home),
         supervised=supervised,
         parts=listed,
-        served=_served(settings) if any(part.name == "online" and part.state == "ready" for part in listed) else None,
+        served=served,
+        served_problem=served_problem,
     )
 
 
-def _served(settings: Settings) -> OnlineStatus:
+def _is_ready(listed: tuple[PartStatus, ...], name: str) -> bool:
+    return any(part.name == name and part.state == "ready" for part in listed)
+
+
+def _served(settings: Settings) -> tuple[OnlineStatus | None, str | None]:
     with closing(AdminClient(settings.admin_url)) as online:
-        return online.status()
+        try:
+            return online.status(), None
+        except TransientError as error:  # busy: the rest of the picture is worth showing all the more
+            return None, str(error)
 
 
 def _part_status(settings: Settings, part: Part, program: Program | None) -> PartStatus:
