@@ -1,5 +1,6 @@
 """Where the words of a question occur in a text: character ranges, found word by word in any script."""
 
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -9,8 +10,10 @@ import regex
 
 # The standard `re` splits words at combining marks, which breaks Hindi and decomposed accents. An underscore
 # separates, so that "read csv" finds `read_csv`.
-_UNSPACED: Final = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}]"
-_RUN: Final = regex.compile(rf"(?P<unspaced>{_UNSPACED}+)|(?:(?!{_UNSPACED})[\p{{L}}\p{{M}}\p{{N}}])+")
+_UNSPACED: Final = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}"
+# Version 1 of its syntax has the difference of sets.
+_RUN: Final = regex.compile(rf"(?V1)(?P<unspaced>[{_UNSPACED}]+)|[[\p{{L}}\p{{M}}\p{{N}}]--[{_UNSPACED}]]+")
+_ASCII_RUN: Final = re.compile(r"[a-z0-9]+")
 
 # Marking these tells a reader nothing. Only for display: what is searched for is the whole question.
 _TOO_COMMON: Final = frozenset(
@@ -39,6 +42,10 @@ def segments(text: str, ranges: Sequence[tuple[int, int]]) -> list[tuple[str, bo
 
 
 def _words(text: str) -> Iterator[tuple[int, int, str]]:
+    if text.isascii():
+        # The same words, three times as fast: most texts of most corpora go this way, ten of them an answer.
+        yield from ((*match.span(), match.group()) for match in _ASCII_RUN.finditer(text.lower()))
+        return
     for match in _RUN.finditer(text):
         start, end = match.span()
         if match["unspaced"] is None or end - start == 1:

@@ -28,6 +28,11 @@ def test_the_words_of_the_question_are_marked(text: str, question: str, marked: 
     assert [text[start:end] for start, end in highlights(text, question)] == marked
 
 
+@given(text=st.text(st.characters(max_codepoint=127), max_size=80), question=st.text(max_size=20))
+def test_a_text_has_the_same_words_whatever_script_stands_beside_it(text: str, question: str) -> None:
+    assert highlights(text, question) == highlights(text + " \u00b7", question)
+
+
 @given(text=st.text(max_size=80), question=st.text(max_size=20))
 def test_ranges_are_in_order_and_apart_and_the_pieces_make_the_text(text: str, question: str) -> None:
     ranges = highlights(text, question)
