@@ -17,12 +17,15 @@ def fetch(what: str, releases: Path, registry: Registry) -> Manifest:
     Every file is hashed, also when the release is there already: a disk that lies is found here and not in a vector.
 
     Args:
-        what: a version (`v3.0.0`), a stage (`prod`), an experiment or commit, or the path of a release folder.
+        what: a version (`v3.0.0`), a stage (`prod`), an experiment or commit, the path of a release folder, or the id of a
+            release that is here already.
 
     Raises:
         SettingsError: there is no such thing.
         MismatchError: a file is not the one that the manifest names.
     """
+    if what in fetched_releases(releases):
+        return open_release(releases, what)
     releases.mkdir(parents=True, exist_ok=True)
     # Beside the target, so that the rename at the end stays on one disk.
     beside = releases / f"{_file_name(what)}{_PARTIAL}"
