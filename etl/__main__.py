@@ -123,8 +123,9 @@ def publish(
     """Write documents to the log."""
     from clients.settings import load_settings
     from etl.feeds import open_snapshot, snapshot_feed, source_feed
+    from etl.lineage import find_lineage
     from etl.progress import counted
-    from etl.publish import Mode, find_lineage, publish_documents
+    from etl.publish import Mode, publish_documents
 
     settings = load_settings()
     folder = None if source else open_snapshot(snapshot, settings.snapshots)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from contract.canonical import fingerprint
-from contract.records import Document, content_hash
+from contract.records import Deletion, Document, content_hash
 
 _SCHEMA = pa.schema([("key", pa.large_string()), ("content_hash", pa.large_string()), ("version", pa.int64())])
 _END_OFFSETS = b"twinline_end_offsets"
@@ -68,3 +68,38 @@ def load_published(folder: Path, broker: str, topic: str, source: str, end_offse
         return Published(path)
     columns = (table[name].to_pylist() for name in ("key", "content_hash", "version"))
     return Published(path, {key: State(digest, version) for key, digest, version in zip(*columns, strict=True)})
+
+
+class History:
+    """What was published, for every source that is met.
+
+    Args:
+        folder: where the states are kept.
+        broker: its address; another broker or topic has a history of its own.
+        ends: the log's ends before this run.
+    """
+
+    def __init__(self, folder: Path, broker: str, topic: str, ends: Mapping[int, int]) -> None:
+        self._place = (folder, broker, topic)
+        self._ends = ends
+        self._sources: dict[str, Published] = {}
+
+    def of(self, source: str) -> Published:
+        """Return the states of one source's documents."""
+        if source not in self._sources:
+            self._sources[source] = load_published(*self._place, source, self._ends)
+        return self._sources[source]
+
+    def confirm(self, item: Document | Deletion, state: State | None) -> None:
+        """Remember what has reached the log; no state for a deletion."""
+        states = self.of(item.source).states
+        if state is None:
+            states.pop(item.key, None)
+        else:
+            states[item.key] = state
+
+    def save(self) -> None:
+        """Write down what is known."""
+        # The ends from before the run: the log can only have grown since.
+        for published in self._sources.values():
+            published.save(self._ends)

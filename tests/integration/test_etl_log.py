@@ -10,7 +10,8 @@ from clients.settings import Settings
 from contract.records import Deletion, Document, encode_key
 from etl.feeds import Feed
 from etl.ingest import ingest
-from etl.publish import Lineage, Mode, publish_documents
+from etl.lineage import Lineage
+from etl.publish import Mode, publish_documents
 from etl.sources import open_source
 
 LINEAGE = Lineage("run-1", "", "test")

@@ -31,8 +31,9 @@ def command(
     A line of JSON Lines is {"key": ..., "title": ..., "text": ...}, and may have "source", "version", "metadata", "tenant";
     {"key": ..., "deleted": true} deletes.
     """
+    from etl.lineage import find_lineage
     from etl.progress import counted
-    from etl.publish import Mode, find_lineage, publish_documents
+    from etl.publish import Mode, publish_documents
 
     settings = load_settings()
     feed = _feed(files or [], source, delete or [], name, version, settings)

@@ -15,7 +15,8 @@ from contract.records import Deletion, Document, decode_message
 from etl import feeds, publish
 from etl.feeds import Entry, Feed, deletions_feed, files_feed, lines_feed, snapshot_feed, source_feed
 from etl.ingest import ingest
-from etl.publish import Lineage, Mode, Report, find_lineage, publish_documents
+from etl.lineage import Lineage, find_lineage
+from etl.publish import Mode, Report, publish_documents
 from etl.sources import Reject
 from tests.unit.etl.factories import ListSource, settings
 
@@ -38,7 +39,7 @@ class Log:
         self.messages.append((key, value, dict(headers)))
         return Delivery(None)
 
-    def close(self) -> None:
+    def close(self, timeout: float) -> None:
         pass
 
     def items(self) -> list[Document | Deletion]:

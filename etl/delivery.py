@@ -1,0 +1,71 @@
+"""Delivery: items onto the topic, a bounded number of bytes under way, every future looked at in order."""
+
+from collections import deque
+from typing import Any
+
+from clients.kafka import kafka_errors
+from clients.settings import Settings
+from contract.errors import DocumentError
+from contract.records import Deletion, Document, encode_key, encode_value, version_header
+from etl.lineage import Lineage
+from etl.published import History, State
+from etl.sources.items import Reject
+
+MAX_BYTES_UNDER_WAY = 16 * 1024 * 1024
+CONFIRM_TIMEOUT_SECONDS = 150  # the producer itself gives a message up after 120
+
+
+class Sender:
+    """Keeps a bounded number of bytes under way and looks at every future; puts aside what Kafka refuses for good."""
+
+    def __init__(self, producer: Any, settings: Settings, history: History, rejects: list[Reject]) -> None:
+        self.sent = 0
+        self.deleted = 0
+        self._producer = producer
+        self._settings = settings
+        self._history = history
+        self._rejects = rejects
+        self._under_way: deque[tuple[Document | Deletion, State | None, int, Any]] = deque()
+        self._bytes = 0
+
+    def send(self, item: Document | Deletion, state: State | None, lineage: Lineage) -> None:
+        """Hand an item to the producer; wait for older ones when too much is under way."""
+        key = encode_key(item.source, item.key)
+        value = encode_value(item) if isinstance(item, Document) else None
+        headers = lineage.headers(state.content_hash if state else None)
+        if isinstance(item, Deletion):
+            headers += version_header(item)
+        try:
+            with kafka_errors(self._settings):
+                future = self._producer.send(self._settings.topic, key=key, value=value, headers=headers)
+        except DocumentError as exc:
+            self._set_aside(item, exc)
+            return
+        size = len(key) + len(value or b"")
+        self._under_way.append((item, state, size, future))
+        self._bytes += size
+        while self._bytes > MAX_BYTES_UNDER_WAY or (self._under_way and self._under_way[0][3].is_done):
+            self._confirm_one()
+
+    def confirm_all(self) -> None:
+        """Wait for all that is under way."""
+        while self._under_way:
+            self._confirm_one()
+
+    def _confirm_one(self) -> None:
+        item, state, size, future = self._under_way.popleft()
+        self._bytes -= size
+        try:
+            with kafka_errors(self._settings):
+                future.get(timeout=CONFIRM_TIMEOUT_SECONDS)
+        except DocumentError as exc:
+            self._set_aside(item, exc)
+            return
+        self._history.confirm(item, state)
+        if isinstance(item, Document):
+            self.sent += 1
+        else:
+            self.deleted += 1
+
+    def _set_aside(self, item: Document | Deletion, error: DocumentError) -> None:
+        self._rejects.append(Reject(item.source, error.reason, str(error), key=item.key))

@@ -1,0 +1,31 @@
+"""Lineage: what every message's headers say of where it comes from."""
+
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+
+from clients.settings import CHECKOUT
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """What every message's headers say of where it comes from."""
+
+    run_id: str
+    git_revision: str
+    producer: str
+
+    def headers(self, content_sha256: str | None = None) -> list[tuple[str, bytes]]:
+        """Return the headers of one message; what is not known is left out."""
+        values = {"source_sha256": content_sha256, **asdict(self)}
+        return [(name, value.encode()) for name, value in values.items() if value]
+
+
+def find_lineage(environment: Mapping[str, str]) -> Lineage:
+    """Return the lineage of this process: Airflow's run or the time, the checkout's revision, the package's version."""
+    run_id = environment.get("AIRFLOW_CTX_DAG_RUN_ID") or datetime.now(UTC).strftime("manual__%Y-%m-%dT%H:%M:%S.%fZ")
+    asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    revision = asked.stdout.strip() if asked.returncode == 0 else ""
+    return Lineage(run_id, revision, f"twinline {metadata.version('twinline')}")
