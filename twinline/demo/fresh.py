@@ -11,7 +11,8 @@ from typing import Final
 from clients.settings import Settings
 from contract.errors import TransientError
 from etl.feeds import lines_feed
-from etl.publish import find_lineage, publish_documents
+from etl.lineage import find_lineage
+from etl.publish import publish_documents
 from twinline.commands.search import ask
 
 SOURCE: Final = "demo"
