@@ -66,8 +66,9 @@ def resolve_base_model(spec: str) -> Path:
 def read_facts(folder: Path) -> BaseModelFacts:
     """Read token limit, dimension, pooling and prompts of the model in `folder`.
 
-    An encoder of ours states them in its contract. A sentence-transformers folder states them all. For a plain transformers folder mean pooling is taken, as
-    sentence-transformers itself does. Vectors are always brought to length one, which cosine distance does not see.
+    An encoder of ours states them in its contract, a sentence-transformers folder in several files. For a plain transformers
+    folder mean pooling is taken, as sentence-transformers itself does. Vectors are always brought to length one, which cosine
+    distance does not see.
 
     Raises:
         SettingsError: when the folder names a step that the exported graph could not repeat.

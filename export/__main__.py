@@ -5,26 +5,22 @@ import logging
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from clients import telemetry
-
-telemetry.apply()
-# These are one process per stage: their own bars and notes would hide ours.
-os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-
-from clients.base_model import DEFAULT_BASE_MODEL  # noqa: E402
-from clients.params import load_params  # noqa: E402
-from contract.errors import TwinlineError  # noqa: E402
-from contract.manifest import Manifest  # noqa: E402
-from contract.preprocess import Preprocessor  # noqa: E402
-from contract.specification import ChunkerSettings  # noqa: E402
-from export.build import export_encoder, load_encoder_contract  # noqa: E402
-from export.params import ExportParams, PackageParams, ParityParams, served_buckets  # noqa: E402
+from clients.base_model import DEFAULT_BASE_MODEL
+from clients.params import load_params
+from contract.canonical import JSON
+from contract.errors import TwinlineError
+from contract.manifest import Manifest
+from contract.preprocess import Preprocessor
+from contract.specification import ChunkerSettings
+from export.build import export_encoder, load_encoder_contract
+from export.params import ExportParams, PackageParams, ParityParams, served_buckets
 
 ENCODER = Path("models/encoder")
 EXPORTED = Path("models/exported")
@@ -90,9 +86,7 @@ def _export(encoder: Path, exported: Path, params: ExportParams) -> None:
         typer.echo(f"dropped:  {dropped.name}: {dropped.reason}", err=True)
 
 
-def _parity(
-    encoder: Path, exported: Path, documents: Path | None, out: Path, export: ExportParams, params: ParityParams
-) -> None:
+def _parity(encoder: Path, exported: Path, documents: Path | None, out: Path, export: ExportParams, params: ParityParams) -> None:
     from export.gate import check_parity, sample_texts
 
     buckets = served_buckets(export.length_buckets, load_encoder_contract(encoder).vector.max_tokens)
@@ -107,8 +101,8 @@ def _package(
     encoder: Path,
     exported: Path,
     out: Path,
-    reports: dict[str, Path],
-    metrics: dict[str, object],
+    reports: Mapping[str, Path],
+    metrics: Mapping[str, JSON],
     export: ExportParams,
     package: PackageParams,
 ) -> Manifest:
@@ -127,6 +121,10 @@ def _package(
 
 def main() -> None:
     """Run a stage; an error of ours is one line and exit code 1."""
+    telemetry.apply()
+    # One process a stage: the libraries' own notes and bars would hide what it says. Set before they are imported.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
         app()

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from clients.base_model import read_facts, resolve_base_model
 from contract.errors import ContractError
+from contract.space import hash_safetensors, space_id
 from contract.specification import ChunkerSettings, make_contract
-
-_WEIGHTS_FILE = "model.safetensors"
+from export.build import TRAINING_FILE, WEIGHTS_FILE
 
 
 def write_base_encoder(base_model: str, target: Path, chunker: ChunkerSettings) -> None:
@@ -33,18 +33,20 @@ def write_base_encoder(base_model: str, target: Path, chunker: ChunkerSettings) 
     target.mkdir(parents=True, exist_ok=True)
     _write_weights(source, target)
     contract.save(target, tokenizer_json)
-    (target / "training.json").write_text(json.dumps({"base_model": base_model, "steps": 0}, indent=2) + "\n")
+    space = space_id(contract.vector_fingerprint, hash_safetensors(target / WEIGHTS_FILE))
+    record = {"base_model": base_model, "steps": 0, "space": space}
+    (target / TRAINING_FILE).write_text(json.dumps(record, indent=2) + "\n")
 
 
 def _write_weights(source: Path, target: Path) -> None:
     files = sorted(source.glob("*.safetensors"))
-    if [path.name for path in files] == [_WEIGHTS_FILE]:
+    if [path.name for path in files] == [WEIGHTS_FILE]:
         # the very bytes, so that the space is that of the published weights
         shutil.copyfile(source / "config.json", target / "config.json")
-        shutil.copyfile(files[0], target / _WEIGHTS_FILE)
+        shutil.copyfile(files[0], target / WEIGHTS_FILE)
         return
     from export.reference import load_backbone
 
     load_backbone(source).save_pretrained(target, max_shard_size="1TB")
-    if not (target / _WEIGHTS_FILE).is_file():
-        raise ContractError(f"{source}: its {len(files)} weight files could not be joined into one {_WEIGHTS_FILE}")
+    if not (target / WEIGHTS_FILE).is_file():
+        raise ContractError(f"{source}: its {len(files)} weight files could not be joined into one {WEIGHTS_FILE}")

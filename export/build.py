@@ -6,9 +6,13 @@ from pathlib import Path
 
 from contract.errors import ContractError, MismatchError
 from contract.manifest import DroppedFormat
+from contract.space import hash_safetensors, space_id
 from contract.specification import Contract, Pooling
 from export.formats import Export, ExportedFormat, known_format, write_export
 from export.params import ExportParams, served_buckets
+
+TRAINING_FILE = "training.json"
+WEIGHTS_FILE = "model.safetensors"
 
 
 def export_encoder(encoder: Path, target: Path, params: ExportParams) -> Export:
@@ -47,7 +51,7 @@ def load_encoder_contract(encoder: Path) -> Contract:
     """Return the contract beside the weights: the first of the doors.
 
     Raises:
-        MismatchError: when the contract's dimension or token limit is not what the weights can give.
+        MismatchError: when contract and weights are not the pair that was trained, or cannot be one.
     """
     contract, _ = Contract.load(encoder)
     config = json.loads((encoder / "config.json").read_bytes())
@@ -63,7 +67,18 @@ def load_encoder_contract(encoder: Path) -> Contract:
             f"{encoder}: contract {contract.vector_fingerprint[:12]} allows {contract.vector.max_tokens} tokens, the "
             f"weights have {positions} positions: set train.max_tokens to at most {positions}"
         )
+    _check_space(encoder, contract)
     return contract
+
+
+def _check_space(encoder: Path, contract: Contract) -> None:
+    recorded = json.loads((encoder / TRAINING_FILE).read_bytes())["space"]
+    space = space_id(contract.vector_fingerprint, hash_safetensors(encoder / WEIGHTS_FILE))
+    if space != recorded:
+        raise MismatchError(
+            f"{encoder}: weights and contract make the space {space}, {TRAINING_FILE} says {recorded}: a file was changed "
+            "after training; fetch the encoder again (`dvc checkout`), or train it anew"
+        )
 
 
 def _write_onnx(encoder: Path, pooling: Pooling, target: Path) -> None:
@@ -72,9 +87,7 @@ def _write_onnx(encoder: Path, pooling: Pooling, target: Path) -> None:
     export_onnx(encoder, pooling, target)
 
 
-def _build(
-    entry: ExportedFormat, onnx_file: Path, target: Path, params: ExportParams, max_tokens: int
-) -> ExportedFormat:
+def _build(entry: ExportedFormat, onnx_file: Path, target: Path, params: ExportParams, max_tokens: int) -> ExportedFormat:
     if entry.backend == "openvino":
         return _build_openvino(entry, onnx_file, target)
     if entry.backend == "tensorrt":

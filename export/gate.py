@@ -14,8 +14,8 @@ from contract.preprocess import Preprocessor
 from contract.records import Document
 from export.build import load_encoder_contract
 from export.formats import read_export
-from export.parity import FormatParity, Sample, measure_parity
 from export.params import ParityParams
+from export.parity import FormatParity, Sample, measure_parity
 from export.reference import ReferenceEncoder
 from export.runtimes import open_runtime
 

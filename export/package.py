@@ -11,12 +11,11 @@ from contract.golden import GoldenVector, write_golden
 from contract.manifest import Fingerprints, Format, Manifest, Serving, hash_files, release_id
 from contract.space import hash_safetensors, space_id
 from contract.specification import Contract
+from export.build import TRAINING_FILE, WEIGHTS_FILE
 from export.gate import ParityReport
 
-WEIGHTS_FILE = "model.safetensors"
-
 # Of a training folder only these go out: no pickles, no optimiser states, no tokenizer that a trainer re-saved.
-_ENCODER_FILES = ("config.json", WEIGHTS_FILE, "contract.json", "tokenizer.json", "training.json")
+_ENCODER_FILES = ("config.json", WEIGHTS_FILE, "contract.json", "tokenizer.json", TRAINING_FILE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +89,7 @@ def package_release(
     return manifest
 
 
-def _manifest(
-    folder: Path, contract: Contract, report: ParityReport, serving: Serving, notes: ReleaseNotes
-) -> Manifest:
+def _manifest(folder: Path, contract: Contract, report: ParityReport, serving: Serving, notes: ReleaseNotes) -> Manifest:
     weights = hash_safetensors(folder / "encoder" / WEIGHTS_FILE)
     space = space_id(contract.vector_fingerprint, weights)
     files = hash_files(folder)

@@ -80,7 +80,7 @@ def measure_parity(
     distances = np.stack([_distances(sample, run, rows, buckets, pad_id) for rows in cases.values()])
     # A NaN compares as neither larger nor smaller; as infinity it is the worst there is.
     distances = np.where(np.isnan(distances), np.inf, distances)
-    case, row = np.unravel_index(int(distances.argmax()), distances.shape)
+    case, row = divmod(int(distances.argmax()), len(sample.texts))
     return FormatParity(
         name=name,
         precision=precision,

@@ -18,7 +18,8 @@ def load_backbone(encoder: Path) -> PreTrainedModel:
     backbone: PreTrainedModel = AutoModel.from_pretrained(
         encoder, dtype=torch.float32, use_safetensors=True, local_files_only=True
     )
-    return backbone.eval()
+    backbone.train(False)
+    return backbone
 
 
 class ReferenceEncoder:

@@ -86,7 +86,7 @@ def open_plan(path: Path) -> Runtime:
     if engine is None:
         raise ContractError(f"{path} does not open under TensorRT {trt.__version__}: build it again on this machine")
     context = engine.create_execution_context()
-    stream = torch.cuda.Stream()
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     dimension = engine.get_tensor_shape(SENTENCE_EMBEDDING)[-1]
 
     def run(input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:

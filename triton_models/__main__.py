@@ -1,6 +1,5 @@
 """`python -m triton_models`: `write` a release's models into the repository, `serve` the repository with the embedded Triton."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -8,14 +7,11 @@ from typing import Annotated
 import typer
 
 from clients import telemetry
-
-telemetry.apply()
-
-from clients.settings import CHECKOUT, Settings, load_settings  # noqa: E402
-from contract.errors import TwinlineError  # noqa: E402
-from triton_models.names import STABLE_MODEL, embed_model  # noqa: E402
-from triton_models.repository import Device, point_stable_model, releases_in, write_models  # noqa: E402
-from triton_models.server import ServerOptions, exec_server  # noqa: E402
+from clients.settings import CHECKOUT, Settings, load_settings
+from contract.errors import TwinlineError
+from triton_models.names import STABLE_MODEL, embed_model
+from triton_models.repository import Device, point_stable_model, releases_in, write_models
+from triton_models.server import ServerOptions, exec_server
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -64,7 +60,7 @@ def _options(settings: Settings, environment: Path, load: list[str] | None) -> S
 
 def main() -> None:
     """Run a command; an error of ours is one line and exit code 1."""
-    os.umask(0o077)
+    telemetry.apply()
     try:
         app()
     except TwinlineError as exc:
