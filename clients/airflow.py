@@ -1,7 +1,7 @@
 """Airflow's REST API, as far as a command needs it: unpause, trigger, follow, read a log."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -98,7 +98,7 @@ class Airflow:
         """Return the lines that a task's last attempt has logged."""
         place = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task.task_id}/logs/{max(task.attempt, 1)}"
         found = self._send("GET", place, params={"full_content": "true"}, missing_is_none=True)
-        return [_line(entry) for entry in found["content"]] if found else []
+        return [line for entry in found["content"] for line in _lines(entry)] if found else []
 
     def log_file(self, dag_id: str, run_id: str, task: TaskRun) -> Path:
         """Return where that log lies, for an Airflow on this machine."""
@@ -146,5 +146,10 @@ def _time(value: str | None) -> datetime | None:
     return datetime.fromisoformat(value) if value else None
 
 
-def _line(entry: str | Mapping[str, Any]) -> str:
-    return entry if isinstance(entry, str) else str(entry.get("event", ""))
+def _lines(entry: str | Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a log entry says to a person: its text, and the errors that it carries; not Airflow's folding marks."""
+    text = entry if isinstance(entry, str) else str(entry.get("event", ""))
+    if not text.startswith("::") and text.strip():
+        yield text
+    if not isinstance(entry, str):
+        yield from (f"{error['exc_type']}: {error['exc_value']}" for error in entry.get("error_detail") or ())

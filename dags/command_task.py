@@ -39,13 +39,19 @@ class CommandTask(BaseOperator):
     ui_color = "#e6efe9"
 
     def __init__(self, *, command: Sequence[Any], updates: Asset | None = None, **options: Any) -> None:
-        super().__init__(outlets=[updates] if updates else [], **options)
+        # multiple_outputs: each field of the result by its own name, as in `ingest.output["snapshot"]`.
+        super().__init__(outlets=[updates] if updates else [], multiple_outputs=True, **options)
         self.command = list(command)
         self.updates = updates
         self._process = SubprocessHook()
 
-    def execute(self, context: Any) -> dict[str, Any] | None:
-        """Run the command; return the JSON object of its last line, if that is one."""
+    def execute(self, context: Any) -> dict[str, Any]:
+        """Run the command and return the JSON object of its last line.
+
+        Raises:
+            AirflowFailException: it was refused or used wrongly; Airflow does not try that again.
+            AirflowException: it failed otherwise.
+        """
         command = [str(part) for part in self.command]
         environment = {**os.environ, **command_environment(context)}
         done = self._process.run_command(command, env=environment, cwd=str(CHECKOUT))
@@ -53,16 +59,25 @@ class CommandTask(BaseOperator):
             raise AirflowFailException(done.output)
         if done.exit_code != 0:
             raise AirflowException(f"{shlex.join(command)} ended with {done.exit_code}: {done.output}")
-        result = json.loads(done.output) if done.output.startswith("{") else None
+        result = read_result(done.output)
         if self.updates is not None:
-            if not isinstance(result, dict):
-                raise AirflowFailException(f"{shlex.join(command)}: its last line is no JSON object: {done.output!r}")
             context["outlet_events"][self.updates].extra = result
         return result
 
     def on_kill(self) -> None:
         """End the command and what it started."""
         self._process.send_sigterm()
+
+
+def read_result(last_line: str) -> dict[str, Any]:
+    """Return the JSON object that a command ends with."""
+    try:
+        result = json.loads(last_line)
+    except ValueError as exc:
+        raise AirflowFailException(f"the last line must be a JSON object, found {last_line[:200]!r}") from exc
+    if not isinstance(result, dict):
+        raise AirflowFailException(f"the last line must be a JSON object, found {last_line[:200]!r}")
+    return result
 
 
 def command_environment(context: Mapping[str, Any]) -> dict[str, str]:

@@ -111,7 +111,7 @@ def _failure(airflow: Airflow, dag_id: str, run_id: str, tasks: Sequence[TaskRun
     failed = [task for task in airflow.tasks(dag_id, run_id) or tasks if task.state == "failed"]
     if not failed:
         return TransientError(f"run {run_id} of {dag_id} failed, and none of its tasks says so: look at it in Airflow")
-    lines = [line for line in airflow.log(dag_id, run_id, failed[0]) if line.strip()]
+    lines = airflow.log(dag_id, run_id, failed[0])
     return TaskFailedError(dag_id, failed[0].task_id, lines[-25:], str(airflow.log_file(dag_id, run_id, failed[0])))
 
 

@@ -1,0 +1,109 @@
+"""Every DAG is a table of contents: documented, bounded, one run at a time, one command a task."""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clients.settings import CHECKOUT
+from twinline.demo.chain import CHAIN
+from twinline.demo.show import DOES
+
+DAGS = sorted(path.stem for path in (CHECKOUT / "dags").glob("*.py") if path.stem != "command_task")
+
+# Airflow reads its settings and makes folders when it is imported: in a process of its own, with a home of its own.
+_READ = """
+import json, sys
+from airflow.dag_processing.dagbag import BundleDagBag
+heavy = sorted({"torch", "daft", "transformers", "dvc", "kafka", "qdrant_client"} & set(sys.modules))
+bag = BundleDagBag(sys.argv[1], bundle_path=sys.argv[1])
+heavy = sorted({"torch", "daft", "transformers", "dvc", "kafka", "qdrant_client"} & set(sys.modules) - set(heavy))
+dags = {
+    dag.dag_id: {
+        "file": dag.fileloc, "doc": dag.doc_md, "catchup": dag.catchup, "runs": dag.max_active_runs, "tags": sorted(dag.tags),
+        "paused_by_default": dag.is_paused_upon_creation,
+        "schedule": type(dag.timetable).__name__,
+        "tasks": [
+            {"id": task.task_id, "operator": type(task).__name__, "command": [str(part) for part in task.command],
+             "retries": task.retries, "delay": task.retry_delay.total_seconds(),
+             "limit": task.execution_timeout and task.execution_timeout.total_seconds(),
+             "after": sorted(task.upstream_task_ids), "updates": [asset.name for asset in task.outlets]}
+            for task in dag.topological_sort()
+        ],
+    }
+    for dag in bag.dags.values()
+}
+print(json.dumps({"errors": bag.import_errors, "dags": dags, "heavy": heavy}))
+"""
+
+
+@cache
+def read_dags(home: Path) -> dict[str, Any]:
+    environment = {**os.environ, "AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
+    done = subprocess.run(
+        [sys.executable, "-c", _READ, str(CHECKOUT / "dags")], env=environment, capture_output=True, text=True, check=True
+    )
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return read_dags(tmp_path_factory.mktemp("airflow"))
+
+
+def test_every_file_parses_and_brings_no_heavy_import(bag: dict[str, Any]) -> None:
+    assert bag["errors"] == {}
+    assert bag["heavy"] == []
+    assert sorted(bag["dags"]) == DAGS
+
+
+@pytest.mark.parametrize("name", DAGS)
+def test_a_dag_is_named_as_its_file_documented_and_runs_once_at_a_time(bag: dict[str, Any], name: str) -> None:
+    dag = bag["dags"][name]
+    assert Path(dag["file"]).stem == name
+    assert dag["doc"].startswith(f"# {name}\n")
+    assert dag["catchup"] is False
+    assert dag["runs"] == 1
+    assert "twinline" in dag["tags"]
+    # each task has its row in the documentation
+    assert [task["id"] for task in dag["tasks"] if f"| `{task['id']}` |" not in dag["doc"]] == []
+
+
+@pytest.mark.parametrize("name", DAGS)
+def test_every_task_is_one_command_with_retries_and_a_limit(bag: dict[str, Any], name: str) -> None:
+    for task in bag["dags"][name]["tasks"]:
+        place = f"{name}.{task['id']}"
+        assert task["operator"] == "CommandTask", place
+        assert task["command"][:2] == ["python", "-m"], place
+        assert f"`{' '.join(task['command'][:4])}`" in bag["dags"][name]["doc"], place
+        assert task["limit"], place
+        # a verdict that was read once reads the same again
+        assert task["retries"] == (0 if task["id"] == "gate" else 2), place
+        assert task["delay"] >= timedelta(seconds=10).total_seconds(), place
+
+
+def test_tasks_stand_in_a_row_as_the_demo_shows_them(bag: dict[str, Any]) -> None:
+    for dag_id, tasks in CHAIN:
+        found = bag["dags"][dag_id]["tasks"]
+        assert tuple(task["id"] for task in found) == tasks
+        # each after the one before it, and what it takes from others came earlier
+        assert all(before["id"] in task["after"] for before, task in pairwise(found))
+    assert list(DOES) == [f"{dag_id}.{task}" for dag_id, tasks in CHAIN for task in tasks]
+
+
+def test_one_dag_starts_the_next_by_an_asset(bag: dict[str, Any]) -> None:
+    dags = bag["dags"]
+    assert dags["ingest_documents"]["tasks"][-1]["updates"] == ["corpus"]
+    assert dags["train_encoder"]["schedule"] == "AssetTriggeredTimetable"
+    assert dags["train_encoder"]["tasks"][-1]["updates"] == ["encoder"]
+    assert dags["release_encoder"]["schedule"] == "AssetTriggeredTimetable"
+    # only the last task of a DAG: what was not registered must not be released
+    assert [task["updates"] for dag in dags.values() for task in dag["tasks"][:-1] if task["updates"]] == []

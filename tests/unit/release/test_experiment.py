@@ -1,0 +1,110 @@
+"""What is handed to DVC and Git arrives as it was meant."""
+
+import os
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from contract.errors import SettingsError
+from release.experiment import EXPERIMENTS, absolute_source, hydra_literal, pipeline_environment, sweep_leftovers
+from release.git import identity
+from twinline.commands.train import default_name, experiment_name, parse_overrides
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "pydocs:",
+        "beir:/data/a folder, with {braces} and [brackets]",
+        'a "quoted" word',
+        "it's",
+        "back\\slash",
+        "ends with a backslash\\",
+        'a backslash before a quote \\"',
+        "${train.max_steps}",
+        "null",
+        "17",
+        "",
+    ],
+)
+def test_a_text_stays_the_same_text_through_hydra(value: str) -> None:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    assert OverridesParser.create().parse_override(f"source={hydra_literal(value)}").value() == value
+
+
+@pytest.mark.parametrize("value", [17, 2.5, None, True])
+def test_a_number_stays_a_number_through_hydra(value: int | float | None) -> None:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    assert OverridesParser.create().parse_override(f"k={hydra_literal(value)}").value() == value
+
+
+def test_a_local_source_becomes_absolute_and_others_stay(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    assert absolute_source("files:docs", tmp_path) == f"files:{tmp_path}/docs"
+    assert absolute_source("beir:./docs", tmp_path) == f"beir:{tmp_path}/docs"
+    for elsewhere in ("pydocs:", "files:s3://bucket/docs", "kafka:", ""):
+        assert absolute_source(elsewhere, tmp_path) == elsewhere
+
+
+def test_a_source_that_is_not_there_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="does not exist"):
+        absolute_source("files:nowhere", tmp_path)
+
+
+def test_a_run_id_of_a_scheduler_becomes_a_name_that_git_takes() -> None:
+    name = experiment_name("asset_triggered__2026-11-22T10:35:04.928268+00:00_fEdoEaVj")
+    assert name == "asset_triggered__2026-11-22T10-35-04-928268-00-00_fEdoEaVj"
+    subprocess.run(["git", "check-ref-format", f"refs/exps/aa/bb/{name}"], check=True)
+
+
+def test_a_name_is_made_of_source_and_time() -> None:
+    assert default_name("beir:/data/scifact", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)) == "beir-data-scifact-20260102-030405"
+
+
+def test_overrides_keep_their_types() -> None:
+    pairs = ["train.max_steps=3", "train.learning_rate=5e-5", "train.max_tokens=null", "evaluate.look_at_test=true", "source=x=y"]
+    assert list(parse_overrides(pairs).values()) == [3, 5e-5, None, True, "x=y"]
+    with pytest.raises(SettingsError, match=r"section\.name=value"):
+        parse_overrides(["train.max_steps"])
+
+
+def test_stages_find_our_interpreter_an_absolute_home_and_an_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    _without_identity(tmp_path, monkeypatch)
+    found = pipeline_environment(tmp_path, Path("var"), {"PATH": "/usr/bin"})
+    assert found["PATH"].split(os.pathsep) == [str(Path(sys.executable).parent), "/usr/bin"]
+    assert found["TWINLINE_HOME"] == str(tmp_path / "var")
+    assert found["GIT_COMMITTER_EMAIL"] == "twinline@localhost"
+
+
+def test_the_users_identity_wins_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _without_identity(tmp_path, monkeypatch)
+    subprocess.run(["git", "config", "user.name", "Ada"], cwd=tmp_path, check=True)
+    subprocess.run(["git", "config", "user.email", "ada@example.org"], cwd=tmp_path, check=True)
+    assert identity(tmp_path) == ("Ada", "ada@example.org")
+
+
+def test_leftovers_of_killed_runs_go_and_those_of_running_ones_stay(tmp_path: Path) -> None:
+    abandoned, used, young = (tmp_path / EXPERIMENTS / name for name in ("tmpabandoned", "tmpused", "tmpyoung"))
+    for folder in (abandoned, used, young):
+        folder.mkdir(parents=True)
+    later = time.time() + 3_600
+    os.utime(young, (later, later))
+    with subprocess.Popen(["sleep", "60"], cwd=used) as running:
+        try:
+            assert sweep_leftovers(tmp_path, now=later) == [abandoned]
+        finally:
+            running.kill()
+    assert sorted(path.name for path in (tmp_path / EXPERIMENTS).iterdir()) == ["tmpused", "tmpyoung"]
+
+
+def _without_identity(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)

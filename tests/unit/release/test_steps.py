@@ -1,0 +1,148 @@
+"""Each step of a release does its work once, and harmlessly again."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from contract.errors import MismatchError, SettingsError, TransientError
+from contract.manifest import Manifest
+from release import build, publish, switch
+from release.checks import RefusedError, require_pass
+from release.fetch import fetch, fetched_releases, open_release
+from release.registry import Registry
+from tests.unit.release.factories import FakeControl, FakeEmbedder, FakeOnline, make_release
+
+
+@pytest.fixture
+def packaged(tmp_path: Path) -> Manifest:
+    return make_release(tmp_path / "packaged")
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    return Registry(tmp_path / "no-repository")
+
+
+def test_fetching_a_folder_puts_it_under_its_id(tmp_path: Path, packaged: Manifest, registry: Registry) -> None:
+    releases = tmp_path / "releases"
+    assert fetch(str(tmp_path / "packaged"), releases, registry) == packaged
+    assert fetched_releases(releases) == [packaged.release]
+    assert (releases / packaged.release / "encoder" / "model.safetensors").read_bytes() == b"weights"
+
+
+def test_fetching_twice_changes_nothing(tmp_path: Path, packaged: Manifest, registry: Registry) -> None:
+    releases = tmp_path / "releases"
+    fetch(str(tmp_path / "packaged"), releases, registry)
+    before = (releases / packaged.release / "manifest.json").stat().st_mtime_ns
+    fetch(str(tmp_path / "packaged"), releases, registry)
+    fetch(packaged.release, releases, registry)
+    assert (releases / packaged.release / "manifest.json").stat().st_mtime_ns == before
+    assert [path.name for path in releases.iterdir()] == [packaged.release]
+
+
+def test_a_changed_byte_is_refused_and_nothing_is_left_under_the_id(
+    tmp_path: Path, packaged: Manifest, registry: Registry
+) -> None:
+    (tmp_path / "packaged" / "encoder" / "model.safetensors").write_bytes(b"weightS")
+    with pytest.raises(MismatchError, match=r"model\.safetensors"):
+        fetch(str(tmp_path / "packaged"), tmp_path / "releases", registry)
+    assert fetched_releases(tmp_path / "releases") == []
+
+
+def test_a_byte_that_changes_after_the_fetch_is_found_by_the_next_step(
+    tmp_path: Path, packaged: Manifest, registry: Registry
+) -> None:
+    fetch(str(tmp_path / "packaged"), tmp_path / "releases", registry)
+    (tmp_path / "releases" / packaged.release / "contract.json").write_text("{ }")
+    with pytest.raises(MismatchError, match=r"contract\.json"):
+        open_release(tmp_path / "releases", packaged.release)
+
+
+def test_a_fetch_that_was_cut_short_is_no_release(tmp_path: Path, packaged: Manifest) -> None:
+    releases = tmp_path / "releases"
+    shutil.copytree(tmp_path / "packaged", releases / "v1-0-0.partial")
+    assert fetched_releases(releases) == []
+    with pytest.raises(SettingsError, match="fetch it first"):
+        open_release(releases, packaged.release)
+
+
+def test_a_loaded_release_is_not_written_again(tmp_path: Path, packaged: Manifest) -> None:
+    control = FakeControl([f"embed_{packaged.release}"])
+    assert publish.publish(tmp_path / "packaged", packaged, tmp_path / "repository", control, "cpu") is False
+    assert not (tmp_path / "repository").exists()
+
+
+@pytest.mark.parametrize(
+    ("embedder", "refused"),
+    [
+        (FakeEmbedder(), False),
+        # the server gives another vector for one of the texts
+        (FakeEmbedder(shifted="beta"), True),
+        # or cuts them into other tokens
+        (FakeEmbedder(extra_tokens=1), True),
+    ],
+)
+def test_golden_texts_must_come_out_of_the_live_server_as_in_training(
+    tmp_path: Path, packaged: Manifest, embedder: FakeEmbedder, refused: bool
+) -> None:
+    checks = publish.golden_checks(tmp_path / "packaged", packaged, embedder)
+    assert [check.name for check in checks] == ["golden query texts", "golden document texts"]
+    if refused:
+        with pytest.raises(RefusedError, match="golden"):
+            require_pass(checks, "release", "remedy")
+    else:
+        require_pass(checks, "release", "remedy")
+
+
+def test_a_collection_that_is_served_is_not_built_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_process(*_: object, **__: object) -> None:
+        raise AssertionError("a builder was started")
+
+    monkeypatch.setattr(subprocess, "run", no_process)
+    online = FakeOnline(served=["documents_r1"])
+    assert build.build("r1", "", online) is False
+    # asked again all the same: its consumer may have given up
+    assert online.calls == ["serve documents_r1"]
+
+
+@pytest.mark.parametrize(("exit_code", "served"), [(0, True), (1, False)])
+def test_a_collection_is_handed_over_only_when_its_builder_came_to_the_end(
+    monkeypatch: pytest.MonkeyPatch, exit_code: int, served: bool
+) -> None:
+    commands: list[list[str]] = []
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, exit_code)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    online = FakeOnline()
+    if served:
+        assert build.build("r1", "s1", online) is True
+    else:
+        with pytest.raises(TransientError, match="documents_r1"):
+            build.build("r1", "s1", online)
+    assert commands[0][1:] == ["-m", "streaming", "build", "--release", "r1", "--snapshot", "s1"]
+    assert online.served == (["documents_r1"] if served else [])
+
+
+def test_the_switch_says_what_was_active_and_does_nothing_the_second_time() -> None:
+    online = FakeOnline(served=["documents_r1", "documents_r2"], active="documents_r1")
+    assert switch.activate("r2", online) == "documents_r1"
+    assert switch.activate("r2", online) is None
+    assert online.calls == ["activate documents_r2"]
+
+
+def test_the_way_back_is_the_same_call() -> None:
+    online = FakeOnline(served=["documents_r1", "documents_r2"], active="documents_r2")
+    assert switch.activate("r1", online) == "documents_r2"
+    assert online.active == "documents_r1"
+
+
+def test_a_collection_that_is_not_served_cannot_become_active() -> None:
+    online = FakeOnline(served=["documents_r1"], active="documents_r1", refused={"documents_r2": "its encoder is away"})
+    with pytest.raises(SettingsError, match="its encoder is away"):
+        switch.activate("r2", online)
+    assert online.active == "documents_r1"
