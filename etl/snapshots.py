@@ -11,7 +11,7 @@ from pathlib import Path
 
 from contract.canonical import JSON, fingerprint
 from contract.errors import ContractError, MismatchError, SettingsError
-from etl.storage import file_hash, replaced_folder
+from etl.storage import added_folder, file_hash, replaced_folder
 
 RECORD = "snapshot.json"
 SNAPSHOT_SCHEMA = 1
@@ -96,7 +96,7 @@ def store_snapshot(folder: Path, store: Path) -> Path:
     snapshot = read_snapshot(folder)
     kept = store / snapshot.id
     if not kept.exists():
-        with replaced_folder(kept) as beside:
+        with added_folder(kept) as beside:
             _copy(folder, beside)
     return kept
 

@@ -3,13 +3,16 @@
 Parquet is written by pyarrow in one thread; Daft, which names its files at random, reads, sorts and joins.
 """
 
+import errno
 import hashlib
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -92,14 +95,38 @@ def file_hash(path: Path) -> str:
 @contextmanager
 def replaced_folder(folder: Path) -> Iterator[Path]:
     """Give a folder to write into that takes the place of `folder` when all went well, and is removed when not."""
-    beside = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    try:
+    with _folder_beside(folder) as beside:
         yield beside
         if folder.exists():
             shutil.rmtree(folder)
         beside.rename(folder)
+
+
+@contextmanager
+def added_folder(folder: Path) -> Iterator[Path]:
+    """Give a folder to write into that becomes `folder`, unless another process was quicker to make the same one."""
+    with _folder_beside(folder) as beside:
+        yield beside
+        try:
+            beside.rename(folder)
+        except OSError as exc:
+            # Renaming onto a folder that is not empty fails: that is the other process's, and it is not touched.
+            if exc.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+
+
+@contextmanager
+def _folder_beside(folder: Path) -> Iterator[Path]:
+    """Give an empty folder on the same file system, of this process alone; those of killed processes are removed."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    for left in folder.parent.glob(f".{folder.name}.*.new"):
+        if not psutil.pid_exists(int(left.name.split(".")[-2])):
+            shutil.rmtree(left, ignore_errors=True)
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}.new")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir()
+    try:
+        yield beside
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 

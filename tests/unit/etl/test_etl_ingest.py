@@ -1,6 +1,7 @@
 """Stage ingest: one state per key, fixed bytes, an id that comes from what was read, and a limit to what may be set aside."""
 
 import os
+import subprocess
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from contract.records import Deletion, Document
 from etl.ingest import ingest
 from etl.snapshots import fetch_snapshot, read_snapshot, store_snapshot, verify_snapshot
 from etl.sources import Item, Judgement, Logged, Query, Reject
+from etl.storage import added_folder
 from tests.unit.etl.factories import ListSource, rows
 
 
@@ -160,6 +162,27 @@ def test_storing_a_snapshot_twice_does_nothing_the_second_time(tmp_path: Path) -
 
     assert store_snapshot(tmp_path / "out", tmp_path / "store") == kept
     assert {path.name: path.stat().st_mtime_ns for path in kept.iterdir()} == before
+
+
+def test_two_processes_that_store_the_same_snapshot_leave_one(tmp_path: Path) -> None:
+    taken = take(some_items(), tmp_path / "out")
+    with added_folder(tmp_path / "store" / taken) as slower:
+        (slower / "half-written").touch()
+        store_snapshot(tmp_path / "out", tmp_path / "quicker")
+        (tmp_path / "quicker" / taken).rename(tmp_path / "store" / taken)
+
+    assert verify_snapshot(tmp_path / "store" / taken).id == taken
+    assert [path.name for path in (tmp_path / "store").iterdir()] == [taken]
+
+
+def test_what_a_killed_process_left_beside_a_folder_is_removed(tmp_path: Path) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    (tmp_path / f".out.{dead.pid}.new").mkdir()
+
+    take(some_items(), tmp_path / "out")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_a_stored_snapshot_comes_back_by_its_id(tmp_path: Path) -> None:
