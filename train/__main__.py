@@ -9,6 +9,7 @@ and `torchrun -m train fit` work as well.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -78,6 +79,9 @@ def _start_again(processes: int, stage: str) -> None:
 def main() -> None:
     """Run one stage; our own errors are one line, not a traceback."""
     telemetry.apply()
+    # Threads that wait for each other by spinning lose a factor of ten as soon as anything else wants the cores: a broker,
+    # a model server and a scheduler do on a laptop. Read once, when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
     from contract.errors import TwinlineError
 
