@@ -83,7 +83,7 @@ def make_stack(short_folder: Path) -> Iterator[Callable[[str], Stack]]:
         return made[-1]
 
     yield make
-    for stack in made:
+    for stack in (stack for stack in made if processes.find(stack.home)):
         stack.run("down")
         processes.end(stack.home, None, patience_seconds=5, as_group=True)
 

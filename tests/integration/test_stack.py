@@ -124,6 +124,17 @@ def test_up_twice_changes_nothing(small_stack: Stack) -> None:
     assert {process.pid for process in processes.find(small_stack.home)} == before
 
 
+def test_up_with_other_settings_than_the_running_stack_has_is_refused(small_stack: Stack) -> None:
+    small_stack.run(*_BROKER_ONLY)
+    small_stack.environment["TWINLINE_SEARCH_PORT"] = "18999"
+
+    up = small_stack.run(*_BROKER_ONLY)
+
+    assert up.returncode == 2
+    assert "search_port" in up.stderr
+    assert "twinline down" in up.stderr
+
+
 def test_down_twice_is_not_an_error(small_stack: Stack) -> None:
     small_stack.run(*_BROKER_ONLY)
     assert small_stack.run("down").returncode == 0

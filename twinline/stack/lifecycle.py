@@ -5,12 +5,14 @@ up      refuse what cannot work (system libraries, ports), end what a crash left
 down    stop what makes work, then what does it, then what it is kept in; then end whatever is left of ours.
 """
 
+import json
 import time
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 from clients.settings import Settings
-from contract.errors import TransientError
+from contract.errors import SettingsError, TransientError
 from twinline.stack import broker, ports, processes, requirements
 from twinline.stack.parts import Part, parts
 from twinline.stack.supervisor import Supervisor
@@ -44,7 +46,9 @@ def up(settings: Settings, without: Collection[str], waiting: Waiting, report: R
             report(f"ended a leftover of an earlier run: {ended}")
         _check_ports(settings, wanted)
         supervisor.start(every)
+        _settings_file(settings).write_text(settings.model_dump_json())
     else:
+        _check_same_settings(settings)
         running = {name for name, program in supervisor.programs().items() if program.pid}
         _check_ports(settings, [part for part in wanted if part.name not in running])
 
@@ -103,6 +107,21 @@ def end_leftovers(settings: Settings) -> list[str]:
 
 def _check_ports(settings: Settings, listed: Sequence[Part]) -> None:
     ports.check_free(settings.host, (port for part in listed for port in part.ports))
+
+
+def _settings_file(settings: Settings) -> Path:
+    """Return where the settings of a running stack are noted; secrets are masked in it."""
+    return settings.home / "run" / "settings.json"
+
+
+def _check_same_settings(settings: Settings) -> None:
+    """Refuse to add to a stack that was started with other ports or addresses: its parts would not find each other."""
+    now, then = json.loads(settings.model_dump_json()), json.loads(_settings_file(settings).read_text())
+    changed = [f"{name} was {then.get(name)!r} and is {value!r}" for name, value in now.items() if then.get(name) != value]
+    if changed:
+        raise SettingsError(
+            f"the stack in {settings.home} runs with other settings ({'; '.join(changed)}): `twinline down` first"
+        )
 
 
 def _wait_until_ready(supervisor: Supervisor, part: Part) -> None:
