@@ -1,0 +1,157 @@
+"""The registry on a real Git and DVC repository: experiments, versions, stages, and the files behind them."""
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from contract.errors import SettingsError
+from release.experiment import PipelineFailedError, run_experiment
+from release.git import git
+from release.registry import Registry
+from release.remote import ensure_remote
+
+# A pipeline of the shape of ours, without its work: a parameter decides what is in the release.
+PIPELINE = """
+stages:
+  ingest:
+    cmd: python stage.py ingest
+    deps: [stage.py]
+    params: [snapshot]
+    outs: [data/snapshot]
+  package:
+    cmd: python stage.py package
+    deps: [stage.py, data/snapshot]
+    outs: [models/release]
+    metrics: [models/evaluation.json]
+artifacts:
+  encoder: {path: models/release, type: model}
+"""
+STAGE = """
+import json, pathlib, sys, time
+with open("params.yaml") as file:
+    snapshot = file.read().split(":", 1)[1].strip().strip("'\\"")
+if snapshot == "broken":
+    sys.exit("this snapshot is broken")
+if sys.argv[1] == "ingest":
+    pathlib.Path("data/snapshot").mkdir(parents=True)
+    pathlib.Path("data/snapshot/id").write_text(snapshot)
+else:
+    pathlib.Path("models/release").mkdir(parents=True)
+    pathlib.Path("models/release/manifest.json").write_text(json.dumps({"release": "r" + snapshot}))
+    pathlib.Path("models/evaluation.json").write_text(json.dumps({"made_at": time.time_ns()}))
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A DVC project of a user whom Git cannot name, with work that is not committed."""
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    folder = tmp_path / "project"
+    folder.mkdir()
+    git(folder, "init", "-q", "-b", "main")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=folder, check=True)
+    (folder / "dvc.yaml").write_text(PIPELINE)
+    (folder / "stage.py").write_text(STAGE)
+    (folder / "params.yaml").write_text("snapshot: ''\n")
+    (folder / ".gitignore").write_text("/data\n/models\n")
+    git(folder, "add", ".")
+    git(folder, "-c", "user.name=Ada", "-c", "user.email=ada@example.org", "commit", "-q", "-m", "start")
+    (folder / "notes.txt").write_text("mine\n")
+    ensure_remote(folder, tmp_path / "home")
+    return folder
+
+
+def run(project: Path, name: str, snapshot: str) -> str:
+    return run_experiment(project, project.parent / "home", name, {"snapshot": snapshot})
+
+
+def state_of(project: Path) -> tuple[str, str, str]:
+    """Return what an experiment must leave alone: branch, commit, and the workspace with its changes."""
+    return git(project, "branch", "--show-current"), git(project, "rev-parse", "HEAD"), git(project, "status", "--porcelain")
+
+
+def test_an_experiment_is_registered_and_its_files_come_back_without_the_cache(project: Path, tmp_path: Path) -> None:
+    before = state_of(project)
+    registry = Registry(project)
+    commit = run(project, "first", "s1")
+    entry = registry.register("first", "nDCG 0.7")
+    assert (entry.version, entry.revision, entry.stages) == ("v1.0.0", commit, ())
+    assert state_of(project) == before
+
+    shutil.rmtree(project / ".dvc" / "cache")
+    registry.revision("v1.0.0").download("models/release", tmp_path / "found")
+    assert json.loads((tmp_path / "found" / "manifest.json").read_text()) == {"release": "rs1"}
+
+
+def test_registering_again_is_the_same_version_and_another_release_the_next(project: Path) -> None:
+    registry = Registry(project)
+    run(project, "first", "s1")
+    run(project, "same-data", "s1")
+    run(project, "other-data", "s2")
+    assert registry.register("first", "").version == "v1.0.0"
+    assert registry.register("first", "").version == "v1.0.0"
+    # another experiment that came to the very same release
+    assert registry.register("same-data", "").version == "v1.0.0"
+    assert registry.register("other-data", "").version == "v2.0.0"
+    assert [registry.release_of(entry) for entry in registry.versions()] == ["rs2", "rs1"]
+
+
+def test_a_stage_moves_from_version_to_version_and_back(project: Path) -> None:
+    registry = Registry(project)
+    for snapshot in ("s1", "s2"):
+        registry.register(run(project, f"train-{snapshot}", snapshot), "")
+    for version in ("v1.0.0", "v2.0.0", "v2.0.0", "v1.0.0"):
+        registry.assign(version)
+        assert registry.find("prod").version == version
+        # tags have times of whole seconds
+        time.sleep(1.1)
+
+
+def test_a_name_used_again_gives_way_and_the_work_comes_from_the_cache(project: Path) -> None:
+    registry = Registry(project)
+    first = run(project, "nightly", "s1")
+    registry.register(first, "")
+    second = run(project, "nightly", "s1")
+    made = [registry.revision(commit).read_text("models/evaluation.json") for commit in (first, second)]
+    assert made[0] == made[1], "the stage ran a second time"
+    assert registry.find("v1.0.0").revision == first
+
+
+def test_a_stage_that_fails_leaves_no_experiment_and_what_is_registered_stays(project: Path) -> None:
+    registry = Registry(project)
+    registry.register(run(project, "good", "s1"), "")
+    with pytest.raises(PipelineFailedError, match="bad"):
+        run(project, "bad", "broken")
+    with pytest.raises(SettingsError, match="no experiment or commit 'bad'"):
+        registry.revision("bad")
+    assert [entry.version for entry in registry.versions()] == ["v1.0.0"]
+
+
+def test_two_experiments_at_once_do_not_disturb_each_other(project: Path) -> None:
+    before = state_of(project)
+    with ThreadPoolExecutor(2) as pool:
+        commits = list(pool.map(lambda snapshot: run(project, f"at-once-{snapshot}", snapshot), ("s1", "s2")))
+    registry = Registry(project)
+    found = [json.loads(registry.revision(commit).read_text("models/release/manifest.json"))["release"] for commit in commits]
+    assert found == ["rs1", "rs2"]
+    assert state_of(project) == before
+
+
+def test_the_remote_of_a_project_is_left_alone(project: Path, tmp_path: Path) -> None:
+    local = project / ".dvc" / "config.local"
+    assert str(tmp_path / "home" / "dvc-remote") in local.read_text()
+    # another home is another folder
+    assert ensure_remote(project, tmp_path / "elsewhere") == tmp_path / "elsewhere" / "dvc-remote"
+    assert str(tmp_path / "elsewhere" / "dvc-remote") in local.read_text()
+    local.unlink()
+    with (project / ".dvc" / "config").open("a") as file:
+        file.write("[core]\n    remote = team\n['remote \"team\"']\n    url = s3://bucket/dvc\n")
+    assert ensure_remote(project, tmp_path / "home") is None
+    assert not local.exists()
