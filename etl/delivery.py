@@ -9,6 +9,7 @@ from contract.errors import DocumentError
 from contract.records import Deletion, Document, encode_key, encode_value, version_header
 from etl.lineage import Lineage
 from etl.published import History, State
+from etl.rejects import RejectsFile
 from etl.sources.items import Reject
 
 MAX_BYTES_UNDER_WAY = 16 * 1024 * 1024
@@ -18,7 +19,7 @@ CONFIRM_TIMEOUT_SECONDS = 150  # the producer itself gives a message up after 12
 class Sender:
     """Keeps a bounded number of bytes under way and looks at every future; puts aside what Kafka refuses for good."""
 
-    def __init__(self, producer: Any, settings: Settings, history: History, rejects: list[Reject]) -> None:
+    def __init__(self, producer: Any, settings: Settings, history: History, rejects: RejectsFile) -> None:
         self.sent = 0
         self.deleted = 0
         self._producer = producer
@@ -68,4 +69,4 @@ class Sender:
             self.deleted += 1
 
     def _set_aside(self, item: Document | Deletion, error: DocumentError) -> None:
-        self._rejects.append(Reject(item.source, error.reason, str(error), key=item.key))
+        self._rejects.add(Reject(item.source, error.reason, str(error), key=item.key))

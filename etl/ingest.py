@@ -6,19 +6,20 @@
 """
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
 
 from contract.errors import ContractError, DocumentError
 from contract.records import Deletion, Document, Version, content_hash
+from etl.rejects import RejectsFile
 from etl.snapshots import Snapshot, seal
 from etl.sources.items import NOT_A_DOCUMENT, Item, Judgement, Logged, Query, Reject, Source, excerpt
 from etl.storage import (
@@ -50,42 +51,44 @@ def ingest(
     Raises:
         ContractError: no document was found, or too many were set aside; `out` then holds the rejects as evidence.
     """
-    aside = _Aside()
-    with replaced_folder(out) as folder, TemporaryDirectory(dir=folder.parent) as spool:
-        arrived = write_table(Path(spool) / "arrived.parquet", _SPOOL, _arrivals(progress(source.items()), source, aside))
-        deletions: list[Row] = []
-        documents = 0
-        if arrived:
-            latest = _latest(_in_order(Path(spool)), source.uri, aside.rejects, deletions)
-            documents = write_documents(folder, DOCUMENTS, latest)
-        else:
-            write_documents(folder, DOCUMENTS, [])
-        snapshot = _seal(folder, source, aside, documents, deletions)
-    _refuse_if_broken(snapshot, out, aside.rejects, max_reject_share)
+    with replaced_folder(out) as folder:
+        # Inside the new folder, which is swept away as a whole if this process is killed.
+        spool = folder / "spool"
+        spool.mkdir()
+        with RejectsFile(spool / "rejects.jsonl") as rejects:
+            aside = _Aside(rejects)
+            items = progress(source.items())
+            write_table(spool / "arrived.parquet", _SPOOL, _arrivals(items, source.uri, aside))
+            documents = write_documents(folder, DOCUMENTS, _latest(_in_order(spool), source.uri, aside))
+            counts = {"documents": documents, **_write_aside(folder, aside)}
+        shutil.rmtree(spool)
+        snapshot = seal(folder, source.name, source.uri, counts, rejects.by_reason(), source.provenance())
+    _refuse_if_broken(snapshot, rejects, out / "rejects.parquet", max_reject_share)
     return snapshot
 
 
 class _Aside:
-    """What is found beside the documents while a source is read: small enough to be held."""
+    """What is found beside the documents: rejects go to their file, the rest is small enough to be held."""
 
-    def __init__(self) -> None:
+    def __init__(self, rejects: RejectsFile) -> None:
+        self.rejects = rejects
         self.queries: dict[tuple[str, str], Query] = {}
         self.judgements: dict[tuple[str, str, str, str], Judgement] = {}
-        self.rejects: list[Reject] = []
+        self.deletions: list[Row] = []
 
     def take(self, item: Query | Judgement | Reject, uri: str) -> None:
         if isinstance(item, Reject):
-            self.rejects.append(item)
+            self.rejects.add(item)
         elif isinstance(item, Query):
             self.queries[item.split, item.query_id] = item
         else:
             name = (item.split, item.query_id, item.source, item.key)
             if (first := self.judgements.setdefault(name, item)).grade != item.grade:
                 detail = f"{item.split} query {item.query_id!r}: judged {first.grade} before, now {item.grade}"
-                self.rejects.append(Reject(uri, "conflicting_judgement", detail, key=item.key))
+                self.rejects.add(Reject(uri, "conflicting_judgement", detail, key=item.key))
 
 
-def _arrivals(items: Iterable[Item], source: Source, aside: _Aside) -> Iterator[Row]:
+def _arrivals(items: Iterable[Item], uri: str, aside: _Aside) -> Iterator[Row]:
     """Yield spool rows in order of arrival; put the rest aside."""
     for arrival, item in enumerate(items):
         if isinstance(item, Document | Logged):
@@ -93,9 +96,9 @@ def _arrivals(items: Iterable[Item], source: Source, aside: _Aside) -> Iterator[
                 yield _row(item, arrival)
             except DocumentError as exc:
                 document = item.item if isinstance(item, Logged) else item
-                aside.rejects.append(Reject(source.uri, exc.reason, str(exc), key=excerpt(document.key)))
+                aside.rejects.add(Reject(uri, exc.reason, str(exc), key=excerpt(document.key)))
         else:
-            aside.take(item, source.uri)
+            aside.take(item, uri)
 
 
 def _row(item: Document | Logged, arrival: int) -> Row:
@@ -122,7 +125,7 @@ def _in_order(spool: Path) -> Iterator[Row]:
     return frame_rows(daft.read_parquet(str(spool / "*.parquet")).sort(["source", "key", "arrival"]))
 
 
-def _latest(rows: Iterable[Row], uri: str, rejects: list[Reject], deletions: list[Row]) -> Iterator[Row]:
+def _latest(rows: Iterable[Row], uri: str, aside: _Aside) -> Iterator[Row]:
     """Yield one document per key: the newest version of a log, the only one of any other source.
 
     A log is followed as the consumer follows it: the first message of a key settles the kind of its versions, and an
@@ -133,16 +136,16 @@ def _latest(rows: Iterable[Row], uri: str, rejects: list[Reject], deletions: lis
         for state in later:
             if state["log_offset"] is None:
                 detail = f"key {key!r} comes more than once: the first one is kept"
-                rejects.append(Reject(uri, "duplicate_key", detail, key=key, raw=excerpt(state["text"])))
+                aside.rejects.add(Reject(uri, "duplicate_key", detail, key=key, raw=excerpt(state["text"])))
                 continue
             try:
                 if _version(state) >= _version(current):
                     current = state
             except DocumentError as exc:
                 place = f"{uri}[{state['log_partition']}]"
-                rejects.append(Reject(place, exc.reason, str(exc), state["log_offset"], key))
+                aside.rejects.add(Reject(place, exc.reason, str(exc), state["log_offset"], key))
         if current["is_deleted"]:
-            deletions.append(current)
+            aside.deletions.append(current)
         else:
             yield current
 
@@ -153,17 +156,13 @@ def _version(row: Row) -> Version:
     return Version("log", row["log_timestamp_ms"], row["log_offset"])
 
 
-def _seal(folder: Path, source: Source, aside: _Aside, documents: int, deletions: list[Row]) -> Snapshot:
-    rejects = sorted(aside.rejects, key=lambda r: (r.place, r.line or 0, r.key, r.reason, r.detail))
-    counts = {
-        "documents": documents,
-        "deletions": write_table(folder / "deletions.parquet", DELETIONS, map(_only(DELETIONS), deletions)),
+def _write_aside(folder: Path, aside: _Aside) -> dict[str, int]:
+    return {
+        "deletions": write_table(folder / "deletions.parquet", DELETIONS, map(_only(DELETIONS), aside.deletions)),
         "queries": write_table(folder / "queries.parquet", QUERIES, _sorted(aside.queries)),
         "judgements": write_table(folder / "judgements.parquet", JUDGEMENTS, _sorted(aside.judgements)),
-        "rejects": write_table(folder / "rejects.parquet", REJECTS, map(asdict, rejects)),
+        "rejects": write_table(folder / "rejects.parquet", REJECTS, aside.rejects.rows()),
     }
-    reasons = dict(sorted(Counter(reject.reason for reject in rejects).items()))
-    return seal(folder, source.name, source.uri, counts, reasons, source.provenance())
 
 
 def _only(schema: pa.Schema) -> Callable[[Row], Row]:
@@ -174,17 +173,18 @@ def _sorted(items: dict[Any, Any]) -> Iterator[Row]:
     return (asdict(items[name]) for name in sorted(items))
 
 
-def _refuse_if_broken(snapshot: Snapshot, out: Path, rejects: list[Reject], max_reject_share: float) -> None:
+def _refuse_if_broken(snapshot: Snapshot, rejects: RejectsFile, kept: Path, max_reject_share: float) -> None:
     documents = snapshot.counts["documents"]
-    broken = [reject for reject in rejects if reject.reason not in NOT_A_DOCUMENT]
-    reasons = ", ".join(f"{reason} {count}" for reason, count in Counter(r.reason for r in broken).most_common())
-    first = f"; the first: {broken[0].detail}" if broken else ""
-    evidence = f"every one with its place is in {out / 'rejects.parquet'}{first}"
+    broken = Counter({reason: count for reason, count in rejects.counts.items() if reason not in NOT_A_DOCUMENT})
+    reasons = ", ".join(f"{reason} {count}" for reason, count in broken.most_common())
+    first = f"; the first: {rejects.first_broken.detail}" if rejects.first_broken else ""
+    evidence = f"every one with its place is in {kept}{first}"
     if not documents:
         raise ContractError(f"{snapshot.uri} holds no document ({reasons or 'it is empty'}): {evidence}")
-    share = len(broken) / (documents + len(broken))
+    total = documents + broken.total()
+    share = broken.total() / total
     if share > max_reject_share:
         raise ContractError(
-            f"{snapshot.uri}: {len(broken)} of {documents + len(broken)} set aside ({reasons}), a share of {share:.2f} where "
+            f"{snapshot.uri}: {broken.total()} of {total} set aside ({reasons}), a share of {share:.2f} where "
             f"ingest.max_reject_share allows {max_reject_share}: {evidence}"
         )

@@ -6,12 +6,9 @@
 4. remember: what was confirmed, also when the run ended early; sending it again would do no harm
 """
 
-import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 
 from clients.kafka import end_offsets, ensure_topics, make_producer
 from clients.settings import Settings
@@ -21,6 +18,7 @@ from etl.delivery import Sender
 from etl.feeds import Entry, Feed
 from etl.lineage import Lineage
 from etl.published import History, State
+from etl.rejects import RejectsFile
 from etl.sources.items import Reject
 
 # When all went well nothing is under way any more; when not, an absent broker must not keep us.
@@ -75,8 +73,9 @@ def publish_documents(
     ensure_topics(settings)
     folder = settings.snapshots / "published"
     history = History(folder, settings.kafka_address, settings.topic, end_offsets(settings, settings.topic))
-    report, rejects = Report(snapshot=feed.snapshot), list[Reject]()
+    report = Report(snapshot=feed.snapshot)
     with ExitStack() as at_exit:
+        rejects = at_exit.enter_context(RejectsFile(folder / f"rejects-{_file_name(lineage.run_id)}.jsonl"))
         at_exit.callback(history.save)
         producer = make_producer(settings)
         at_exit.callback(producer.close, timeout=CLOSE_TIMEOUT_SECONDS)
@@ -85,20 +84,19 @@ def publish_documents(
             sender.send(item, state, lineage)
         sender.confirm_all()
     report.sent, report.deleted = sender.sent, sender.deleted
-    report.rejected = dict(sorted(Counter(reject.reason for reject in rejects).items()))
-    if rejects:
-        report.rejects_file = str(_write_rejects(rejects, folder, lineage.run_id))
+    report.rejected = rejects.by_reason()
+    report.rejects_file = str(rejects.path) if report.rejected else ""
     return report
 
 
 def _changed(
-    entries: Iterable[Entry], feed: Feed, history: History, mode: Mode, rejects: list[Reject], report: Report
+    entries: Iterable[Entry], feed: Feed, history: History, mode: Mode, rejects: RejectsFile, report: Report
 ) -> Iterator[tuple[Document | Deletion, State | None]]:
     """Yield what is to be sent and the state it leads to; set rejects aside and count what has not changed."""
     present: set[str] = set()
     for entry in entries:
         if isinstance(entry, Reject):
-            rejects.append(entry)
+            rejects.add(entry)
             # A file that cannot be read today has not vanished.
             present |= {entry.key, entry.place}
             continue
@@ -107,7 +105,7 @@ def _changed(
         try:
             state = State.of(entry) if isinstance(entry, Document) else None
         except DocumentError as exc:
-            rejects.append(Reject(entry.source, exc.reason, str(exc), key=entry.key))
+            rejects.add(Reject(entry.source, exc.reason, str(exc), key=entry.key))
             continue
         if state is not None and not mode.everything and history.of(entry.source).states.get(entry.key) == state:
             report.unchanged += 1
@@ -120,11 +118,6 @@ def _changed(
                 yield Deletion(feed.name, key, None if last.version is None else last.version + 1), None
 
 
-def _write_rejects(rejects: list[Reject], folder: Path, run_id: str) -> Path:
-    """Keep the rejects of a run as JSON Lines, and return the file."""
-    safe = "".join(character if character.isalnum() or character in "-_." else "-" for character in run_id)
-    path = folder / f"rejects-{safe}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8") as stream:
-        stream.writelines(json.dumps(asdict(reject), ensure_ascii=False) + "\n" for reject in rejects)
-    return path
+def _file_name(run_id: str) -> str:
+    # Airflow's run ids hold colons and plus signs.
+    return "".join(character if character.isalnum() or character in "-_." else "-" for character in run_id)
