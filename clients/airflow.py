@@ -43,10 +43,10 @@ class Airflow:
         home: AIRFLOW_HOME, which holds the generated password when Airflow asks for one.
     """
 
-    def __init__(self, url: str, home: Path) -> None:
+    def __init__(self, url: str, home: Path, transport: httpx.BaseTransport | None = None) -> None:
         self._url = url
         self._home = home
-        self._http = httpx.Client(base_url=url, timeout=_TIMEOUT_SECONDS, trust_env=False)
+        self._http = httpx.Client(base_url=url, timeout=_TIMEOUT_SECONDS, trust_env=False, transport=transport)
         self._token = ""
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import zip_longest
 from typing import Any, Final
 
 from clients.airflow import Airflow, TaskRun
@@ -15,7 +16,6 @@ CHAIN: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("train_encoder", ("train", "gate", "register")),
     ("release_encoder", ("fetch", "publish", "build", "verify", "switch")),
 )
-FINAL: Final = frozenset({"success", "failed", "upstream_failed", "skipped", "removed"})
 _POLL_SECONDS: Final = 1.0
 _PARSED_SECONDS: Final = 90.0
 _STARTED_SECONDS: Final = 60.0
@@ -80,20 +80,31 @@ def follow(airflow: Airflow, run_id: str, sleep: Callable[[float], None] = time.
         TransientError: a run did not start the next one.
     """
     progress = Progress()
-    for position, (dag_id, _) in enumerate(CHAIN):
-        while True:
-            tasks = airflow.tasks(dag_id, run_id)
-            progress.update(dag_id, tasks)
-            yield progress
-            state = airflow.run(dag_id, run_id).state
-            if state == "failed":
-                raise _failure(airflow, dag_id, run_id, tasks)
-            if state == "success" and all(task.state in FINAL for task in tasks):
-                break
-            sleep(_POLL_SECONDS)
-        if position + 1 < len(CHAIN):
-            run_id = _next_run(airflow, dag_id, run_id, CHAIN[position + 1][0], sleep)
-    yield progress
+    for (dag_id, _), following in zip_longest(CHAIN, CHAIN[1:]):
+        yield from follow_run(airflow, dag_id, run_id, progress, sleep)
+        if following is not None:
+            run_id = _next_run(airflow, dag_id, run_id, following[0], sleep)
+
+
+def follow_run(
+    airflow: Airflow, dag_id: str, run_id: str, progress: Progress, sleep: Callable[[float], None] = time.sleep
+) -> Iterator[Progress]:
+    """Yield the state of the chain about once a second while one of its runs goes on.
+
+    Raises:
+        TaskFailedError: a task of the run failed.
+    """
+    while True:
+        # The run first: when it has ended, its tasks have, and what is read of them then is final.
+        state = airflow.run(dag_id, run_id).state
+        tasks = airflow.tasks(dag_id, run_id)
+        progress.update(dag_id, tasks)
+        yield progress
+        if state == "failed":
+            raise _failure(airflow, dag_id, run_id, tasks)
+        if state == "success":
+            return
+        sleep(_POLL_SECONDS)
 
 
 def _next_run(airflow: Airflow, dag_id: str, run_id: str, wanted: str, sleep: Callable[[float], None]) -> str:
@@ -107,8 +118,7 @@ def _next_run(airflow: Airflow, dag_id: str, run_id: str, wanted: str, sleep: Ca
 
 
 def _failure(airflow: Airflow, dag_id: str, run_id: str, tasks: Sequence[TaskRun]) -> TwinlineError:
-    # Read again: the run may have failed after its tasks were read.
-    failed = [task for task in airflow.tasks(dag_id, run_id) or tasks if task.state == "failed"]
+    failed = [task for task in tasks if task.state == "failed"]
     if not failed:
         return TransientError(f"run {run_id} of {dag_id} failed, and none of its tasks says so: look at it in Airflow")
     lines = airflow.log(dag_id, run_id, failed[0])

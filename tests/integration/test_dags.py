@@ -1,0 +1,161 @@
+"""The demo in short: a real Airflow runs the three DAGs on a small corpus to an answer, and stops at a refused gate."""
+
+import importlib
+import inspect
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from clients.airflow import Airflow
+from clients.settings import CHECKOUT
+from release.git import git
+from release.registry import Registry
+from tests.integration.conftest import Stack
+from twinline.demo import chain
+
+MODULES = ("json", "csv", "shutil", "textwrap", "random", "statistics", "heapq", "zipfile", "argparse", "datetime", "itertools")
+# A few steps on few documents: what is tested is the way, not the encoder.
+SMALL = {
+    "max_steps": "2",
+    "batch_size": "8",
+    "mini_batch_size": "8",
+    "max_documents": "40",
+    "max_queries": "8",
+    "bootstrap_samples": "200",
+    "margin": "1.0",
+    "sample_chunks": "8",
+}
+
+
+class Project:
+    """A clone of the checkout: its registry, cache and parameters are its own."""
+
+    def __init__(self, folder: Path, stack: Stack) -> None:
+        self.folder, self.stack = folder, stack
+
+    def run(self, *arguments: str, timeout: float = 280) -> subprocess.CompletedProcess[str]:
+        """Run `twinline ARGUMENTS` of the clone."""
+        command = [sys.executable, "-m", "twinline", *arguments]
+        return subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.stack.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def set_params(self, values: dict[str, str]) -> None:
+        """Change values of params.yaml; a name that is not there is an error."""
+        path = self.folder / "params.yaml"
+        text = path.read_text()
+        for name, value in values.items():
+            text, count = re.subn(rf"^(  {name}: )[^\s#]+", rf"\g<1>{value}", text, flags=re.MULTILINE)
+            assert count == 1, f"params.yaml has {count} times {name}"
+        path.write_text(text)
+
+
+@pytest.fixture(scope="module")
+def project(make_stack: Callable[[str], Stack], short_folder: Path) -> Iterator[Project]:
+    folder = short_folder / "clone"
+    git(CHECKOUT, "clone", "--quiet", str(CHECKOUT), str(folder))
+    for name in git(CHECKOUT, "diff", "--name-only", "--diff-filter=AM", "HEAD").split():
+        shutil.copy2(CHECKOUT / name, folder / name)
+    (folder / ".venv-server").symlink_to(CHECKOUT / ".venv-server")
+    made = Project(folder, make_stack("dags"))
+    made.set_params(SMALL)
+    yield made
+    made.run("down")
+
+
+@pytest.fixture(scope="module")
+def documents(short_folder: Path) -> Path:
+    """Text that every machine has: docstrings of the standard library, one file each."""
+    folder = short_folder / "docs"
+    folder.mkdir()
+    for module_name in MODULES:
+        module = importlib.import_module(module_name)
+        for name, member in sorted(vars(module).items()):
+            text = inspect.getdoc(member) if callable(member) and not name.startswith("_") else None
+            if text and len(text.split()) > 30:
+                (folder / f"{module_name}.{name}.md").write_text(f"# {module_name}.{name}\n\n{text}\n")
+    assert len(list(folder.iterdir())) > 60
+    return folder
+
+
+@pytest.fixture(scope="module")
+def demo(project: Project, documents: Path) -> subprocess.CompletedProcess[str]:
+    return project.run("demo", "--source", f"files:{documents}", "--question", "wrap text into lines", timeout=900)
+
+
+@pytest.mark.timeout(1000)
+def test_the_demo_goes_from_files_to_an_answer(project: Project, demo: subprocess.CompletedProcess[str]) -> None:
+    assert demo.returncode == 0, demo.stdout[-3000:] + demo.stderr[-3000:]
+    for dag_id, tasks in chain.CHAIN:
+        for task in tasks:
+            assert f"{dag_id}.{task}: success" in demo.stdout
+    assert "textwrap" in demo.stdout
+    assert re.search(r"found \d+ ms later", demo.stdout)
+
+
+def test_the_encoder_is_registered_in_production_and_the_branch_is_as_it_was(
+    project: Project, demo: subprocess.CompletedProcess[str]
+) -> None:
+    assert demo.returncode == 0
+    (entry,) = Registry(project.folder).versions()
+    assert (entry.version, entry.stages) == ("v1.0.0", ("prod",))
+    assert git(project.folder, "rev-parse", "HEAD") == git(CHECKOUT, "rev-parse", "HEAD")
+    changed = set(git(project.folder, "status", "--porcelain").split("\n")) - {"", "?? .venv-server"}
+    assert {line.strip() for line in changed} <= {"M params.yaml"} | _changed_here()
+    assert not (project.folder / "models").exists()
+
+
+@pytest.mark.timeout(600)
+def test_a_refused_gate_stops_the_chain_and_says_why(project: Project, demo: subprocess.CompletedProcess[str]) -> None:
+    assert demo.returncode == 0
+    # steps so large that the encoder forgets what it knew
+    project.set_params({"learning_rate": "0.5", "margin": "0.0", "warmup_ratio": "0.0"})
+    active = _active(project)
+    with closing(_airflow(project)) as airflow:
+        run_id = airflow.trigger("train_encoder", {"snapshot": _snapshot(project)})
+        with pytest.raises(chain.TaskFailedError) as failure:
+            for _ in chain.follow_run(airflow, "train_encoder", run_id, chain.Progress()):
+                pass
+        tasks = {task.task_id: task for task in airflow.tasks("train_encoder", run_id)}
+    assert (tasks["train"].state, tasks["gate"].state, tasks["register"].state) == ("success", "failed", "upstream_failed")
+    assert tasks["gate"].attempt == 1
+    # the numbers are in the task's log, which is what the page of the task shows
+    assert any("ndcg_at_10" in line and "refused" in line for line in failure.value.lines), failure.value.lines
+    assert [entry.version for entry in Registry(project.folder).versions()] == ["v1.0.0"]
+    assert _active(project) == active
+
+
+def _airflow(project: Project) -> Airflow:
+    return Airflow(project.stack.settings.airflow_url, project.stack.home / "airflow")
+
+
+def _active(project: Project) -> str:
+    done = project.run("search", "text", "--json")
+    assert done.returncode == 0, done.stderr
+    found = re.search(r'"release": "(r[0-9a-f]{12})"', done.stdout)
+    assert found is not None
+    return found[1]
+
+
+def _snapshot(project: Project) -> str:
+    stored = [path.name for path in project.stack.settings.snapshots.glob("s*") if (path / "snapshot.json").is_file()]
+    assert len(stored) == 1
+    return stored[0]
+
+
+def _changed_here() -> set[str]:
+    """Return what is not committed in the checkout itself, and so neither in its clone."""
+    return {line.strip() for line in git(CHECKOUT, "status", "--porcelain", "--untracked-files=no").split("\n")}

@@ -1,0 +1,105 @@
+"""The demo follows runs from asset to asset, and says which task failed and why."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from clients.airflow import Airflow, DagRun, TaskRun
+from contract.errors import TransientError
+from twinline.demo import chain
+from twinline.demo.show import Times, chain_table, watch
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+class FakeAirflow(Airflow):
+    """Each look at a run moves it one task on; `failing` fails, `deaf` DAGs are never started."""
+
+    def __init__(self, failing: str = "", deaf: str = "") -> None:
+        super().__init__("http://airflow", Path("/airflow"))
+        self._failing, self._deaf = failing, deaf
+        self._looks: dict[str, int] = {}
+
+    def run(self, dag_id: str, run_id: str) -> DagRun:
+        looks = self._looks[dag_id] = self._looks.get(dag_id, -1) + 1
+        states = [task.state for task in self._tasks(dag_id, looks)]
+        if "failed" in states:
+            return DagRun(dag_id, run_id, "failed")
+        return DagRun(dag_id, run_id, "success" if set(states) == {"success"} else "running")
+
+    def tasks(self, dag_id: str, run_id: str) -> list[TaskRun]:
+        assert run_id == f"run-of-{dag_id}"
+        # Airflow gives them in no order
+        return self._tasks(dag_id, self._looks[dag_id])[::-1]
+
+    def runs_started_by(self, dag_id: str, run_id: str) -> list[DagRun]:
+        following = {"ingest_documents": "train_encoder", "train_encoder": "release_encoder"}[dag_id]
+        other = DagRun("somebody_elses", "run-x", "queued")
+        return [other] if following == self._deaf else [other, DagRun(following, f"run-of-{following}", "queued")]
+
+    def log(self, dag_id: str, run_id: str, task: TaskRun) -> list[str]:
+        return [f"line {number}" for number in range(40)]
+
+    def _tasks(self, dag_id: str, looks: int) -> list[TaskRun]:
+        found, before = [], "success"
+        for position, name in enumerate(dict(chain.CHAIN)[dag_id]):
+            state = "success" if position < looks else "running" if position == looks else ""
+            if f"{dag_id}.{name}" == self._failing and state == "success":
+                state = "failed"
+            if before in ("failed", "upstream_failed"):
+                state = "upstream_failed"
+            before = state
+            found.append(TaskRun(name, state, 1, NOON if state else None, NOON + timedelta(seconds=2) if state else None))
+        return found
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock: Iterator[int] = iter(range(10_000))
+    monkeypatch.setattr(chain.time, "monotonic", lambda: next(clock))
+
+
+def follow(airflow: Airflow) -> list[Any]:
+    return list(chain.follow(airflow, "run-of-ingest_documents", sleep=lambda _: None))
+
+
+def test_the_chain_is_followed_to_its_end() -> None:
+    last = follow(FakeAirflow())[-1]
+    assert [step.state for step in last.steps] == ["success"] * sum(len(tasks) for _, tasks in chain.CHAIN)
+
+
+def test_the_task_that_failed_is_named_with_the_end_of_its_log() -> None:
+    with pytest.raises(chain.TaskFailedError, match=r"train_encoder\.gate failed.*task_id=gate/attempt=1\.log") as failure:
+        follow(FakeAirflow(failing="train_encoder.gate"))
+    assert failure.value.lines[-1] == "line 39"
+    assert len(failure.value.lines) == 25
+
+
+def test_a_run_that_does_not_start_is_not_waited_for_for_ever() -> None:
+    with pytest.raises(TransientError, match="release_encoder has not started"):
+        follow(FakeAirflow(deaf="release_encoder"))
+
+
+def test_a_log_has_a_line_for_each_change_and_no_more() -> None:
+    console = Console(force_terminal=False, record=True, width=120)
+    watch(chain.follow(FakeAirflow(), "run-of-ingest_documents", sleep=lambda _: None), console)
+    lines = console.export_text().splitlines()
+    assert lines[:2] == ["ingest_documents.ingest: running", "ingest_documents.ingest: success 2.0 s"]
+    assert len(lines) == len(set(lines)) == 20
+
+
+def test_the_table_shows_every_task_and_the_times_add_up() -> None:
+    last = follow(FakeAirflow())[-1]
+    console = Console(width=140, record=True)
+    console.print(chain_table(last))
+    times = Times()
+    times.add_steps(last.steps)
+    console.print(times.table(21.0))
+    text = console.export_text()
+    assert text.count("done") == 10
+    assert "release_encoder.switch" in text
+    assert "21.0" in text
