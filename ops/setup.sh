@@ -47,11 +47,12 @@ make_environment() {
     "$python" -m venv "$folder"
 }
 
-# The lines about what is there already say nothing.
+# Of what pip says, the name of each package that it fetches is enough; its errors go past this.
 install() {
     local folder=$1
     shift
-    "$folder/bin/pip" install --constraint "${CONSTRAINTS:-constraints.txt}" "$@" | sed -u '/^Requirement already satisfied/d'
+    "$folder/bin/pip" install --constraint "${CONSTRAINTS:-constraints.txt}" "$@" |
+        sed -un -e 's/^Collecting \([^ ]*\).*/setup:   \1/p' -e 's/^Installing collected packages:.*/setup: installing them/p'
 }
 
 # PyPI's torch brings 3 GB of CUDA. The CPU build has the same version and its own index; a pip that is configured with
