@@ -58,11 +58,11 @@ class Sender:
         self._bytes -= size
         try:
             with kafka_errors(self._settings):
-                future.get(timeout=CONFIRM_TIMEOUT_SECONDS)
+                stored = future.get(timeout=CONFIRM_TIMEOUT_SECONDS)
         except DocumentError as exc:
             self._set_aside(item, exc)
             return
-        self._history.confirm(item, state)
+        self._history.confirm(item, state, stored.partition, stored.offset)
         if isinstance(item, Document):
             self.sent += 1
         else:

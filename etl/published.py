@@ -76,12 +76,12 @@ class History:
     Args:
         folder: where the states are kept.
         broker: its address; another broker or topic has a history of its own.
-        ends: the log's ends before this run.
+        ends: the log's ends as far as they are known; every message that is confirmed moves them.
     """
 
     def __init__(self, folder: Path, broker: str, topic: str, ends: Mapping[int, int]) -> None:
         self._place = (folder, broker, topic)
-        self._ends = ends
+        self._ends = dict(ends)
         self._sources: dict[str, Published] = {}
 
     def of(self, source: str) -> Published:
@@ -90,8 +90,9 @@ class History:
             self._sources[source] = load_published(*self._place, source, self._ends)
         return self._sources[source]
 
-    def confirm(self, item: Document | Deletion, state: State | None) -> None:
-        """Remember what has reached the log; no state for a deletion."""
+    def confirm(self, item: Document | Deletion, state: State | None, partition: int, offset: int) -> None:
+        """Remember what has reached the log, and where; no state for a deletion."""
+        self._ends[partition] = max(offset + 1, self._ends.get(partition, 0))
         states = self.of(item.source).states
         if state is None:
             states.pop(item.key, None)
@@ -100,6 +101,5 @@ class History:
 
     def save(self) -> None:
         """Write down what is known."""
-        # The ends from before the run: the log can only have grown since.
         for published in self._sources.values():
             published.save(self._ends)

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,11 @@ class Log:
 
     def send(self, topic: str, key: bytes, value: bytes | None, headers: list[tuple[str, bytes]]) -> "Delivery":
         if json.loads(key)[1] in self.refused:
-            return Delivery(MessageSizeTooLargeError())
+            return Delivery(error=MessageSizeTooLargeError())
         if self.dies_after is not None and len(self.messages) >= self.dies_after:
-            return Delivery(KafkaTimeoutError())
+            return Delivery(error=KafkaTimeoutError())
         self.messages.append((key, value, dict(headers)))
-        return Delivery(None)
+        return Delivery(offset=len(self.messages) - 1)
 
     def close(self, timeout: float) -> None:
         pass
@@ -46,15 +47,17 @@ class Log:
         return [decode_message(key, value, list(headers.items())) for key, value, headers in self.messages]
 
 
+@dataclass
 class Delivery:
-    is_done = False
+    offset: int = 0
+    error: Exception | None = None
+    partition: int = 0
+    is_done: bool = False
 
-    def __init__(self, error: Exception | None) -> None:
-        self._error = error
-
-    def get(self, timeout: float) -> None:
-        if self._error is not None:
-            raise self._error
+    def get(self, timeout: float) -> "Delivery":
+        if self.error is not None:
+            raise self.error
+        return self
 
 
 @pytest.fixture
@@ -88,11 +91,11 @@ def test_documents_reach_the_log_whole_with_their_lineage(tmp_path: Path, log: L
 
 def test_publishing_again_sends_only_what_changed(tmp_path: Path, log: Log) -> None:
     send(tmp_path, [document("a"), document("b"), document("c", version=1)])
-    log.messages.clear()
+    before = len(log.messages)
 
     report = send(tmp_path, [document("a"), document("b", "new"), document("c", version=2), document("d")])
 
-    assert [item.key for item in log.items()] == ["b", "c", "d"]
+    assert [item.key for item in log.items()[before:]] == ["b", "c", "d"]
     assert (report.sent, report.unchanged) == (3, 1)
 
 
@@ -105,10 +108,9 @@ def test_everything_can_be_sent_again(tmp_path: Path, log: Log) -> None:
 
 def test_a_log_that_was_made_anew_gets_everything_again(tmp_path: Path, log: Log) -> None:
     send(tmp_path, [document("a"), document("b")])
-    send(tmp_path, [document("a"), document("b"), document("c")])  # remembers that the log had two messages
-    log.messages.clear()
+    log.messages.pop()  # as a broker does that was killed before it had written its last message
 
-    assert send(tmp_path, [document("a"), document("b"), document("c")]).sent == 3
+    assert send(tmp_path, [document("a"), document("b")]).sent == 2
 
 
 def test_another_topic_or_broker_has_its_own_memory(tmp_path: Path, log: Log) -> None:
@@ -119,12 +121,11 @@ def test_another_topic_or_broker_has_its_own_memory(tmp_path: Path, log: Log) ->
 
 def test_what_vanished_is_deleted_only_when_asked_and_under_a_newer_version(tmp_path: Path, log: Log) -> None:
     send(tmp_path, [document("a"), document("b"), document("c", version=7)])
-    log.messages.clear()
 
     assert send(tmp_path, [document("a")]).deleted == 0
     report = send(tmp_path, [document("a")], delete_missing=True)
 
-    assert log.items() == [Deletion("s", "b"), Deletion("s", "c", version=8)]
+    assert log.items()[3:] == [Deletion("s", "b"), Deletion("s", "c", version=8)]
     assert report.deleted == 2
     assert send(tmp_path, [document("a")], delete_missing=True).deleted == 0, "once is enough"
 
