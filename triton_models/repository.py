@@ -24,6 +24,8 @@ _HERE: Final = Path(__file__).resolve().parent
 _VERSION: Final = "1"
 # Queries before bulk work, wherever both wait for the same model; who says nothing is bulk work.
 _PRIORITIES: Final = "priority_levels: 2 default_priority_level: 2"
+# As long as our clients wait. Nobody is left to read a later answer, and under load computing it delays those that count.
+_QUEUE_POLICY: Final = "default_queue_policy { timeout_action: REJECT default_timeout_microseconds: 30000000 }"
 _GOLDEN_FOR_CLIENTS: Final = "question"
 
 
@@ -145,7 +147,7 @@ def render_config(template: str, manifest: Manifest, **values: str) -> str:
     """Return the `config.pbtxt` that a template makes of a manifest."""
     served: Format = manifest.serving_format()
     loaded = _templates().get_template(f"{template}.pbtxt.j2")
-    return loaded.render(manifest=manifest, format=served, tensors=tensors, priorities=_PRIORITIES, **values)
+    return loaded.render(manifest=manifest, format=served, tensors=tensors, queueing=f"{_PRIORITIES} {_QUEUE_POLICY}", **values)
 
 
 def _templates() -> jinja2.Environment:

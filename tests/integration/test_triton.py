@@ -129,6 +129,25 @@ def test_requests_that_arrive_together_do_not_mix_up_their_answers(
     assert max(distances.values()) <= LIMIT
 
 
+def test_a_query_goes_before_documents_that_wait(embedder: TritonEmbedder) -> None:
+    done: list[str] = []
+
+    def index() -> None:
+        embedder.embed(["a long text about leases " * 80] * 4, "document")
+        done.append("document")
+
+    embedder.check()
+    threads = [Thread(target=index) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    embedder.embed(["a question"], "query")
+    done.append("query")
+    for thread in threads:
+        thread.join()
+    assert done.count("document") == 5
+    assert done[-1] != "query", "it waited for all of the documents"
+
+
 def test_the_other_format_gives_the_same_vectors(
     triton_server: RunningTriton, control: TritonControl, golden: tuple[GoldenVector, ...], onnx_release: Path
 ) -> None:

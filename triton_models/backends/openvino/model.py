@@ -31,6 +31,8 @@ class TritonPythonModel:
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": "1",
             "INFERENCE_NUM_THREADS": str(len(os.sched_getaffinity(0))),
+            # The machine is shared with broker, store and search: a thread that is tied to a busy core keeps all others waiting.
+            "ENABLE_CPU_PINNING": "NO",
         }
         self._request = openvino.Core().compile_model(path, "CPU", options).create_infer_request()
 

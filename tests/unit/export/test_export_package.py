@@ -1,0 +1,181 @@
+"""A release is made of its content: the same parts give the same id, and any served part changes it."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+
+from contract.errors import ContractError, MismatchError
+from contract.golden import GoldenVector, read_golden
+from contract.manifest import DroppedFormat, Format, Manifest, Parity
+from contract.space import hash_safetensors, space_id
+from contract.specification import ChunkerSettings, Contract, make_contract
+from export.build import export_encoder, load_encoder_contract
+from export.formats import Export, read_export, write_export
+from export.gate import ParityReport
+from export.lineage import collect_lineage
+from export.package import ReleaseNotes, ReleaseParts, package_release
+from export.params import ExportParams, served_buckets
+
+PARITY = Parity(worst=1e-9, median=1e-10, worst_text="a text", limit=1e-6)
+ONNX = Format("onnx_fp32", "onnxruntime", "fp32", "onnx/model.onnx", PARITY)
+OPENVINO = Format("openvino_fp32", "openvino", "fp32", "openvino/model.xml", PARITY)
+BUCKETS = (16, 64)
+
+
+def tokenizer_json() -> bytes:
+    tokenizer = Tokenizer(WordLevel({"[PAD]": 0, "[UNK]": 1, "lease": 2}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    return tokenizer.to_str().encode()
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> ReleaseParts:
+    encoder, exported = tmp_path / "encoder", tmp_path / "exported"
+    contract, own_tokenizer = make_contract(
+        tokenizer_json(), max_tokens=64, dimension=4, chunker=ChunkerSettings(overlap_tokens=8, title_max_tokens=8)
+    )
+    contract.save(encoder, own_tokenizer)
+    save_file({"weight": np.arange(8, dtype=np.float32).reshape(2, 4)}, encoder / "model.safetensors")
+    (encoder / "config.json").write_text(json.dumps({"hidden_size": 4, "max_position_embeddings": 64}))
+    space = space_id(contract.vector_fingerprint, hash_safetensors(encoder / "model.safetensors"))
+    (encoder / "training.json").write_text(json.dumps({"base_model": "a base", "space": space}))
+    (encoder / "optimizer.pt").write_bytes(b"a pickle")
+    for name in ("onnx/model.onnx", "openvino/model.xml", "openvino/model.bin"):
+        (exported / name).parent.mkdir(parents=True, exist_ok=True)
+        (exported / name).write_text(f"content of {name}")
+    evaluation = tmp_path / "evaluation.json"
+    evaluation.write_text("{}")
+    golden = [GoldenVector("short", "query", "a lease", (1, 2), False, np.array([1, 0, 0, 0.1], dtype=np.float32))]
+    report = ParityReport((ONNX, OPENVINO), (DroppedFormat("tensorrt_fp16", "no GPU"),))
+    return ReleaseParts(encoder, exported, report, golden, {"evaluation.json": evaluation})
+
+
+def package(parts: ReleaseParts, target: Path, created: str = "1", serve: tuple[str, ...] = ("openvino_fp32",)) -> Manifest:
+    notes = ReleaseNotes("a base", {}, collect_lineage({"SOURCE_DATE_EPOCH": created}))
+    return package_release(parts, notes, target, serve, BUCKETS, 64)
+
+
+def test_the_same_parts_give_the_same_id_whenever_and_wherever_they_are_packaged(parts: ReleaseParts, tmp_path: Path) -> None:
+    first = package(parts, tmp_path / "one" / "release", created="1")
+    second = package(parts, tmp_path / "two" / "elsewhere", created="2")
+    assert first.release == second.release
+    assert first.lineage["created_at"] != second.lineage["created_at"]
+    assert first.space == second.space
+
+
+def test_packaging_at_one_moment_gives_the_same_bytes(parts: ReleaseParts, tmp_path: Path) -> None:
+    package(parts, tmp_path / "one")
+    package(parts, tmp_path / "two")
+    files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*") if path.is_file())
+    assert files
+    assert all((tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes() for name in files)
+
+
+def change_format(parts: ReleaseParts) -> None:
+    (parts.exported / "onnx" / "model.onnx").write_text("other content")
+
+
+def change_weights(parts: ReleaseParts) -> None:
+    save_file({"weight": np.zeros((2, 4), dtype=np.float32)}, parts.encoder / "model.safetensors")
+
+
+@pytest.mark.parametrize("change", [change_format, change_weights])
+def test_a_change_of_what_is_served_makes_another_release(
+    parts: ReleaseParts, tmp_path: Path, change: Callable[[ReleaseParts], None]
+) -> None:
+    before = package(parts, tmp_path / "before")
+    change(parts)
+    assert package(parts, tmp_path / "after").release != before.release
+
+
+def test_a_change_of_a_report_makes_no_other_release(parts: ReleaseParts, tmp_path: Path) -> None:
+    before = package(parts, tmp_path / "before")
+    parts.reports["evaluation.json"].write_text('{"ndcg": 1}')
+    after = package(parts, tmp_path / "after")
+    assert after.release == before.release
+    assert after.files["evaluation.json"] != before.files["evaluation.json"]
+
+
+def test_a_release_verifies_and_holds_only_what_may_go_out(parts: ReleaseParts, tmp_path: Path) -> None:
+    package(parts, tmp_path / "release")
+    manifest = Manifest.load(tmp_path / "release")
+    manifest.verify_files(tmp_path / "release")
+    assert not [name for name in manifest.files if "optimizer" in name]
+    assert manifest.dropped_formats == (DroppedFormat("tensorrt_fp16", "no GPU"),)
+    assert manifest.serving_format() == OPENVINO
+    assert Contract.load(tmp_path / "release") == Contract.load(parts.encoder)
+    np.testing.assert_array_equal(read_golden(tmp_path / "release")[0].vector, parts.golden[0].vector)
+
+
+def test_a_file_that_was_edited_afterwards_is_seen(parts: ReleaseParts, tmp_path: Path) -> None:
+    package(parts, tmp_path / "release")
+    (tmp_path / "release" / "onnx" / "model.onnx").write_text("edited")
+    with pytest.raises(MismatchError, match=r"onnx/model\.onnx"):
+        Manifest.load(tmp_path / "release").verify_files(tmp_path / "release")
+
+
+def test_the_first_wanted_format_that_passed_is_served(parts: ReleaseParts, tmp_path: Path) -> None:
+    manifest = package(parts, tmp_path / "release", serve=("tensorrt_fp16", "onnx_fp32", "openvino_fp32"))
+    assert manifest.serving.format == "onnx_fp32"
+
+
+def test_a_release_that_could_not_be_served_is_not_made(parts: ReleaseParts, tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match=r"tensorrt_fp16.*package\.serve"):
+        package(parts, tmp_path / "release", serve=("tensorrt_fp16",))
+    assert not (tmp_path / "release").exists()
+
+
+def test_packaging_again_replaces_the_old_release_whole(parts: ReleaseParts, tmp_path: Path) -> None:
+    package(parts, tmp_path / "release")
+    package(replace(parts, report=ParityReport((ONNX,), ())), tmp_path / "release", serve=("onnx_fp32",))
+    assert not (tmp_path / "release" / "openvino").exists()
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_weights_that_were_changed_after_training_are_not_exported(parts: ReleaseParts, tmp_path: Path) -> None:
+    change_weights(parts)
+    with pytest.raises(MismatchError, match=r"training\.json says"):
+        export_encoder(parts.encoder, tmp_path / "out", ExportParams())
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"hidden_size": 8, "max_position_embeddings": 64}, "dimension 4, the weights have 8"),
+        ({"hidden_size": 4, "max_position_embeddings": 32}, "64 tokens, the weights have 32 positions"),
+    ],
+)
+def test_a_contract_that_does_not_fit_the_weights_is_refused(parts: ReleaseParts, config: dict[str, int], message: str) -> None:
+    (parts.encoder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(MismatchError, match=message):
+        load_encoder_contract(parts.encoder)
+
+
+def test_the_list_of_formats_survives_its_file(tmp_path: Path) -> None:
+    export = Export((), (DroppedFormat("openvino_bf16", "this CPU has no bfloat16"),))
+    write_export(tmp_path, export)
+    assert read_export(tmp_path) == export
+    with pytest.raises(ContractError, match="python -m export export"):
+        read_export(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("lengths", "limit", "served"),
+    [
+        ((16, 32, 64), 64, (16, 32, 64)),
+        # the limit is always served: nothing may be padded to a length of its own
+        ((16, 32, 64), 50, (16, 32, 50)),
+        ((64, 16), 128, (16, 64, 128)),
+        ((), 128, (128,)),
+    ],
+)
+def test_buckets_end_at_the_token_limit(lengths: tuple[int, ...], limit: int, served: tuple[int, ...]) -> None:
+    assert served_buckets(lengths, limit) == served
