@@ -53,21 +53,22 @@ class Published:
 
 
 def load_published(folder: Path, broker: str, topic: str, source: str, end_offsets: Mapping[int, int]) -> Published:
-    """Return what was published to a topic before; nothing if the log has lost messages since.
+    """Return what was published to a topic before.
 
     Args:
-        end_offsets: the log's ends now. A log that ends before the place we saw was made anew: nothing of ours is sure to
-            be on it, and all is sent again, which costs time but no correctness.
+        end_offsets: the log's ends when this run began. A log that ends before a place we saw has lost messages: nothing of
+            ours is sure to be on it. The keys are still known, for indexes may hold them, but every document counts as
+            changed, which costs time and no correctness.
     """
     path = folder / f"{fingerprint([broker, topic, source])[:16]}.parquet"
     if not path.exists():
         return Published(path)
     table = pq.read_table(path)
     seen = json.loads(table.schema.metadata[_END_OFFSETS])
-    if any(end_offsets.get(int(partition), 0) < offset for partition, offset in seen.items()):
-        return Published(path)
+    is_lost = any(end_offsets.get(int(partition), 0) < offset for partition, offset in seen.items())
     columns = (table[name].to_pylist() for name in ("key", "content_hash", "version"))
-    return Published(path, {key: State(digest, version) for key, digest, version in zip(*columns, strict=True)})
+    rows = zip(*columns, strict=True)
+    return Published(path, {key: State("" if is_lost else digest, version) for key, digest, version in rows})
 
 
 class History:
@@ -76,18 +77,19 @@ class History:
     Args:
         folder: where the states are kept.
         broker: its address; another broker or topic has a history of its own.
-        ends: the log's ends as far as they are known; every message that is confirmed moves them.
+        ends: the log's ends when this run begins; every message that is confirmed moves what is known of them.
     """
 
     def __init__(self, folder: Path, broker: str, topic: str, ends: Mapping[int, int]) -> None:
         self._place = (folder, broker, topic)
+        self._ends_before = ends
         self._ends = dict(ends)
         self._sources: dict[str, Published] = {}
 
     def of(self, source: str) -> Published:
         """Return the states of one source's documents."""
         if source not in self._sources:
-            self._sources[source] = load_published(*self._place, source, self._ends)
+            self._sources[source] = load_published(*self._place, source, self._ends_before)
         return self._sources[source]
 
     def confirm(self, item: Document | Deletion, state: State | None, partition: int, offset: int) -> None:
