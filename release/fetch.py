@@ -51,13 +51,22 @@ def open_release(releases: Path, release: str) -> Manifest:
         SettingsError: it was not fetched.
         MismatchError: its files changed.
     """
+    manifest = read_manifest(releases, release)
+    manifest.verify_files(releases / release)
+    return manifest
+
+
+def read_manifest(releases: Path, release: str) -> Manifest:
+    """Return the manifest of a fetched release; its files are not looked at.
+
+    Raises:
+        SettingsError: it was not fetched.
+    """
     folder = releases / release
     if not (folder / MANIFEST_FILE).is_file():
         known = ", ".join(fetched_releases(releases)) or "none"
         raise SettingsError(f"release {release!r} is not in {releases}, which has {known}: fetch it first")
-    manifest = Manifest.load(folder)
-    manifest.verify_files(folder)
-    return manifest
+    return Manifest.load(folder)
 
 
 def fetched_releases(releases: Path) -> list[str]:

@@ -59,8 +59,8 @@ class Flow:
 
     def publish(self, release: str, device: Device = "cpu") -> None:
         """Load a release in Triton and compare its golden texts."""
-        manifest = self._open(release)
         folder = self._settings.releases / release
+        manifest = fetch.open_release(self._settings.releases, release)
         with closing(TritonControl(self._settings.triton_grpc_address)) as control:
             if not control.ready():
                 raise TransientError(
@@ -76,7 +76,7 @@ class Flow:
 
     def build(self, release: str, snapshot: str = "") -> None:
         """Build the release's collection, and let the online process serve it."""
-        self._open(release)
+        self._manifest(release)
         with closing(AdminClient(self._settings.admin_url)) as admin:
             done = build.build(release, snapshot, admin)
         self._say(f"collection {collection_name(release)} {'built and served' if done else 'was there, and is served'}")
@@ -85,7 +85,7 @@ class Flow:
         """Refuse a collection that is behind, lacks documents, holds other vectors or does not find what it holds."""
         from clients.kafka import committed_offsets, end_offsets
 
-        manifest = self._open(release)
+        manifest = self._manifest(release)
         name, settings = collection_name(release), self._settings
         ends = end_offsets(settings, settings.topic)
         committed = partial(committed_offsets, settings, consumer_group(release), settings.topic)
@@ -108,7 +108,7 @@ class Flow:
 
     def switch(self, release: str) -> str:
         """Make a release the active one, whole; return the one before it, empty if there was none or it is this one."""
-        self._open(release)
+        self._manifest(release)
         with closing(AdminClient(self._settings.admin_url)) as admin:
             before = switch.activate(release, admin)
         self._say(f"release {release} {'was' if before is None else 'is now'} the active one")
@@ -134,8 +134,8 @@ class Flow:
         self.registry.assign(entry.version)
         self._say(f"encoder {entry.version} is in stage prod")
 
-    def _open(self, release: str) -> Manifest:
-        return fetch.open_release(self._settings.releases, release)
+    def _manifest(self, release: str) -> Manifest:
+        return fetch.read_manifest(self._settings.releases, release)
 
     def _report(self, checks: list[Check]) -> None:
         for check in checks:

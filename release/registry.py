@@ -21,6 +21,7 @@ RELEASE_FOLDER: Final = "models/release"
 REMOTE: Final = "local"
 
 _VERSION = re.compile(r"v(\d+)\.0\.0")
+_RELEASE = re.compile(r"release (\S+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,9 @@ class Registry:
 
     def release_of(self, entry: Registered) -> str:
         """Return the id of the release that a version holds."""
-        return _release_in(GitRevision(self._repository, entry.revision))
+        # The tag says it: opening the commit of every version takes longer with each one.
+        stated = _RELEASE.match(entry.message)
+        return stated[1] if stated else _release_in(GitRevision(self._repository, entry.revision))
 
     def register(self, revision: str, message: str) -> Registered:
         """Register a commit as the next version, and push its files; again is the same version.
@@ -90,8 +93,8 @@ class Registry:
         commit = resolve_commit(self._repository, revision)
         entries = self.versions()
         same = next((entry for entry in entries if entry.revision == commit), None)
+        release = _release_in(GitRevision(self._repository, commit))
         if same is None:
-            release = _release_in(GitRevision(self._repository, commit))
             same = next((entry for entry in entries if self.release_of(entry) == release), None)
         if same is not None:
             self.push(same.revision)
@@ -101,7 +104,13 @@ class Registry:
         number = entries[0].number + 1 if entries else 1
         name, email = identity(self._repository)
         gto.api.register(
-            str(self._repository), ARTIFACT, commit, version=f"v{number}.0.0", message=message, author=name, author_email=email
+            str(self._repository),
+            ARTIFACT,
+            commit,
+            version=f"v{number}.0.0",
+            message=f"release {release}\n\n{message}",
+            author=name,
+            author_email=email,
         )
         return self.find(f"v{number}.0.0")
 
