@@ -10,7 +10,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("contract", "clients", "etl", "train", "export", "release", "streaming", "search", "twinline", "triton_models", "bench")
+PACKAGES = (
+    "contract",
+    "clients",
+    "etl",
+    "train",
+    "export",
+    "release",
+    "streaming",
+    "search",
+    "twinline",
+    "triton_models",
+    "bench",
+)
 
 
 @pytest.mark.parametrize("name", PACKAGES)
