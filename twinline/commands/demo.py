@@ -9,6 +9,7 @@ from typing import Annotated, Final
 
 import typer
 from rich.console import Console
+from rich.padding import Padding
 from rich.text import Text
 
 from clients.airflow import Airflow
@@ -20,6 +21,7 @@ from twinline.demo.fresh import publish_and_find
 from twinline.demo.show import Times, watch
 from twinline.stack import lifecycle
 
+LOG_WIDTH: Final = 160  # in a file, lines that are folded at 80 columns cannot be searched
 QUESTIONS: Final = (
     "How do I read a CSV file into dictionaries?",
     "run a function in another process and get its result",
@@ -37,6 +39,8 @@ def command(
 
     settings = load_settings()
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = LOG_WIDTH
     times, began = Times(), time.monotonic()
 
     _headline(console, "1  The stack", "a Kafka broker, Triton, Qdrant with search and indexing, Airflow")
@@ -82,7 +86,7 @@ def _answer(console: Console, settings: Settings, question: str) -> None:
     console.print(Text.assemble("\n", (question, "bold cyan"), (f"   {answer['timings']['total_ms']:.1f} ms", "dim")))
     for hit in answer["hits"]:
         heading = Text.assemble((f"  {hit['score']:.3f}  ", "cyan"), hit["title"] or hit["key"])
-        console.print(heading, Text("         ").append_text(snippet(hit["chunk"]["text"], hit["highlights"], 110)), sep="\n")
+        console.print(heading, Padding(snippet(hit["chunk"]["text"], hit["highlights"], 110), (0, 0, 0, 9)), sep="\n")
 
 
 def _next(console: Console, settings: Settings) -> None:
