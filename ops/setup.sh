@@ -98,7 +98,8 @@ platform)
     make_environment .venv 13 ${PYTHON:-python3 python3.13 python3.12 python3.11}
     say "packages of the platform (some 280, 2.6 GB on disk; minutes the first time)"
     install_torch .venv
-    install .venv --editable '.[dev]'
+    # compat: the checkout's folder on the path, so that a package added later is found without installing again.
+    install .venv --config-settings editable_mode=compat --editable '.[dev]'
     ;;
 server)
     # Up to 3.12, the newest that has numpy 1.
