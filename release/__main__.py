@@ -97,6 +97,12 @@ def switch_command(release: Release) -> None:
     _result(release=release, before=before)
 
 
+@app.command("retire")
+def retire_command(release: Release) -> None:
+    """Take a release that is not active out of service: models unloaded, collection dropped."""
+    _result(release=release, retired=_flow().retire(release))
+
+
 @app.command("deploy")
 def deploy_command(
     what: Annotated[str, typer.Argument(help="Version, stage, experiment, or a release's folder.")],

@@ -1,12 +1,13 @@
 """Bring a release into the folder of releases: from a registered version, a stage, an experiment, or a folder."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from contract.errors import SettingsError
 from contract.manifest import MANIFEST_FILE, Manifest
-from release.registry import RELEASE_FOLDER, Registry
+from release.registry import RELEASE_FOLDER, Registry, release_in
 
 _PARTIAL: Final = ".partial"
 
@@ -24,23 +25,24 @@ def fetch(what: str, releases: Path, registry: Registry) -> Manifest:
         SettingsError: there is no such thing.
         MismatchError: a file is not the one that the manifest names.
     """
-    if what in fetched_releases(releases):
+    known = fetched_releases(releases)
+    if what in known:
         return open_release(releases, what)
-    releases.mkdir(parents=True, exist_ok=True)
-    # Beside the target, so that the rename at the end stays on one disk.
-    beside = releases / f"{_file_name(what)}{_PARTIAL}"
-    shutil.rmtree(beside, ignore_errors=True)
     if (Path(what) / MANIFEST_FILE).is_file():
-        shutil.copytree(what, beside)
+        release, copy = Manifest.load(Path(what)).release, partial(shutil.copytree, what)
     else:
-        registry.revision(what).download(RELEASE_FOLDER, beside)
+        revision = registry.revision(what)
+        release, copy = release_in(revision), partial(revision.download, RELEASE_FOLDER)
+    if release in known:
+        return open_release(releases, release)
+    # Beside the target, so that the rename at the end stays on one disk.
+    beside = releases / f"{release}{_PARTIAL}"
+    shutil.rmtree(beside, ignore_errors=True)
+    releases.mkdir(parents=True, exist_ok=True)
+    copy(beside)
     manifest = Manifest.load(beside)
     manifest.verify_files(beside)
-    target = releases / manifest.release
-    if target.exists():
-        shutil.rmtree(beside)
-        return open_release(releases, manifest.release)
-    beside.rename(target)
+    beside.rename(releases / manifest.release)
     return manifest
 
 
@@ -72,7 +74,3 @@ def read_manifest(releases: Path, release: str) -> Manifest:
 def fetched_releases(releases: Path) -> list[str]:
     """Return the ids of the fetched releases, sorted."""
     return sorted(path.parent.name for path in releases.glob(f"*/{MANIFEST_FILE}") if path.parent.suffix != _PARTIAL)
-
-
-def _file_name(what: str) -> str:
-    return "".join(letter if letter.isalnum() else "-" for letter in what)[-60:]

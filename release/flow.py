@@ -11,7 +11,7 @@ from clients.triton import TritonControl, TritonEmbedder
 from contract.errors import TransientError
 from contract.manifest import Manifest, collection_name, consumer_group
 from contract.preprocess import Preprocessor
-from release import build, fetch, gate, publish, switch, verify
+from release import build, fetch, gate, publish, retire, switch, verify
 from release.checks import Check, require_pass
 from release.log_sample import read_log, refused_keys
 from release.registry import Registered, Registry
@@ -116,6 +116,16 @@ class Flow:
             switch.follow(release, self._settings.model_repository, control)
         self._assign(release)
         return (before or "").removeprefix(collection_name(""))
+
+    def retire(self, release: str) -> bool:
+        """Take a release that is not active out of service; return whether there was anything left of it."""
+        with (
+            closing(AdminClient(self._settings.admin_url)) as admin,
+            closing(TritonControl(self._settings.triton_grpc_address)) as control,
+        ):
+            done = retire.retire(release, self._settings.model_repository, admin, control)
+        self._say(f"release {release} {'is retired' if done else 'was not in service'}; the registry keeps its version")
+        return done
 
     def deploy(self, what: str, device: Device = "cpu") -> Manifest:
         """Fetch, publish, build, verify and switch, in this order."""

@@ -80,7 +80,7 @@ class Registry:
         """Return the id of the release that a version holds."""
         # The tag says it: opening the commit of every version takes longer with each one.
         stated = _RELEASE.match(entry.message)
-        return stated[1] if stated else _release_in(GitRevision(self._repository, entry.revision))
+        return stated[1] if stated else release_in(GitRevision(self._repository, entry.revision))
 
     def register(self, revision: str, message: str) -> Registered:
         """Register a commit as the next version, and push its files; again is the same version.
@@ -93,7 +93,7 @@ class Registry:
         commit = resolve_commit(self._repository, revision)
         entries = self.versions()
         same = next((entry for entry in entries if entry.revision == commit), None)
-        release = _release_in(GitRevision(self._repository, commit))
+        release = release_in(GitRevision(self._repository, commit))
         if same is None:
             same = next((entry for entry in entries if self.release_of(entry) == release), None)
         if same is not None:
@@ -152,5 +152,6 @@ def _registered(number: int, entry: Mapping[str, Any]) -> Registered:
     )
 
 
-def _release_in(revision: GitRevision) -> str:
+def release_in(revision: GitRevision) -> str:
+    """Return the id of the release that a revision holds."""
     return str(json.loads(revision.read_text(f"{RELEASE_FOLDER}/manifest.json"))["release"])

@@ -109,12 +109,18 @@ def follow_run(
 
 def _next_run(airflow: Airflow, dag_id: str, run_id: str, wanted: str, sleep: Callable[[float], None]) -> str:
     give_up = time.monotonic() + _STARTED_SECONDS
+    problem = "is it paused?"
     while time.monotonic() < give_up:
-        for started in airflow.runs_started_by(dag_id, run_id):
-            if started.dag_id == wanted:
-                return started.run_id
+        try:
+            started = airflow.runs_started_by(dag_id, run_id)
+        except TransientError as exc:
+            # So it answers while the run is there and has not begun; any other reason is told at the end.
+            started, problem = [], str(exc)
+        for run in started:
+            if run.dag_id == wanted:
+                return run.run_id
         sleep(_POLL_SECONDS)
-    raise TransientError(f"{dag_id} succeeded, but {wanted} has not started within {_STARTED_SECONDS:.0f} s: is it paused?")
+    raise TransientError(f"{dag_id} succeeded, but {wanted} has not started within {_STARTED_SECONDS:.0f} s: {problem}")
 
 
 def _failure(airflow: Airflow, dag_id: str, run_id: str, tasks: Sequence[TaskRun]) -> TwinlineError:

@@ -24,7 +24,7 @@ def airflow(handler: Handler, home: Path = Path("/nowhere"), *, is_open: bool = 
         assert request.headers["authorization"] == "Bearer token-1"
         return handler(request)
 
-    return Airflow("http://airflow", home, httpx.MockTransport(answer))
+    return Airflow("http://airflow", home, httpx.MockTransport(answer), attempts=1)
 
 
 def test_runs_that_an_asset_started_are_found_by_the_run_that_updated_it() -> None:
@@ -79,4 +79,23 @@ def test_nobody_there_is_transient() -> None:
         raise httpx.ConnectError("refused", request=request)
 
     with pytest.raises(TransientError, match="does not answer"):
-        Airflow("http://airflow", Path("/nowhere"), httpx.MockTransport(nobody)).has_dag("d")
+        Airflow("http://airflow", Path("/nowhere"), httpx.MockTransport(nobody), attempts=1).has_dag("d")
+
+
+def test_reading_is_tried_again_and_triggering_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/auth/token":
+            return httpx.Response(201, json={"access_token": "token-1"})
+        seen.append(request.method)
+        return httpx.Response(500, text="database is locked") if len(seen) < 3 else httpx.Response(200, json={"state": "running"})
+
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    client = Airflow("http://airflow", Path("/nowhere"), httpx.MockTransport(answer), attempts=5)
+    assert client.run("d", "r").state == "running"
+    assert seen == ["GET", "GET", "GET"]
+    seen.clear()
+    with pytest.raises(TransientError, match="locked"):
+        client.trigger("d", {})
+    assert seen == ["POST"]

@@ -23,6 +23,7 @@ class FakeAirflow(Airflow):
         super().__init__("http://airflow", Path("/airflow"))
         self._failing, self._deaf = failing, deaf
         self._looks: dict[str, int] = {}
+        self._asked = 0
 
     def run(self, dag_id: str, run_id: str) -> DagRun:
         looks = self._looks[dag_id] = self._looks.get(dag_id, -1) + 1
@@ -37,6 +38,10 @@ class FakeAirflow(Airflow):
         return self._tasks(dag_id, self._looks[dag_id])[::-1]
 
     def runs_started_by(self, dag_id: str, run_id: str) -> list[DagRun]:
+        self._asked += 1
+        if self._asked % 2:
+            # as Airflow does while the run is there and has not begun
+            raise TransientError("500")
         following = {"ingest_documents": "train_encoder", "train_encoder": "release_encoder"}[dag_id]
         other = DagRun("somebody_elses", "run-x", "queued")
         return [other] if following == self._deaf else [other, DagRun(following, f"run-of-{following}", "queued")]

@@ -8,7 +8,7 @@ import pytest
 
 from contract.errors import MismatchError, SettingsError, TransientError
 from contract.manifest import Manifest
-from release import build, publish, switch
+from release import build, publish, retire, switch
 from release.checks import RefusedError, require_pass
 from release.fetch import fetch, fetched_releases, open_release
 from release.registry import Registry
@@ -146,3 +146,47 @@ def test_a_collection_that_is_not_served_cannot_become_active() -> None:
     with pytest.raises(SettingsError, match="its encoder is away"):
         switch.activate("r2", online)
     assert online.active == "documents_r1"
+
+
+class FakeModels(FakeControl):
+    """A model server that can be told to unload."""
+
+    def unload(self, model: str, *, with_members: bool = False) -> None:
+        assert with_members
+        self.loaded.remove(model)
+
+
+class RetirableOnline(FakeOnline):
+    """An online process that drops collections."""
+
+    def retire(self, name: str) -> None:
+        self.calls.append(f"retire {name}")
+        self.served.remove(name)
+
+
+def test_the_active_release_cannot_be_retired(tmp_path: Path) -> None:
+    online = RetirableOnline(served=["documents_r1"], active="documents_r1")
+    with pytest.raises(SettingsError, match="active"):
+        retire.retire("r1", tmp_path, online, FakeModels(["embed_r1"]))
+    assert online.served == ["documents_r1"]
+
+
+def test_a_release_is_retired_once_and_the_others_stay(tmp_path: Path) -> None:
+    for release in ("r1", "r2"):
+        for model in ("tokenizer", "encoder", "embed"):
+            (tmp_path / "models" / f"{model}_{release}").mkdir(parents=True)
+            (tmp_path / "models" / f"{model}_{release}" / "config.pbtxt").write_text("")
+    online = RetirableOnline(served=["documents_r1", "documents_r2"], active="documents_r2")
+    models = FakeModels(["embed_r1", "embed_r2"])
+    assert retire.retire("r1", tmp_path / "models", online, models) is True
+    assert retire.retire("r1", tmp_path / "models", online, models) is False
+    assert (online.served, models.loaded) == (["documents_r2"], ["embed_r2"])
+    assert sorted(path.name for path in (tmp_path / "models").iterdir()) == ["embed_r2", "encoder_r2", "tokenizer_r2"]
+
+
+def test_a_release_that_the_stable_model_still_stands_for_is_not_retired(tmp_path: Path) -> None:
+    (tmp_path / "embed").mkdir()
+    (tmp_path / "embed" / "config.pbtxt").write_text('model_name: "encoder_r1"')
+    online = RetirableOnline(served=["documents_r1", "documents_r2"], active="documents_r2")
+    with pytest.raises(SettingsError, match="switch to r2 again"):
+        retire.retire("r1", tmp_path, online, FakeModels(["embed_r1"]))

@@ -1,0 +1,65 @@
+"""Retire a release: no more answers, no more indexing, its models and its collection gone. The registry still has it."""
+
+from pathlib import Path
+from typing import Protocol
+
+from clients.admin import OnlineStatus
+from contract.errors import SettingsError
+from contract.manifest import collection_name
+from triton_models.names import STABLE_MODEL, embed_model, encoder_model
+from triton_models.repository import releases_in, remove_models
+
+
+class Online(Protocol):
+    """What we ask of the online process."""
+
+    def status(self) -> OnlineStatus:
+        """Return what is served and what is active."""
+
+    def retire(self, name: str) -> None:
+        """Stop a collection's consumer, close it and drop it."""
+
+
+class ModelUnloader(Protocol):
+    """What we ask of the model server."""
+
+    def ready(self, model: str) -> bool:
+        """Say whether a model is loaded."""
+
+    def unload(self, model: str, *, with_members: bool = False) -> None:
+        """Unload a model, and with it what it is made of."""
+
+
+def retire(release: str, repository: Path, online: Online, models: ModelUnloader) -> bool:
+    """Retire a release; return whether there was anything left of it. Again finishes what was cut short.
+
+    Raises:
+        SettingsError: it is the active one, or `embed` stands for it.
+    """
+    name = collection_name(release)
+    status = online.status()
+    if status.active == name:
+        raise SettingsError(f"release {release} is the active one: switch to another release before retiring it")
+    if _is_stable(release, repository):
+        raise SettingsError(
+            f"the model `{STABLE_MODEL}` still stands for release {release}, as after a switch that was cut short: switch to "
+            f"{(status.active or 'a release').removeprefix(collection_name(''))} again, then retire"
+        )
+    found = False
+    # First whoever asks the models, then the models, then their files.
+    if status.collection(name) is not None or name in status.refused:
+        online.retire(name)
+        found = True
+    if models.ready(embed_model(release)):
+        models.unload(embed_model(release), with_members=True)
+        found = True
+    if release in releases_in(repository):
+        remove_models(release, repository)
+        found = True
+    return found
+
+
+def _is_stable(release: str, repository: Path) -> bool:
+    """Say whether `embed` stands for the release, by the models that it is made of."""
+    config = repository / STABLE_MODEL / "config.pbtxt"
+    return config.is_file() and f'"{encoder_model(release)}"' in config.read_text()
