@@ -146,12 +146,18 @@ def _arguments(params: TrainParams, precision: str, checkpoints: Path) -> Any:
             f"params.yaml train.batch_size = {params.batch_size} cannot be shared by {processes} processes: "
             "choose a multiple, or start fewer"
         )
-    return SentenceTransformerTrainingArguments(
+    arguments = SentenceTransformerTrainingArguments(
         output_dir=str(checkpoints),
+        # Without this, processes on a CPU do not find each other, and each trains alone.
+        use_cpu=device().type == "cpu",
         # -1 is the trainer's "epochs decide".
         max_steps=params.max_steps or -1,
         num_train_epochs=params.epochs,
-        per_device_train_batch_size=params.batch_size // processes,
+        # One batch is drawn and then split among the processes: no text is in it twice, not even on two GPUs, and the
+        # batches are the same however many there are. A rest that cannot be split evenly would leave one of them waiting.
+        per_device_train_batch_size=params.batch_size,
+        accelerator_config={"split_batches": True},
+        dataloader_drop_last=processes > 1,
         gradient_accumulation_steps=params.gradient_accumulation,
         learning_rate=params.learning_rate,
         warmup_steps=params.warmup_ratio,
@@ -163,7 +169,6 @@ def _arguments(params: TrainParams, precision: str, checkpoints: Path) -> Any:
         fp16=precision == "fp16",
         # The same text twice in a batch would be its own negative.
         batch_sampler=BatchSamplers.NO_DUPLICATES,
-        dataloader_drop_last=False,
         # fork after a tokenizer has run in threads may hang; tokenising is a small part of a step.
         dataloader_num_workers=0,
         dataloader_pin_memory=device().type == "cuda",
@@ -174,8 +179,14 @@ def _arguments(params: TrainParams, precision: str, checkpoints: Path) -> Any:
         save_steps=params.checkpoint_every_steps,
         save_total_limit=2,
         report_to="none",
-        disable_tqdm=False,
+        disable_tqdm=not is_first_process(),
     )
+    if arguments.world_size != processes:
+        raise SettingsError(
+            f"{processes} processes were started, the trainer sees {arguments.world_size}: each would train alone on the same "
+            "batches; start them with torchrun or accelerate launch"
+        )
+    return arguments
 
 
 def _loss(model: SentenceTransformer, params: TrainParams) -> Any:
