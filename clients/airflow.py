@@ -14,6 +14,9 @@ from contract.errors import ContractError, SettingsError, TransientError
 
 PASSWORDS_FILE: Final = "simple_auth_manager_passwords.json.generated"
 _TIMEOUT_SECONDS: Final = 20.0
+_TAIL_BYTES: Final = 16_384
+# What Airflow's own part of a task says before the command does.
+_OWN_WORDS: Final = ("DAG bundles", "Filling up", "Worker startup", "Tmp dir root", "Running command:", "Output:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,24 @@ class Airflow:
         place = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task.task_id}/logs/{max(task.attempt, 1)}"
         found = self._send("GET", place, params={"full_content": "true"}, missing_is_none=True)
         return [line for entry in found["content"] for line in _lines(entry)] if found else []
+
+    def last_line(self, dag_id: str, run_id: str, task: TaskRun) -> str:
+        """Return what a running task's log says last, where the log is a file of this machine; else nothing."""
+        path = self.log_file(dag_id, run_id, task)
+        try:
+            with path.open("rb") as file:
+                file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+                entries = file.read().decode(errors="replace").splitlines()
+        except FileNotFoundError:
+            return ""
+        for entry in reversed(entries):
+            # The first one may be cut, and the last one half written.
+            if entry.startswith("{") and entry.endswith("}"):
+                said = [line for line in _lines(json.loads(entry)) if not line.startswith(_OWN_WORDS)]
+                if said:
+                    # A progress bar is one line of many states: the newest stands last.
+                    return said[-1].rstrip().rsplit("\r", 1)[-1].strip()
+        return ""
 
     def log_file(self, dag_id: str, run_id: str, task: TaskRun) -> Path:
         """Return where that log lies, for an Airflow on this machine."""

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from itertools import zip_longest
 from typing import Any, Final
 
@@ -38,6 +39,7 @@ class Step:
     state: str = ""
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    says: str = ""
 
     def seconds(self, now: datetime) -> float | None:
         """Return how long the task has run, None before it starts."""
@@ -50,13 +52,14 @@ class Progress:
 
     steps: list[Step] = field(default_factory=lambda: [Step(dag_id, task_id) for dag_id, tasks in CHAIN for task_id in tasks])
 
-    def update(self, dag_id: str, tasks: Sequence[TaskRun]) -> None:
-        """Take over what Airflow says of one DAG's tasks."""
+    def update(self, dag_id: str, tasks: Sequence[TaskRun], last_line: Callable[[TaskRun], str]) -> None:
+        """Take over what Airflow says of one DAG's tasks, and what a running one says itself."""
         by_id = {task.task_id: task for task in tasks}
         for step in self.steps:
             if step.dag_id == dag_id and step.task_id in by_id:
                 task = by_id[step.task_id]
                 step.state, step.started_at, step.ended_at = task.state, task.started_at, task.ended_at
+                step.says = last_line(task) if task.state == "running" else ""
 
 
 def start(airflow: Airflow, conf: dict[str, Any], sleep: Callable[[float], None] = time.sleep) -> str:
@@ -98,7 +101,7 @@ def follow_run(
         # The run first: when it has ended, its tasks have, and what is read of them then is final.
         state = airflow.run(dag_id, run_id).state
         tasks = airflow.tasks(dag_id, run_id)
-        progress.update(dag_id, tasks)
+        progress.update(dag_id, tasks, partial(airflow.last_line, dag_id, run_id))
         yield progress
         if state == "failed":
             raise _failure(airflow, dag_id, run_id, tasks)

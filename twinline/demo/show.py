@@ -93,7 +93,7 @@ def chain_table(progress: Progress) -> Table:
     for name in ("dag", "task", "state"):
         table.add_column(name)
     table.add_column("seconds", justify="right")
-    table.add_column("what it does", style="dim")
+    table.add_column("what it does", style="dim", no_wrap=True, overflow="ellipsis")
     shown = ""
     for step in progress.steps:
         seconds = step.seconds(now())
@@ -102,7 +102,7 @@ def chain_table(progress: Progress) -> Table:
             step.task_id,
             Text(_MARKS.get(step.state, step.state), style=_STYLES.get(step.state, "dim")),
             "" if seconds is None else f"{seconds:.1f}",
-            DOES.get(f"{step.dag_id}.{step.task_id}", ""),
+            Text(step.says or DOES.get(f"{step.dag_id}.{step.task_id}", "")),
         )
         shown = step.dag_id
     return table

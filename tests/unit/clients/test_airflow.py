@@ -99,3 +99,15 @@ def test_reading_is_tried_again_and_triggering_is_not(monkeypatch: pytest.Monkey
     with pytest.raises(TransientError, match="locked"):
         client.trigger("d", {})
     assert seen == ["POST"]
+
+
+def test_the_last_line_of_a_running_task_is_what_its_command_says(tmp_path: Path) -> None:
+    client, task = airflow(lambda _: httpx.Response(500), tmp_path), TaskRun("train", "running", 1, None, None)
+    assert client.last_line("d", "r", task) == ""
+    path = client.log_file("d", "r", task)
+    path.parent.mkdir(parents=True)
+    said = ["Running stage 'train':", "  1/16 [00:09]\r  2/16 [00:16]\r  3/16 [00:24]"]
+    path.write_text("".join(json.dumps({"event": line}) + "\n" for line in said) + '{"event": "half wr')
+    assert client.last_line("d", "r", task) == "3/16 [00:24]"
+    path.write_text('{"event": "Output:"}\n{"event": "::endgroup::"}\n')
+    assert client.last_line("d", "r", task) == ""

@@ -49,6 +49,9 @@ class FakeAirflow(Airflow):
     def log(self, dag_id: str, run_id: str, task: TaskRun) -> list[str]:
         return [f"line {number}" for number in range(40)]
 
+    def last_line(self, dag_id: str, run_id: str, task: TaskRun) -> str:
+        return f"{task.task_id} is at it"
+
     def _tasks(self, dag_id: str, looks: int) -> list[TaskRun]:
         found, before = [], "success"
         for position, name in enumerate(dict(chain.CHAIN)[dag_id]):
@@ -82,6 +85,15 @@ def test_the_task_that_failed_is_named_with_the_end_of_its_log() -> None:
         follow(FakeAirflow(failing="train_encoder.gate"))
     assert failure.value.lines[-1] == "line 39"
     assert len(failure.value.lines) == 25
+
+
+def test_a_running_task_shows_what_it_says_itself() -> None:
+    console = Console(width=200, record=True)
+    looks = chain.follow(FakeAirflow(), "run-of-ingest_documents", sleep=lambda _: None)
+    console.print(chain_table(next(looks)))
+    text = console.export_text()
+    assert "ingest is at it" in text
+    assert "publish is at it" not in text
 
 
 def test_a_run_that_does_not_start_is_not_waited_for_for_ever() -> None:
