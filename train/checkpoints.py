@@ -5,13 +5,20 @@ They live outside the DVC workspace: a DVC experiment that is started again afte
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from contract.canonical import JSON
+from contract.errors import TransientError
+
+# Nobody comes back for a run that was killed this long ago.
+STALE_AFTER_SECONDS = 14 * 24 * 3600
 
 # transformers writes the state last, so a folder with a readable one is complete.
 _STATE_FILE = "trainer_state.json"
@@ -29,10 +36,33 @@ def latest_checkpoint(folder: Path) -> Path | None:
     return max(found, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
 
 
-def sweep(folder: Path) -> None:
-    """Remove the checkpoints of a run that has delivered its encoder."""
-    if folder.exists():
-        shutil.rmtree(folder)
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep a run's checkpoints to one process for the time of a block.
+
+    Raises:
+        TransientError: a run on the same inputs is under way. Its result will be taken from DVC's cache when it is done.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = folder.with_suffix(".lock")
+    with lock.open("w") as file:
+        try:
+            # Given up by the system when the process dies, whatever it dies of.
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise TransientError(f"another training on the same inputs holds {lock}: wait for it, then run this again") from exc
+        yield
+
+
+def sweep(folder: Path, now: float | None = None) -> None:
+    """Remove the checkpoints of a run that has delivered its encoder, and those that were left behind long ago."""
+    clock = time.time() if now is None else now
+    stale = [path for path in folder.parent.glob("*") if clock - path.stat().st_mtime > STALE_AFTER_SECONDS]
+    for path in {folder, folder.with_suffix(".lock"), *stale}:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def file_sha256(path: Path) -> str:

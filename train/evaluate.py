@@ -58,21 +58,18 @@ def evaluate(base: Path, params: EvaluateParams, paths: EvaluatePaths) -> Verdic
     tuned = TorchEncoder.load(paths.encoder)
     untuned = TorchEncoder.load(base, preprocessor)
     report: dict[str, JSON] = {"corpus": _describe(corpus, params), "spaces": {"tuned": tuned.space, "base": untuned.space}}
-    verdict: Verdict | None = None
+    per_query: dict[Split, dict[str, PerQuery]] = {}
     for split, part in held_out.items():
         runs = {
             "bm25": rank_by_bm25(part.query_ids, part.queries, corpus.document_ids, corpus.full_texts),
             "base": _dense_run(untuned, part, corpus, paths.home, "base model"),
             "tuned": _dense_run(tuned, part, corpus, paths.home, "tuned encoder"),
         }
-        numbers, per_query = _score(part, runs, params)
-        if split == "test":
-            numbers["looks"] = log_look(paths.home, _identity(part), tuned.space)
-        report[split] = numbers
-        if split == "dev":
-            verdict = _judge(per_query, params, len(part.query_ids))
-    if verdict is None:
-        raise AssertionError("the development split is always measured")
+        per_query[split] = {name: score_queries(run, part.judgements) for name, run in runs.items()}
+        report[split] = _compare(part, per_query[split], params)
+    if "test" in held_out:
+        report["looks_at_test"] = log_look(paths.home, _identity(held_out["test"]), tuned.space)
+    verdict = _judge(per_query["dev"], params, len(held_out["dev"].query_ids))
     _write(paths.evaluation, report, verdict)
     seconds = time.perf_counter() - started
     print(f"evaluate: {seconds:.0f} s, {'accepted' if verdict.accepted else 'REFUSED'}: {verdict.reasons[0]}", flush=True)
@@ -86,8 +83,7 @@ def _dense_run(encoder: TorchEncoder, part: HeldOut, corpus: Corpus, home: Path,
     return rank_by_vectors(part.query_ids, queries, corpus.document_ids, corpus.chunk_counts, documents)
 
 
-def _score(part: HeldOut, runs: dict[str, Run], params: EvaluateParams) -> tuple[dict[str, JSON], dict[str, PerQuery]]:
-    per_query = {name: score_queries(run, part.judgements) for name, run in runs.items()}
+def _compare(part: HeldOut, per_query: dict[str, PerQuery], params: EvaluateParams) -> dict[str, JSON]:
     numbers: dict[str, JSON] = {"queries": len(part.query_ids), "queries_in_split": part.queries_in_split}
     for name, values in per_query.items():
         numbers[name] = dict(means(values))
@@ -95,7 +91,7 @@ def _score(part: HeldOut, runs: dict[str, Run], params: EvaluateParams) -> tuple
         numbers[f"tuned_minus_{other}"] = {
             metric: asdict(_difference(per_query["tuned"][metric], per_query[other][metric], params)) for metric in METRICS
         }
-    return numbers, per_query
+    return numbers
 
 
 def _difference(tuned: dict[str, float], other: dict[str, float], params: EvaluateParams) -> Interval:

@@ -43,6 +43,7 @@ def judge(
         f"{GATE_METRIC} {tuned[GATE_METRIC]:.4f} against {base[GATE_METRIC]:.4f} of the base model on {queries} held-out "
         f"queries: difference {difference.mean:+.4f}, {confidence:.0%} interval {difference.low:+.4f} to {difference.high:+.4f}"
     )
+    # An encoder that was not tuned equals its base exactly, and passes a margin of 0.
     if difference.low > -margin or difference.low == difference.high == 0:
         return Verdict(True, [f"{measured}; not worse by more than the margin {margin}"], numbers)
     remedy = "train on more pairs or with a lower learning rate, hold out more queries, or state a wider evaluate.margin"

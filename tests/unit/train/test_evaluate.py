@@ -89,7 +89,7 @@ def test_the_test_split_is_scored_only_when_asked_and_each_look_is_counted(tiny_
     assert not looks.exists()
     for expected in (1, 2):
         evaluate(tiny_base, evaluate_params(look_at_test=True), trained)
-        assert json.loads((trained.evaluation / "evaluation.json").read_text())["test"]["looks"] == expected
+        assert json.loads((trained.evaluation / "evaluation.json").read_text())["looks_at_test"] == expected
     assert len(looks.read_text().splitlines()) == 2
 
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from contract.errors import ContractError, SettingsError
+from contract.errors import ContractError, SettingsError, TransientError
 from contract.pooling import cosine_distance
 from contract.preprocess import Preprocessor
 from contract.specification import Contract
 from tests.unit.train.conftest import WORDS, write_pairs
 from tests.unit.train.factories import contract_params, fit_paths, train_params
-from train.checkpoints import checkpoint_folder, latest_checkpoint
+from train.checkpoints import STALE_AFTER_SECONDS, checkpoint_folder, held, latest_checkpoint, sweep
 from train.encoder import TorchEncoder
 from train.fit import FitPaths, fit
 from train.hardware import choose_precision
@@ -143,6 +143,25 @@ def test_other_inputs_have_other_checkpoints(tmp_path: Path) -> None:
     inputs = {"pairs": "a", "params": {"seed": 1}}
     assert checkpoint_folder(tmp_path, inputs) == checkpoint_folder(tmp_path, dict(reversed(inputs.items())))
     assert checkpoint_folder(tmp_path, inputs) != checkpoint_folder(tmp_path, {**inputs, "pairs": "b"})
+
+
+def test_two_runs_on_the_same_inputs_do_not_share_checkpoints(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints" / "abc"
+    with held(folder), pytest.raises(TransientError, match="same inputs"), held(folder):
+        pass
+    with held(folder):
+        sweep(folder)
+    assert list(folder.parent.iterdir()) == []
+
+
+def test_checkpoints_that_nobody_came_back_for_are_swept(tmp_path: Path) -> None:
+    own, old = tmp_path / "checkpoints" / "own", tmp_path / "checkpoints" / "old"
+    own.mkdir(parents=True)
+    old.mkdir()
+    sweep(own, now=time.time() + 60)
+    assert [path.name for path in old.parent.iterdir()] == ["old"]
+    sweep(own, now=time.time() + STALE_AFTER_SECONDS + 60)
+    assert list(old.parent.iterdir()) == []
 
 
 def test_no_epochs_passes_the_base_weights_through(tiny_base: Path, pairs_file: Path, tmp_path: Path) -> None:
