@@ -105,7 +105,7 @@ def dag_options(doc: str, tags: Sequence[str]) -> dict[str, Any]:
         "max_active_runs": 1,
         "doc_md": doc,
         "tags": ["twinline", *tags],
-        "default_args": {"retries": 2, "retry_delay": timedelta(seconds=20), "retry_exponential_backoff": True},
+        "default_args": {"retries": 2, "retry_delay": timedelta(seconds=20), "retry_exponential_backoff": 3},
         "user_defined_macros": {"event_field": event_field},
         "render_template_as_native_obj": False,
     }
