@@ -1,6 +1,7 @@
 """Docstrings of installed packages: real text that every machine already has, read without importing anything.
 
-A document is one docstring with a summary line and a body of at least `MIN_BODY_WORDS` words.
+A document is one docstring with a summary line and a body of at least `MIN_BODY_WORDS` words; of the default packages, also
+of at most `MAX_BODY_WORDS`, so that a laptop indexes them in a minute. Packages that somebody names are read whole.
 Key and title are the qualified name, the text is the whole docstring.
 """
 
@@ -18,6 +19,7 @@ from contract.records import Document
 from etl.sources.items import Item, Reject, excerpt
 
 MIN_BODY_WORDS = 30
+MAX_BODY_WORDS = 200
 
 # About 2,300 docstrings that parse in a few seconds. All are requirements of this package, or Python itself.
 DEFAULT_PACKAGES = (
@@ -40,7 +42,8 @@ class PyDocs:
         self.name = name or "pydocs"
         self.uri = f"pydocs:{location}"
         self._packages = tuple(part.strip() for part in location.split(",") if part.strip()) or DEFAULT_PACKAGES
-        self._counts = {"files": 0, "too_short": 0, "same_text": 0}
+        self._max_body_words = sys.maxsize if location else MAX_BODY_WORDS
+        self._counts = {"files": 0, "too_short": 0, "too_long": 0, "same_text": 0}
 
     def items(self) -> Iterator[Item]:
         """Yield a document per distinct docstring, by package, file and line."""
@@ -72,6 +75,8 @@ class PyDocs:
             summary, _, body = text.partition("\n")
             if not summary.strip() or len(body.split()) < MIN_BODY_WORDS:
                 self._counts["too_short"] += 1
+            elif len(body.split()) > self._max_body_words:
+                self._counts["too_long"] += 1
             elif text in seen:  # inherited by copying: one text is one document, under its first name
                 self._counts["same_text"] += 1
             else:

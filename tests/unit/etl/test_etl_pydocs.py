@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from contract.errors import SettingsError
+from etl.sources import pydocs
 from etl.sources.pydocs import DEFAULT_PACKAGES, PyDocs
 from tests.unit.etl.factories import body, documents, reject_reasons
 
@@ -82,7 +83,7 @@ def test_what_is_no_document_is_counted_and_what_does_not_parse_is_a_reject() ->
     source = PyDocs("", "fictional")
 
     assert reject_reasons(source.items()) == [("fictional.broken", None, "invalid_python")]
-    assert source.provenance()["counts"] == {"files": 3, "too_short": 1, "same_text": 1}
+    assert source.provenance()["counts"] == {"files": 3, "too_short": 1, "too_long": 0, "same_text": 1}
 
 
 @pytest.mark.usefixtures("package")
@@ -104,3 +105,15 @@ def test_the_default_packages_give_two_to_four_thousand_documents_and_their_vers
     assert 2_000 <= len(found) <= 4_000
     assert source.provenance()["packages"].keys() == set(DEFAULT_PACKAGES)  # type: ignore[union-attr]
     assert "unknown" not in source.provenance()["packages"].values()  # type: ignore[union-attr]
+
+
+def test_long_docstrings_are_left_out_of_the_default_packages_alone(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = " ".join(["word"] * (pydocs.MAX_BODY_WORDS + 1))
+    (package / "herds.py").write_text(f'"""A summary.\n\n{long}\n"""\n')
+    monkeypatch.setattr(pydocs, "DEFAULT_PACKAGES", ("fictional.herds",))
+
+    by_default, by_name = PyDocs("", ""), PyDocs("", "fictional.herds")
+
+    assert documents(by_default.items()) == {}
+    assert by_default.provenance()["counts"]["too_long"] == 1  # type: ignore[index,call-overload]
+    assert list(documents(by_name.items())) == ["fictional.herds"]
