@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from clients.admin import AdminClient
 from clients.settings import CHECKOUT
 from clients.triton import TritonControl
-from contract.manifest import Manifest, collection_name
+from contract.manifest import Manifest, collection_name, release_id
 from tests.fixtures_triton import release_that_serves
 from tests.integration.conftest import Stack
 
@@ -139,7 +140,12 @@ def test_a_release_that_was_not_built_cannot_become_active(platform: Platform) -
 
 
 def test_a_damaged_release_goes_no_further_than_the_fetch(platform: Platform, tmp_path: Path) -> None:
+    # a third release: one that is here already would be taken from here
     damaged = release_that_serves(platform.folders[0], "onnx_fp32", tmp_path / "damaged")
+    manifest = Manifest.load(damaged)
+    serving = replace(manifest.serving, max_batch_size=manifest.serving.max_batch_size // 2)
+    name = release_id(manifest.space, manifest.fingerprints.contract, serving, manifest.files)
+    replace(manifest, release=name, serving=serving).save(damaged)
     weights = damaged / "encoder" / "model.safetensors"
     with weights.open("r+b") as file:
         file.seek(-1, os.SEEK_END)
@@ -147,6 +153,23 @@ def test_a_damaged_release_goes_no_further_than_the_fetch(platform: Platform, tm
     done = platform.release("deploy", str(damaged))
     assert done.returncode == 1
     assert "encoder/model.safetensors" in done.stderr
+    assert not (platform.stack.settings.releases / name).exists()
+
+
+def test_a_release_that_is_retired_is_gone_and_the_active_one_is_not(platform: Platform) -> None:
+    active = str(platform.active()).removeprefix(collection_name(""))
+    other = next(release for release in platform.releases if release != active)
+    assert json.loads(platform.release("retire", other).stdout)["retired"] is True
+    assert json.loads(platform.release("retire", other).stdout)["retired"] is False
+    refused = platform.release("retire", active)
+    assert refused.returncode == 2
+    assert "active" in refused.stderr
+    assert platform.search("bread")["release"] == active
+    with platform.admin() as admin:
+        assert [listed.release for listed in admin.status().collections] == [active]
+    assert not (platform.stack.settings.model_repository / f"encoder_{other}").exists()
+    # and it comes back
+    assert platform.release("deploy", other).returncode == 0
 
 
 def _stable_release(platform: Platform) -> str:
