@@ -77,6 +77,11 @@ class Airflow:
         found = self._send("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}")
         return DagRun(dag_id, run_id, str(found["state"]))
 
+    def is_busy(self, dag_id: str) -> bool:
+        """Say whether a run of a DAG has begun and not ended."""
+        query = {"state": "running", "limit": 1}
+        return bool(self._send("GET", f"/api/v2/dags/{dag_id}/dagRuns", params=query)["dag_runs"])
+
     def tasks(self, dag_id: str, run_id: str) -> list[TaskRun]:
         """Return the tasks of a run, in no particular order."""
         found = self._send("GET", f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances")

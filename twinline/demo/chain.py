@@ -122,6 +122,9 @@ def _next_run(airflow: Airflow, dag_id: str, run_id: str, wanted: str, sleep: Ca
         for run in started:
             if run.dag_id == wanted:
                 return run.run_id
+        if airflow.is_busy(wanted):
+            # A DAG has one run at a time: ours begins when an earlier one has ended, however long that takes.
+            give_up = time.monotonic() + _STARTED_SECONDS
         sleep(_POLL_SECONDS)
     raise TransientError(f"{dag_id} succeeded, but {wanted} has not started within {_STARTED_SECONDS:.0f} s: {problem}")
 

@@ -17,11 +17,11 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 class FakeAirflow(Airflow):
-    """Each look at a run moves it one task on; `failing` fails, `deaf` DAGs are never started."""
+    """Each look at a run moves it one task on; `failing` fails, `deaf` DAGs are never started, the busy one is for so many looks."""
 
-    def __init__(self, failing: str = "", deaf: str = "") -> None:
+    def __init__(self, failing: str = "", deaf: str = "", busy_looks: int = 0) -> None:
         super().__init__("http://airflow", Path("/airflow"))
-        self._failing, self._deaf = failing, deaf
+        self._failing, self._deaf, self._busy_looks = failing, deaf, busy_looks
         self._looks: dict[str, int] = {}
         self._asked = 0
 
@@ -37,8 +37,14 @@ class FakeAirflow(Airflow):
         # Airflow gives them in no order
         return self._tasks(dag_id, self._looks[dag_id])[::-1]
 
+    def is_busy(self, dag_id: str) -> bool:
+        self._busy_looks -= 1
+        return self._busy_looks >= 0
+
     def runs_started_by(self, dag_id: str, run_id: str) -> list[DagRun]:
         self._asked += 1
+        if self._busy_looks > 0:
+            return []
         if self._asked % 2:
             # as Airflow does while the run is there and has not begun
             raise TransientError("500")
@@ -99,6 +105,11 @@ def test_a_running_task_shows_what_it_says_itself() -> None:
 def test_a_run_that_does_not_start_is_not_waited_for_for_ever() -> None:
     with pytest.raises(TransientError, match="release_encoder has not started"):
         follow(FakeAirflow(deaf="release_encoder"))
+
+
+def test_a_run_that_waits_for_an_earlier_one_of_its_dag_is_waited_for() -> None:
+    last = follow(FakeAirflow(busy_looks=200))[-1]
+    assert {step.state for step in last.steps} == {"success"}
 
 
 def test_a_log_has_a_line_for_each_change_and_no_more() -> None:
