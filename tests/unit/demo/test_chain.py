@@ -17,7 +17,7 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
 class FakeAirflow(Airflow):
-    """Each look at a run moves it one task on; `failing` fails, `deaf` DAGs are never started, the busy one is for so many looks."""
+    """Each look at a run moves it one task on; `failing` fails, `deaf` DAGs are never started; one is busy for some looks."""
 
     def __init__(self, failing: str = "", deaf: str = "", busy_looks: int = 0) -> None:
         super().__init__("http://airflow", Path("/airflow"))
