@@ -31,37 +31,40 @@ CURVES = Path("plots/train.tsv")
 def fit() -> None:
     """Fine-tune the base model on data/pairs/train.parquet."""
     from clients.base_model import resolve_base_model
-    from clients.params import load_params, read_params
+    from clients.params import load_params
     from clients.settings import load_settings
+    from train.params import ContractParams, PipelineParams, TrainParams
+
+    # Read before anything heavy: a wrong key must be said at once.
+    contract_params, params = load_params("contract", ContractParams), load_params("train", TrainParams)
+    base_name = load_params("", PipelineParams).base_model
+    home = load_settings().home
+    base = resolve_base_model(base_name)
+
     from train.hardware import processes_to_start
-    from train.params import ContractParams, TrainParams
 
     processes = processes_to_start()
     if processes > 1:
         _start_again(processes, "fit")
         return
-    # Read before anything heavy: a wrong key must be said at once.
-    contract_params, params = load_params("contract", ContractParams), load_params("train", TrainParams)
-    base_name = str(read_params()["base_model"])
-    home = load_settings().home
 
     from train.fit import FitPaths
     from train.fit import fit as run
 
     paths = FitPaths(PAIRS / "train.parquet", ENCODER, CURVES, home)
-    run(resolve_base_model(base_name), base_name, contract_params, params, paths)
+    run(base, base_name, contract_params, params, paths)
 
 
 @app.command()
 def evaluate() -> None:
     """Score base model, BM25 and encoder on the held-out queries, and write the verdict of the gate."""
     from clients.base_model import resolve_base_model
-    from clients.params import load_params, read_params
+    from clients.params import load_params
     from clients.settings import load_settings
-    from train.params import EvaluateParams
+    from train.params import EvaluateParams, PipelineParams
 
     params = load_params("evaluate", EvaluateParams)
-    base_name = str(read_params()["base_model"])
+    base_name = load_params("", PipelineParams).base_model
     home = load_settings().home
 
     from train.evaluate import EvaluatePaths
@@ -83,12 +86,13 @@ def main() -> None:
     # a model server and a scheduler do on a laptop. Read once, when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-    from contract.errors import TwinlineError
+    from contract.errors import SettingsError, TwinlineError
 
     try:
         app()
     except TwinlineError as error:
-        raise SystemExit(f"train: {error}") from error
+        typer.secho(f"train: {error}", err=True, fg=typer.colors.RED)
+        sys.exit(2 if isinstance(error, SettingsError) else 1)
 
 
 if __name__ == "__main__":

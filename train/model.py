@@ -129,5 +129,7 @@ def check_weights(backbone: Any, contract: Contract, tokenizer_json: bytes, plac
 
 
 def _link_weights(base: Path, folder: Path) -> None:
-    for path in [base / "config.json", *base.glob("*.safetensors"), *base.glob("*.safetensors.index.json")]:
-        shutil.copyfile(path, folder / path.name) if path.suffix == ".json" else (folder / path.name).symlink_to(path.resolve())
+    for path in [base / "config.json", *base.glob("*.safetensors.index.json")]:
+        shutil.copyfile(path, folder / path.name)
+    for path in base.glob("*.safetensors"):
+        (folder / path.name).symlink_to(path.resolve())

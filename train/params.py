@@ -9,6 +9,15 @@ from contract.errors import SettingsError
 
 
 @dataclass(frozen=True)
+class PipelineParams:
+    """The keys at the top of params.yaml, which belong to no stage alone."""
+
+    source: str
+    snapshot: str
+    base_model: str
+
+
+@dataclass(frozen=True)
 class ContractParams:
     """Section `contract`. `null` takes what the base model's own files say."""
 
