@@ -9,14 +9,10 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from threading import Event
-from typing import Any
+from typing import TypeVar
 
-from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import CommitFailedError, IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError
-from kafka.structs import OffsetAndMetadata
 from tenacity import stop_when_event_set
 
-from clients.kafka import kafka_errors, make_consumer
 from clients.retry import retrying
 from clients.settings import Settings
 from clients.store import Collection
@@ -24,22 +20,13 @@ from contract.embedding import Embedder
 from contract.errors import TransientError
 from contract.preprocess import Preprocessor
 from streaming.dead_letters import KafkaDeadLetters
-from streaming.decode import Message
 from streaming.indexer import Indexer
 from streaming.limits import ConsumerLimits
+from streaming.log_reader import Batch, LogReader
 from streaming.metrics import StreamingMetrics
 
 _log = logging.getLogger(__name__)
-
-_POLL_MS = 200
-# An embedded broker answers an empty fetch at once, and a poll with a time limit would ask again and again: a third of a core
-# for nothing. So the loop looks, and rests this long when there is nothing; it is added to the time until a document is found.
-_IDLE_SECONDS = 0.025
-_COMMIT_TIMEOUT_MS = 10_000
-_CLOSE_TIMEOUT_MS = 5_000
-_LOST_PLACE = (CommitFailedError, IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError)
-# In kafka-python's records: 0 where a producer's clock set the time, 1 where the log did.
-_LOG_APPEND_TIME = 1
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -84,7 +71,7 @@ class Consumer:
         self._release = collection.info.release
         self._dead_letters = KafkaDeadLetters(settings)
         self._indexer = Indexer(collection, embedder, preprocessor, self._dead_letters, self._limits, metrics)
-        self._to_commit: dict[TopicPartition, OffsetAndMetadata] = {}
+        self._to_commit: dict[int, int] = {}
         self._committed_at = 0.0
 
     def run(
@@ -98,177 +85,100 @@ class Consumer:
 
         Args:
             start: offsets by partition to start from, whatever the group has committed. For a group with one consumer.
-            until: return once every partition is handled up to its offset here.
+            until: return once every partition is handled and committed up to its offset here.
             progress: called after each batch, with its size.
 
         Raises:
             ContractError: not a message is wrong but what it all runs on, or another consumer took this one's place.
         """
-        consumer = self._connect(stop)
-        if consumer is None:
+        reader = self._patiently(stop, stop.wait, self._open_reader)
+        if reader is None:
             return
         self.state.running = True
         try:
-            consumer.subscribe([self._settings.topic])
-            if start is not None:
-                self._seek(consumer, start, stop)
+            while start is not None and not stop.is_set():
+                if self._patiently(stop, stop.wait, lambda: reader.start_at(start)):
+                    break
             while not stop.is_set():
-                # 1. Poll: heartbeats and rebalances happen in here, and no batch is in hand.
-                polled = self._poll(consumer, stop)
+                # 1. Poll.
+                batch = self._patiently(stop, stop.wait, lambda: reader.poll(self._limits.max_messages))
                 # 2. Handle: durable against the death of this process when it returns.
-                if polled and not self._handle(consumer, polled, stop):
+                if batch is None or not self._handle(reader, batch, stop):
                     break
-                progress(sum(map(len, polled.values())))
-                self._observe_lag(consumer)
+                progress(len(batch.messages))
+                self._observe_lag(reader)
                 # 3. Flush and commit, at once when there is nothing else to do.
-                if not polled or time.monotonic() - self._committed_at >= self._limits.commit_interval_seconds:
-                    self._commit(consumer)
-                if until is not None and self._reached(consumer, until):
+                if not batch.messages or time.monotonic() - self._committed_at >= self._limits.commit_interval_seconds:
+                    self._commit(reader)
+                # Only a commit that the group took counts: after a rebalance, what it stood for is read again.
+                if until is not None and _reached(reader, until) and self._commit(reader):
                     break
-            self._commit(consumer)
+            self._commit(reader)
         finally:
             self.state.running = False
             # No commit in here: what was not committed above is not known to be durable.
-            consumer.close(autocommit=False, timeout_ms=_CLOSE_TIMEOUT_MS)
+            reader.close()
             self._dead_letters.close()
 
-    def _connect(self, stop: Event) -> KafkaConsumer | None:
-        """Return a consumer as soon as a broker answers; None when told to stop before."""
-        policy = retrying(stop=stop_when_event_set(stop), sleep=stop.wait, longest_wait_seconds=self._limits.longest_wait_seconds)
-        try:
-            for attempt in policy:
-                with attempt:
-                    return self._attempt_connect()
-        except TransientError:
-            if not stop.is_set():
-                raise
-        return None
+    def _open_reader(self) -> LogReader:
+        return LogReader(self._settings, self.group, self._limits.instance, self._limits.max_batch_seconds)
 
-    def _attempt_connect(self) -> KafkaConsumer:
-        try:
-            consumer = make_consumer(
-                self._settings,
-                self.group,
-                # Static membership: a consumer that comes back takes its old place without a rebalance, even after kill -9.
-                group_instance_id=f"{self.group}-{self._limits.instance}",
-                max_poll_interval_ms=self._limits.max_batch_seconds * 1000,
-            )
-        except TransientError as exc:
-            self._failed(exc)
-            raise
-        self.state.last_error = ""
-        return consumer
-
-    def _poll(self, consumer: KafkaConsumer, stop: Event) -> Mapping[TopicPartition, list[Any]]:
-        try:
-            with kafka_errors(self._settings):
-                polled: Mapping[TopicPartition, list[Any]] = consumer.poll(timeout_ms=0, max_records=self._limits.max_messages)
-        except TransientError as exc:
-            self._failed(exc)
-            stop.wait(_POLL_MS / 1000)
-            return {}
-        if not polled:
-            stop.wait(_IDLE_SECONDS)
-        return polled
-
-    def _seek(self, consumer: KafkaConsumer, start: Mapping[int, int], stop: Event) -> None:
-        while not consumer.assignment() and not stop.is_set():
-            # What this poll may return is met again after the seek.
-            consumer.poll(timeout_ms=_POLL_MS, max_records=1)
-        for partition in consumer.assignment():
-            if partition.partition in start:
-                consumer.seek(partition, start[partition.partition])
-
-    def _handle(self, consumer: KafkaConsumer, polled: Mapping[TopicPartition, list[Any]], stop: Event) -> bool:
+    def _handle(self, reader: LogReader, batch: Batch, stop: Event) -> bool:
         """Handle a batch, as often as it takes; return False when told to stop before it worked."""
-        batch = [_message(record) for records in polled.values() for record in records]
-        policy = retrying(
-            stop=stop_when_event_set(stop),
-            sleep=lambda seconds: self._wait(consumer, seconds, stop),
-            longest_wait_seconds=self._limits.longest_wait_seconds,
-        )
+        if not batch.messages:
+            return True
         try:
-            for attempt in policy:
-                with attempt:
-                    self._attempt(batch)
-        except TransientError:
-            if stop.is_set():
-                return False
-            raise
+            handled = self._patiently(
+                stop, lambda seconds: reader.hold(seconds, stop), lambda: self._indexer.handle(batch.messages)
+            )
         finally:
-            consumer.resume(*consumer.paused())
-        for partition, records in polled.items():
-            self._to_commit[partition] = OffsetAndMetadata(records[-1].offset + 1, "", -1)
+            reader.go_on()
+        if handled is None:
+            return False
+        self.state.handled += len(batch.messages)
+        self.state.dead_letters += len(handled.dead_letters)
+        self._to_commit.update(batch.next_offsets)
         return True
 
-    def _attempt(self, batch: list[Message]) -> None:
-        try:
-            handled = self._indexer.handle(batch)
-        except TransientError as exc:
-            self._failed(exc)
-            raise
-        self.state.last_error = ""
-        self.state.handled += len(batch)
-        self.state.dead_letters += len(handled.dead_letters)
-
-    def _wait(self, consumer: KafkaConsumer, seconds: float, stop: Event) -> None:
-        """Back off with all partitions paused, polling so that the group does not take this consumer for dead."""
-        deadline = time.monotonic() + seconds
-        while not stop.is_set() and time.monotonic() < deadline:
-            consumer.pause(*consumer.assignment())
-            with kafka_errors(self._settings):
-                polled = consumer.poll(timeout_ms=_POLL_MS, max_records=1)
-            # A partition assigned in this poll was not paused: give back what it brought.
-            for partition, records in polled.items():
-                consumer.seek(partition, records[0].offset)
-
-    def _commit(self, consumer: KafkaConsumer) -> None:
-        # A partition that went to another consumer is that one's to commit.
-        self._to_commit = {mine: self._to_commit[mine] for mine in self._to_commit.keys() & consumer.assignment()}
+    def _commit(self, reader: LogReader) -> bool:
+        """Flush and commit; return False when the group, or a broker that is away, did not take it."""
         if not self._to_commit:
-            return
+            return True
         self._indexer.flush()
         try:
-            with kafka_errors(self._settings):
-                try:
-                    consumer.commit(self._to_commit, timeout_ms=_COMMIT_TIMEOUT_MS)
-                except _LOST_PLACE as exc:
-                    # The messages come again, to this consumer or another.
-                    _log.info("rebalanced_under_commit", extra={"group": self.group, "error": str(exc)})
+            accepted = reader.commit(self._to_commit)
         except TransientError as exc:
             # The work is done and stays done; the next commit covers this one.
             self._failed(exc)
-            return
+            return False
         self._to_commit = {}
         self._committed_at = time.monotonic()
+        return accepted
 
-    def _observe_lag(self, consumer: KafkaConsumer) -> None:
-        lag = {}
-        for partition, position in self._positions(consumer).items():
-            end = consumer.highwater(TopicPartition(self._settings.topic, partition))
-            if end is not None:
-                lag[partition] = max(0, end - position)
-                if self._metrics is not None:
-                    self._metrics.lag.labels(self._release, str(partition)).set(lag[partition])
-        self.state.lag = lag
+    def _patiently(self, stop: Event, sleep: Callable[[float], object], call: Callable[[], T]) -> T | None:
+        """Return what a call returns, after as many attempts as it takes; None when told to stop before."""
 
-    def _reached(self, consumer: KafkaConsumer, until: Mapping[int, int]) -> bool:
-        positions = self._positions(consumer)
-        return all(positions.get(partition, -1) >= end for partition, end in until.items())
-
-    def _positions(self, consumer: KafkaConsumer) -> dict[int, int]:
-        """Return where each of this consumer's partitions will be read next; nothing for one that does not know yet."""
-        positions = {}
-        for partition in consumer.assignment():
+        def attempt() -> T:
             try:
-                with kafka_errors(self._settings):
-                    position = consumer.position(partition, timeout_ms=_POLL_MS)
+                answer = call()
             except TransientError as exc:
                 self._failed(exc)
-                continue
-            if position is not None:
-                positions[partition.partition] = int(position)
-        return positions
+                raise
+            self.state.last_error = ""
+            return answer
+
+        again = retrying(stop=stop_when_event_set(stop), sleep=sleep, longest_wait_seconds=self._limits.longest_wait_seconds)
+        try:
+            return again(attempt)
+        except TransientError:
+            # Only the event ends the attempts.
+            return None
+
+    def _observe_lag(self, reader: LogReader) -> None:
+        self.state.lag = reader.lag()
+        if self._metrics is not None:
+            for partition, lag in self.state.lag.items():
+                self._metrics.lag.labels(self._release, str(partition)).set(lag)
 
     def _failed(self, exc: TransientError) -> None:
         self.state.last_error = str(exc)
@@ -277,14 +187,5 @@ class Consumer:
             self._metrics.retries.labels(self._release).inc()
 
 
-def _message(record: Any) -> Message:
-    return Message(
-        record.partition,
-        record.offset,
-        record.timestamp,
-        record.key,
-        record.value,
-        # A header may have no value at all.
-        [(name, value or b"") for name, value in record.headers],
-        appended_by_log=record.timestamp_type == _LOG_APPEND_TIME,
-    )
+def _reached(reader: LogReader, until: Mapping[int, int]) -> bool:
+    return all(reader.positions.get(partition, -1) >= end for partition, end in until.items())

@@ -6,19 +6,23 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from clients.store import CollectionInfo
 from contract.embedding import Embeddings
+from contract.errors import ContractError
+from contract.manifest import collection_name
 from contract.preprocess import Preprocessor
 from contract.records import Deletion, Document, encode_key, encode_value, version_header
 from contract.specification import ChunkerSettings, Role, make_contract
 from streaming.dead_letters import DeadLetter
 from streaming.decode import Message
-from streaming.indexer import Indexer
+from streaming.indexer import Handled, Indexer
 from streaming.limits import ConsumerLimits
 from tests.adapter_suites.memory_store import MemoryCollection
 
+RELEASE = "r0123456789ab"
 SPACE = "space-of-the-tests"
 DIMENSION = 8
 
@@ -53,8 +57,6 @@ class FakeEmbedder:
             raise self.failures.pop(0)
         self.calls.append(list(texts))
         if self.poison is not None and any(self.poison in text for text in texts):
-            from contract.errors import ContractError
-
             raise ContractError("the encoder refuses a text")
         vectors = np.stack([vector_of(text) for text in texts])
         counts = np.array([len(text.split()) for text in texts], np.int32)
@@ -65,7 +67,7 @@ class FakeEmbedder:
         return [text for call in self.calls for text in call]
 
 
-def vector_of(text: str) -> np.ndarray:
+def vector_of(text: str) -> NDArray[np.float32]:
     raw = np.frombuffer(hashlib.sha256(text.encode()).digest()[:DIMENSION], np.uint8).astype(np.float32) + 1
     return raw / np.linalg.norm(raw)
 
@@ -105,7 +107,7 @@ class World:
     def indexer(self) -> Indexer:
         return Indexer(self.collection, self.embedder, self.preprocessor, self.sink, ConsumerLimits(texts_per_request=2))
 
-    def handle(self, *messages: Message):  # type: ignore[no-untyped-def]
+    def handle(self, *messages: Message) -> Handled:
         return self.indexer().handle(messages)
 
     def texts(self, key: str) -> list[str]:
@@ -126,10 +128,13 @@ class World:
         }
 
 
+def info_of(preprocessor: Preprocessor, release: str = RELEASE) -> CollectionInfo:
+    contract = preprocessor.contract
+    prints = (contract.fingerprint, contract.vector_fingerprint, contract.index_fingerprint)
+    return CollectionInfo(release, SPACE, *prints, DIMENSION)
+
+
 @pytest.fixture
 def world(preprocessor: Preprocessor) -> World:
-    contract = preprocessor.contract
-    info = CollectionInfo(
-        "r0123456789ab", SPACE, contract.fingerprint, contract.vector_fingerprint, contract.index_fingerprint, DIMENSION
-    )
-    return World(MemoryCollection("documents_r0123456789ab", info), FakeEmbedder(), ListSink(), Log(), preprocessor)
+    collection = MemoryCollection(collection_name(RELEASE), info_of(preprocessor))
+    return World(collection, FakeEmbedder(), ListSink(), Log(), preprocessor)

@@ -9,7 +9,7 @@ from contract.ids import head_id
 from contract.preprocess import Preprocessor
 from contract.records import Deletion, Document, Version
 from streaming.decode import Message
-from tests.unit.streaming.conftest import World
+from tests.fixtures_streaming import World
 
 ONE = "one two three four five six seven eight"  # a chunk
 TWO = "nine ten eleven twelve thirteen fourteen fifteen sixteen"

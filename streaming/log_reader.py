@@ -1,0 +1,206 @@
+"""One place in a consumer group, and how messages come from it. All that is particular about kafka-python is in here."""
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from threading import Event
+from typing import Any
+
+from kafka import TopicPartition
+from kafka.consumer.subscription_state import ConsumerRebalanceListener
+from kafka.errors import CommitFailedError, IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError
+from kafka.structs import OffsetAndMetadata
+from kafka.util import Timer
+
+from clients.kafka import kafka_errors, make_consumer
+from clients.settings import Settings
+from contract.errors import TransientError
+from streaming.decode import Message
+
+_log = logging.getLogger(__name__)
+
+# Ample for joining a group: kafka-python loses track of a join that outlasts the round it began in.
+_ROUND_MS = 3_000
+_POSITION_MS = 200
+_HOLD_MS = 200
+# After a round without messages. An embedded broker answers an empty fetch at once, and without a rest the reader would ask again
+# and again; it is added to the time until a document is found.
+_IDLE_SECONDS = 0.025
+# Without partitions for this long, the member is taken for one that the group has lost track of, and joins anew.
+_JOIN_LIMIT_SECONDS = 120.0
+_COMMIT_TIMEOUT_MS = 10_000
+_CLOSE_TIMEOUT_MS = 5_000
+_LOST_PLACE = (CommitFailedError, IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError)
+# In kafka-python's records: 0 where a producer's clock set the time, 1 where the log did.
+_LOG_APPEND_TIME = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Messages in the order of the log, and where each of their partitions goes on."""
+
+    messages: list[Message]
+    next_offsets: Mapping[int, int]
+
+
+class LogReader:
+    """Reads one topic as a member of a group; every method may raise TransientError while the broker is away.
+
+    Raises:
+        ContractError: another consumer took this one's place; its credentials are refused.
+    """
+
+    def __init__(self, settings: Settings, group: str, instance: int, max_batch_seconds: int) -> None:
+        self._settings = settings
+        self._group = group
+        self._instance = instance
+        self._max_batch_seconds = max_batch_seconds
+        # Where each of this member's partitions was to be read next, at the last poll; nothing for one that is not known yet.
+        self.positions: dict[int, int] = {}
+        self._join()
+
+    def poll(self, max_messages: int) -> Batch:
+        """Return what has come, or, after a short rest, nothing. Heartbeats and rebalances happen in here."""
+        # Before the round: an error after it would lose the messages that it brought.
+        positions = self._find_positions()
+        polled = self._round(_ROUND_MS, max_messages)
+        next_offsets = {partition.partition: records[-1].offset + 1 for partition, records in polled.items()}
+        self.positions = {**positions, **next_offsets}
+        if not polled:
+            time.sleep(_IDLE_SECONDS)
+        if self._membership.seconds_without_partitions() > _JOIN_LIMIT_SECONDS:
+            _log.warning("joins_anew", extra={"group": self._group, "seconds": _JOIN_LIMIT_SECONDS})
+            self.close()
+            self._join()
+        return Batch(
+            [_message(record) for records in polled.values() for record in records],
+            next_offsets,
+        )
+
+    def start_at(self, offsets: Mapping[int, int]) -> bool:
+        """Try to move the group to offsets by partition; return False when it has to be tried again.
+
+        They are committed too: a rebalance would bring back what an earlier life of the group had committed.
+        """
+        self.poll(max_messages=1)  # what this returns is met again after the seek
+        mine = {partition.partition: offsets.get(partition.partition, 0) for partition in self._assignment()}
+        for number, offset in mine.items():
+            self._consumer.seek(self._partition(number), offset)
+        return bool(mine) and self.commit(mine)
+
+    def commit(self, offsets: Mapping[int, int]) -> bool:
+        """Commit offsets by partition; return False when the group has moved on, and the messages will come again."""
+        # A partition that went to another consumer is that one's to commit.
+        mine = {
+            partition: OffsetAndMetadata(offsets[partition.partition], "", -1)
+            for partition in self._assignment()
+            if partition.partition in offsets
+        }
+        if not mine:
+            return True
+        with kafka_errors(self._settings):
+            try:
+                self._consumer.commit(mine, timeout_ms=_COMMIT_TIMEOUT_MS)
+            except _LOST_PLACE as exc:
+                _log.info("rebalanced_under_commit", extra={"group": self._group, "error": str(exc)})
+                return False
+        return True
+
+    def lag(self) -> dict[int, int]:
+        """Return how many messages of each of this member's partitions have not been polled, as far as it knows."""
+        owned = self.positions.keys() & {partition.partition for partition in self._assignment()}
+        ends = {number: self._consumer.highwater(self._partition(number)) for number in owned}
+        return {number: max(0, end - self.positions[number]) for number, end in ends.items() if end is not None}
+
+    def hold(self, seconds: float, stop: Event) -> None:
+        """Wait, reading nothing, but so that the group does not take this member for dead."""
+        deadline = time.monotonic() + seconds
+        while not stop.is_set() and time.monotonic() < deadline:
+            self._consumer.pause(*self._assignment())
+            try:
+                polled = self._round(_HOLD_MS, max_messages=1)
+            except TransientError:
+                # Two things are away at once. The caller waits for the other one; the next poll will tell of this one.
+                stop.wait(_HOLD_MS / 1000)
+                continue
+            # A partition assigned in this poll was not paused: give back what it brought.
+            for partition, records in polled.items():
+                self._consumer.seek(partition, records[0].offset)
+
+    def go_on(self) -> None:
+        """Read again after `hold()`."""
+        self._consumer.resume(*self._consumer.paused())
+
+    def close(self) -> None:
+        """Let go, keeping the place in the group; commit nothing."""
+        self._consumer.close(autocommit=False, timeout_ms=_CLOSE_TIMEOUT_MS)
+
+    def _join(self) -> None:
+        self._membership = _Membership()
+        self._consumer = make_consumer(
+            self._settings,
+            self._group,
+            # Static membership: a consumer that comes back takes its old place without a rebalance, even after kill -9.
+            group_instance_id=f"{self._group}-{self._instance}",
+            max_poll_interval_ms=self._max_batch_seconds * 1000,
+        )
+        with kafka_errors(self._settings):
+            self._consumer.subscribe([self._settings.topic], listener=self._membership)
+            # A member that joins before it knows the topic's partitions joins a second time right after.
+            self._consumer.partitions_for_topic(self._settings.topic)
+
+    def _round(self, limit_ms: int, max_messages: int) -> Mapping[TopicPartition, list[Any]]:
+        """Return what one fetch brought; up to `limit_ms` where the group or the broker makes us wait."""
+        # The public poll() repeats this round, without a rest, until its time is up; given little time, it breaks off joins.
+        with kafka_errors(self._settings):
+            polled: Mapping[TopicPartition, list[Any]] = self._consumer._poll_once(Timer(limit_ms), max_messages)
+        return polled
+
+    def _find_positions(self) -> dict[int, int]:
+        positions = {}
+        for partition in self._assignment():
+            with kafka_errors(self._settings):
+                position = self._consumer.position(partition, timeout_ms=_POSITION_MS)
+            if position is not None:
+                positions[partition.partition] = int(position)
+        return positions
+
+    def _assignment(self) -> set[TopicPartition]:
+        assigned: set[TopicPartition] = self._consumer.assignment()
+        return assigned
+
+    def _partition(self, number: int) -> TopicPartition:
+        return TopicPartition(self._settings.topic, number)
+
+
+class _Membership(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Since when the group has given this member no partitions."""
+
+    def __init__(self) -> None:
+        self._without_since: float | None = time.monotonic()
+
+    def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        """Note that a rebalance has begun."""
+        self._without_since = time.monotonic()
+
+    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        """Note that it has ended; a member may well be given none."""
+        self._without_since = None
+
+    def seconds_without_partitions(self) -> float:
+        """Return how long a rebalance has been under way, 0 when none is."""
+        return 0.0 if self._without_since is None else time.monotonic() - self._without_since
+
+
+def _message(record: Any) -> Message:
+    return Message(
+        record.partition,
+        record.offset,
+        record.timestamp,
+        record.key,
+        record.value,
+        # A header may have no value at all.
+        [(name, value or b"") for name, value in record.headers],
+        appended_by_log=record.timestamp_type == _LOG_APPEND_TIME,
+    )
