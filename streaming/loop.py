@@ -107,8 +107,8 @@ class Consumer:
                     break
                 progress(len(batch.messages))
                 self._observe_lag(reader)
-                # 3. Flush and commit, at once when there is nothing else to do.
-                if not batch.messages or time.monotonic() - self._committed_at >= self._limits.commit_interval_seconds:
+                # 3. Flush and commit, not more often than needed: queries wait while the embedded store flushes.
+                if time.monotonic() - self._committed_at >= self._limits.commit_interval_seconds:
                     self._commit(reader)
                 # Only a commit that the group took counts: after a rebalance, what it stood for is read again.
                 if until is not None and _reached(reader, until) and self._commit(reader):

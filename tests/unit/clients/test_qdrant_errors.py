@@ -1,0 +1,60 @@
+import httpx
+import pytest
+from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
+from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
+
+from clients.qdrant import QdrantStore, connect
+from clients.qdrant_collection import server_errors
+from contract.errors import ContractError, MismatchError, TransientError, TwinlineError
+
+URL = "http://127.0.0.1:9"
+
+
+def answer(status: int) -> UnexpectedResponse:
+    return UnexpectedResponse(status, "reason", b"because", httpx.Headers())
+
+
+@pytest.mark.parametrize(
+    ("vendor", "ours"),
+    [
+        (ResponseHandlingException(ConnectionError("refused")), TransientError),
+        (answer(503), TransientError),
+        (answer(429), TransientError),
+        (answer(400), ContractError),
+        (answer(404), ContractError),
+        (ValueError("wrong argument"), ContractError),
+    ],
+)
+def test_errors_become_ours_and_name_the_server(vendor: Exception, ours: type[TwinlineError]) -> None:
+    client = connect(URL)
+    with pytest.raises(ours, match=URL) as caught, server_errors(client, "collection x"):
+        raise vendor
+    assert caught.value.__cause__ is vendor
+    client.close()
+
+
+def test_a_busy_server_says_how_long_to_wait() -> None:
+    client = connect(URL)
+    with pytest.raises(TransientError) as caught, server_errors(client, "collection x"):
+        raise ResourceExhaustedResponse("busy", 7)
+    assert caught.value.retry_after_seconds == 7.0
+    client.close()
+
+
+def test_a_server_that_is_not_there_is_named_with_the_remedy() -> None:
+    client = connect(URL)
+    with pytest.raises(TransientError, match=f"{URL}.*QDRANT_URL"):
+        QdrantStore(client).names()
+    client.close()
+
+
+def test_somebody_elses_collection_is_neither_listed_nor_opened_nor_dropped() -> None:
+    client = connect(":memory:")
+    client.create_collection("theirs", vectors_config={})
+    store = QdrantStore(client)
+    assert store.names() == []
+    with pytest.raises(MismatchError, match="theirs"):
+        store.info("theirs")
+    with pytest.raises(MismatchError, match="theirs"):
+        store.drop("theirs")
+    client.close()
