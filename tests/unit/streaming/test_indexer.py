@@ -115,6 +115,25 @@ def test_an_older_version_does_not_replace_a_newer_one(world: World) -> None:
     assert world.texts("k") == [TWO]
 
 
+def test_an_older_version_later_in_the_same_batch_does_not_win(world: World) -> None:
+    append = world.log.append
+    handled = world.handle(append(document(TWO, version=2)), append(document(ONE, version=1)))
+    assert world.texts("k") == [TWO]
+    assert handled.stale == 1
+
+
+def test_a_document_whose_head_lost_to_another_consumer_writes_no_chunks(world: World) -> None:
+    def overtake(call: str) -> None:
+        if call == "put_heads":
+            world.collection.before = lambda call: None
+            world.handle(world.log.append(document(ONE, version=2)))
+
+    world.collection.before = overtake
+    handled = world.handle(world.log.append(document(TWO, version=1)))
+    assert (handled.documents, handled.stale) == (0, 1)
+    assert world.texts("k") == [ONE]
+
+
 def test_messages_of_one_key_in_one_batch_are_taken_in_order(world: World) -> None:
     append = world.log.append
     handled = world.handle(append(document(ONE)), append(Deletion("s", "k")), append(document(TWO)))
