@@ -61,7 +61,8 @@ class EdgeCollection:
         request = engine.QueryRequest(
             query=engine.Query.Nearest(_values(vector), using=VECTOR_NAME),
             limit=limit,
-            filter=_filter({**(where or {}), "kind": "chunk"}),
+            # Heads have no vector, so no query meets them.
+            filter=_filter(where),
             with_payload=True,
             params=engine.SearchParams(exact=True) if exact else None,
         )

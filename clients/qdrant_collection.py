@@ -56,7 +56,8 @@ class QdrantCollection:
                 query=[float(value) for value in vector],
                 using=VECTOR_NAME,
                 limit=limit,
-                query_filter=_filter({**(where or {}), "kind": "chunk"}),
+                # Heads have no vector, so no query meets them.
+                query_filter=_filter(where),
                 search_params=models.SearchParams(exact=True) if exact and is_server(self._client) else None,
             )
         return [_stored(point, point.score) for point in answer.points]
