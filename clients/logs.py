@@ -29,5 +29,7 @@ def configure(level: int = logging.INFO) -> None:
     handler.setFormatter(formatter)
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # One line a request is ours (with the time it took); the libraries' own would double it.
-    for noisy in ("uvicorn", "httpx", "kafka"):
+    for noisy in ("uvicorn", "httpx"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # Its failures reach us as exceptions, which are logged once; it logs five lines for every connection that it tries.
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)

@@ -4,12 +4,13 @@ The message's key, value and headers stay as they were; headers with the prefix 
 back to the topic of documents is a copy without them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol, Self
 
-from kafka import KafkaProducer, TopicPartition
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from clients.kafka import MAX_DEAD_LETTER_BYTES, kafka_errors, make_consumer, make_producer
 from clients.settings import Settings
@@ -119,8 +120,12 @@ class KafkaDeadLetters:
             self._producer.close(timeout=_FLUSH_SECONDS)
 
 
-def read_dead_letters(settings: Settings, limit: int) -> Iterator[DeadLetter]:
-    """Yield the newest dead letters of each partition, at most `limit` a partition, in the order they were set aside."""
+def read_dead_letters(settings: Settings, limit: int) -> list[DeadLetter]:
+    """Return the newest dead letters, at most `limit`, in the order they were set aside.
+
+    Raises:
+        TransientError: no broker answers, or it stopped half-way.
+    """
     consumer = make_consumer(settings)
     try:
         with kafka_errors(settings):
@@ -131,15 +136,22 @@ def read_dead_letters(settings: Settings, limit: int) -> Iterator[DeadLetter]:
             consumer.assign(partitions)
             for partition in partitions:
                 consumer.seek(partition, max(starts[partition], ends[partition] - limit))
+        letters: deque[DeadLetter] = deque(maxlen=limit)
         idle_polls = 0
-        while any(consumer.position(partition) < ends[partition] for partition in partitions):
+        while _is_behind(consumer, ends, settings):
             with kafka_errors(settings):
                 polled = consumer.poll(timeout_ms=1_000)
+            letters.extend(
+                DeadLetter.read(record.key, record.value, record.headers) for found in polled.values() for record in found
+            )
             idle_polls = 0 if polled else idle_polls + 1
             if idle_polls > _MAX_IDLE_POLLS:
                 raise TransientError(f"Kafka at {settings.kafka_address} stopped answering: look at it, and ask again")
-            for records in polled.values():
-                for record in records:
-                    yield DeadLetter.read(record.key, record.value, record.headers)
     finally:
         consumer.close()
+    return sorted(letters, key=lambda letter: letter.time)
+
+
+def _is_behind(consumer: KafkaConsumer, ends: Mapping[TopicPartition, int], settings: Settings) -> bool:
+    with kafka_errors(settings):
+        return any(consumer.position(partition) < end for partition, end in ends.items())

@@ -27,6 +27,8 @@ _HOLD_MS = 200
 # After a round without messages. An embedded broker answers an empty fetch at once, and without a rest the reader would ask again
 # and again; it is added to the time until a document is found.
 _IDLE_SECONDS = 0.025
+# Connections come and go; a broker that is away for longer is worth a word.
+_OFFLINE_LIMIT_SECONDS = 3.0
 # Without partitions for this long, the member is taken for one that the group has lost track of, and joins anew.
 _JOIN_LIMIT_SECONDS = 120.0
 _COMMIT_TIMEOUT_MS = 10_000
@@ -68,6 +70,7 @@ class LogReader:
         next_offsets = {partition.partition: records[-1].offset + 1 for partition, records in polled.items()}
         self.positions = {**positions, **next_offsets}
         if not polled:
+            self._check_connection()
             time.sleep(_IDLE_SECONDS)
         if self._membership.seconds_without_partitions() > _JOIN_LIMIT_SECONDS:
             _log.warning("joins_anew", extra={"group": self._group, "seconds": _JOIN_LIMIT_SECONDS})
@@ -138,6 +141,7 @@ class LogReader:
 
     def _join(self) -> None:
         self._membership = _Membership()
+        self._connected_at = time.monotonic()
         self._consumer = make_consumer(
             self._settings,
             self._group,
@@ -156,6 +160,15 @@ class LogReader:
         with kafka_errors(self._settings):
             polled: Mapping[TopicPartition, list[Any]] = self._consumer._poll_once(Timer(limit_ms), max_messages)
         return polled
+
+    def _check_connection(self) -> None:
+        """Raise when no broker has been there for a while: kafka-python only returns nothing, as if there were no messages."""
+        if self._consumer.metrics()["consumer-metrics"]["connection-count"]:
+            self._connected_at = time.monotonic()
+        elif time.monotonic() - self._connected_at > _OFFLINE_LIMIT_SECONDS:
+            raise TransientError(
+                f"no Kafka answers at {self._settings.kafka_address}: nothing is indexed until it does; start it (twinline up)"
+            )
 
     def _find_positions(self) -> dict[int, int]:
         positions = {}

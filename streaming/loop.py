@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from threading import Event
 from typing import TypeVar
 
-from tenacity import stop_when_event_set
+from tenacity import Retrying, stop_when_event_set
 
 from clients.retry import retrying
 from clients.settings import Settings
@@ -26,6 +26,8 @@ from streaming.log_reader import Batch, LogReader
 from streaming.metrics import StreamingMetrics
 
 _log = logging.getLogger(__name__)
+# The broker is asked more often than the limits say: what it has to say in reply costs it nothing, and people wait for it.
+_LONGEST_BROKER_WAIT_SECONDS = 2.0
 T = TypeVar("T")
 
 
@@ -91,17 +93,17 @@ class Consumer:
         Raises:
             ContractError: not a message is wrong but what it all runs on, or another consumer took this one's place.
         """
-        reader = self._patiently(stop, stop.wait, self._open_reader)
+        reader = self._ask_broker(stop, self._open_reader)
         if reader is None:
             return
         self.state.running = True
         try:
             while start is not None and not stop.is_set():
-                if self._patiently(stop, stop.wait, lambda: reader.start_at(start)):
+                if self._ask_broker(stop, lambda: reader.start_at(start)):
                     break
             while not stop.is_set():
                 # 1. Poll.
-                batch = self._patiently(stop, stop.wait, lambda: reader.poll(self._limits.max_messages))
+                batch = self._ask_broker(stop, lambda: reader.poll(self._limits.max_messages))
                 # 2. Handle: durable against the death of this process when it returns.
                 if batch is None or not self._handle(reader, batch, stop):
                     break
@@ -128,9 +130,12 @@ class Consumer:
         if not batch.messages:
             return True
         try:
-            handled = self._patiently(
-                stop, lambda seconds: reader.hold(seconds, stop), lambda: self._indexer.handle(batch.messages)
+            again = retrying(
+                stop=stop_when_event_set(stop),
+                sleep=lambda seconds: reader.hold(seconds, stop),
+                longest_wait_seconds=self._limits.longest_wait_seconds,
             )
+            handled = self._attempt(again, lambda: self._indexer.handle(batch.messages))
         finally:
             reader.go_on()
         if handled is None:
@@ -155,7 +160,11 @@ class Consumer:
         self._committed_at = time.monotonic()
         return accepted
 
-    def _patiently(self, stop: Event, sleep: Callable[[float], object], call: Callable[[], T]) -> T | None:
+    def _ask_broker(self, stop: Event, call: Callable[[], T]) -> T | None:
+        again = retrying(stop=stop_when_event_set(stop), sleep=stop.wait, longest_wait_seconds=_LONGEST_BROKER_WAIT_SECONDS)
+        return self._attempt(again, call)
+
+    def _attempt(self, again: Retrying, call: Callable[[], T]) -> T | None:
         """Return what a call returns, after as many attempts as it takes; None when told to stop before."""
 
         def attempt() -> T:
@@ -167,7 +176,6 @@ class Consumer:
             self.state.last_error = ""
             return answer
 
-        again = retrying(stop=stop_when_event_set(stop), sleep=sleep, longest_wait_seconds=self._limits.longest_wait_seconds)
         try:
             return again(attempt)
         except TransientError:

@@ -202,9 +202,10 @@ def test_a_broker_that_is_restarted_loses_nothing(
         command = [embedded_broker.binary(), act, "kafka", "--data-dir", short_folder / "broker"]
         subprocess.run(command, check=True, capture_output=True, timeout=60)
 
-    with running(consumer_of(settings, release, collection)):
+    with running(consumer_of(settings, release, collection)) as consumer:
         publish(settings, *documents(10))
         broker("stop")
+        wait_for(lambda: "no Kafka answers" in consumer.state.last_error, "the consumer notices")
         broker("start")
         publish(settings, *(replace(document, key=f"after-{document.key}") for document in documents(10)))
         wait_for(lambda: len(stored(collection)) == 40, "documents from before and after the restart")
