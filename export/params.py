@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from contract.errors import SettingsError
 
-DEFAULT_BUCKETS = (16, 32, 64, 128, 256)
+DEFAULT_BUCKETS = (16, 32, 64, 96, 128, 192, 256)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,9 +23,9 @@ from twinline.stack import lifecycle
 
 LOG_WIDTH: Final = 160  # in a file, lines that are folded at 80 columns cannot be searched
 QUESTIONS: Final = (
-    "How do I read a CSV file into dictionaries?",
-    "run a function in another process and get its result",
-    "split a string at every occurrence of a separator",
+    "wait for several coroutines to finish",
+    "average of some numbers and how far they are spread",
+    "take an e-mail message apart",
 )
 
 
