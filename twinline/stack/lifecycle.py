@@ -82,9 +82,9 @@ def down(settings: Settings, waiting: Waiting, report: Report) -> None:
                 supervisor.stop_part(name)
                 # supervisord looks at a part's first process only, and Airflow's goes before the others.
                 all_gone = processes.wait_until_gone(settings.home, name, _FOLLOW_LIMIT_SECONDS)
-                stragglers = [] if all_gone else processes.end(settings.home, name, patience_seconds=5)
+                stragglers = {} if all_gone else processes.end(settings.home, name, patience_seconds=5)
             report(f"{name:<8} stopped after {time.monotonic() - began:4.1f} s")
-            for straggler in stragglers:
+            for straggler in stragglers.values():
                 report(f"         had to end its {straggler}")
         supervisor.shut_down()
     with waiting("looking for processes that were left ..."):
@@ -96,13 +96,16 @@ def down(settings: Settings, waiting: Waiting, report: Report) -> None:
 def end_leftovers(settings: Settings) -> list[str]:
     """End processes of this stack that nothing supervises, in the order of a regular stop. Return what they were."""
     stop_as_group = {part.name for part in parts(settings) if part.stops_as_group}
-    ended = []
+    ended: dict[int, str] = {}
     for name in _STOP_ORDER:
-        if name == "broker" and processes.find(settings.home, name):
+        if name == "broker" and (left := processes.find(settings.home, name)):
+            # Named before they are stopped: the broker's processes are gone when this returns.
+            ended |= {process.pid: processes.describe(process) for process in left}
             # Its own process may be gone and the broker's not: a plain signal would lose messages.
             broker.stop_losslessly(settings.home / "kafka")
-        ended += processes.end(settings.home, name, patience_seconds=30, as_group=name in stop_as_group)
-    return ended + processes.end(settings.home, None, patience_seconds=10)
+        ended |= processes.end(settings.home, name, patience_seconds=30, as_group=name in stop_as_group)
+    ended |= processes.end(settings.home, None, patience_seconds=10)
+    return list(ended.values())
 
 
 def _check_ports(settings: Settings, listed: Sequence[Part]) -> None:

@@ -47,8 +47,8 @@ def describe(process: psutil.Process) -> str:
         return f"pid {process.pid}"
 
 
-def end(home: Path, part: str | None, patience_seconds: float, *, as_group: bool = False) -> list[str]:
-    """End the processes of a stack, or of one part: ask, wait, then kill. Return a description of each one.
+def end(home: Path, part: str | None, patience_seconds: float, *, as_group: bool = False) -> dict[int, str]:
+    """End the processes of a stack, or of one part: ask, wait, then kill. Return a description of each one by its pid.
 
     The oldest are asked first and the rest get the time to follow; whoever is left is asked, and at last killed.
 
@@ -66,7 +66,7 @@ def end(home: Path, part: str | None, patience_seconds: float, *, as_group: bool
     named.update((process.pid, describe(process)) for process in remaining)
     _signal(remaining, "kill")
     psutil.wait_procs(remaining, timeout=5.0)
-    return list(named.values())
+    return named
 
 
 def wait_until_gone(home: Path, part: str, limit_seconds: float) -> bool:
