@@ -15,12 +15,16 @@ Started by hand, it takes another `source`: `pydocs:`, `files:FOLDER`, `beir:FOL
 
 from datetime import timedelta
 
-from airflow.sdk import DAG, Param
+from airflow.sdk import DAG, CronTriggerTimetable, Param
 from command_task import CORPUS, CommandTask, dag_options
+
+# At midnight, and only then: without the last argument, unpausing the DAG in the first hours of a day starts a run at once,
+# beside the one that somebody is about to start by hand.
+DAILY = CronTriggerTimetable("0 0 * * *", timezone="UTC", run_immediately=timedelta(0))
 
 with DAG(
     "ingest_documents",
-    schedule="@daily",
+    schedule=DAILY,
     params={"source": Param("", type="string", description="where documents come from; empty: the source of params.yaml")},
     **dag_options(__doc__, ["data"]),
 ):
