@@ -80,7 +80,7 @@ def running_triton(home: Path, *releases: Path) -> Iterator[RunningTriton]:
         write_models(release, home / "triton" / "models")
     if releases:
         point_stable_model(Manifest.load(releases[0]).release, home / "triton" / "models")
-    http, grpc, metrics = _free_ports(3)
+    http, grpc, metrics = free_ports(3)
     environment = {
         **os.environ,
         "TWINLINE_HOME": str(home),
@@ -120,7 +120,8 @@ def _wait_until_ready(server: RunningTriton, process: subprocess.Popen[bytes]) -
     control.close()
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Return ports that nothing listens on now."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for opened in sockets:

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,24 +13,12 @@ from pathlib import Path
 import pytest
 
 from clients.settings import CHECKOUT, Settings
-from tests.fixtures_triton import base_release, triton_server  # noqa: F401  (fixtures for every module here)
+from tests.fixtures_triton import base_release, free_ports, triton_server  # noqa: F401  (fixtures for every module here)
 from twinline.stack import broker as embedded_broker
 from twinline.stack import processes, readiness
 
 _START_LIMIT_SECONDS = 60
 _PORT_SETTINGS = ("KAFKA", "TRITON_HTTP", "TRITON_GRPC", "TRITON_METRICS", "SEARCH", "ADMIN", "AIRFLOW")
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that nothing listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for opened in sockets:
-            opened.bind(("127.0.0.1", 0))
-        return [opened.getsockname()[1] for opened in sockets]
-    finally:
-        for opened in sockets:
-            opened.close()
 
 
 @dataclass(frozen=True)
