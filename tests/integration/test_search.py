@@ -25,8 +25,7 @@ from clients.triton import TritonEmbedder
 from contract.manifest import Manifest, collection_name
 from contract.preprocess import Preprocessor
 from contract.records import Deletion, Document, encode_key, encode_value
-from tests.fixtures_triton import RunningTriton
-from tests.integration.conftest import free_ports
+from tests.fixtures_triton import RunningTriton, free_ports
 
 PATIENCE_SECONDS = 60
 LONG = " ".join(f"Paragraph {number} explains how bees make honey and why a hive needs a queen." for number in range(120))
