@@ -31,9 +31,9 @@ def training_section(reach: Reach, release: str) -> Section:
         manifest = Manifest.load(folder)
         lineage, record = manifest.lineage, training_record(folder)
         _add_base(section, manifest, record)
-        revision = lineage.get("git_revision")
-        with section.looking("Git revision", revision):
-            section.compare("Git revision", revision, *commit_subject(reach.repository, str(revision)))
+        if revision := lineage.get("git_revision"):
+            with section.looking("Git revision", revision):
+                section.compare("Git revision", revision, *commit_subject(reach.repository, str(revision)))
         section.record("Airflow run", lineage.get("airflow_run"))
         section.record("made at", lineage.get("created_at"))
         if not is_trained(record):
