@@ -50,7 +50,9 @@ def release_section(reach: Reach, release: str, stated_space: str | None) -> Sec
         weights = hash_safetensors(folder / "encoder" / "model.safetensors")
         section.compare("weights", manifest["weights_sha256"], weights, "of the sorted tensors")
         space = space_id(manifest["fingerprints"]["vector"], weights)
-        section.compare("space", stated_space or manifest["space"], space)
+        section.compare("space", manifest["space"], space, "of weights and vector part")
+        if stated_space is not None:
+            section.compare("the point's space", stated_space, space)
         _compare_files(section, folder, manifest)
     with section.looking("version"):
         entry = reach.registered(release)

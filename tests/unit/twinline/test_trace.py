@@ -197,6 +197,8 @@ CHANGES = [
     ({"key": "b.md"}, "point: id"),  # somebody else's payload under this id
     ({"key": "b.md"}, "message: key"),
     ({"headers": {"run_id": "run-8"}}, "message: header run_id"),
+    ({"headers": {"git_revision": "made up"}}, "message: header git_revision"),
+    ({"space": "another"}, "release: the point's space"),
 ]
 
 
