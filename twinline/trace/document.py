@@ -1,10 +1,10 @@
 """The document's half of a trace: point, message, source file, chunk; each computed again from what the one before it gave."""
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Final
 from uuid import UUID
+from zipfile import BadZipFile, ZipFile
 
 from clients.admin import CollectionStatus
 from clients.store import Payload, stored_version
@@ -137,22 +137,23 @@ def _add_source(section: Section, headers: Payload) -> None:
 
 
 def _hash_of(uri: str) -> str:
-    if uri.startswith(_FILE):
-        return _digest(uri, lambda: Path(uri.removeprefix(_FILE)).open("rb"))
-    if uri.startswith("zip://") and f"::{_FILE}" in uri:
-        import fsspec
-
-        return _digest(uri, lambda: fsspec.open(uri, "rb").open())
+    scheme, _, rest = uri.partition("://")
+    inside, is_zipped, archive = rest.rpartition(f"::{_FILE}")
+    try:
+        if scheme == "zip" and is_zipped:
+            with ZipFile(archive) as opened, opened.open(inside) as stream:
+                return _digest(stream)
+        if scheme == "file":
+            with Path(rest).open("rb") as stream:
+                return _digest(stream)
+    except (OSError, KeyError, BadZipFile) as exc:
+        raise NotHereError(f"{uri} cannot be read here ({exc}): look where it was published from") from exc
     # A header may hold any address: what a stranger wrote there is not fetched.
     raise NotHereError("the address is of another machine, and is not fetched by a trace: fetch it, and compare its SHA-256")
 
 
-def _digest(uri: str, opened: Callable[[], IO[bytes]]) -> str:
-    try:
-        with opened() as stream:
-            digest = hashlib.sha256()
-            while block := stream.read(1 << 20):
-                digest.update(block)
-        return digest.hexdigest()
-    except (OSError, KeyError) as exc:
-        raise NotHereError(f"{uri} cannot be read here ({exc}): look where it was published from") from exc
+def _digest(stream: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while block := stream.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()

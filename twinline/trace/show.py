@@ -1,5 +1,7 @@
 """A trace for people: a tree, a branch a section, a line a step, the verdict first."""
 
+import json
+from collections.abc import Mapping
 from itertools import groupby
 from typing import Final
 
@@ -40,8 +42,10 @@ def _line(step: Step) -> Text:
 
 
 def _words(value: JSON) -> str:
-    if value is None:
-        return "-"
+    if value in (None, ""):
+        return "none"
+    if isinstance(value, Mapping):
+        return json.dumps(value, ensure_ascii=False)
     if isinstance(value, list | tuple):
         return " to ".join(map(str, value)) if len(value) == 2 else ", ".join(map(str, value))
     return str(value)

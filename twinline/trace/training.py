@@ -96,12 +96,12 @@ def find_experiment(reach: Reach, lineage: Mapping[str, Any], entry: Registered 
 
 def _add_base(section: Section, manifest: Manifest, record: Mapping[str, Any]) -> None:
     base, version = manifest.base_model, manifest.lineage.get("base_model_version")
+    note = f"package version {version}" if version else ""
     if not version and base.startswith(_PACKAGE):
         try:
-            version = f"{metadata.version(base.removeprefix(_PACKAGE))} is installed here now"
+            note = f"package version not recorded; {metadata.version(base.removeprefix(_PACKAGE))} is installed here now"
         except metadata.PackageNotFoundError:
-            version = "its package is not installed here"
-    note = f"version {version}" if version else ""
+            note = "package version not recorded, and it is not installed here"
     if is_trained(record):
         section.record("base model", base, note)
         section.record("steps", record["steps"])

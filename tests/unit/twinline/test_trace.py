@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -243,6 +244,22 @@ def test_an_edited_source_file_is_no_fault_and_is_said(world: World) -> None:
     step = by_name(trace.steps)["source: file SHA-256"]
     assert (step.status, differing(trace)) == ("NOT HERE", set())
     assert hashlib.sha256(b"edited").hexdigest() in step.note
+
+
+def test_a_file_in_an_archive_is_hashed_too(world: World) -> None:
+    archive = world.file.with_name("set.zip")
+    with zipfile.ZipFile(archive, "w") as made:
+        made.writestr("in/a.md", TEXT)
+    [(place, message)] = world.messages.items()
+    headers = [
+        ("source_uri", f"zip://in/a.md::file://{archive}"),
+        ("source_file_sha256", hashlib.sha256(TEXT.encode()).hexdigest()),
+    ]
+    world.messages[place] = replace(message, headers=[(name, value.encode()) for name, value in headers])
+    world.change(headers={})
+    assert by_name(world.trace().steps)["source: file SHA-256"].status == "VERIFIED"
+    archive.unlink()
+    assert by_name(world.trace().steps)["source: file SHA-256"].status == "NOT HERE"
 
 
 def test_a_file_of_another_machine_is_not_fetched(world: World) -> None:
