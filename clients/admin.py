@@ -9,6 +9,7 @@ import httpx
 import numpy as np
 
 from clients.store import Head, StoredPoint
+from contract.drift import Features
 from contract.errors import ContractError, MismatchError, SettingsError, TransientError, TwinlineError
 
 # Opening a large collection, or waiting for a consumer to finish its batch, takes its time.
@@ -115,6 +116,11 @@ class AdminClient:
         """Return what a collection remembers of one document, or None when it has never seen it."""
         value = self._send("GET", f"/collections/{name}/heads", params={"source": source, "key": key})["head"]
         return Head.from_payload(value) if value else None
+
+    def query_features(self, name: str) -> Features | None:
+        """Return the features of a collection's recent queries; None when its release has no drift reference."""
+        value = self._send("GET", f"/collections/{name}/queries/features")["features"]
+        return Features.from_json(value) if value else None
 
     def close(self) -> None:
         """Let go of the client."""

@@ -1,4 +1,4 @@
-"""Drift: whether the texts of now still look like the texts the encoder was trained with. The world's change, not a fault of ours.
+"""Drift: whether the texts of now still look like the texts the encoder was trained with. The world's change, no fault of ours.
 
 Every figure is compared with what chance alone would give at these sample sizes: where chance could reach the first mark, the
 verdict is `too few`, never `stable`.
@@ -20,6 +20,7 @@ Values = NDArray[np.float64]
 BINS: Final = 5
 # Stands in for the share of an empty bin, whose logarithm would be infinite.
 EMPTY_SHARE: Final = 1e-4
+_ARRAYS: Final = ("token_count", "truncated", "similarity", "unknown_share")
 # z of 99 %, one-sided and two-sided, and the Kolmogorov distribution's 99 % quantile.
 _Z_ONE_SIDED: Final = 2.326
 _Z_TWO_SIDED: Final = 2.576
@@ -56,6 +57,22 @@ class Features:
     def count(self) -> int:
         """Return n."""
         return len(self.token_count)
+
+    def to_json(self) -> dict[str, JSON]:
+        """Return the JSON form, one list a feature."""
+        return {
+            "token_count": self.token_count.tolist(),
+            "truncated": self.truncated.tolist(),
+            "similarity": self.similarity.tolist(),
+            "unknown_share": None if self.unknown_share is None else self.unknown_share.tolist(),
+            "independent": self.independent,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Read the JSON form."""
+        arrays = {name: None if value[name] is None else np.array(value[name], np.float64) for name in _ARRAYS}
+        return cls(independent=value["independent"], **arrays)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,8 @@ class DriftReference:
         With `documents`, vectors of the text's own document do not count: the corpus that was trained with may well be the one
         that is published, and a document is no neighbour of itself.
         """
-        return nearest(vectors, documents, self.vectors, self.documents)
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return nearest(vectors / np.maximum(lengths, np.finfo(np.float32).tiny), documents, self.vectors, self.documents)
 
     def save(self, folder: Path) -> None:
         """Write both files."""

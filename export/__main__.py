@@ -1,4 +1,4 @@
-"""`python -m export`: the stages `export`, `parity`, `profile` and `package`, and `base`, which does all three for an untuned model."""
+"""`python -m export`: the stages `export`, `parity`, `profile`, `package`; `base` releases an untuned model."""
 
 import json
 import logging

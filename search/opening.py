@@ -3,9 +3,11 @@
 from clients.settings import Settings
 from clients.store import COLLECTION_PREFIX, CollectionInfo, Store
 from clients.triton import TritonEmbedder
+from contract.drift_reference import DriftReference
 from contract.errors import MismatchError, SettingsError
 from contract.manifest import Fingerprints, Manifest
 from contract.preprocess import Preprocessor
+from search.recent import RecentQueries
 from search.releases import Served
 
 # What of a release's lineage a hit shows as its training run.
@@ -53,4 +55,6 @@ def open_release(settings: Settings, store: Store, name: str) -> Served:
     training = {field: known[field] for field in _TRAINING_FIELDS if known.get(field)}
     info = CollectionInfo.of(manifest)
     embedder = TritonEmbedder(settings.triton_grpc_address, release, manifest.space)
-    return Served(info, store.open(name, info), preprocessor, embedder, training)
+    reference = DriftReference.load(folder, manifest.space)
+    recent = RecentQueries(preprocessor, reference) if reference else None
+    return Served(info, store.open(name, info), preprocessor, embedder, training, recent)

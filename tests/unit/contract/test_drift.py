@@ -85,7 +85,7 @@ def test_a_reference_survives_its_files_and_is_refused_for_another_space(tmp_pat
     assert loaded is not None
     assert compare(loaded.profiles["query"], texts(2)) == compare(reference.profiles["query"], texts(2))
     assert loaded.documents == ["a", "b", "c"]
-    with pytest.raises(MismatchError, match="another|of space"):
+    with pytest.raises(MismatchError, match="is of space space, the release of other"):
         DriftReference.load(tmp_path, "other")
     (tmp_path / "profile.safetensors").write_bytes(b"broken")
     with pytest.raises(MismatchError, match="fetch the release again"):
