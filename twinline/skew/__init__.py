@@ -1,1 +1,1 @@
-"""Where training and serving could differ, looked at; and beside it, how the world has changed."""
+"""Where training and serving stop agreeing: every hop of a served release measured against its golden texts, in causal order."""
