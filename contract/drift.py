@@ -20,7 +20,6 @@ Values = NDArray[np.float64]
 BINS: Final = 5
 # Stands in for the share of an empty bin, whose logarithm would be infinite.
 EMPTY_SHARE: Final = 1e-4
-_ARRAYS: Final = ("token_count", "truncated", "similarity", "unknown_share")
 # z of 99 %, one-sided and two-sided, and the Kolmogorov distribution's 99 % quantile.
 _Z_ONE_SIDED: Final = 2.326
 _Z_TWO_SIDED: Final = 2.576
@@ -71,8 +70,12 @@ class Features:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
         """Read the JSON form."""
-        arrays = {name: None if value[name] is None else np.array(value[name], np.float64) for name in _ARRAYS}
-        return cls(independent=value["independent"], **arrays)
+        token_count, truncated, similarity = (
+            np.array(value[name], np.float64) for name in ("token_count", "truncated", "similarity")
+        )
+        shares = value["unknown_share"]
+        unknown = None if shares is None else np.array(shares, np.float64)
+        return cls(token_count, truncated, similarity, unknown, value["independent"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +206,7 @@ def ks(first: Values, second: Values) -> float:
 def _rate_noise(before: float, after: float, n: int, m: int) -> float:
     pooled = (before * n + after * m) / (n + m)
     # Where neither sample shows any, the normal approximation says 0; (1 - p) ** n = 0.01 at p = 4.6 / n says otherwise.
-    return max(_Z_TWO_SIDED * (pooled * (1 - pooled) * _both(n, m)) ** 0.5, 4.6 / min(n, m))
+    return max(_Z_TWO_SIDED * float((pooled * (1 - pooled) * _both(n, m)) ** 0.5), 4.6 / min(n, m))
 
 
 def _both(n: int, m: int) -> float:

@@ -54,7 +54,7 @@ def test_neither_text_nor_vector_of_a_query_is_kept() -> None:
 def test_answers_are_counted_and_trials_are_not() -> None:
     world = World()
     served = world.release("r1")
-    assert DIMENSION == REFERENCE.vectors.shape[1]
+    assert REFERENCE.vectors.shape[1] == DIMENSION
     watched = replace(served, recent=RecentQueries(PREPROCESSOR, REFERENCE))
     world.releases.add(watched)
     world.add("r1", "a", "a lease")
