@@ -67,12 +67,10 @@ def _sample_documents(path: Path, params: ProfileParams) -> list[Document]:
     import pyarrow.parquet as pq
 
     table = pq.read_table(path, columns=["source", "key", "title", "text"])
-    rows = range(table.num_rows)
+    rows = list(range(table.num_rows))
     if 0 < params.documents < table.num_rows:
         rows = sorted(random.Random(params.seed).sample(rows, params.documents))  # noqa: S311 - a sample, not a secret
-    return [
-        Document(row["source"], row["key"], row["text"], title=row["title"] or "") for row in table.take(list(rows)).to_pylist()
-    ]
+    return [Document(row["source"], row["key"], row["text"], title=row["title"] or "") for row in table.take(rows).to_pylist()]
 
 
 def _chunk_texts(preprocessor: Preprocessor, documents: Sequence[Document], place: Path) -> tuple[list[str], list[str]]:

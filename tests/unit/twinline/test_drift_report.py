@@ -1,4 +1,4 @@
-"""The drift report of a release: queries and new documents beside each other, and plain words where there is nothing to compare."""
+"""The drift report of a release: queries beside new documents, and plain words where there is nothing to compare."""
 
 import json
 from pathlib import Path
