@@ -186,8 +186,8 @@ def psi_noise(bins: int, n: int, m: int) -> float:
 
     Without drift PSI / (1/n + 1/m) follows chi-square with bins - 1 degrees of freedom, so its mean is
     (bins - 1) * (1/n + 1/m) (Yurdakul, Statistical Properties of Population Stability Index, 2018). The quantile is the
-    approximation of Wilson and Hilferty (1931). With five bins and many reference texts, a sample of 133 is the smallest that is
-    not too few; with 300 reference documents, 239.
+    approximation of Wilson and Hilferty (1931). With five bins and many reference texts, a sample of 134 is the smallest that is
+    not too few; with 300 reference documents, 240.
     """
     freedom = bins - 1
     if freedom == 0:
