@@ -13,10 +13,9 @@ from contract.errors import ContractError, DocumentError
 from contract.ids import head_id
 from contract.preprocess import Preprocessor
 from contract.records import Document
-from contract.space import hash_safetensors, space_id
 from contract.specification import Role
 from contract.tokens import Encoded
-from export.build import WEIGHTS_FILE, load_encoder_contract
+from export.build import encoder_space, load_encoder_contract
 from export.formats import read_export
 from export.params import ProfileParams
 from export.runtimes import Runtime, open_runtime
@@ -36,7 +35,8 @@ def build_profile(encoder: Path, exported: Path, documents: Path, pairs: Path, p
         ContractError: no float32 format was exported, or no document has text.
     """
     preprocessor = Preprocessor.load(encoder)
-    run = _open_fp32(exported)
+    space = encoder_space(encoder, load_encoder_contract(encoder))
+    run = _open_fp32(exported, space)
     texts, owners = _chunk_texts(preprocessor, _sample_documents(documents, params), documents)
     encoded = preprocessor.encode(texts, "document")
     vectors = _vectors(run, encoded, preprocessor.pad_id, params.batch_size)
@@ -50,12 +50,11 @@ def build_profile(encoder: Path, exported: Path, documents: Path, pairs: Path, p
         # A training query's own document may be in the sample, as a live query's answer may be: it counts in both.
         similarity = nearest(_vectors(run, encoded, preprocessor.pad_id, params.batch_size), None, vectors, owners)
         found["query"] = features_of(encoded, similarity, unknown, len(queries))
-    space = space_id(load_encoder_contract(encoder).vector_fingerprint, hash_safetensors(encoder / WEIGHTS_FILE))
     return DriftReference({role: Profile.of(features) for role, features in found.items()}, vectors, owners, space)
 
 
-def _open_fp32(exported: Path) -> Runtime:
-    formats = read_export(exported).formats
+def _open_fp32(exported: Path, space: str) -> Runtime:
+    formats = read_export(exported, space).formats
     for entry in formats:
         if entry.precision == "fp32":
             return open_runtime(exported, entry)

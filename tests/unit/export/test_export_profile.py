@@ -16,8 +16,9 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from contract.drift_reference import DriftReference
+from contract.encoder_record import encoder_identity
 from contract.errors import ContractError
-from contract.space import hash_safetensors, space_id
+from contract.space import hash_safetensors
 from contract.specification import ChunkerSettings, make_contract
 from export.formats import Export, ExportedFormat, write_export
 from export.params import ProfileParams
@@ -60,10 +61,10 @@ def world(tmp_path: Path) -> Path:
     contract.save(encoder, own)
     save_file({"weight": np.arange(8, dtype=np.float32)}, encoder / "model.safetensors")
     (encoder / "config.json").write_text(json.dumps({"hidden_size": 8, "max_position_embeddings": 64}))
-    space = space_id(contract.vector_fingerprint, hash_safetensors(encoder / "model.safetensors"))
-    (encoder / "training.json").write_text(json.dumps({"base_model": "a base", "space": space}))
+    identity = encoder_identity(encoder, contract, hash_safetensors(encoder / "model.safetensors"))
+    (encoder / "training.json").write_text(json.dumps({"base_model": "a base", **identity}))
     write_graph(tmp_path / "exported" / ONNX.file)
-    write_export(tmp_path / "exported", Export((ONNX,)))
+    write_export(tmp_path / "exported", Export(str(identity["space"]), (ONNX,)))
     random = np.random.default_rng(7)
     texts = [" ".join(random.choice([*WORDS, "strange"], random.integers(5, 60))) + "." for _ in range(40)]
     rows = [{"source": "notes", "key": str(i), "title": "", "text": text} for i, text in enumerate(texts)]
@@ -112,6 +113,7 @@ def test_without_training_queries_there_is_no_profile_of_queries(world: Path) ->
 
 
 def test_an_export_without_fp32_is_refused(world: Path) -> None:
-    write_export(world / "exported", Export(()))
+    space = json.loads((world / "encoder" / "training.json").read_text())["space"]
+    write_export(world / "exported", Export(space, ()))
     with pytest.raises(ContractError, match="add onnx_fp32"):
         build(world)
