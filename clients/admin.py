@@ -7,9 +7,11 @@ from uuid import UUID
 
 import httpx
 import numpy as np
+from numpy.typing import NDArray
 
 from clients.store import Head, StoredPoint
 from contract.errors import ContractError, MismatchError, SettingsError, TransientError, TwinlineError
+from contract.golden import decode_vector
 
 # Opening a large collection, or waiting for a consumer to finish its batch, takes its time.
 _ACT_SECONDS: Final = 90.0
@@ -115,6 +117,11 @@ class AdminClient:
         """Return what a collection remembers of one document, or None when it has never seen it."""
         value = self._send("GET", f"/collections/{name}/heads", params={"source": source, "key": key})["head"]
         return Head.from_payload(value) if value else None
+
+    def golden(self, name: str) -> dict[str, NDArray[np.float32]]:
+        """Return the vectors `(dim,)` of golden texts that a served collection holds, by the text's name."""
+        value = self._send("GET", f"/collections/{name}/golden")["golden"]
+        return {text: decode_vector(vector) for text, vector in value.items()}
 
     def close(self) -> None:
         """Let go of the client."""

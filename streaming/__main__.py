@@ -30,6 +30,7 @@ def run(release: ReleaseId) -> None:
     """Keep a release's collection fresh until SIGTERM; the batch in hand is finished and committed."""
     from prometheus_client import CollectorRegistry, start_http_server
 
+    from clients.index_door import check_index
     from clients.kafka import ensure_topics
     from clients.settings import load_settings
     from clients.stores import make_store
@@ -45,6 +46,7 @@ def run(release: ReleaseId) -> None:
     ensure_topics(settings)
     collection = make_store(settings).open(opened.collection_name, opened.info)
     try:
+        check_index(collection, opened.golden)
         consumer = Consumer(
             settings, opened.embedder, collection, opened.preprocessor, opened.group, limits, StreamingMetrics(registry)
         )

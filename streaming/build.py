@@ -9,13 +9,17 @@ from dataclasses import dataclass
 from itertools import islice
 from threading import Event
 
+import numpy as np
+from numpy.typing import NDArray
 from tenacity import stop_when_event_set
 
+from clients.index_door import check_index
 from clients.kafka import beginning_offsets, end_offsets, ensure_topics
 from clients.retry import retrying
 from clients.settings import Settings
 from clients.store import Collection, Store
 from contract.errors import SettingsError, TransientError
+from contract.specification import ROLES
 from streaming.dead_letters import KafkaDeadLetters
 from streaming.decode import Message
 from streaming.indexer import Indexer
@@ -76,20 +80,46 @@ def build(
     """
     collection = store.begin(release.collection_name, release.info)
     try:
-        # 1. The snapshot's rows, through the consumer's own `handle()`.
+        # 1. The golden texts. Whatever opens the collection will compare them with the release's; the first time is now.
+        if not _store_golden(release, collection, limits, stop):
+            return False
+        check_index(collection, release.golden)
+        # 2. The snapshot's rows, through the consumer's own `handle()`.
         if inputs.snapshot:
             _index_rows(inputs.snapshot.messages(), release, collection, settings, limits, stop, progress)
-        # 2. The log, in the group that goes on with it once the collection is served.
+        # 3. The log, in the group that goes on with it once the collection is served.
         consumer = Consumer(settings, release.embedder, collection, release.preprocessor, release.group, limits)
         consumer.run(stop, start=inputs.start, until=inputs.until, progress=progress)
         if stop.is_set():
             return False
-        # 3. The approximate index, which nobody waits for in here.
+        # 4. The approximate index, which nobody waits for in here.
         collection.optimize()
     finally:
         collection.close()
-    # 4. Visible, whole.
+    # 5. Visible, whole.
     store.finish(release.collection_name)
+    return True
+
+
+def _store_golden(release: Release, collection: Collection, limits: ConsumerLimits, stop: Event) -> bool:
+    """Store what the live encoder makes of the golden texts, as it does of any document; False when told to stop before.
+
+    Never copied from the release: they are to prove what the store gives back of what the encoder gave.
+    """
+    again = retrying(stop=stop_when_event_set(stop), sleep=stop.wait, longest_wait_seconds=limits.longest_wait_seconds)
+    vectors: dict[str, NDArray[np.float32]] = {}
+    try:
+        for role in ROLES:
+            entries = [entry for entry in release.golden.entries if entry.role == role]
+            for start in range(0, len(entries), limits.texts_per_request):
+                piece = entries[start : start + limits.texts_per_request]
+                answer = again(release.embedder.embed, [entry.text for entry in piece], role)
+                vectors |= zip((entry.name for entry in piece), answer.vectors, strict=True)
+        again(collection.put_golden, vectors)
+    except TransientError:
+        if not stop.is_set():
+            raise
+        return False
     return True
 
 

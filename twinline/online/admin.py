@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from clients.admin import OnlineStatus
 from clients.store import StoredPoint
+from contract.golden import encode_vector
 from contract.ids import head_id
 from contract.preprocess import MAX_QUERY_CHARS
 from search import problems
@@ -109,6 +110,12 @@ def _add_reads(app: FastAPI, service: OnlineService) -> None:
         with service.releases.using(name) as served:
             found = served.collection.read_heads([head_id(source, key)]).get(head_id(source, key))
         return {"head": found and found.to_payload()}
+
+    @app.get("/collections/{name}/golden")
+    def golden(name: str) -> dict[str, Any]:
+        """Return the golden texts' vectors as the collection gives them back: base64 of little-endian float32."""
+        with service.releases.using(name) as served:
+            return {"golden": {text: encode_vector(vector) for text, vector in served.collection.read_golden().items()}}
 
 
 def _plain(point: StoredPoint) -> dict[str, Any]:
