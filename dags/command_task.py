@@ -1,7 +1,8 @@
 """One Airflow task is one command of this checkout: `CommandTask`.
 
 A command says what the next task needs as a JSON object on its last line; the task returns it, and attaches it to the asset
-that it updates. A field `skipped` in it says why there was nothing to do, and the task is shown as skipped. Commands are argument lists, never shell lines, so that no parameter of a run can become shell syntax.
+that it updates. A field `skipped` in it says why there was nothing to do, and the task is shown as skipped. Commands are
+argument lists, never shell lines, so that no parameter of a run can become shell syntax.
 """
 
 import json

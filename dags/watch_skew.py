@@ -15,7 +15,7 @@ from datetime import timedelta
 from airflow.sdk import DAG, CronTriggerTimetable
 from command_task import CommandTask, dag_options
 
-# At these hours, and only then: without the last argument, unpausing the DAG would start a run beside what somebody is about to do.
+# At these hours, and only then: without the last argument, unpausing the DAG would start a run at once.
 EVERY_SIX_HOURS = CronTriggerTimetable("0 */6 * * *", timezone="UTC", run_immediately=timedelta(0))
 # Skew found: measuring again would find it again, and an alarm that waits for retries comes late. What is away (2) may come back.
 SKEW_FOUND = 1

@@ -1,6 +1,7 @@
-"""The hops that golden texts go through. Each is a function of the pieces that it needs, and judges by the release's golden file."""
+"""The hops that golden texts go through: each a function of the pieces that it needs, judging by the release's golden file."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -133,12 +134,10 @@ def stored_hop(golden: GoldenSet, read: Callable[[], Mapping[str, Vector]]) -> H
 
 def offline_hops(subject: Subject, offline: Offline) -> list[tuple[str, Callable[[], Hop]]]:
     """Return the hops that run the release's own model files, by name."""
+    formats = subject.manifest.formats
     return [
-        ("training framework", lambda: framework_hop(subject.golden, offline.vectors)),
-        *(
-            (entry.name, lambda entry=entry: format_hop(subject, entry, offline.open_format, offline.pad_id))
-            for entry in subject.manifest.formats
-        ),
+        ("training framework", partial(framework_hop, subject.golden, offline.vectors)),
+        *((entry.name, partial(format_hop, subject, entry, offline.open_format, offline.pad_id)) for entry in formats),
     ]
 
 

@@ -11,7 +11,7 @@ from clients.triton import TritonEmbedder
 from clients.triton_tokenizer import TritonTokenizer
 from contract.errors import MismatchError, SettingsError
 from contract.golden import GoldenSet, read_golden
-from contract.manifest import Format, Manifest, collection_name
+from contract.manifest import Format, collection_name
 from contract.preprocess import Preprocessor
 from contract.specification import Pooling
 from export.formats import ExportedFormat
