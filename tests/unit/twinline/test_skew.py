@@ -75,6 +75,12 @@ def edit_a_file(pieces: Pieces) -> Pieces:
     return pieces
 
 
+def add_a_file(pieces: Pieces) -> Pieces:
+    (pieces.subject.folder / "onnx").mkdir()
+    (pieces.subject.folder / "onnx" / "model.onnx").write_bytes(b"another graph")
+    return pieces
+
+
 def another_space(pieces: Pieces) -> Pieces:
     manifest = replace(pieces.subject.manifest, space="0" * 64)
     return replace(pieces, subject=replace(pieces.subject, manifest=manifest))
@@ -104,6 +110,13 @@ def roll_a_stored_vector(pieces: Pieces) -> Pieces:
     return pieces
 
 
+def keep_a_chunk_too_many(pieces: Pieces) -> Pieces:
+    id_ = point_id("src", "cats", 1)
+    point = pieces.collection.points[point_id("src", "cats", 0)]
+    pieces.collection.points[id_] = StoredPoint(id_, {**point.payload, "chunk_index": 1}, point.vector)
+    return pieces
+
+
 def lose_a_chunk(pieces: Pieces) -> Pieces:
     del pieces.collection.points[point_id("src", "bees", 1)]
     return pieces
@@ -117,6 +130,7 @@ def lose_all_chunks(pieces: Pieces) -> Pieces:
 FAULTS: dict[str, tuple[str, Change]] = {
     "a rule in code gives another value": ("rules", offline(check_rules=refuse)),
     "a byte of the weights": ("release files", edit_a_file),
+    "a file that the manifest does not know": ("release files", add_a_file),
     "the manifest names another space": ("release files", another_space),
     "this process has another tokenizer": ("tokens", lambda pieces: offline(encode=_other_role(pieces))(pieces)),
     "the framework gives other vectors": ("training framework", offline(vectors=lambda ids: np.roll(vectors_of(ids), 1, 1))),
@@ -137,6 +151,7 @@ FAULTS: dict[str, tuple[str, Change]] = {
     "a stored token count was changed": ("live sample", change_point(token_count=99)),
     "a point names another space": ("live sample", change_point(space="other")),
     "a point names another message": ("live sample", change_point(offset=1)),
+    "a chunk too many is stored": ("live sample", keep_a_chunk_too_many),
     "a chunk is gone": ("live sample", lose_a_chunk),
     "a document has a head and nothing else": ("live sample", lose_all_chunks),
 }
