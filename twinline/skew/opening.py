@@ -9,7 +9,7 @@ from clients.admin import AdminClient, OnlineStatus
 from clients.settings import Settings
 from clients.triton import TritonEmbedder
 from clients.triton_tokenizer import TritonTokenizer
-from contract.errors import MismatchError, SettingsError
+from contract.errors import MismatchError, TransientError
 from contract.golden import GoldenSet, read_golden
 from contract.manifest import Format, collection_name
 from contract.preprocess import Preprocessor
@@ -28,8 +28,8 @@ def measure_release(settings: Settings, release: str = "", size: int = 100, seed
     """Measure the active release, or the named one; return None where none is active.
 
     Raises:
-        TransientError: something is away.
-        SettingsError: the named release was not fetched, or its collection is not there.
+        TransientError: something is away, or the release's collection is not open.
+        SettingsError: the named release was not fetched.
     """
     with ExitStack() as opened:
         admin = opened.enter_context(closing(AdminClient(settings.admin_url)))
@@ -46,7 +46,10 @@ def measure_release(settings: Settings, release: str = "", size: int = 100, seed
             return refused_release(chosen, exc)
         name = collection_name(chosen)
         if status.collection(name) is None and name not in status.refused:
-            raise SettingsError(f"collection {name} is not there: build release {chosen} first (twinline release build)")
+            raise TransientError(
+                f"the online process does not serve {name}: wait until it has opened it (twinline status), or build the "
+                f"collection first (twinline release build {chosen})"
+            )
         live = open_live(settings, subject, stable, _golden_reader(admin, status, name), opened)
         plan = None
         if size and name not in status.refused:
