@@ -78,11 +78,15 @@ def build(
         return
     inputs = find_inputs(settings, snapshot or None)
     with tqdm(total=inputs.size, unit=" messages", desc=f"indexing {release}", mininterval=0.5) as bar:
-        finished = build_collection(opened, store, settings, limits, inputs, stop, bar.update)
-    if not finished:
+        built = build_collection(opened, store, settings, limits, inputs, stop, bar.update)
+    if built is None:
         typer.echo(f"stopped; run the same command again to go on with {opened.collection_name}", err=True)
         raise typer.Exit(EXIT_INTERRUPTED)
-    typer.echo(f"collection {opened.collection_name} is built from {inputs.size} messages; next: serve and verify it")
+    kept = f"{built.chunks_reused} kept their vectors" + (f", with {built.donor} at hand" if built.donor else "")
+    typer.echo(
+        f"collection {opened.collection_name} is built from {inputs.size} messages: {built.chunks_embedded} chunks embedded, "
+        f"{kept}; next: serve and verify it"
+    )
 
 
 def _stop_at_signals() -> threading.Event:

@@ -50,8 +50,8 @@ def check_seal(checkpoint: Path) -> None:
     found = weights_sha256(checkpoint)
     if found != recorded:
         raise MismatchError(
-            f"{checkpoint} has weights {found}, {_SEAL_FILE} says {recorded}: they were changed since this run saved them; remove "
-            f"{checkpoint.parent} to train from the start"
+            f"{checkpoint} has weights {found}, {_SEAL_FILE} says {recorded}: they were changed since this run saved "
+            f"them; remove {checkpoint.parent} to train from the start"
         )
 
 
