@@ -18,6 +18,7 @@ import typer
 
 from clients import logs, telemetry
 from contract.errors import SettingsError, TwinlineError
+from contract.selfcheck import check_process
 
 app = typer.Typer(add_completion=False, help="From the log to an index.", pretty_exceptions_enable=False)
 
@@ -101,6 +102,7 @@ def main() -> None:
     telemetry.apply()
     logs.configure()
     try:
+        check_process()
         app()
     except TwinlineError as error:
         typer.secho(f"streaming: {error}", err=True, fg=typer.colors.RED)
