@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from clients.admin import AdminClient
 from clients.settings import Settings
 from clients.store import CollectionInfo, Head, Store, StoredPoint
-from contract.errors import TwinlineError
+from contract.errors import ContractError, TwinlineError
 from contract.golden import GoldenSet
 from contract.ids import point_id
 from streaming.plans import Plan
@@ -78,7 +78,7 @@ def find_donor(settings: Settings, store: Store, info: CollectionInfo, golden: G
         TransientError: the store is away.
     """
     active = store.active()
-    names = [name for name in store.names() if store.info(name).space == info.space]
+    names = [name for name in store.names() if _space(store, name) == info.space]
     name = next(iter(sorted(names, key=lambda name: name != active)), None)
     if name is None:
         return None
@@ -94,3 +94,12 @@ def find_donor(settings: Settings, store: Store, info: CollectionInfo, golden: G
         _log.warning("donor_differs", extra={"collection": name, "golden_text": worst.name, "distance": distance})
         return None
     return Donor(name, points)
+
+
+def _space(store: Store, name: str) -> str | None:
+    try:
+        return store.info(name).space
+    except ContractError as exc:
+        # Of an older version, or being retired: no donor, and no reason not to build.
+        _log.warning("donor_not_readable", extra={"collection": name, "error": str(exc)})
+        return None
