@@ -90,12 +90,11 @@ class EdgeStore:
 
 def _make_shard(folder: Path, info: CollectionInfo) -> None:
     (folder / "shard").mkdir(parents=True)
-    params = {"size": info.dimension, "distance": engine.Distance.Cosine}
     config = engine.EdgeConfig(
         vectors={
-            VECTOR_NAME: engine.EdgeVectorParams(**params),
+            VECTOR_NAME: engine.EdgeVectorParams(info.dimension, engine.Distance.Cosine),
             # The engine keeps a slot for every point in every named vector: on disk these cost no memory.
-            GOLDEN_VECTOR_NAME: engine.EdgeVectorParams(**params, on_disk=True),
+            GOLDEN_VECTOR_NAME: engine.EdgeVectorParams(info.dimension, engine.Distance.Cosine, on_disk=True),
         }
     )
     with engine_errors(str(folder)):

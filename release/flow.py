@@ -109,12 +109,12 @@ class Flow:
 
     def switch(self, release: str) -> str:
         """Make a release the active one, whole; return the one before it, empty if there was none or it is this one."""
-        self._manifest(release)
+        manifest = self._manifest(release)
         with closing(AdminClient(self._settings.admin_url)) as admin:
             before = switch.activate(release, admin)
         self._say(f"release {release} {'was' if before is None else 'is now'} the active one")
         with closing(TritonControl(self._settings.triton_grpc_address)) as control:
-            switch.follow(release, self._settings.model_repository, control)
+            switch.follow(release, manifest.space, self._settings.model_repository, control)
         self._assign(release)
         return (before or "").removeprefix(collection_name(""))
 

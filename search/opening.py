@@ -54,4 +54,5 @@ def open_release(settings: Settings, store: Store, name: str) -> Served:
         # Or the engine's lock would keep out whoever comes to repair it.
         collection.close()
         raise
-    return Served(info, collection, opened.preprocessor, embedder, training)
+    served = manifest.serving_format()
+    return Served(info, collection, opened.preprocessor, embedder, training, served.name, served.precision)

@@ -74,9 +74,9 @@ def vector_of(text: str) -> NDArray[np.float32]:
 
 GOLDEN = GoldenSet(
     tuple(
-        GoldenVector(f"{role} {text}", role, text, (0,), False, vector_of(text))
+        GoldenVector(text, role, text, (0,), False, vector_of(text))
         for role in ROLES
-        for text in ("short", "a somewhat longer text")
+        for text in (f"a {role}", f"a somewhat longer {role}")
     ),
     limit=1e-6,
 )

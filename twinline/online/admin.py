@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import Response
 
-from clients.admin import OnlineStatus
+from clients.admin import MOST_POINTS, OnlineStatus
 from clients.store import StoredPoint
 from contract.golden import encode_vector
 from contract.ids import head_id
@@ -30,6 +30,13 @@ class TrialSearch(BaseModel):
     tenant: str | None = None
     source: str | None = None
     exact: bool = False
+
+
+class WantedPoints(BaseModel):
+    """Points to be read by their ids."""
+
+    ids: list[UUID] = Field(max_length=MOST_POINTS)
+    with_vectors: bool = False
 
 
 def build_admin(service: OnlineService) -> FastAPI:
@@ -96,6 +103,13 @@ def _add_reads(app: FastAPI, service: OnlineService) -> None:
         with service.releases.using(name) as served:
             found, following = served.collection.scroll(only, limit, offset, with_vectors)
         return {"points": [_plain(point) for point in found], "next": following}
+
+    @app.post("/collections/{name}/points")
+    def points_by_id(name: str, wanted: WantedPoints) -> dict[str, Any]:
+        """Return those of the points that exist, heads too."""
+        with service.releases.using(name) as served:
+            found = served.collection.read_points(wanted.ids, wanted.with_vectors)
+        return {"points": [_plain(point) for point in found.values()]}
 
     @app.get("/collections/{name}/points/{point_id}")
     def point(name: str, point_id: UUID) -> dict[str, Any]:
