@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 
 from contract.errors import ContractError, MismatchError, TransientError
-from contract.selfcheck import check_rules_in_code
+from contract.selfcheck import check_process
 from twinline.skew import hops
 from twinline.skew.pieces import Live, Offline, SamplePlan, Subject
 from twinline.skew.report import CannotRunError, Hop, SkewReport
@@ -48,7 +48,7 @@ def measure_skew(subject: Subject, offline: Offline, live: Live, sample: SampleP
 
 def refused_release(release: str, exc: MismatchError) -> SkewReport:
     """Return the report of a release whose folder cannot even be opened."""
-    rules = _run("rules", partial(hops.rules_hop, check_rules_in_code), [])
+    rules = _run("rules", partial(hops.rules_hop, check_process), [])
     return SkewReport(release, "", "", (rules, Hop(_FILES, "broken", str(exc))), sample_reason=_UNTRUSTED)
 
 
