@@ -1,5 +1,6 @@
 """A report of skew as tables for a person."""
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -13,9 +14,12 @@ _NUMBERS = ("texts", "other ids", "worst", "median", "limit")
 def show(report: SkewReport, console: Console) -> None:
     """Print the hops, the sample, drift, and the result in one sentence."""
     console.print(f"release {report.release}, space {report.space[:12]}, contract {report.contract[:12]}")
-    table = Table("hop", *_NUMBERS, "worst text", "result")
+    table = Table("hop", *_NUMBERS, "worst text", "result", box=SIMPLE_HEAD)
     for column in table.columns[1 : 1 + len(_NUMBERS)]:
         column.justify = "right"
+    # A narrow terminal may break the name of a text, and nothing else.
+    for column in table.columns:
+        column.no_wrap = column.header != "worst text"
     for hop in report.hops:
         table.add_row(*_row(hop))
     console.print(table)
