@@ -118,8 +118,12 @@ class SkewReport:
         ran = sum(hop.state == "ok" for hop in self.hops)
         left_out = [hop.name for hop in self.hops if hop.state == "not run"]
         also = f"; not run: {', '.join(left_out)}" if left_out else ""
-        compared = f", and {self.sample.compared} of {self.sample.documents} sampled documents" if self.sample else ""
-        return f"no skew in release {self.release}: {ran} hops agree with its golden texts{compared} with the offline path{also}"
+        compared = (
+            f", and {self.sample.compared} of {self.sample.documents} sampled documents with the offline path"
+            if self.sample
+            else ""
+        )
+        return f"no skew in release {self.release}: {ran} hops agree with its golden texts{compared}{also}"
 
     def to_json(self) -> dict[str, JSON]:
         """Return the JSON form; a distance that is no finite number is null."""

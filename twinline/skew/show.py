@@ -14,12 +14,12 @@ _NUMBERS = ("texts", "other ids", "worst", "median", "limit")
 def show(report: SkewReport, console: Console) -> None:
     """Print the hops, the sample, drift, and the result in one sentence."""
     console.print(f"release {report.release}, space {report.space[:12]}, contract {report.contract[:12]}")
-    table = Table("hop", *_NUMBERS, "worst text", "result", box=SIMPLE_HEAD)
+    table = Table("hop", *_NUMBERS, "worst text", "result", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for column in table.columns[1 : 1 + len(_NUMBERS)]:
         column.justify = "right"
-    # A narrow terminal may break the name of a text, and nothing else.
+    # A narrow terminal may break the name of a text, and no figure.
     for column in table.columns:
-        column.no_wrap = column.header != "worst text"
+        column.no_wrap = column.header not in ("other ids", "worst text")
     for hop in report.hops:
         table.add_row(*_row(hop))
     console.print(table)

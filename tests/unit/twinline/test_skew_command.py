@@ -32,7 +32,7 @@ def test_all_well_is_a_table_with_what_was_not_run_and_the_sample(monkeypatch: p
     assert code == 0
     assert "tensorrt_fp16: there is no GPU [here]" in shown
     assert "2 of 3 documents compared (1 expired from the log, 0 changed meanwhile), 4 chunks agree in spans 100.0%" in shown
-    assert "no skew in release r1: 2 hops agree" in shown
+    assert "2 hops agree with its golden texts, and 2 of 3 sampled documents with the offline path; not run" in shown
 
 
 def test_skew_is_an_error_that_names_the_first_broken_hop_after_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
