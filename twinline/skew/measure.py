@@ -6,6 +6,7 @@ rules ─> release files ─> tokens ─> training framework ─> each format �
 
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
 from contract.errors import ContractError, MismatchError, TransientError
 from contract.selfcheck import check_process
@@ -14,7 +15,7 @@ from twinline.skew.pieces import Live, Offline, SamplePlan, Subject
 from twinline.skew.report import CannotRunError, Hop, SkewReport
 from twinline.skew.sample import measure_sample
 
-_FILES = "release files"
+_FILES: Final = "release files"
 _UNTRUSTED = "the release's files are not what its manifest says: nothing is loaded from them"
 
 

@@ -3,10 +3,11 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from contract.canonical import JSON
 from contract.errors import TwinlineError
+from twinline.skew.drift import DriftReport
 
 State: TypeAlias = Literal["ok", "broken", "not run"]
 LIVE_SAMPLE: Final = "live sample"
@@ -81,13 +82,6 @@ class SampleReport:
         return {**_finite(asdict(self)), **shares, "ok": self.ok}
 
 
-class DriftFigures(Protocol):
-    """How far live texts are from those that the encoder was trained on."""
-
-    def to_json(self) -> Mapping[str, JSON]:
-        """Return the JSON form."""
-
-
 @dataclass(frozen=True, slots=True)
 class SkewReport:
     """One measurement. `sample` is None when it could not be taken, for the reason `sample_reason`; drift is no skew."""
@@ -98,7 +92,7 @@ class SkewReport:
     hops: tuple[Hop, ...]
     sample: SampleReport | None = None
     sample_reason: str = ""
-    drift: DriftFigures | None = None
+    drift: DriftReport | None = None
 
     @property
     def broken_hop(self) -> str | None:

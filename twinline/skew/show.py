@@ -5,6 +5,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from twinline.skew.drift import HEADINGS, DriftReport
 from twinline.skew.report import Hop, SampleReport, SkewReport
 
 _STATES = {"ok": "[green]ok[/]", "broken": "[bold red]BROKEN[/]", "not run": "[yellow]not run[/]"}
@@ -27,8 +28,23 @@ def show(report: SkewReport, console: Console) -> None:
         if hop.detail:
             console.print(f"{hop.name}: {hop.detail}", style="yellow", markup=False, soft_wrap=True)
     console.print(_sample(report.sample, report.sample_reason), markup=False, soft_wrap=True)
-    console.print(f"drift: {report.drift.to_json() if report.drift else 'not measured'}", markup=False, soft_wrap=True)
+    _show_drift(report.drift, console)
     console.print(report.sentence(), style="green" if report.ok else "bold red", markup=False, soft_wrap=True)
+
+
+def _show_drift(drift: DriftReport | None, console: Console) -> None:
+    if drift is None or drift.note:
+        console.print(
+            f"drift: {drift.note if drift else 'not measured, for it would say nothing beside skew'}",
+            markup=False,
+            soft_wrap=True,
+        )
+        return
+    console.print("drift: live texts against those that the encoder was trained on; no fault of ours, and no reason to fail")
+    table = Table(*HEADINGS, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for row in drift.rows():
+        table.add_row(*map(escape, row))
+    console.print(table)
 
 
 def _row(hop: Hop) -> tuple[str, ...]:
