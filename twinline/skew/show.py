@@ -34,11 +34,8 @@ def show(report: SkewReport, console: Console) -> None:
 
 def _show_drift(drift: DriftReport | None, console: Console) -> None:
     if drift is None or drift.note:
-        console.print(
-            f"drift: {drift.note if drift else 'not measured, for it would say nothing beside skew'}",
-            markup=False,
-            soft_wrap=True,
-        )
+        reason = drift.note if drift else "not measured: beside skew it would say nothing"
+        console.print(f"drift: {reason}", markup=False, soft_wrap=True)
         return
     console.print("drift: live texts against those that the encoder was trained on; no fault of ours, and no reason to fail")
     table = Table(*HEADINGS, box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
