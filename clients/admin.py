@@ -1,19 +1,23 @@
 """The online process's admin API, from the other commands of the same machine."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
 import httpx
 import numpy as np
+from numpy.typing import NDArray
 
 from clients.store import Head, StoredPoint
 from contract.errors import ContractError, MismatchError, SettingsError, TransientError, TwinlineError
+from contract.golden import decode_vector
 
 # Opening a large collection, or waiting for a consumer to finish its batch, takes its time.
 _ACT_SECONDS: Final = 90.0
 _READ_SECONDS: Final = 30.0
+# Of one request for points by id: reading them holds up searches for as long as it takes.
+MOST_POINTS: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +115,25 @@ class AdminClient:
         value = self._send("GET", f"/collections/{name}/points/{point_id}")["point"]
         return _point(value) if value else None
 
+    def read_points(self, name: str, ids: Sequence[UUID], with_vectors: bool = False) -> dict[UUID, StoredPoint]:
+        """Return the points of these ids that exist, heads too, by their id."""
+        found: dict[UUID, StoredPoint] = {}
+        for start in range(0, len(ids), MOST_POINTS):
+            wanted = [str(id_) for id_ in ids[start : start + MOST_POINTS]]
+            body = {"ids": wanted, "with_vectors": with_vectors}
+            points = self._send("POST", f"/collections/{name}/points", json=body)["points"]
+            found |= {point.id: point for point in map(_point, points)}
+        return found
+
     def head(self, name: str, source: str, key: str) -> Head | None:
         """Return what a collection remembers of one document, or None when it has never seen it."""
         value = self._send("GET", f"/collections/{name}/heads", params={"source": source, "key": key})["head"]
         return Head.from_payload(value) if value else None
+
+    def golden(self, name: str) -> dict[str, NDArray[np.float32]]:
+        """Return the vectors `(dim,)` of golden texts that a served collection holds, by the text's name."""
+        value = self._send("GET", f"/collections/{name}/golden")["golden"]
+        return {text: decode_vector(vector) for text, vector in value.items()}
 
     def close(self) -> None:
         """Let go of the client."""

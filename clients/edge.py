@@ -17,7 +17,7 @@ from typing import Any
 import qdrant_edge as engine
 
 from clients.edge_collection import EdgeCollection, engine_errors
-from clients.store import INTEGER_FIELDS, KEYWORD_FIELDS, VECTOR_NAME, CollectionInfo
+from clients.store import GOLDEN_VECTOR_NAME, INTEGER_FIELDS, KEYWORD_FIELDS, VECTOR_NAME, CollectionInfo
 from contract.errors import ContractError, MismatchError
 
 
@@ -91,7 +91,11 @@ class EdgeStore:
 def _make_shard(folder: Path, info: CollectionInfo) -> None:
     (folder / "shard").mkdir(parents=True)
     config = engine.EdgeConfig(
-        vectors={VECTOR_NAME: engine.EdgeVectorParams(size=info.dimension, distance=engine.Distance.Cosine)}
+        vectors={
+            VECTOR_NAME: engine.EdgeVectorParams(info.dimension, engine.Distance.Cosine),
+            # The engine keeps a slot for every point in every named vector: on disk these cost no memory.
+            GOLDEN_VECTOR_NAME: engine.EdgeVectorParams(info.dimension, engine.Distance.Cosine, on_disk=True),
+        }
     )
     with engine_errors(str(folder)):
         shard = engine.EdgeShard.create(str(folder / "shard"), config)

@@ -14,7 +14,17 @@ import numpy as np
 import qdrant_edge as engine
 from numpy.typing import NDArray
 
-from clients.store import VECTOR_NAME, CollectionInfo, Filter, Head, StoredPoint, stored_version
+from clients.store import (
+    GOLDEN_VECTOR_NAME,
+    MOST_GOLDEN,
+    VECTOR_NAME,
+    CollectionInfo,
+    Filter,
+    Head,
+    StoredPoint,
+    golden_points,
+    stored_version,
+)
 from contract.errors import ContractError, TransientError
 
 _VERSION_FIELDS = ["version", "version_kind", "version_offset"]
@@ -48,6 +58,26 @@ class EdgeCollection:
     def put_points(self, points: Sequence[StoredPoint]) -> None:
         with self._writing:
             self._upsert(self._not_older(points))
+
+    def put_golden(self, vectors: Mapping[str, NDArray[np.float32]]) -> None:
+        points = golden_points(self.info, vectors)
+        batch = [
+            engine.Point(id=point.id, vector={GOLDEN_VECTOR_NAME: _values(vectors[name])}, payload=dict(point.payload))
+            for name, point in points.items()
+        ]
+        with self._writing, self._ours():
+            self._shard.update(engine.UpdateOperation.upsert_points(batch))
+
+    def read_golden(self) -> dict[str, NDArray[np.float32]]:
+        # All vectors, not the one by name: a collection made before there were golden points does not know the name.
+        request = engine.ScrollRequest(limit=MOST_GOLDEN, filter=_filter({"kind": "golden"}), with_payload=True, with_vector=True)
+        with self._ours():
+            records, _ = self._shard.scroll(request)
+        return {
+            record.payload["name"]: np.asarray(record.vector[GOLDEN_VECTOR_NAME], np.float32)
+            for record in records
+            if GOLDEN_VECTOR_NAME in (record.vector or {})
+        }
 
     def delete_surplus(self, heads: Sequence[Head]) -> None:
         with self._writing, self._ours():

@@ -7,7 +7,7 @@ What a collection was built with lies in the collection's metadata (server 1.16 
 from qdrant_client import QdrantClient, models
 
 from clients.qdrant_collection import QdrantCollection, is_server, server_errors
-from clients.store import INTEGER_FIELDS, KEYWORD_FIELDS, VECTOR_NAME, CollectionInfo
+from clients.store import GOLDEN_VECTOR_NAME, INTEGER_FIELDS, KEYWORD_FIELDS, VECTOR_NAME, CollectionInfo
 from contract.errors import ContractError, MismatchError
 
 ALIAS = "documents"
@@ -39,7 +39,13 @@ class QdrantStore:
             if not self._client.collection_exists(name):
                 self._client.create_collection(
                     name,
-                    vectors_config={VECTOR_NAME: models.VectorParams(size=info.dimension, distance=models.Distance.COSINE)},
+                    vectors_config={
+                        VECTOR_NAME: models.VectorParams(size=info.dimension, distance=models.Distance.COSINE),
+                        # The engine keeps a slot for every point in every named vector: on disk these cost no memory.
+                        GOLDEN_VECTOR_NAME: models.VectorParams(
+                            size=info.dimension, distance=models.Distance.COSINE, on_disk=True
+                        ),
+                    },
                     metadata=_to_metadata("building", info),
                 )
         state, found = self._metadata(name)

@@ -11,7 +11,17 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
-from clients.store import VECTOR_NAME, CollectionInfo, Filter, Head, StoredPoint, stored_version
+from clients.store import (
+    GOLDEN_VECTOR_NAME,
+    MOST_GOLDEN,
+    VECTOR_NAME,
+    CollectionInfo,
+    Filter,
+    Head,
+    StoredPoint,
+    golden_points,
+    stored_version,
+)
 from contract.errors import ContractError, TransientError
 from contract.records import Version
 
@@ -43,6 +53,29 @@ class QdrantCollection:
 
     def put_points(self, points: Sequence[StoredPoint]) -> None:
         self._upsert(points)
+
+    def put_golden(self, vectors: Mapping[str, NDArray[np.float32]]) -> None:
+        structs = [
+            models.PointStruct(
+                id=str(point.id),
+                vector={GOLDEN_VECTOR_NAME: [float(value) for value in vectors[name]]},
+                payload=dict(point.payload),
+            )
+            for name, point in golden_points(self.info, vectors).items()
+        ]
+        self._send([models.UpsertOperation(upsert=models.PointsList(points=structs))] if structs else [])
+
+    def read_golden(self) -> dict[str, NDArray[np.float32]]:
+        # All vectors, not the one by name: a collection made before there were golden points does not know the name.
+        golden = _filter({"kind": "golden"})
+        with self._ours():
+            records, _ = self._client.scroll(self.name, golden, limit=MOST_GOLDEN, with_payload=True, with_vectors=True)
+        vectors = {(record.payload or {})["name"]: record.vector for record in records}
+        return {
+            name: np.asarray(vector[GOLDEN_VECTOR_NAME], np.float32)
+            for name, vector in vectors.items()
+            if isinstance(vector, dict) and GOLDEN_VECTOR_NAME in vector
+        }
 
     def delete_surplus(self, heads: Sequence[Head]) -> None:
         self._send(models.DeleteOperation(delete=models.FilterSelector(filter=_surplus(head))) for head in heads)

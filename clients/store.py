@@ -4,7 +4,7 @@ Two adapters keep these promises, `clients.edge` (in process) and `clients.qdran
 Every write is conditional on the version: a point is never replaced, nor removed, by an older state of its document.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol, Self
 from uuid import UUID
@@ -14,17 +14,20 @@ from numpy.typing import NDArray
 
 from contract.canonical import JSON
 from contract.errors import MismatchError
-from contract.ids import head_id
+from contract.ids import golden_id, head_id
 from contract.manifest import Manifest
 from contract.records import Version
 
 Payload = Mapping[str, Any]
 # Every field must equal its value, or one of its values where several are given. `metadata.team` reaches into objects.
 Filter = Mapping[str, str | int | bool | Sequence[str] | Sequence[int]]
-Kind = Literal["chunk", "head"]
+Kind = Literal["chunk", "head", "golden"]
 
 COLLECTION_PREFIX = "documents_"
 VECTOR_NAME = "dense"
+# Of the same size and distance. A point that has only this one is met by no search.
+GOLDEN_VECTOR_NAME = "golden"
+MOST_GOLDEN = 1_000
 KEYWORD_FIELDS = ("kind", "source", "key", "tenant")
 INTEGER_FIELDS = ("version",)
 
@@ -114,6 +117,14 @@ class StoredPoint:
     score: float | None = None
 
 
+def golden_points(info: CollectionInfo, names: Iterable[str]) -> dict[str, StoredPoint]:
+    """Return the points, still without vectors, that hold golden texts in a collection, by the text's name."""
+    return {
+        name: StoredPoint(golden_id(name), {"kind": "golden", "name": name, "release": info.release, "space": info.space})
+        for name in names
+    }
+
+
 def version_fields(version: Version) -> dict[str, JSON]:
     """Return how a version is stored in any payload."""
     return {"version": version.number, "version_kind": version.kind, "version_offset": version.offset}
@@ -151,6 +162,12 @@ class Collection(Protocol):
     def put_points(self, points: Sequence[StoredPoint]) -> None:
         """Write chunk points with their vectors, except where a newer version of the point is stored."""
 
+    def put_golden(self, vectors: Mapping[str, NDArray[np.float32]]) -> None:
+        """Write the vectors `(dim,)` of golden texts, by the text's name; what is there under a name is replaced."""
+
+    def read_golden(self) -> dict[str, NDArray[np.float32]]:
+        """Return the stored vectors `(dim,)` of golden texts by name; none where none were written."""
+
     def delete_surplus(self, heads: Sequence[Head]) -> None:
         """Remove the chunks that are not of these heads: older than the head, or at or beyond its chunk count."""
 
@@ -160,7 +177,7 @@ class Collection(Protocol):
         """Return the chunk points nearest to a vector `(dim,)`, best first; `exact` compares with every one."""
 
     def count(self, where: Filter | None = None) -> int:
-        """Return how many points match; all of them, heads too, without a filter."""
+        """Return how many points match; all of them, heads and golden texts too, without a filter."""
 
     def scroll(
         self, where: Filter | None = None, limit: int = 256, offset: UUID | None = None, with_vectors: bool = False

@@ -183,8 +183,24 @@ class TritonControl:
         return {entry["name"]: entry.get("state", "") for entry in self._transport.index()}
 
     def space(self, model: str) -> str:
-        """Return the space that a loaded `embed` ensemble says it serves."""
-        return read_served_model(self._transport.config(model), model).space
+        """Return the space that a loaded `embed` ensemble serves.
+
+        Raises:
+            TransientError: Triton is away, or has not loaded the model.
+            MismatchError: its config names another space than its answers: it points at the models of another release.
+        """
+        served = read_served_model(self._transport.config(model), model)
+        text, role = _utf8(served.golden.text), served.golden.role
+        column = {tensors.TEXT: np.array([[text]], np.object_), tensors.ROLE: np.array([[role.encode()]], np.object_)}
+        found = self._transport.infer(model, column, _OUTPUTS, _PRIORITY["query"])
+        answered = _decoded(found[tensors.SPACE].reshape(-1)[0])
+        distance = served.golden.distance(found[tensors.EMBEDDING][0])
+        if answered != served.space or distance > PARITY_LIMITS[served.precision]:
+            raise MismatchError(
+                f"Triton's model `{model}` says space {served.space} in its config, answers from space {answered}, and is "
+                f"{distance:.1e} away on golden text {served.golden.name!r}: its config is stale; switch to its release again"
+            )
+        return served.space
 
     def close(self) -> None:
         """Close the connection."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "GOLDEN_TEXTS",
     "PARITY_LIMITS",
+    "GoldenSet",
     "GoldenText",
     "GoldenVector",
     "check_tokens",
@@ -59,6 +60,28 @@ class GoldenVector:
             return float("inf")
         found = float(cosine_distance(vector[None, :], self.vector[None, :])[0])
         return found if np.isfinite(found) else float("inf")
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenSet:
+    """A release's golden texts, and how far (cosine distance) its served format may be from the training framework."""
+
+    entries: tuple[GoldenVector, ...]
+    limit: float
+
+    @property
+    def stored_limit(self) -> float:
+        """Return how far two vectors of the served format may be apart, as one stored earlier and one made now are.
+
+        Each may be `limit` away from the training framework: twice the angle is four times the distance.
+        """
+        return 4 * self.limit
+
+    def worst_stored(self, found: Mapping[str, NDArray[np.float32]]) -> tuple[GoldenVector, float]:
+        """Return the golden text whose found vector `(dim,)` is farthest off, and how far; infinite where there is none."""
+        distances = [entry.distance(found[entry.name]) if entry.name in found else float("inf") for entry in self.entries]
+        worst = int(np.argmax(distances))
+        return self.entries[worst], distances[worst]
 
 
 def write_golden(folder: Path, entries: Sequence[GoldenVector]) -> None:

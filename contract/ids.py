@@ -17,3 +17,9 @@ def head_id(source: str, key: str) -> UUID:
     """Return the id of a document's head point."""
     # Two elements, where a chunk has three: no head can collide with a chunk.
     return uuid5(_NAMESPACE, json.dumps([source, key]))
+
+
+def golden_id(name: str) -> UUID:
+    """Return the id of the point that holds the vector of one golden text."""
+    # One element: neither a head nor a chunk can have this id.
+    return uuid5(_NAMESPACE, json.dumps([name]))

@@ -14,7 +14,7 @@ from contract.chunking import Chunk, Chunker, encoder_text_hash, raw_span
 from contract.cleaning import clean
 from contract.errors import DocumentError
 from contract.records import Document
-from contract.selfcheck import check_rules_in_code
+from contract.selfcheck import check_process
 from contract.specification import Contract, Role
 from contract.tokens import Encoded, TokenEncoder
 
@@ -29,7 +29,7 @@ class Preprocessor:
     """A contract made runnable. Thread-safe: nothing is changed after construction but caches of equal values."""
 
     def __init__(self, contract: Contract, tokenizer_json: bytes) -> None:
-        check_rules_in_code()
+        check_process()
         self.contract = contract
         self.tokenizer_json = tokenizer_json
         self._chunker = Chunker(contract, tokenizer_json)

@@ -4,14 +4,34 @@ A changed library or a changed rule under an old version number would quietly mo
 """
 
 from functools import lru_cache
+from typing import Final
 
 from contract.canonical import fingerprint
 from contract.cleaning import DEFAULT_CLEANING, clean
 from contract.errors import MismatchError
-from contract.ids import head_id, point_id
+from contract.ids import golden_id, head_id, point_id
 
 _RAW = "\ufeff  Cafe\u0301\t\u00a0 na\u00efve\r\n\r\n\r\n\r\nI\u0307stanbul\x00 \u1100\u1161\u11a8 end \n"
 _CLEAN = "Caf\u00e9 na\u00efve\n\n\u0130stanbul \uac01 end"
+
+_WORDS_AS_TOKENS: Final = (
+    b'{"version":"1.0","truncation":null,"padding":null,"added_tokens":[],"normalizer":null,'
+    b'"pre_tokenizer":{"type":"Whitespace"},"post_processor":null,"decoder":null,'
+    b'"model":{"type":"WordLevel","vocab":{"[PAD]":0,"[UNK]":1},"unk_token":"[UNK]"}}'
+)
+# One of every seam that a splitter looks for: paragraph, line, list, sentence, word; scripts without spaces, joined emoji.
+_TO_CUT: Final = (
+    "A heading\n\nThe first sentence is short. "
+    "The second one, though, goes on for rather longer than a chunk may be, so it is cut.\n"
+    "- a list item\n- another: with a colon; and a semicolon\n\n"
+    "\u0130stanbul'da ya\u011fmur. \u6587\u6863 \u641c\u7d22\u3002\u7b2c\u4e8c\u53e5\u3002 na\u00efve "
+    "\U0001f469\u200d\U0001f467 e.g. 3.14 ends!\n\n" + "word " * 30 + "end."
+)
+_CHUNKS: Final = [
+    (0, 9), (11, 39), (40, 109), (95, 138), (125, 179), (181, 211), (207, 237), (239, 318), (299, 378), (359, 393),
+]  # fmt: skip
+_LONG: Final = "One more sentence of the log, and its offset. " * 400
+_LONG_CHUNKS: Final = "8905e602487dc58f8697e93cff428ef892b8ad3eb264d8952111c384d7043889"
 
 
 @lru_cache(maxsize=1)
@@ -22,13 +42,15 @@ def check_rules_in_code() -> None:
         MismatchError: this process would write other ids, spans or fingerprints than the platform's.
     """
     cleaned = clean(_RAW, DEFAULT_CLEANING)
+    # First: the cases below look for places in it.
+    _compare("cleaning", cleaned.text, _CLEAN)
     found_at = cleaned.text.index("\u0130stanbul")
     start, end = cleaned.raw_span(found_at, found_at + len("\u0130stanbul"))
     cases = (
-        ("cleaning", cleaned.text, _CLEAN),
         ("spans", _RAW[start:end], "I\u0307stanbul"),
         ("point_id", str(point_id("a_b", "c", 1)), "9ce9d804-11aa-54eb-8264-18bfd80fec03"),
         ("head_id", str(head_id("a", "b_c")), "62e6ea39-f94b-5e2a-9f25-163efe2738d3"),
+        ("golden_id", str(golden_id("a")), "1ff63586-7500-5692-bb59-a76e3bbddf78"),
         (
             "canonical form",
             fingerprint({"b": [1, True, None], "a": "\u20ac\n"}),
@@ -36,8 +58,40 @@ def check_rules_in_code() -> None:
         ),
     )
     for name, found, expected in cases:
-        if found != expected:
-            raise MismatchError(
-                f"golden check of {name}: this process gives {found!r}, the platform {expected!r}: "
-                "install the versions that constraints.txt names"
-            )
+        _compare(name, found, expected)
+
+
+@lru_cache(maxsize=1)
+def check_chunks_in_code() -> None:
+    """Compare the cutting of two texts with its golden values, once per process; apart, since the model server cuts nothing.
+
+    Raises:
+        MismatchError: this process would cut documents otherwise than the platform's: another splitter, most likely.
+    """
+    # The splitter's library is not there in the model server.
+    from contract.chunking import Chunker
+    from contract.specification import ChunkerSettings, make_contract
+
+    settings = ChunkerSettings(overlap_tokens=4, title_max_tokens=4)
+    chunker = Chunker(*make_contract(_WORDS_AS_TOKENS, max_tokens=16, dimension=2, chunker=settings))
+    _compare("chunks", chunker.spans(_TO_CUT, ""), _CHUNKS)
+    spans = chunker.spans(_LONG, chunker.lead("a title of more than four words"))
+    _compare("chunks of a long text", fingerprint([list(span) for span in spans]), _LONG_CHUNKS)
+
+
+def check_process() -> None:
+    """Run all golden cases: what the entry point of a process that touches documents calls first.
+
+    Raises:
+        MismatchError: see the two checks.
+    """
+    check_rules_in_code()
+    check_chunks_in_code()
+
+
+def _compare(name: str, found: object, expected: object) -> None:
+    if found != expected:
+        raise MismatchError(
+            f"golden check of {name}: this process gives {found!r}, the platform {expected!r}: "
+            "install the versions that constraints.txt names"
+        )

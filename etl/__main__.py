@@ -20,6 +20,7 @@ import typer
 
 from clients import telemetry
 from contract.errors import ContractError, SettingsError, TwinlineError
+from contract.selfcheck import check_process
 
 app = typer.Typer(add_completion=False, help="Documents to snapshots, pairs and the log.", pretty_exceptions_enable=False)
 
@@ -149,6 +150,7 @@ def main() -> None:
     """Run one stage; one clear line on standard error when it cannot do its work."""
     telemetry.apply()
     try:
+        check_process()
         app()
     except TwinlineError as error:
         typer.secho(f"etl: {error}", err=True, fg=typer.colors.RED)

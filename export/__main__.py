@@ -18,6 +18,7 @@ from contract.canonical import JSON
 from contract.errors import TwinlineError
 from contract.manifest import Manifest
 from contract.preprocess import Preprocessor
+from contract.selfcheck import check_process
 from contract.specification import ChunkerSettings
 from export.build import export_encoder, load_encoder_contract
 from export.params import ExportParams, PackageParams, ParityParams, served_buckets
@@ -127,6 +128,7 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
+        check_process()
         app()
     except TwinlineError as exc:
         typer.echo(f"error: {exc}", err=True)

@@ -5,10 +5,11 @@ import shutil
 from pathlib import Path
 
 from clients.base_model import read_facts, resolve_base_model
+from contract.encoder_record import TRAINING_FILE, encoder_identity
 from contract.errors import ContractError
-from contract.space import hash_safetensors, space_id
+from contract.space import hash_safetensors
 from contract.specification import ChunkerSettings, make_contract
-from export.build import TRAINING_FILE, WEIGHTS_FILE
+from export.build import WEIGHTS_FILE
 
 
 def write_base_encoder(base_model: str, target: Path, chunker: ChunkerSettings) -> None:
@@ -33,8 +34,8 @@ def write_base_encoder(base_model: str, target: Path, chunker: ChunkerSettings) 
     target.mkdir(parents=True, exist_ok=True)
     _write_weights(source, target)
     contract.save(target, tokenizer_json)
-    space = space_id(contract.vector_fingerprint, hash_safetensors(target / WEIGHTS_FILE))
-    record = {"base_model": base_model, "steps": 0, "space": space}
+    identity = encoder_identity(target, contract, hash_safetensors(target / WEIGHTS_FILE))
+    record = {"base_model": base_model, "steps": 0, **identity}
     (target / TRAINING_FILE).write_text(json.dumps(record, indent=2) + "\n")
 
 

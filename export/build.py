@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from contract.encoder_record import check_encoder
 from contract.errors import ContractError, MismatchError
 from contract.manifest import DroppedFormat
 from contract.space import hash_safetensors, space_id
@@ -11,7 +12,6 @@ from contract.specification import Contract, Pooling
 from export.formats import Export, ExportedFormat, known_format, write_export
 from export.params import ExportParams, served_buckets
 
-TRAINING_FILE = "training.json"
 WEIGHTS_FILE = "model.safetensors"
 
 
@@ -42,7 +42,7 @@ def export_encoder(encoder: Path, target: Path, params: ExportParams) -> Export:
             if entry.precision == "fp32":
                 raise
             dropped.append(DroppedFormat(entry.name, str(exc)))
-    export = Export(tuple(made), tuple(dropped))
+    export = Export(encoder_space(encoder, contract), tuple(made), tuple(dropped))
     write_export(target, export)
     return export
 
@@ -67,18 +67,13 @@ def load_encoder_contract(encoder: Path) -> Contract:
             f"{encoder}: contract {contract.vector_fingerprint[:12]} allows {contract.vector.max_tokens} tokens, the "
             f"weights have {positions} positions: set train.max_tokens to at most {positions}"
         )
-    _check_space(encoder, contract)
+    check_encoder(encoder, contract, hash_safetensors(encoder / WEIGHTS_FILE))
     return contract
 
 
-def _check_space(encoder: Path, contract: Contract) -> None:
-    recorded = json.loads((encoder / TRAINING_FILE).read_bytes())["space"]
-    space = space_id(contract.vector_fingerprint, hash_safetensors(encoder / WEIGHTS_FILE))
-    if space != recorded:
-        raise MismatchError(
-            f"{encoder}: weights and contract make the space {space}, {TRAINING_FILE} says {recorded}: a file was changed "
-            "after training; fetch the encoder again (`dvc checkout`), or train it anew"
-        )
+def encoder_space(encoder: Path, contract: Contract) -> str:
+    """Return the space of the encoder in a folder."""
+    return space_id(contract.vector_fingerprint, hash_safetensors(encoder / WEIGHTS_FILE))
 
 
 def _write_onnx(encoder: Path, pooling: Pooling, target: Path) -> None:

@@ -12,8 +12,8 @@ from contract.golden import GoldenVector, golden_texts
 from contract.manifest import DroppedFormat, Format, Parity
 from contract.preprocess import Preprocessor
 from contract.records import Document
-from export.build import load_encoder_contract
-from export.formats import read_export
+from export.build import encoder_space, load_encoder_contract
+from export.formats import export_sha256, read_export
 from export.params import ParityParams
 from export.parity import FormatParity, Sample, measure_parity
 from export.reference import ReferenceEncoder
@@ -22,8 +22,9 @@ from export.runtimes import open_runtime
 
 @dataclass(frozen=True, slots=True)
 class ParityReport:
-    """Formats that passed, with their figures, and those that are left out."""
+    """Formats that passed, with their figures, and those that are left out; of which export."""
 
+    export_sha256: str
     formats: tuple[Format, ...]
     dropped: tuple[DroppedFormat, ...]
 
@@ -43,6 +44,7 @@ def read_report(path: Path) -> ParityReport:
         raise ContractError(f"{path} does not exist: run `python -m export parity` first")
     value = json.loads(path.read_bytes())
     return ParityReport(
+        export_sha256=value.get("export_sha256", ""),
         formats=tuple(Format(**{**entry, "parity": Parity(**entry["parity"])}) for entry in value["formats"]),
         dropped=tuple(DroppedFormat(**entry) for entry in value["dropped"]),
     )
@@ -65,11 +67,12 @@ def check_parity(
 
     Raises:
         ContractError: when a float32 format is over its limit: then the export is wrong, not just coarse.
+        MismatchError: when the export was made from another encoder, or changed since.
     """
     contract = load_encoder_contract(encoder)
     preprocessor = Preprocessor.load(encoder)
     sample = _sample(preprocessor, ReferenceEncoder.load(encoder, contract.vector.pooling), texts)
-    export = read_export(exported)
+    export = read_export(exported, encoder_space(encoder, contract))
     passed: list[Format] = []
     dropped = list(export.dropped)
     figures: list[FormatParity] = []
@@ -91,7 +94,7 @@ def check_parity(
             raise ContractError(f"parity gate: {figure.summary()}; export this encoder again, in evaluation mode")
         else:
             dropped.append(DroppedFormat(entry.name, figure.summary()))
-    return ParityReport(tuple(passed), tuple(dropped)), figures
+    return ParityReport(export_sha256(exported), tuple(passed), tuple(dropped)), figures
 
 
 def golden_vectors(encoder: Path) -> list[GoldenVector]:

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from contract.canonical import JSON
-from contract.errors import ContractError
+from contract.encoder_record import TRAINING_FILE, check_encoder
+from contract.errors import ContractError, MismatchError
 from contract.golden import GoldenVector, write_golden
 from contract.manifest import Fingerprints, Format, Manifest, Serving, hash_files, release_id
 from contract.space import hash_safetensors, space_id
 from contract.specification import Contract
-from export.build import TRAINING_FILE, WEIGHTS_FILE
+from export.build import WEIGHTS_FILE
+from export.formats import export_sha256, read_export
 from export.gate import ParityReport
 
 # Of a training folder only these go out: no pickles, no optimiser states, no tokenizer that a trainer re-saved.
@@ -61,8 +63,10 @@ def package_release(
 
     Raises:
         ContractError: when none of the formats in `serve` passed.
+        MismatchError: when the parts were not made from one another.
     """
     contract, tokenizer_json = Contract.load(parts.encoder)
+    _check_parts(parts, notes, contract)
     serving = Serving(_choose(parts.report.formats, serve).name, tuple(buckets), max_batch)
     staging = target.with_name(target.name + ".partial")
     shutil.rmtree(staging, ignore_errors=True)
@@ -87,6 +91,23 @@ def package_release(
     shutil.rmtree(target, ignore_errors=True)
     staging.rename(target)
     return manifest
+
+
+def _check_parts(parts: ReleaseParts, notes: ReleaseNotes, contract: Contract) -> None:
+    """Raise MismatchError unless encoder, export, parity report and evaluation are of one encoder."""
+    space = check_encoder(parts.encoder, contract, hash_safetensors(parts.encoder / WEIGHTS_FILE))
+    read_export(parts.exported, space)
+    if parts.report.export_sha256 != export_sha256(parts.exported):
+        raise MismatchError(
+            f"the parity report was measured on another export than {parts.exported}: measure this one (`dvc repro parity`)"
+        )
+    spaces = notes.metrics.get("spaces")
+    evaluated = spaces.get("tuned") if isinstance(spaces, Mapping) else space
+    if evaluated != space:
+        raise MismatchError(
+            f"the evaluation is of the encoder of space {evaluated}, {parts.encoder} is of space {space}: evaluate this one "
+            "(`dvc repro evaluate`)"
+        )
 
 
 def _manifest(folder: Path, contract: Contract, report: ParityReport, serving: Serving, notes: ReleaseNotes) -> Manifest:

@@ -26,6 +26,7 @@ telemetry.apply()
 from clients.base_model import DEFAULT_BASE_MODEL  # noqa: E402
 from clients.settings import CHECKOUT, load_settings  # noqa: E402
 from contract.errors import SettingsError, TransientError, TwinlineError  # noqa: E402
+from contract.selfcheck import check_process  # noqa: E402
 from release.checks import RefusedError  # noqa: E402
 from triton_models.repository import Device  # noqa: E402
 
@@ -169,6 +170,7 @@ def _result(**fields: str | bool) -> None:
 def main() -> None:
     """Run a step; an error of ours is one line and an exit code."""
     try:
+        check_process()
         app()
     except TwinlineError as error:
         typer.secho(f"release: {error}", err=True, fg=typer.colors.RED)

@@ -10,7 +10,7 @@ from clients.settings import CHECKOUT, Settings
 from clients.triton import TritonControl, TritonEmbedder
 from contract.errors import TransientError
 from contract.manifest import Manifest, collection_name, consumer_group
-from contract.preprocess import Preprocessor
+from contract.release import ReleaseFolder
 from release import build, fetch, gate, publish, retire, switch, verify
 from release.checks import Check, require_pass
 from release.log_sample import read_log, refused_keys
@@ -91,16 +91,17 @@ class Flow:
         committed = partial(committed_offsets, settings, consumer_group(release), settings.topic)
         checks = [verify.wait_until_caught_up(ends, committed, patience_seconds)]
         state = read_log(settings, ends, sample)
-        preprocessor = Preprocessor.load(settings.releases / release)
+        opened = ReleaseFolder.load(settings.releases / release)
         with (
             closing(AdminClient(settings.admin_url)) as admin,
             TritonEmbedder(settings.triton_grpc_address, release, manifest.space) as embedder,
         ):
-            candidate = verify.Candidate(name, manifest, preprocessor, embedder)
+            candidate = verify.Candidate(name, manifest, opened.preprocessor, embedder)
             checks += publish.golden_checks(settings.releases / release, manifest, embedder)
             heads = verify.read_heads(admin, name)
             checks.append(verify.whole_check(state, heads, partial(refused_keys, settings)))
             documents = verify.still_current(state.documents, state, heads)
+            checks.append(verify.golden_check(name, opened.golden, admin))
             checks += verify.equal_checks(candidate, admin, documents)
             checks += verify.found_checks(candidate, admin, documents)
         self._report(checks)
@@ -108,12 +109,12 @@ class Flow:
 
     def switch(self, release: str) -> str:
         """Make a release the active one, whole; return the one before it, empty if there was none or it is this one."""
-        self._manifest(release)
+        manifest = self._manifest(release)
         with closing(AdminClient(self._settings.admin_url)) as admin:
             before = switch.activate(release, admin)
         self._say(f"release {release} {'was' if before is None else 'is now'} the active one")
         with closing(TritonControl(self._settings.triton_grpc_address)) as control:
-            switch.follow(release, self._settings.model_repository, control)
+            switch.follow(release, manifest.space, self._settings.model_repository, control)
         self._assign(release)
         return (before or "").removeprefix(collection_name(""))
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Protocol
 
 from clients.admin import OnlineStatus
-from contract.errors import SettingsError
+from contract.errors import MismatchError, SettingsError
 from contract.manifest import collection_name
 from triton_models.repository import point_stable_model
 
@@ -24,6 +24,9 @@ class ModelLoader(Protocol):
 
     def load(self, model: str) -> None:
         """Load a model, again if it is loaded."""
+
+    def space(self, model: str) -> str:
+        """Return the space that a loaded ensemble serves, as its answers say."""
 
 
 def activate(release: str, online: Online) -> str | None:
@@ -46,6 +49,17 @@ def activate(release: str, online: Online) -> str | None:
     return status.active or ""
 
 
-def follow(release: str, repository: Path, loader: ModelLoader) -> None:
-    """Let the stable model `embed` stand for the active release; again repairs it after a crash between the two."""
-    loader.load(point_stable_model(release, repository))
+def follow(release: str, space: str, repository: Path, loader: ModelLoader) -> None:
+    """Let the stable model `embed` stand for the active release; again repairs it after a crash between the two.
+
+    Raises:
+        MismatchError: `embed` answers from another space all the same.
+    """
+    model = point_stable_model(release, repository)
+    loader.load(model)
+    found = loader.space(model)
+    if found != space:
+        raise MismatchError(
+            f"Triton's `{model}` serves space {found}, release {release} has {space}: let TWINLINE_HOME be the folder "
+            "whose models this Triton serves, and switch again"
+        )

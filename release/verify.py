@@ -3,7 +3,8 @@
 1. caught up: the release's consumer has passed the end that the log had when verification began
 2. whole: every document of the log is there in its newest state, but those that were set aside
 3. equal: a sample, cut and embedded here again, is what is stored, text and vectors
-4. found: a sample is found by its own text, and the index finds what exact search finds
+4. stored golden texts: the collection gives them back as the release says
+5. found: a sample is found by its own text, and the index finds what exact search finds
 """
 
 import time
@@ -13,10 +14,12 @@ from typing import Any, Final, Protocol
 from uuid import UUID
 
 import numpy as np
+from numpy.typing import NDArray
 
 from clients.store import Head, StoredPoint
 from contract.embedding import Embedder
 from contract.errors import DocumentError, TransientError
+from contract.golden import GoldenSet
 from contract.ids import point_id
 from contract.manifest import Manifest
 from contract.pooling import cosine_distance
@@ -41,6 +44,9 @@ class Reads(Protocol):
 
     def point(self, name: str, point_id: UUID) -> StoredPoint | None:
         """Return one point with its vector."""
+
+    def golden(self, name: str) -> dict[str, NDArray[np.float32]]:
+        """Return the stored vectors of golden texts by name."""
 
     def search(self, name: str, query: str, limit: int = 10, exact: bool = False) -> Mapping[str, Any]:
         """Ask one collection."""
@@ -109,6 +115,13 @@ def whole_check(state: LogState, heads: Mapping[DocumentKey, Head], refused: Cal
     shown = ", ".join(f"[{source}, {key}]" for source, key in absent[:_NAMED])
     detail = f"{len(state.versions)} documents in the log, {len(heads)} in the collection, {len(absent)} missing or old"
     return Check("whole", not absent, f"{detail}: {shown}" if absent else detail)
+
+
+def golden_check(collection: str, golden: GoldenSet, reads: Reads) -> Check:
+    """Compare the golden vectors that the collection gives back with the release's: the check that opens it, in figures."""
+    worst, distance = golden.worst_stored(reads.golden(collection))
+    said = f"{len(golden.entries)} texts, worst cosine distance {distance:.2e} ({worst.name}), limit {golden.stored_limit:.0e}"
+    return Check("stored golden texts", distance <= golden.stored_limit, said)
 
 
 def equal_checks(candidate: Candidate, reads: Reads, documents: Sequence[Document]) -> list[Check]:

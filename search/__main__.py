@@ -18,19 +18,21 @@ def main() -> None:
 
     from clients.settings import load_settings
     from clients.stores import make_store
-    from contract.errors import SettingsError
+    from contract.errors import ContractError, SettingsError
+    from contract.selfcheck import check_process
     from search import opening
     from search.api import build_app
     from search.releases import Releases
 
     try:
+        check_process()
         settings = load_settings()
         if settings.store == "edge":
             raise SettingsError(
                 "TWINLINE_STORE is edge, whose collections one process owns together with their consumers: "
                 "run `python -m twinline.online`, or set TWINLINE_STORE=qdrant and QDRANT_URL"
             )
-    except SettingsError as error:
+    except ContractError as error:
         sys.exit(f"search: {error}")
     store = make_store(settings)
     releases = Releases(store, partial(opening.open_release, settings, store))

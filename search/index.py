@@ -19,12 +19,14 @@ class Fingerprints:
 
 @dataclass(frozen=True, slots=True)
 class IndexInfo:
-    """The active release and the size of its collection."""
+    """The active release, the form that its encoder is served in, and the size of its collection."""
 
     release: str
     space: str
     collection: str
     fingerprints: Fingerprints
+    format: str
+    precision: str
     documents: int
     chunks: int
     training: Mapping[str, Any]
@@ -43,6 +45,8 @@ def index_info(releases: Releases) -> IndexInfo:
             space=info.space,
             collection=served.collection.name,
             fingerprints=Fingerprints(info.contract_fingerprint, info.vector_fingerprint, info.index_fingerprint),
+            format=served.format,
+            precision=served.precision,
             documents=count_documents(served.collection),
             chunks=served.collection.count({"kind": "chunk"}),
             training=served.training,

@@ -1,11 +1,11 @@
 """Open a release whole: its folder, its contract, its collection, its encoder in Triton. A mismatch stops at this door."""
 
+from clients.index_door import check_index
 from clients.settings import Settings
 from clients.store import COLLECTION_PREFIX, CollectionInfo, Store
 from clients.triton import TritonEmbedder
-from contract.errors import MismatchError, SettingsError
-from contract.manifest import Fingerprints, Manifest
-from contract.preprocess import Preprocessor
+from contract.errors import SettingsError
+from contract.release import ReleaseFolder
 from search.releases import Served
 
 # What of a release's lineage a hit shows as its training run.
@@ -33,7 +33,7 @@ def open_release(settings: Settings, store: Store, name: str) -> Served:
         name: the collection's name.
 
     Raises:
-        MismatchError: manifest, contract and collection are not of one release.
+        MismatchError: manifest, contract, collection and the golden vectors in it are not of one release.
         ContractError: there is no such collection.
         TransientError: the store is away.
     """
@@ -41,16 +41,18 @@ def open_release(settings: Settings, store: Store, name: str) -> Served:
     folder = settings.releases / release
     if not folder.is_dir():
         raise SettingsError(f"release {release} is not in {settings.releases}: publish it first (twinline release)")
-    manifest = Manifest.load(folder)
-    preprocessor = Preprocessor.load(folder)
-    found = Fingerprints.of(preprocessor.contract)
-    if found != manifest.fingerprints:
-        raise MismatchError(
-            f"release folder {folder}: its contract has fingerprint {found.contract}, its manifest says "
-            f"{manifest.fingerprints.contract}: fetch the release again"
-        )
+    opened = ReleaseFolder.load(folder)
+    manifest = opened.manifest
     known = {"base_model": manifest.base_model, **manifest.lineage}
     training = {field: known[field] for field in _TRAINING_FIELDS if known.get(field)}
     info = CollectionInfo.of(manifest)
     embedder = TritonEmbedder(settings.triton_grpc_address, release, manifest.space)
-    return Served(info, store.open(name, info), preprocessor, embedder, training)
+    collection = store.open(name, info)
+    try:
+        check_index(collection, opened.golden)
+    except BaseException:
+        # Or the engine's lock would keep out whoever comes to repair it.
+        collection.close()
+        raise
+    served = manifest.serving_format()
+    return Served(info, collection, opened.preprocessor, embedder, training, served.name, served.precision)

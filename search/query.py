@@ -133,6 +133,7 @@ def answer_from(served: Served, question: Question) -> Answer:
     _same_space(served, embeddings.space)
     embedded = time.perf_counter()
     points = _best_chunks(served, embeddings.vectors[0], question)
+    _of_this_release(served, points)
     found = time.perf_counter()
     hits = [_hit(served, point, question.query) for point in points]
     return Answer(
@@ -156,6 +157,18 @@ def _same_space(served: Served, space: str) -> None:
             f"`{served.collection.name}` is in space {served.info.space}: load the model of that release in Triton, "
             "or activate the collection that was built with this one"
         )
+
+
+def _of_this_release(served: Served, points: Iterable[StoredPoint]) -> None:
+    """Raise MismatchError for a point that another release has written here: its score would compare two spaces."""
+    info = served.info
+    for point in points:
+        for field, wanted in (("space", info.space), ("contract", info.contract_fingerprint), ("release", info.release)):
+            if point.payload[field] != wanted:
+                raise MismatchError(
+                    f"collection `{served.collection.name}` is of {field} {wanted}, its point {point.id} is of "
+                    f"{point.payload[field]}: retire release {info.release} and build its collection again"
+                )
 
 
 def _best_chunks(served: Served, vector: NDArray[np.float32], question: Question) -> list[StoredPoint]:

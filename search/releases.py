@@ -21,6 +21,8 @@ class Served:
     preprocessor: Preprocessor
     embedder: Embedder
     training: Mapping[str, Any] = field(default_factory=dict)
+    format: str = ""
+    precision: str = ""
 
 
 class Releases:

@@ -18,6 +18,7 @@ import typer
 
 from clients import logs, telemetry
 from contract.errors import SettingsError, TwinlineError
+from contract.selfcheck import check_process
 
 app = typer.Typer(add_completion=False, help="From the log to an index.", pretty_exceptions_enable=False)
 
@@ -30,6 +31,7 @@ def run(release: ReleaseId) -> None:
     """Keep a release's collection fresh until SIGTERM; the batch in hand is finished and committed."""
     from prometheus_client import CollectorRegistry, start_http_server
 
+    from clients.index_door import check_index
     from clients.kafka import ensure_topics
     from clients.settings import load_settings
     from clients.stores import make_store
@@ -45,6 +47,7 @@ def run(release: ReleaseId) -> None:
     ensure_topics(settings)
     collection = make_store(settings).open(opened.collection_name, opened.info)
     try:
+        check_index(collection, opened.golden)
         consumer = Consumer(
             settings, opened.embedder, collection, opened.preprocessor, opened.group, limits, StreamingMetrics(registry)
         )
@@ -76,11 +79,15 @@ def build(
         return
     inputs = find_inputs(settings, snapshot or None)
     with tqdm(total=inputs.size, unit=" messages", desc=f"indexing {release}", mininterval=0.5) as bar:
-        finished = build_collection(opened, store, settings, limits, inputs, stop, bar.update)
-    if not finished:
+        built = build_collection(opened, store, settings, limits, inputs, stop, bar.update)
+    if built is None:
         typer.echo(f"stopped; run the same command again to go on with {opened.collection_name}", err=True)
         raise typer.Exit(EXIT_INTERRUPTED)
-    typer.echo(f"collection {opened.collection_name} is built from {inputs.size} messages; next: serve and verify it")
+    kept = f"{built.chunks_reused} kept their vectors" + (f", with {built.donor} at hand" if built.donor else "")
+    typer.echo(
+        f"collection {opened.collection_name} is built from {inputs.size} messages: {built.chunks_embedded} chunks embedded, "
+        f"{kept}; next: serve and verify it"
+    )
 
 
 def _stop_at_signals() -> threading.Event:
@@ -95,6 +102,7 @@ def main() -> None:
     telemetry.apply()
     logs.configure()
     try:
+        check_process()
         app()
     except TwinlineError as error:
         typer.secho(f"streaming: {error}", err=True, fg=typer.colors.RED)

@@ -15,6 +15,7 @@ from contract.preprocess import Preprocessor
 from contract.records import Document
 from streaming.dead_letters import DeadLetter, DeadLetterSink
 from streaming.decode import Event, Message, decode
+from streaming.donors import Donor
 from streaming.limits import ConsumerLimits
 from streaming.metrics import StreamingMetrics
 from streaming.plans import Plan, decide, document_ids
@@ -58,7 +59,12 @@ class Indexer:
         self._dead_letters = dead_letters
         self._limits = limits or ConsumerLimits()
         self._metrics = metrics
+        self._donor: Donor | None = None
         self._check_door()
+
+    def take_vectors_from(self, donor: Donor) -> None:
+        """Look for vectors of texts that did not change in another collection, too, before they are embedded."""
+        self._donor = donor
 
     def handle(self, batch: Sequence[Message]) -> Handled:
         """Make a batch durable, its messages in the order of the log.
@@ -108,7 +114,8 @@ class Indexer:
         plans = list(decision.plans.values())
 
         # 3. Embed, before anything is written: most failures happen here, and leave no trace.
-        stored = self._collection.read_points(possible_points(plans), with_vectors=True)
+        stored = list(self._collection.read_points(possible_points(plans), with_vectors=True).values())
+        stored += self._donor.points_of(plans) if self._donor else []
         vectors = find_vectors(plans, stored, self._embedder, self._limits.texts_per_request)
 
         # 4. Heads first. One that lost to a newer head, of another consumer, writes no chunks.
@@ -135,7 +142,7 @@ class Indexer:
         handled.deletes += sum(plan.head.deleted for plan in winners)
         handled.documents += sum(not plan.head.deleted for plan in winners)
         handled.chunks_embedded += vectors.embedded
-        handled.chunks_reused += len(points) - vectors.embedded
+        handled.chunks_reused += sum(point.payload["content_hash"] in vectors.kept for point in points)
         handled.chunks_truncated += sum(chunk.truncated for plan in winners for chunk in plan.chunks)
         self._observe_freshness(winners)
 

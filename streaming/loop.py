@@ -43,6 +43,8 @@ class ConsumerState:
     running: bool = False
     handled: int = 0
     dead_letters: int = 0
+    chunks_embedded: int = 0
+    chunks_reused: int = 0
     lag: dict[int, int] = field(default_factory=dict)
     last_error: str = ""
 
@@ -73,6 +75,7 @@ class Consumer:
         self._release = collection.info.release
         self._dead_letters = KafkaDeadLetters(settings)
         self._indexer = Indexer(collection, embedder, preprocessor, self._dead_letters, self._limits, metrics)
+        self.take_vectors_from = self._indexer.take_vectors_from
         self._to_commit: dict[int, int] = {}
         self._committed_at = 0.0
 
@@ -142,6 +145,8 @@ class Consumer:
             return False
         self.state.handled += len(batch.messages)
         self.state.dead_letters += len(handled.dead_letters)
+        self.state.chunks_embedded += handled.chunks_embedded
+        self.state.chunks_reused += handled.chunks_reused
         self._to_commit.update(batch.next_offsets)
         return True
 

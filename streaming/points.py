@@ -1,6 +1,6 @@
 """From plans to points: vectors that are still good are kept, the rest is embedded in small pieces."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -21,9 +21,13 @@ Vector = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """Vectors `(dim,)` by the hash of what the encoder reads: the same hash in the same space is the same vector."""
+    """Vectors `(dim,)` by the hash of what the encoder reads: the same hash in the same space is the same vector.
+
+    `kept` are the hashes whose vectors were there before.
+    """
 
     by_hash: Mapping[str, Vector]
+    kept: frozenset[str]
     embedded: int
 
 
@@ -37,13 +41,12 @@ def possible_points(plans: Sequence[Plan]) -> list[UUID]:
     ]
 
 
-def find_vectors(
-    plans: Sequence[Plan], stored: Mapping[UUID, StoredPoint], embedder: Embedder, texts_per_request: int
-) -> Vectors:
+def find_vectors(plans: Sequence[Plan], stored: Iterable[StoredPoint], embedder: Embedder, texts_per_request: int) -> Vectors:
     """Return a vector for every chunk of the plans.
 
     Args:
-        stored: the documents' old points, with vectors. A text that only moved to another place in its document is found too.
+        stored: old points of these documents, here or in another collection, with vectors. A text that only moved to another
+            place in its document is found too.
         texts_per_request: how many texts go to the encoder at once, so that a query in between does not wait for long.
 
     Raises:
@@ -51,9 +54,10 @@ def find_vectors(
     """
     by_hash: dict[str, Vector] = {
         point.payload["content_hash"]: point.vector
-        for point in stored.values()
+        for point in stored
         if point.vector is not None and point.payload["space"] == embedder.space
     }
+    kept = frozenset(by_hash)
     changed = {chunk.content_hash: chunk for plan in plans for chunk in plan.chunks if chunk.content_hash not in by_hash}
     # Texts of like length together: the encoder pads all of a piece to the longest.
     waiting = sorted(changed.values(), key=lambda chunk: chunk.token_count)
@@ -66,7 +70,7 @@ def find_vectors(
                 "serve the release's own encoder, or build a collection for the new one"
             )
         by_hash.update(zip((chunk.content_hash for chunk in piece), answer.vectors, strict=True))
-    return Vectors(by_hash, embedded=len(waiting))
+    return Vectors(by_hash, kept, embedded=len(waiting))
 
 
 def chunk_points(plan: Plan, document: Document, info: CollectionInfo, vectors: Vectors) -> list[StoredPoint]:

@@ -6,8 +6,10 @@ from clients.settings import Settings
 from clients.store import CollectionInfo
 from contract.embedding import Embedder
 from contract.errors import SettingsError
-from contract.manifest import Manifest, collection_name, consumer_group
+from contract.golden import GoldenSet
+from contract.manifest import collection_name, consumer_group
 from contract.preprocess import Preprocessor
+from contract.release import ReleaseFolder
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +19,7 @@ class Release:
     info: CollectionInfo
     preprocessor: Preprocessor
     embedder: Embedder
+    golden: GoldenSet
 
     @property
     def collection_name(self) -> str:
@@ -34,13 +37,13 @@ def open_release(settings: Settings, release: str) -> Release:
 
     Raises:
         SettingsError: it was not fetched.
-        MismatchError: its folder is damaged.
+        MismatchError: its files do not belong together.
     """
     from clients.triton import TritonEmbedder
 
     folder = settings.releases / release
     if not folder.is_dir():
         raise SettingsError(f"release {release} is not in {settings.releases}: publish it first (twinline release)")
-    manifest = Manifest.load(folder)
-    embedder = TritonEmbedder(settings.triton_grpc_address, manifest.release, manifest.space)
-    return Release(CollectionInfo.of(manifest), Preprocessor.load(folder), embedder)
+    opened = ReleaseFolder.load(folder)
+    embedder = TritonEmbedder(settings.triton_grpc_address, opened.manifest.release, opened.manifest.space)
+    return Release(CollectionInfo.of(opened.manifest), opened.preprocessor, embedder, opened.golden)

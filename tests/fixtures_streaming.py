@@ -12,10 +12,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from clients.store import CollectionInfo
 from contract.embedding import Embeddings
 from contract.errors import ContractError
+from contract.golden import GoldenSet, GoldenVector
 from contract.manifest import collection_name
 from contract.preprocess import Preprocessor
 from contract.records import Deletion, Document, encode_key, encode_value, version_header
-from contract.specification import ChunkerSettings, Role, make_contract
+from contract.specification import ROLES, ChunkerSettings, Role, make_contract
 from streaming.dead_letters import DeadLetter
 from streaming.decode import Message
 from streaming.indexer import Handled, Indexer
@@ -52,7 +53,6 @@ class FakeEmbedder:
     answers_from: str | None = None
 
     def embed(self, texts: Sequence[str], role: Role) -> Embeddings:
-        assert role == "document"
         if self.failures:
             raise self.failures.pop(0)
         self.calls.append(list(texts))
@@ -70,6 +70,16 @@ class FakeEmbedder:
 def vector_of(text: str) -> NDArray[np.float32]:
     raw = np.frombuffer(hashlib.sha256(text.encode()).digest()[:DIMENSION], np.uint8).astype(np.float32) + 1
     return raw / np.linalg.norm(raw)
+
+
+GOLDEN = GoldenSet(
+    tuple(
+        GoldenVector(text, role, text, (0,), False, vector_of(text))
+        for role in ROLES
+        for text in (f"a {role}", f"a somewhat longer {role}")
+    ),
+    limit=1e-6,
+)
 
 
 @dataclass

@@ -87,8 +87,10 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
     from contract.errors import SettingsError, TwinlineError
+    from contract.selfcheck import check_process
 
     try:
+        check_process()
         app()
     except TwinlineError as error:
         typer.secho(f"train: {error}", err=True, fg=typer.colors.RED)

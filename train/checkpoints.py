@@ -15,13 +15,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from contract.canonical import JSON
-from contract.errors import TransientError
+from contract.errors import MismatchError, TransientError
+from train.weights import weights_sha256
 
 # Nobody comes back for a run that was killed this long ago.
 STALE_AFTER_SECONDS = 14 * 24 * 3600
 
 # transformers writes the state last, so a folder with a readable one is complete.
 _STATE_FILE = "trainer_state.json"
+# Ours comes after that, and says what the weights are.
+_SEAL_FILE = "sealed.json"
 
 
 def checkpoint_folder(home: Path, inputs: Mapping[str, JSON]) -> Path:
@@ -34,6 +37,22 @@ def latest_checkpoint(folder: Path) -> Path | None:
     """Return the newest complete checkpoint, passing over one that a kill cut short."""
     found = [path for path in folder.glob("checkpoint-*") if _is_complete(path)]
     return max(found, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
+
+
+def seal(checkpoint: Path) -> None:
+    """Record what a checkpoint's weights are; without this it counts as cut short."""
+    (checkpoint / _SEAL_FILE).write_text(json.dumps({"weights_sha256": weights_sha256(checkpoint)}) + "\n")
+
+
+def check_seal(checkpoint: Path) -> None:
+    """Raise MismatchError when a checkpoint's weights are not those that the run saved."""
+    recorded = json.loads((checkpoint / _SEAL_FILE).read_bytes())["weights_sha256"]
+    found = weights_sha256(checkpoint)
+    if found != recorded:
+        raise MismatchError(
+            f"{checkpoint} has weights {found}, {_SEAL_FILE} says {recorded}: they were changed since this run saved "
+            f"them; remove {checkpoint.parent} to train from the start"
+        )
 
 
 @contextmanager
@@ -73,7 +92,8 @@ def file_sha256(path: Path) -> str:
 
 def _is_complete(checkpoint: Path) -> bool:
     try:
-        json.loads((checkpoint / _STATE_FILE).read_bytes())
+        for name in (_STATE_FILE, _SEAL_FILE):
+            json.loads((checkpoint / name).read_bytes())
     except (FileNotFoundError, ValueError):
         return False
     return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self
@@ -14,7 +13,7 @@ from tqdm import tqdm
 from transformers import AutoModel
 
 from contract.embedding import Embeddings
-from contract.errors import MismatchError
+from contract.encoder_record import check_encoder
 from contract.pooling import normalize, pool
 from contract.preprocess import Preprocessor
 from contract.space import space_id
@@ -51,9 +50,10 @@ class TorchEncoder:
             MismatchError: tokenizer, dimension or weights are not what the contract and training.json say.
         """
         own = preprocessor or Preprocessor.load(folder)
-        space = space_id(own.contract.vector_fingerprint, weights_sha256(folder))
+        weights = weights_sha256(folder)
+        space = space_id(own.contract.vector_fingerprint, weights)
         if preprocessor is None:
-            _check_space(folder, space)
+            check_encoder(folder, own.contract, weights)
         backbone = AutoModel.from_pretrained(str(folder), dtype=torch.float32, use_safetensors=True, local_files_only=True)
         check_weights(backbone, own.contract, own.tokenizer_json, folder)
         return cls(backbone, own, space)
@@ -103,15 +103,3 @@ def _batches(token_counts: NDArray[np.int32], budget: int) -> Iterator[NDArray[n
 
 def _take(encoded: Encoded, rows: NDArray[np.intp]) -> Encoded:
     return Encoded([encoded.token_ids[row] for row in rows], encoded.token_counts[rows], encoded.truncated[rows])
-
-
-def _check_space(folder: Path, space: str) -> None:
-    record = folder / "training.json"
-    if not record.is_file():
-        raise MismatchError(f"{record} is missing: {folder} was not written by the training stage; run `dvc repro train`")
-    recorded = json.loads(record.read_bytes())["space"]
-    if recorded != space:
-        raise MismatchError(
-            f"{folder}: weights and contract make the space {space[:12]}, {record.name} says {recorded[:12]}: a file was "
-            "changed after training; fetch the encoder again (`dvc checkout`), or train it anew"
-        )

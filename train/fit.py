@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from contract.canonical import JSON
+from contract.encoder_record import TRAINING_FILE, encoder_identity
 from contract.preprocess import Preprocessor
 from contract.space import space_id
 from train.base_contract import contract_for, training_tokens
@@ -28,7 +29,6 @@ from train.weights import weights_sha256
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-TRAINING_FILE = "training.json"
 _VERSIONED = ("torch", "transformers", "sentence-transformers", "tokenizers", "accelerate")
 
 
@@ -93,9 +93,7 @@ def _deliver(model: SentenceTransformer, preprocessor: Preprocessor, encoder: Pa
     """Write the folder beside its place, then rename it in: no reader sees half an encoder."""
     beside = encoder.with_name(f"{encoder.name}.{os.getpid()}.new")
     save_model(model, beside, preprocessor.contract, preprocessor.tokenizer_json)
-    weights = weights_sha256(beside)
-    record["weights_sha256"] = weights
-    record["space"] = space_id(preprocessor.contract.vector_fingerprint, weights)
+    record |= encoder_identity(beside, preprocessor.contract, weights_sha256(beside))
     (beside / TRAINING_FILE).write_text(json.dumps(record, indent=2) + "\n", "utf-8")
     if encoder.exists():
         shutil.rmtree(encoder)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from contract.errors import SettingsError
 from contract.tokens import TokenEncoder
-from train.checkpoints import latest_checkpoint
+from train.checkpoints import check_seal, latest_checkpoint
 from train.curves import CurveWriter, write_curves
 from train.hardware import Precision, choose_precision, device, is_first_process, world_size
 from train.pairs import TrainingPairs
@@ -39,6 +39,7 @@ def train_model(
     from transformers import set_seed
 
     from train.batches import PairTrainer, contract_collator
+    from train.sealing import CheckpointSealer
 
     set_seed(params.seed)
     precision = choose_precision(params.precision)
@@ -48,10 +49,12 @@ def train_model(
         train_dataset=Dataset.from_dict({"query": pairs.queries, "document": pairs.documents}),
         loss=_loss(model, params),
         data_collator=contract_collator(tokens),
-        callbacks=[CurveWriter(curves)],
+        callbacks=[CurveWriter(curves), CheckpointSealer()],
     )
     found = latest_checkpoint(checkpoints)
     resumed_from = int(found.name.rsplit("-", 1)[1]) if found else 0
+    if found:
+        check_seal(found)
     if found and is_first_process():
         print(f"train: going on from step {resumed_from} ({found})", flush=True)
     started = time.perf_counter()

@@ -9,6 +9,7 @@ import typer
 from clients import telemetry
 from clients.settings import CHECKOUT, Settings, load_settings
 from contract.errors import TwinlineError
+from contract.selfcheck import check_process
 from triton_models.names import STABLE_MODEL, embed_model
 from triton_models.repository import Device, point_stable_model, releases_in, write_models
 from triton_models.server import ServerOptions, exec_server
@@ -62,6 +63,7 @@ def main() -> None:
     """Run a command; an error of ours is one line and exit code 1."""
     telemetry.apply()
     try:
+        check_process()
         app()
     except TwinlineError as exc:
         typer.echo(f"error: {exc}", err=True)

@@ -15,6 +15,7 @@ from contract import tensors
 from contract.errors import MismatchError
 from contract.golden import GOLDEN_FILE, GoldenVector, encode_vector, read_golden
 from contract.manifest import MANIFEST_FILE, Format, Manifest
+from contract.served import write_served
 from contract.specification import CONTRACT_FILE, TOKENIZER_FILE
 from triton_models.names import STABLE_MODEL, embed_model, encoder_model, tokenizer_model
 
@@ -52,6 +53,7 @@ def write_models(release_folder: Path, repository: Path, device: Device = "cpu")
     _write_tokenizer(staging / names[0], release_folder, manifest)
     _write_encoder(staging / names[1], release_folder, manifest, golden, device)
     _write_ensemble(staging / names[2], manifest, golden)
+    write_served(dict(zip(("tokenizer", "encoder", "embed"), (staging / name for name in names), strict=True)))
     for name in names:
         _rename_in(staging / name, repository / name, staging / f"{name}.old")
     shutil.rmtree(staging)

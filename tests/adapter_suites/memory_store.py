@@ -8,7 +8,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.store import CollectionInfo, Filter, Head, StoredPoint, stored_version
+from clients.store import CollectionInfo, Filter, Head, StoredPoint, golden_points, stored_version
 from contract.errors import ContractError
 
 
@@ -19,6 +19,7 @@ class MemoryCollection:
     points: dict[UUID, StoredPoint] = field(default_factory=dict)
     before: Callable[[str], None] = lambda call: None  # a test's hook: raise, or act as another consumer would
     flushes: int = 0
+    golden: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def read_heads(self, ids: Sequence[UUID]) -> dict[UUID, Head]:
         self.before("read_heads")
@@ -37,6 +38,16 @@ class MemoryCollection:
             if point.vector is None or len(point.vector) != self.info.dimension:
                 raise ContractError(f"collection {self.name} takes vectors of {self.info.dimension}")
         self._put([StoredPoint(p.id, p.payload, p.vector / np.linalg.norm(p.vector)) for p in points if p.vector is not None])
+
+    def put_golden(self, vectors: Mapping[str, NDArray[np.float32]]) -> None:
+        for name, vector in vectors.items():
+            if len(vector) != self.info.dimension:
+                raise ContractError(f"collection {self.name} takes vectors of {self.info.dimension}")
+            self.golden[name] = vector / np.linalg.norm(vector)
+        self.points |= {point.id: point for point in golden_points(self.info, vectors).values()}
+
+    def read_golden(self) -> dict[str, NDArray[np.float32]]:
+        return dict(self.golden)
 
     def delete_surplus(self, heads: Sequence[Head]) -> None:
         self.before("delete_surplus")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from clients.store import Collection, CollectionInfo, Head, Store, StoredPoint, version_fields
 from contract.errors import ContractError, MismatchError
-from contract.ids import head_id, point_id
+from contract.ids import golden_id, head_id, point_id
 from contract.records import Version
 
 NAME = "documents_r000000000001"
@@ -135,6 +135,42 @@ class StoreSuite:
         collection.put_heads([head("a", explicit(5), 1)])
         collection.put_heads([head("a", explicit(5), 2)])
         assert collection.read_heads([head_id("s", "a")])[head_id("s", "a")].chunk_count == 2
+
+    # --- golden texts ---
+
+    def test_golden_vectors_come_back_by_name(self, collection: Collection) -> None:
+        assert collection.read_golden() == {}
+        collection.put_golden({"short": direction(0, 3, 4, 0), "": direction(1, 0, 0, 0)})
+        collection.put_golden({"short": direction(0, 4, 3, 0)})
+        found = collection.read_golden()
+        assert sorted(found) == ["", "short"]
+        np.testing.assert_allclose(found["short"], direction(0, 0.8, 0.6, 0), atol=1e-6)
+
+    def test_golden_points_say_whose_they_are_and_carry_no_vector_that_is_searched(self, collection: Collection) -> None:
+        collection.put_golden({"short": direction(1, 0, 0, 0)})
+        stored = collection.read_points([golden_id("short")], with_vectors=True)[golden_id("short")]
+        assert stored.payload == {"kind": "golden", "name": "short", "release": INFO.release, "space": INFO.space}
+        assert stored.vector is None
+
+    def test_golden_points_are_met_by_no_search_and_counted_as_nothing_else(self, collection: Collection) -> None:
+        collection.put_golden({f"text {number}": direction(1, 0, 0, number) for number in range(20)})
+        collection.put_heads([head("a", explicit(1))])
+        collection.put_points([chunk("a", 0, explicit(1), (0, 1, 0, 0))])
+        collection.optimize()
+        for exact in (False, True):
+            hits = collection.query(direction(1, 0, 0, 0), limit=50, exact=exact)
+            assert [hit.payload["kind"] for hit in hits] == ["chunk"]
+        assert [collection.count({"kind": kind}) for kind in ("chunk", "head", "golden")] == [1, 1, 20]
+        assert collection.count() == 22
+
+    def test_golden_points_outlive_the_documents(self, collection: Collection) -> None:
+        collection.put_golden({"short": direction(1, 0, 0, 0)})
+        collection.delete_surplus([Head("", "short", explicit(9), True, 0), head("a", explicit(9), 0, deleted=True)])
+        assert list(collection.read_golden()) == ["short"]
+
+    def test_golden_vectors_of_another_dimension_are_refused(self, collection: Collection) -> None:
+        with pytest.raises(ContractError):
+            collection.put_golden({"short": direction(1, 0)})
 
     # --- surplus ---
 
@@ -264,11 +300,14 @@ class StoreSuite:
             store.activate(NAME)
         again = store.begin(NAME, INFO)
         again.put_points([chunk("b", 0, explicit(1))])
+        again.put_golden({"short": direction(1, 0, 0, 0)})
         again.optimize()
         again.close()
         store.finish(NAME)
         assert store.names() == [NAME]
-        assert texts(store.open(NAME, INFO)) == {"a 0 v1", "b 0 v1"}
+        opened = store.open(NAME, INFO)
+        assert texts(opened) == {"a 0 v1", "b 0 v1"}
+        assert list(opened.read_golden()) == ["short"]
 
     def test_an_unfinished_build_of_something_else_is_not_gone_on_with(self, store: Store) -> None:
         store.begin(NAME, INFO).close()

@@ -2,14 +2,15 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,11 +22,13 @@ import pytest
 from clients.admin import AdminClient
 from clients.kafka import ensure_topics, make_producer
 from clients.settings import CHECKOUT, Settings
-from clients.triton import TritonEmbedder
-from contract.manifest import Manifest, collection_name
+from clients.triton import TritonControl, TritonEmbedder
+from contract.manifest import Fingerprints, Manifest, collection_name, hash_files, release_id
 from contract.preprocess import Preprocessor
 from contract.records import Deletion, Document, encode_key, encode_value
+from contract.specification import Contract
 from tests.fixtures_triton import RunningTriton, free_ports
+from triton_models.repository import write_models
 
 PATIENCE_SECONDS = 60
 LONG = " ".join(f"Paragraph {number} explains how bees make honey and why a hive needs a queen." for number in range(120))
@@ -248,6 +251,40 @@ def test_the_admin_api_tells_what_is_stored(served: Place) -> None:
 def test_the_active_release_cannot_be_retired(served: Place) -> None:
     with pytest.raises(Exception, match="active"):
         served.admin.retire(served.collection)
+
+
+def test_another_chunker_alone_embeds_no_unchanged_text_again(
+    served: Place, base_release: Path, triton_server: RunningTriton
+) -> None:
+    other = release_with_other_chunker(base_release, served.settings.releases)
+    *_, ensemble = write_models(served.settings.releases / other.release, triton_server.repository)
+    with closing(TritonControl(triton_server.grpc)) as control:
+        control.load(ensemble)
+        built = served.run("streaming", "build", "--release", other.release)
+        control.unload(ensemble, with_members=True)
+    assert built.returncode == 0, built.stderr
+    said = re.search(r"(\d+) chunks embedded, (\d+) kept their vectors, with (\w+) at hand", built.stdout)
+    assert said, built.stdout + built.stderr
+    assert said[3] == served.collection
+    # the handbook is cut otherwise now, the short documents are as they were
+    assert int(said[1]) > 0
+    assert int(said[2]) >= 3
+
+
+def release_with_other_chunker(release: Path, releases: Path) -> Manifest:
+    """Copy a release as another one, equal but for the overlap of its chunks."""
+    folder = releases / "other.partial"
+    shutil.copytree(release, folder)
+    contract, tokenizer_json = Contract.load(folder)
+    chunker = replace(contract.index.chunker, overlap_tokens=contract.index.chunker.overlap_tokens // 2)
+    contract = replace(contract, index=replace(contract.index, chunker=chunker))
+    contract.save(folder, tokenizer_json)
+    manifest, prints, files = Manifest.load(release), Fingerprints.of(contract), hash_files(folder)
+    name = release_id(manifest.space, prints.contract, manifest.serving, files)
+    made = replace(manifest, release=name, fingerprints=prints, files=files)
+    made.save(folder)
+    folder.rename(releases / name)
+    return made
 
 
 def test_a_second_process_says_who_has_the_port(served: Place) -> None:

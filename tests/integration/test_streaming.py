@@ -36,7 +36,7 @@ from streaming.dead_letters import read_dead_letters
 from streaming.limits import ConsumerLimits
 from streaming.loop import Consumer
 from streaming.release import Release
-from tests.fixtures_streaming import FakeEmbedder, info_of, preprocessor, vector_of
+from tests.fixtures_streaming import GOLDEN, FakeEmbedder, info_of, preprocessor, vector_of
 from twinline.stack import broker as embedded_broker
 
 __all__ = ["preprocessor"]
@@ -58,7 +58,7 @@ def settings(broker: str, tmp_path: Path) -> Settings:
 @pytest.fixture
 def release(preprocessor: Preprocessor) -> Release:
     """A release, and so a consumer group, of its own for each test."""
-    return Release(info_of(preprocessor, f"r{uuid4().hex[:12]}"), preprocessor, FakeEmbedder())
+    return Release(info_of(preprocessor, f"r{uuid4().hex[:12]}"), preprocessor, FakeEmbedder(), GOLDEN)
 
 
 @pytest.fixture

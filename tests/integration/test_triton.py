@@ -188,6 +188,34 @@ def test_a_release_that_was_edited_does_not_load(
         shutil.rmtree(edited)
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        # one weight
+        ("encoder/1/model.onnx", lambda content: content[:-1] + bytes([content[-1] ^ 1])),
+        ("encoder/config.pbtxt", lambda content: content.replace(b'"fp32"', b'"bf16"')),
+        ("tokenizer/1/contract/pooling.py", lambda content: content + b"\n"),
+        # an ensemble that would take the vectors of another release
+        ("embed/config.pbtxt", lambda content: content.replace(b'model_name: "encoder_', b'model_name: "encoder_other_')),
+    ],
+)
+def test_a_served_file_that_was_changed_keeps_the_release_from_loading(
+    triton_server: RunningTriton, control: TritonControl, onnx_release: Path, name: str, change: Callable[[bytes], bytes]
+) -> None:
+    *_, ensemble = write_models(onnx_release, triton_server.repository)
+    model, _, file = name.partition("/")
+    path = triton_server.repository / f"{model}_{Manifest.load(onnx_release).release}" / file
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(
+        ContractError, match=f"{path.parts[-1]} has SHA-256 .*publish the release again" if model != "embed" else ""
+    ):
+        control.load(ensemble)
+    assert not control.ready(ensemble)
+    write_models(onnx_release, triton_server.repository)
+    control.load(ensemble)
+    control.unload(ensemble, with_members=True)
+
+
 def test_an_edited_release_is_not_even_written(base_release: Path, tmp_path: Path) -> None:
     edited = tmp_path / "release"
     shutil.copytree(base_release, edited)

@@ -1,6 +1,7 @@
 """Triton model `tokenizer_<release>`: TEXT and ROLE to padded token ids, by the very code of the contract.
 
-Beside this file lie the contract's package and the release's own files, which are hashed before anything is served.
+Beside this file lie the contract's package and the release's own files. They, and all other files that serve the release (the
+encoder's, and the configs), are hashed before anything is served.
 """
 
 import hashlib
@@ -17,6 +18,8 @@ from contract import tensors
 from contract.errors import ContractError, MismatchError
 from contract.golden import check_tokens, read_golden
 from contract.manifest import Fingerprints, Manifest
+from contract.selfcheck import check_rules_in_code
+from contract.served import check_served
 from contract.specification import ROLES, Contract
 from contract.tokens import Encoded, TokenEncoder
 
@@ -27,9 +30,11 @@ class TritonPythonModel:
     """Tokenise, apply role prefixes, cut at the limit, pad to a served length."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Load the release's contract; a file that is not what the manifest says keeps the model from loading."""
+        """Load the release's contract; a file of the release that is not as it was published keeps the model from loading."""
         manifest = Manifest.load(_RELEASE)
         _check_files(manifest)
+        check_served(Path(args["model_repository"]), manifest)
+        check_rules_in_code()
         contract, tokenizer_json = Contract.load(_RELEASE)
         if Fingerprints.of(contract) != manifest.fingerprints:
             raise MismatchError(

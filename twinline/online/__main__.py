@@ -51,6 +51,7 @@ def _run(stop: threading.Event) -> int:
     from clients.stores import make_store
     from contract.embedding import Embedder
     from contract.manifest import consumer_group
+    from contract.selfcheck import check_process
     from search import opening
     from search.api import build_app
     from search.releases import Releases, Served
@@ -63,6 +64,7 @@ def _run(stop: threading.Event) -> int:
     from twinline.online.service import OnlineService
     from twinline.stack.ports import Port
 
+    check_process()
     settings, limits = load_settings(), load_limits()
     registry = CollectorRegistry()
     metrics = StreamingMetrics(registry)

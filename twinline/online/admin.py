@@ -9,8 +9,9 @@ from pydantic import BaseModel, Field
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import Response
 
-from clients.admin import OnlineStatus
+from clients.admin import MOST_POINTS, OnlineStatus
 from clients.store import StoredPoint
+from contract.golden import encode_vector
 from contract.ids import head_id
 from contract.preprocess import MAX_QUERY_CHARS
 from search import problems
@@ -29,6 +30,13 @@ class TrialSearch(BaseModel):
     tenant: str | None = None
     source: str | None = None
     exact: bool = False
+
+
+class WantedPoints(BaseModel):
+    """Points to be read by their ids."""
+
+    ids: list[UUID] = Field(max_length=MOST_POINTS)
+    with_vectors: bool = False
 
 
 def build_admin(service: OnlineService) -> FastAPI:
@@ -96,6 +104,13 @@ def _add_reads(app: FastAPI, service: OnlineService) -> None:
             found, following = served.collection.scroll(only, limit, offset, with_vectors)
         return {"points": [_plain(point) for point in found], "next": following}
 
+    @app.post("/collections/{name}/points")
+    def points_by_id(name: str, wanted: WantedPoints) -> dict[str, Any]:
+        """Return those of the points that exist, heads too."""
+        with service.releases.using(name) as served:
+            found = served.collection.read_points(wanted.ids, wanted.with_vectors)
+        return {"points": [_plain(point) for point in found.values()]}
+
     @app.get("/collections/{name}/points/{point_id}")
     def point(name: str, point_id: UUID) -> dict[str, Any]:
         """Return one point with its vector; null when there is none."""
@@ -109,6 +124,12 @@ def _add_reads(app: FastAPI, service: OnlineService) -> None:
         with service.releases.using(name) as served:
             found = served.collection.read_heads([head_id(source, key)]).get(head_id(source, key))
         return {"head": found and found.to_payload()}
+
+    @app.get("/collections/{name}/golden")
+    def golden(name: str) -> dict[str, Any]:
+        """Return the golden texts' vectors as the collection gives them back: base64 of little-endian float32."""
+        with service.releases.using(name) as served:
+            return {"golden": {text: encode_vector(vector) for text, vector in served.collection.read_golden().items()}}
 
 
 def _plain(point: StoredPoint) -> dict[str, Any]:

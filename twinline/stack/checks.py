@@ -19,7 +19,7 @@ from clients.telemetry import TELEMETRY_OFF
 from contract.errors import ContractError, SettingsError
 from contract.golden import check_tokens, read_golden
 from contract.preprocess import Preprocessor
-from contract.selfcheck import check_rules_in_code
+from contract.selfcheck import check_process
 from twinline.stack import ports, processes, readiness, requirements
 from twinline.stack.parts import parts
 
@@ -163,7 +163,7 @@ def _telemetry(_: Settings) -> Finding:
 def _contract(settings: Settings) -> Finding:
     releases = sorted(folder.parent for folder in settings.releases.glob("*/contract.json"))
     try:
-        check_rules_in_code()
+        check_process()
         for folder in releases:
             check_tokens(read_golden(folder), Preprocessor.load(folder), f"release {folder.name}")
     except ContractError as error:

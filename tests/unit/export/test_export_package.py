@@ -12,13 +12,14 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
+from contract.encoder_record import encoder_identity
 from contract.errors import ContractError, MismatchError
 from contract.golden import GoldenVector, read_golden
 from contract.manifest import DroppedFormat, Format, Manifest, Parity
-from contract.space import hash_safetensors, space_id
+from contract.space import hash_safetensors
 from contract.specification import ChunkerSettings, Contract, make_contract
-from export.build import export_encoder, load_encoder_contract
-from export.formats import Export, read_export, write_export
+from export.build import encoder_space, export_encoder, load_encoder_contract
+from export.formats import Export, export_sha256, read_export, write_export
 from export.gate import ParityReport
 from export.lineage import collect_lineage
 from export.package import ReleaseNotes, ReleaseParts, package_release
@@ -45,17 +46,30 @@ def parts(tmp_path: Path) -> ReleaseParts:
     contract.save(encoder, own_tokenizer)
     save_file({"weight": np.arange(8, dtype=np.float32).reshape(2, 4)}, encoder / "model.safetensors")
     (encoder / "config.json").write_text(json.dumps({"hidden_size": 4, "max_position_embeddings": 64}))
-    space = space_id(contract.vector_fingerprint, hash_safetensors(encoder / "model.safetensors"))
-    (encoder / "training.json").write_text(json.dumps({"base_model": "a base", "space": space}))
+    write_record(encoder)
     (encoder / "optimizer.pt").write_bytes(b"a pickle")
     for name in ("onnx/model.onnx", "openvino/model.xml", "openvino/model.bin"):
         (exported / name).parent.mkdir(parents=True, exist_ok=True)
         (exported / name).write_text(f"content of {name}")
+    write_export(exported, Export(encoder_space(encoder, contract), (), ()))
     evaluation = tmp_path / "evaluation.json"
     evaluation.write_text("{}")
     golden = [GoldenVector("short", "query", "a lease", (1, 2), False, np.array([1, 0, 0, 0.1], dtype=np.float32))]
-    report = ParityReport((ONNX, OPENVINO), (DroppedFormat("tensorrt_fp16", "no GPU"),))
+    report = ParityReport(export_sha256(exported), (ONNX, OPENVINO), (DroppedFormat("tensorrt_fp16", "no GPU"),))
     return ReleaseParts(encoder, exported, report, golden, {"evaluation.json": evaluation})
+
+
+def write_record(encoder: Path) -> None:
+    """Do what training does when it has written an encoder."""
+    contract, _ = Contract.load(encoder)
+    identity = encoder_identity(encoder, contract, hash_safetensors(encoder / "model.safetensors"))
+    (encoder / "training.json").write_text(json.dumps({"base_model": "a base", **identity}))
+
+
+def export_and_measure_again(parts: ReleaseParts) -> ReleaseParts:
+    contract, _ = Contract.load(parts.encoder)
+    write_export(parts.exported, Export(encoder_space(parts.encoder, contract), (), ()))
+    return replace(parts, report=replace(parts.report, export_sha256=export_sha256(parts.exported)))
 
 
 def package(parts: ReleaseParts, target: Path, created: str = "1", serve: tuple[str, ...] = ("openvino_fp32",)) -> Manifest:
@@ -93,7 +107,8 @@ def test_a_change_of_what_is_served_makes_another_release(
 ) -> None:
     before = package(parts, tmp_path / "before")
     change(parts)
-    assert package(parts, tmp_path / "after").release != before.release
+    write_record(parts.encoder)
+    assert package(export_and_measure_again(parts), tmp_path / "after").release != before.release
 
 
 def test_a_change_of_a_report_makes_no_other_release(parts: ReleaseParts, tmp_path: Path) -> None:
@@ -135,7 +150,7 @@ def test_a_release_that_could_not_be_served_is_not_made(parts: ReleaseParts, tmp
 
 def test_packaging_again_replaces_the_old_release_whole(parts: ReleaseParts, tmp_path: Path) -> None:
     package(parts, tmp_path / "release")
-    package(replace(parts, report=ParityReport((ONNX,), ())), tmp_path / "release", serve=("onnx_fp32",))
+    package(replace(parts, report=replace(parts.report, formats=(ONNX,))), tmp_path / "release", serve=("onnx_fp32",))
     assert not (tmp_path / "release" / "openvino").exists()
     assert not list(tmp_path.glob("*.partial"))
 
@@ -160,11 +175,11 @@ def test_a_contract_that_does_not_fit_the_weights_is_refused(parts: ReleaseParts
 
 
 def test_the_list_of_formats_survives_its_file(tmp_path: Path) -> None:
-    export = Export((), (DroppedFormat("openvino_bf16", "this CPU has no bfloat16"),))
+    export = Export("a space", (), (DroppedFormat("openvino_bf16", "this CPU has no bfloat16"),))
     write_export(tmp_path, export)
-    assert read_export(tmp_path) == export
+    assert read_export(tmp_path, "a space") == export
     with pytest.raises(ContractError, match="python -m export export"):
-        read_export(tmp_path / "nowhere")
+        read_export(tmp_path / "nowhere", "a space")
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,14 @@ import pytest
 from clients.store import Head, StoredPoint
 from contract.embedding import Embeddings
 from contract.errors import DocumentError, TransientError
+from contract.golden import GoldenSet
 from contract.ids import point_id
 from contract.manifest import Manifest
 from contract.preprocess import Preprocessor
 from contract.records import Deletion, Document, Version, encode_key
 from release import verify
 from release.log_sample import LogState, is_chosen
-from tests.unit.release.factories import FakeEmbedder, make_release
+from tests.unit.release.factories import FakeEmbedder, golden, make_release, text_vector
 
 DOCUMENT = Document("src", "a", "The quick brown fox jumps over the lazy dog.", title="Fox")
 
@@ -40,6 +41,7 @@ class Stored:
 
     def __init__(self, points: Mapping[UUID, StoredPoint], hits: list[Document]) -> None:
         self._points = dict(points)
+        self.golden_vectors: dict[str, Any] = {}
         self._hits = [_hit(document) for document in hits]
 
     def points(self, name: str, *, kind: str | None = None, limit: int = 256, offset: UUID | None = None) -> Any:
@@ -48,6 +50,9 @@ class Stored:
         )
         rest = [point for point in found if offset is None or point.id.int >= offset.int]
         return rest[:limit], rest[limit].id if len(rest) > limit else None
+
+    def golden(self, name: str) -> Any:
+        return self.golden_vectors
 
     def point(self, name: str, point_id: UUID) -> StoredPoint | None:
         return self._points.get(point_id)
@@ -75,6 +80,24 @@ def candidate(tmp_path: Path) -> verify.Candidate:
 
 def passed(checks: list[verify.Check]) -> dict[str, bool]:
     return {check.name: check.passed for check in checks}
+
+
+@pytest.mark.parametrize(
+    ("stored", "passes"),
+    [
+        ({"query-alpha": "alpha", "document-alpha": "alpha"}, True),
+        # of another encoder
+        ({"query-alpha": "alpha", "document-alpha": "beta"}, False),
+        ({"query-alpha": "alpha"}, False),
+    ],
+)
+def test_golden_texts_are_read_back_from_the_collection(stored: dict[str, str], passes: bool) -> None:
+    reads = Stored({}, [])
+    reads.golden_vectors = {name: text_vector(text) for name, text in stored.items()}
+    entries = GoldenSet((golden("query", "alpha"), golden("document", "alpha")), 1e-6)
+    check = verify.golden_check("documents_r1", entries, reads)
+    assert check.passed is passes
+    assert "limit 4e-06" in check.detail
 
 
 def test_a_stored_chunk_equal_to_one_made_here_passes(candidate: verify.Candidate) -> None:

@@ -75,6 +75,13 @@ class FakeCollection:
         ]
         return sorted(scored, key=lambda point: -(point.score or 0))[:limit]
 
+    def read_points(self, ids: Sequence[UUID], with_vectors: bool = False) -> dict[UUID, StoredPoint]:
+        found = {id_: self.points[id_] for id_ in ids if id_ in self.points}
+        return {id_: StoredPoint(id_, point.payload, point.vector if with_vectors else None) for id_, point in found.items()}
+
+    def read_golden(self) -> dict[str, NDArray[np.float32]]:
+        return {"short": bag_of_words("short"), "broken": np.full(DIMENSION, np.nan, np.float32)}
+
     def count(self, where: Mapping[str, Any] | None = None) -> int:
         return len(self._matching(where or {}))
 

@@ -7,12 +7,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from clients import admin as admin_client
 from clients.admin import AdminClient
 from contract.embedding import Embedder
 from contract.errors import ContractError, MismatchError, SettingsError, TransientError
+from contract.ids import point_id
 from search.releases import Releases
 from twinline.online.admin import build_admin
 from twinline.online.consuming import ConsumerThread
@@ -149,6 +152,7 @@ def test_a_consumer_that_cannot_go_on_leaves_search_running(online: Online) -> N
     online.service.tend()
     assert "another one took its place" in online.service.faults()[0]
     assert online.releases.names() == ["documents_r1"]
+    until(lambda: not online.service.consumer("documents_r1").is_running)  # type: ignore[union-attr]
     online.admin.serve("documents_r1")  # once the cause is gone
     until(lambda: online.consumer.runs == 2)
 
@@ -209,6 +213,24 @@ def test_another_collection_than_the_active_one_can_be_asked(online: Online) -> 
     online.world.add("r2", "only here", "cats everywhere")
     online.admin.serve("documents_r2")
     assert online.admin.search("documents_r2", "cats")["hits"][0]["key"] == "only here"
+
+
+def test_points_are_read_by_their_ids_in_pieces(online: Online, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(admin_client, "MOST_POINTS", 2)
+    online.service.tend()
+    ids = [point_id("notes", key, 0) for key in ("cats", "nobody", "dogs", "fish")]
+    found = online.admin.read_points("documents_r1", ids, with_vectors=True)
+    stored = online.world.served["r1"].collection.points
+    assert set(found) == {ids[0], ids[2], ids[3]}
+    assert all(np.array_equal(point.vector, stored[id_].vector) for id_, point in found.items())
+    assert online.admin.read_points("documents_r1", ids[:1])[ids[0]].vector is None
+
+
+def test_golden_vectors_come_over_to_the_last_bit_and_broken_ones_too(online: Online) -> None:
+    online.service.tend()
+    stored = online.world.served["r1"].collection.read_golden()
+    found = online.admin.golden("documents_r1")
+    assert {name: vector.tobytes() for name, vector in found.items()} == {n: v.tobytes() for n, v in stored.items()}
 
 
 def test_a_fault_keeps_its_kind_on_the_way_to_the_client(online: Online) -> None:

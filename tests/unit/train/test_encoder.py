@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from contract.encoder_record import encoder_identity
 from contract.errors import MismatchError
 from contract.pooling import cosine_distance
 from contract.preprocess import Preprocessor
@@ -16,6 +17,7 @@ from train.base_contract import contract_for, training_tokens
 from train.cache import cached_vectors
 from train.encoder import TorchEncoder
 from train.model import check_token_ids
+from train.weights import weights_sha256
 
 TEXTS = ["log", "index broker chunk", " ".join(WORDS), "a document about offsets, topics and more", " ".join(WORDS * 3)]
 
@@ -75,7 +77,8 @@ def test_an_encoder_whose_weights_were_changed_after_training_is_refused(tiny_ba
     shutil.copytree(tiny_base, folder)
     contract.save(folder, tokenizer_json)
     encoder = TorchEncoder.load(folder, Preprocessor(contract, tokenizer_json))
-    (folder / "training.json").write_text(json.dumps({"space": encoder.space}))
+    record = encoder_identity(folder, contract, weights_sha256(folder))
+    (folder / "training.json").write_text(json.dumps(record))
     assert TorchEncoder.load(folder).space == encoder.space
     other = write_tiny_base(tmp_path / "other", seed=9)
     shutil.copyfile(other / "model.safetensors", folder / "model.safetensors")

@@ -1,0 +1,177 @@
+"""A platform small enough to plant faults in: an encoder folder, its export, its release, its models, its collection."""
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+
+from clients.settings import Settings
+from clients.store import CollectionInfo
+from contract.encoder_record import encoder_identity
+from contract.golden import GoldenVector
+from contract.manifest import Format, Manifest, Parity, collection_name
+from contract.preprocess import Preprocessor
+from contract.space import hash_safetensors
+from contract.specification import ChunkerSettings, Contract, make_contract
+from export.build import encoder_space
+from export.formats import Export, export_sha256, write_export
+from export.gate import ParityReport
+from export.package import ReleaseNotes, ReleaseParts, package_release
+from tests.adapter_suites.memory_store import MemoryCollection, MemoryStore
+from triton_models.names import encoder_model, tokenizer_model
+from triton_models.repository import write_models
+
+DIMENSION = 4
+PARITY = Parity(worst=1e-9, median=1e-10, worst_text="a text", limit=1e-6)
+OPENVINO = Format("openvino_fp32", "openvino", "fp32", "openvino/model.xml", PARITY)
+
+
+def vector_of(text: str) -> NDArray[np.float32]:
+    """Return the unit vector `(DIMENSION,)` that the encoder of these tests gives a text."""
+    raw = np.frombuffer(hashlib.sha256(text.encode()).digest()[:DIMENSION], np.uint8).astype(np.float32) + 1
+    return raw / np.linalg.norm(raw)
+
+
+def edit(path: Path, change: Mapping[str, Any]) -> None:
+    """Change values of a JSON file, by dotted name."""
+    value = json.loads(path.read_bytes())
+    for name, new in change.items():
+        place = value
+        *parents, last = name.split(".")
+        for parent in parents:
+            place = place[parent]
+        place[last] = new
+    path.write_text(json.dumps(value))
+
+
+@dataclass
+class Platform:
+    """Where everything lies."""
+
+    folder: Path
+    manifest: Manifest
+    parts: ReleaseParts
+    store: MemoryStore
+
+    @property
+    def encoder(self) -> Path:
+        return self.parts.encoder
+
+    @property
+    def exported(self) -> Path:
+        return self.parts.exported
+
+    @property
+    def release(self) -> Path:
+        return self.settings.releases / self.manifest.release
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(home=self.folder / "home")
+
+    @property
+    def collection(self) -> MemoryCollection:
+        return self.store.ready[collection_name(self.manifest.release)]
+
+    @property
+    def encoder_model(self) -> Path:
+        return self.settings.model_repository / encoder_model(self.manifest.release)
+
+    @property
+    def tokenizer_model(self) -> Path:
+        return self.settings.model_repository / tokenizer_model(self.manifest.release)
+
+    def package(self, parts: ReleaseParts | None = None, **metrics: Any) -> Manifest:
+        """Package the encoder into its release folder."""
+        notes = ReleaseNotes("a base", metrics, {})
+        return package_release(parts or self.parts, notes, self.folder / "packaged", ("openvino_fp32",), (16, 64), 8)
+
+    def load_tokenizer(self) -> None:
+        """Do what Triton does when it loads the tokenizer model."""
+        spec = spec_from_file_location("tokenizer_model", self.tokenizer_model / "1" / "model.py")
+        assert spec
+        assert spec.loader
+        module = module_from_spec(spec)
+        spec.loader.exec_module(module)
+        arguments = {"model_repository": str(self.tokenizer_model), "model_version": "1"}
+        module.TritonPythonModel().initialize(arguments)
+
+
+def write_encoder(folder: Path, seed: int = 0, **changes: Any) -> Contract:
+    """Write an encoder folder as training leaves it."""
+    tokenizer = Tokenizer(WordLevel({"[PAD]": 0, "[UNK]": 1, "lease": 2, "the": 3}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    options = {"max_tokens": 64, "dimension": DIMENSION, "chunker": ChunkerSettings(overlap_tokens=8, title_max_tokens=8)}
+    contract, own = make_contract(tokenizer.to_str().encode(), **{**options, **changes})
+    contract.save(folder, own)
+    weights = np.random.default_rng(seed).random((2, DIMENSION), np.float32)
+    save_file({"weight": weights}, folder / "model.safetensors")
+    config = {"hidden_size": DIMENSION, "max_position_embeddings": 64, "num_attention_heads": 2}
+    (folder / "config.json").write_text(json.dumps(config))
+    record_encoder(folder)
+    return contract
+
+
+def record_encoder(folder: Path) -> None:
+    """Write `training.json` as training does."""
+    contract, _ = Contract.load(folder)
+    identity = encoder_identity(folder, contract, hash_safetensors(folder / "model.safetensors"))
+    (folder / "training.json").write_text(json.dumps({"base_model": "a base", **identity}))
+
+
+def export(encoder: Path, exported: Path) -> ParityReport:
+    """Write an export, and the report of its parity."""
+    for name in ("openvino/model.xml", "openvino/model.bin"):
+        (exported / name).parent.mkdir(parents=True, exist_ok=True)
+        (exported / name).write_text(f"content of {name}")
+    contract, _ = Contract.load(encoder)
+    write_export(exported, Export(encoder_space(encoder, contract), (), ()))
+    return ParityReport(export_sha256(exported), (OPENVINO,), ())
+
+
+def golden(encoder: Path) -> Sequence[GoldenVector]:
+    """Return two golden texts as this encoder reads them."""
+    preprocessor = Preprocessor.load(encoder)
+    return [
+        GoldenVector(name, role, text, tuple(preprocessor.encode([text], role).token_ids[0]), False, vector_of(text))
+        for name, role, text in (("question", "query", "the lease"), ("turkish", "document", "the lease of Iğdır"))  # type: ignore[misc]
+    ]
+
+
+@pytest.fixture
+def platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Platform:
+    """Everything is as it should be: each test plants one fault."""
+    encoder, exported = tmp_path / "encoder", tmp_path / "exported"
+    write_encoder(encoder)
+    evaluation = tmp_path / "evaluation.json"
+    evaluation.write_text("{}")
+    parts = ReleaseParts(encoder, exported, export(encoder, exported), golden(encoder), {"evaluation.json": evaluation})
+    platform = Platform(tmp_path, None, parts, MemoryStore())  # type: ignore[arg-type]
+    platform.manifest = platform.package()
+    platform.release.parent.mkdir(parents=True)
+    (tmp_path / "packaged").rename(platform.release)
+    write_models(platform.release, platform.settings.model_repository)
+    made = platform.store.create(collection_name(platform.manifest.release), CollectionInfo.of(platform.manifest))
+    made.put_golden({entry.name: entry.vector for entry in parts.golden})
+    # The model server's own module is there only inside the server.
+    server = ModuleType("triton_python_backend_utils")
+    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", server)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return platform
+
+
+Plant = Callable[[Platform], object]
+__all__ = ["OPENVINO", "Plant", "Platform", "edit", "export", "record_encoder", "replace", "vector_of", "write_encoder"]

@@ -1,0 +1,124 @@
+"""A build takes the vectors of texts that did not change from a collection of the same space, and counts them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from uuid import UUID
+
+import numpy as np
+import pytest
+
+from clients.settings import Settings
+from clients.store import StoredPoint
+from contract.errors import ContractError, TransientError, TwinlineError
+from contract.records import Document
+from streaming.donors import Donor, find_donor
+from streaming.indexer import Handled
+from tests.adapter_suites.memory_store import MemoryCollection, MemoryStore
+from tests.fixtures_streaming import GOLDEN, SPACE, World, info_of
+
+ONE = "one two three four five six seven eight"
+TWO = "nine ten eleven twelve thirteen fourteen fifteen sixteen"
+SERVER = Settings(store="qdrant", qdrant_url="http://127.0.0.1:9")
+
+
+def filled(world: World, text: str) -> MemoryCollection:
+    """Return a collection of the same encoder, with document `k`, and forget that it was ever embedded."""
+    other = MemoryCollection("documents_other", replace(info_of(world.preprocessor), release="other", index_fingerprint="other"))
+    World(other, world.embedder, world.sink, world.log, world.preprocessor).handle(world.log.append(Document("s", "k", text)))
+    world.embedder.calls.clear()
+    return other
+
+
+def build(world: World, donor: Donor, text: str, key: str = "k") -> Handled:
+    indexer = world.indexer()
+    indexer.take_vectors_from(donor)
+    return indexer.handle([world.log.append(Document("s", key, text))])
+
+
+def test_texts_that_the_other_collection_has_are_not_embedded_again(world: World) -> None:
+    donor = Donor("documents_other", filled(world, f"{ONE} {TWO}"))
+    handled = build(world, donor, f"new words {ONE} {TWO} of k".replace("new words ", ""))
+    assert world.texts("k") == [ONE, TWO, "of k"]
+    assert world.embedder.texts == ["of k"]
+    assert (handled.chunks_embedded, handled.chunks_reused) == (1, 2)
+
+
+def test_the_points_are_those_of_the_new_release(world: World) -> None:
+    build(world, Donor("documents_other", filled(world, ONE)), ONE)
+    [point] = [point for point in world.collection.points.values() if point.payload["kind"] == "chunk"]
+    assert (point.payload["release"], point.payload["contract"]) == (
+        world.collection.info.release,
+        world.collection.info.contract_fingerprint,
+    )
+
+
+def test_a_document_that_the_other_collection_does_not_have_is_embedded(world: World) -> None:
+    handled = build(world, Donor("documents_other", filled(world, ONE)), TWO, key="another")
+    assert (handled.chunks_embedded, handled.chunks_reused) == (1, 0)
+
+
+def test_vectors_of_another_space_are_not_taken(world: World) -> None:
+    other = filled(world, ONE)
+    other.points = {
+        id_: StoredPoint(id_, {**point.payload, "space": "another"}, point.vector) for id_, point in other.points.items()
+    }
+    assert build(world, Donor("documents_other", other), ONE).chunks_embedded == 1
+
+
+def test_one_text_twice_is_embedded_once_and_reused_not_at_all(world: World) -> None:
+    handled = world.handle(world.log.append(Document("s", "k", f"{ONE} {ONE}")))
+    assert (handled.chunks_embedded, handled.chunks_reused) == (1, 0)
+
+
+@pytest.mark.parametrize("failure", [TransientError("the online process is away"), ContractError("it was retired")])
+def test_a_donor_that_is_gone_is_asked_once_and_the_build_goes_on(world: World, failure: TwinlineError) -> None:
+    asked: list[Sequence[UUID]] = []
+
+    class Gone:
+        def read_points(self, ids: Sequence[UUID], with_vectors: bool = False) -> dict[UUID, StoredPoint]:
+            asked.append(ids)
+            raise failure
+
+    donor = Donor("documents_other", Gone())
+    for key, text in (("a", ONE), ("b", TWO)):
+        assert build(world, donor, text, key).chunks_embedded == 1
+    assert (len(asked), world.texts("a"), world.texts("b")) == (1, [ONE], [TWO])
+
+
+@pytest.mark.parametrize(
+    ("space", "shift", "found"),
+    [
+        (SPACE, 0.0, True),
+        # of other weights
+        ("another space", 0.0, False),
+        # of the same weights at a lower precision
+        (SPACE, 0.1, False),
+    ],
+)
+def test_a_donor_is_of_the_same_space_and_as_exact_as_the_release_that_is_built(
+    world: World, space: str, shift: float, found: bool
+) -> None:
+    store, info = MemoryStore(), info_of(world.preprocessor)
+    other = store.create("documents_other", replace(info, release="other", space=space))
+    other.put_golden(
+        {entry.name: entry.vector + np.float32(shift) * np.eye(1, 8, dtype=np.float32)[0] for entry in GOLDEN.entries}
+    )
+    donor = find_donor(SERVER, store, info, GOLDEN)
+    assert (donor is not None and donor.name == "documents_other") is found
+
+
+def test_the_active_collection_is_preferred(world: World) -> None:
+    store, info = MemoryStore(), info_of(world.preprocessor)
+    for release in ("a", "b", "c"):
+        made = store.create(f"documents_{release}", replace(info, release=release))
+        made.put_golden({entry.name: entry.vector for entry in GOLDEN.entries})
+    store.activate("documents_b")
+    donor = find_donor(SERVER, store, info, GOLDEN)
+    assert donor is not None
+    assert donor.name == "documents_b"
+
+
+def test_no_online_process_means_no_donor_and_no_failure(world: World) -> None:
+    store, info = MemoryStore(), info_of(world.preprocessor)
+    store.create("documents_other", replace(info, release="other"))
+    assert find_donor(Settings(store="edge", admin_port=9), store, info, GOLDEN) is None
