@@ -25,8 +25,28 @@ MAX_VERSION = 2**53 - 1
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the bytes stand that a document was read from.
+
+    Args:
+        place: the file, as the source names it: the same wherever the source lies.
+        line: line or row in a file of many documents, counted from 1.
+        uri: opens the file (fsspec); empty where nothing can be opened again, as standard input.
+        sha256: hash of the whole file as it was read.
+    """
+
+    place: str
+    line: int | None = None
+    uri: str = ""
+    sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
-    """One document as its source says it: extracted, not cleaned. Character spans are code points into `text`."""
+    """One document as its source says it: extracted, not cleaned. Character spans are code points into `text`.
+
+    `origin` is no part of what it says: the same document read elsewhere is equal, and its value on the log is the same.
+    """
 
     source: str
     key: str
@@ -35,6 +55,7 @@ class Document:
     version: int | None = None
     metadata: Mapping[str, JSON] = field(default_factory=dict)
     tenant: str | None = None
+    origin: Origin | None = field(default=None, compare=False)
 
     def validate(self) -> "Document":
         """Return the document itself, or raise DocumentError naming the field that is out of bounds."""

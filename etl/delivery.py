@@ -33,7 +33,7 @@ class Sender:
         """Hand an item to the producer; wait for older ones when too much is under way."""
         key = encode_key(item.source, item.key)
         value = encode_value(item) if isinstance(item, Document) else None
-        headers = lineage.headers(state.content_hash if state else None)
+        headers = lineage.headers(state.content_hash if state else None, item.origin if isinstance(item, Document) else None)
         if isinstance(item, Deletion):
             headers += version_header(item)
         try:

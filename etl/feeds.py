@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -11,11 +11,12 @@ import pyarrow.parquet as pq
 from clients.settings import Settings
 from contract.canonical import JSON
 from contract.errors import DocumentError, SettingsError
-from contract.records import Deletion, Document
-from etl.snapshots import document_files, verify_snapshot
+from contract.records import Deletion, Document, Origin
+from etl.snapshots import Snapshot, document_files, verify_snapshot
 from etl.sources import FieldNames, open_source
 from etl.sources.items import Logged, Reject, Source
 from etl.sources.lines import read_json_lines
+from etl.sources.places import Origins
 from etl.sources.tables import find_columns, row_document
 from etl.storage import read_rows
 
@@ -44,7 +45,7 @@ def snapshot_feed(folder: Path, topic: str) -> Feed:
     if snapshot.provenance.get("topic") == topic:
         return Feed("", (), snapshot.id, 0)
     total = snapshot.counts["documents"] + snapshot.counts["rejects"]
-    return Feed(snapshot.source, _snapshot_entries(folder), snapshot.id, total)
+    return Feed(snapshot.source, _snapshot_entries(folder, snapshot), snapshot.id, total)
 
 
 def source_feed(spec: str, settings: Settings) -> Feed:
@@ -80,19 +81,27 @@ def open_snapshot(wanted: str, store: Path) -> Path:
     raise SettingsError(f"there is no snapshot {wanted!r} in {store}, nor a folder of that name: run `python -m etl ingest`")
 
 
-def _snapshot_entries(folder: Path) -> Iterator[Entry]:
+def _snapshot_entries(folder: Path, snapshot: Snapshot) -> Iterator[Entry]:
+    origins = _origins(snapshot)
     for path in document_files(folder):
         for row in read_rows(path):
-            yield _row_document(row)
+            yield origins.complete(_row_document(row))
     for row in pq.read_table(folder / "rejects.parquet").to_pylist():
         yield Reject(**row)
 
 
+def _origins(snapshot: Snapshot) -> Origins:
+    known = [snapshot.provenance.get(name) for name in ("uris", "files")]
+    return Origins(*(dict(files) if isinstance(files, Mapping) else {} for files in known))
+
+
 def _row_document(row: Mapping[str, Any]) -> Document:
     metadata: Mapping[str, JSON] = json.loads(row["metadata"])
-    return Document(
+    document = Document(
         row["source"], row["key"], row["text"], row["title"], version=row["version"], metadata=metadata, tenant=row["tenant"]
     )
+    # Snapshots that were taken before places were kept have no such columns.
+    return replace(document, origin=Origin(row["place"], row["line"])) if row.get("place") else document
 
 
 def _source_entries(source: Source) -> Iterator[Entry]:

@@ -116,6 +116,8 @@ def _row(item: Document | Logged, arrival: int) -> Row:
             "tenant": document.tenant,
             "content_hash": content_hash(document),
         }
+        if document.origin is not None:
+            row |= {"place": document.origin.place, "line": document.origin.line}
     return row
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 
 from clients.settings import CHECKOUT
+from contract.records import Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +18,15 @@ class Lineage:
     git_revision: str
     producer: str
 
-    def headers(self, content_sha256: str | None = None) -> list[tuple[str, bytes]]:
-        """Return the headers of one message; what is not known is left out."""
+    def headers(self, content_sha256: str | None = None, origin: Origin | None = None) -> list[tuple[str, bytes]]:
+        """Return the headers of one message; what is not known is left out.
+
+        `source_sha256` is the hash of what the document says; `source_file_sha256` that of the bytes at `source_uri`.
+        """
         values = {"source_sha256": content_sha256, **asdict(self)}
+        if origin is not None and origin.uri:
+            line = "" if origin.line is None else str(origin.line)
+            values |= {"source_uri": origin.uri, "source_line": line, "source_file_sha256": origin.sha256}
         return [(name, value.encode()) for name, value in values.items() if value]
 
 

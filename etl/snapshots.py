@@ -1,6 +1,7 @@
 """Snapshots: immutable folders of Parquet files, named by what they hold, in a store of their own.
 
-The id is the hash of the files' hashes: the same documents, queries and judgements have the same id, wherever they were read.
+The id is the hash of the files' hashes: the same documents, queries and judgements, at the same places in their source, have
+the same id, wherever that source lies.
 """
 
 import json
@@ -25,7 +26,7 @@ class Snapshot:
         id: `s` and twelve hexadecimal digits.
         source: the documents' source name; `uri` is where they were read.
         counts: rows per file, and rejects per reason.
-        provenance: files and hashes, package versions, or topic, partitions and offsets.
+        provenance: files, their hashes and addresses, package versions, or topic, partitions and offsets.
         files: SHA-256 by file name.
     """
 
@@ -49,7 +50,7 @@ def seal(
 ) -> Snapshot:
     """Write snapshot.json over the Parquet files of a folder and return what it says."""
     files = {path.name: file_hash(path) for path in sorted(folder.glob("*.parquet"))}
-    snapshot = Snapshot(_id(files), source, uri, counts, reject_reasons, provenance, files)
+    snapshot = Snapshot(id_of_files(files), source, uri, counts, reject_reasons, provenance, files)
     record = json.dumps(asdict(snapshot), indent=2, sort_keys=True, ensure_ascii=False)
     (folder / RECORD).write_text(record + "\n", encoding="utf-8")
     return snapshot
@@ -83,7 +84,7 @@ def verify_snapshot(folder: Path) -> Snapshot:
     snapshot = read_snapshot(folder)
     found = {path.name: file_hash(path) for path in sorted(folder.glob("*.parquet"))}
     wrong = sorted(name for name in found.keys() | snapshot.files.keys() if found.get(name) != snapshot.files.get(name))
-    if wrong or _id(found) != snapshot.id:
+    if wrong or id_of_files(found) != snapshot.id:
         raise MismatchError(
             f"snapshot {snapshot.id} in {folder} is not what its {RECORD} says (differs: {', '.join(wrong) or 'the id'}): "
             "remove the folder and ingest again, or pull it from the DVC remote"
@@ -128,7 +129,8 @@ def document_files(folder: Path) -> list[Path]:
     return sorted(folder.glob("documents-*.parquet"))
 
 
-def _id(files: Mapping[str, str]) -> str:
+def id_of_files(files: Mapping[str, str]) -> str:
+    """Return the id of a snapshot of these files: SHA-256 by file name."""
     return "s" + fingerprint(dict(files))[:12]
 
 

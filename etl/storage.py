@@ -32,6 +32,7 @@ def _schema(**columns: pa.DataType) -> pa.Schema:
 DOCUMENTS = _schema(
     source=_TEXT, key=_TEXT, version=pa.int64(), title=_TEXT, text=_TEXT, metadata=_TEXT, tenant=_TEXT,
     content_hash=_TEXT, log_timestamp_ms=pa.int64(), log_partition=pa.int32(), log_offset=pa.int64(),
+    place=_TEXT, line=pa.int64(),
 )  # fmt: skip
 DELETIONS = _schema(
     source=_TEXT, key=_TEXT, version=pa.int64(),

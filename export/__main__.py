@@ -54,7 +54,7 @@ def package_stage() -> None:
     metrics = json.loads(EVALUATION.read_bytes())
     reports = {"parity.json": PARITY, "evaluation.json": EVALUATION}
     export, package = load_params("export", ExportParams), load_params("package", PackageParams)
-    _package(ENCODER, EXPORTED, RELEASE, reports, metrics, export, package)
+    _package(ENCODER, EXPORTED, RELEASE, reports, metrics, export, package, SNAPSHOT)
 
 
 @app.command("base")
@@ -106,6 +106,7 @@ def _package(
     metrics: Mapping[str, JSON],
     export: ExportParams,
     package: PackageParams,
+    snapshot: Path | None = None,
 ) -> Manifest:
     from export.gate import golden_vectors, read_report
     from export.lineage import collect_lineage
@@ -113,7 +114,10 @@ def _package(
 
     training = json.loads((encoder / "training.json").read_bytes())
     parts = ReleaseParts(encoder, exported, read_report(reports["parity.json"]), golden_vectors(encoder), reports)
-    notes = ReleaseNotes(training["base_model"], metrics, collect_lineage(os.environ, SNAPSHOT, PARAMS))
+    # An untuned model was trained on no snapshot, whichever one lies in the checkout.
+    params = PARAMS if snapshot else None
+    lineage = collect_lineage(os.environ, snapshot, params, training["base_model"])
+    notes = ReleaseNotes(training["base_model"], metrics, lineage)
     buckets = served_buckets(export.length_buckets, load_encoder_contract(encoder).vector.max_tokens)
     manifest = package_release(parts, notes, out, package.serve, buckets, export.max_batch_size)
     typer.echo(f"release {manifest.release}, space {manifest.space[:12]}, serves {manifest.serving.format}, in {out}")

@@ -6,26 +6,35 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 
 from contract.canonical import JSON
 
 
 def collect_lineage(
-    environment: Mapping[str, str], snapshot_file: Path | None = None, params_file: Path | None = None
+    environment: Mapping[str, str],
+    snapshot_file: Path | None = None,
+    params_file: Path | None = None,
+    base_model: str = "",
 ) -> dict[str, JSON]:
-    """Return snapshot, code, experiment, parameters, scheduler run and time; what is not known is None.
+    """Return snapshot and its files, code, experiment, parameters, scheduler run and time; what is not known is None.
 
     Args:
         environment: of this process. DVC and Airflow name their run in it; SOURCE_DATE_EPOCH, where set, is the time,
             so that a build can be repeated to the byte.
         snapshot_file: `snapshot.json` of the data that was trained on.
         params_file: the parameters of the pipeline.
+        base_model: as the parameters name it; of one inside an installed package, the package's version is noted.
     """
     epoch = environment.get("SOURCE_DATE_EPOCH")
     created = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
+    snapshot = _snapshot(snapshot_file)
     return {
-        "snapshot": _snapshot_id(snapshot_file),
+        "snapshot": snapshot.get("id"),
+        # By file name, the SHA-256 of what was trained on: the id is short, and this is the whole of it.
+        "snapshot_files": snapshot.get("files"),
+        "base_model_version": _package_version(base_model),
         "git_revision": _git_revision(),
         "dvc_experiment": environment.get("DVC_EXP_NAME"),
         "params_sha256": _sha256(params_file),
@@ -34,10 +43,19 @@ def collect_lineage(
     }
 
 
-def _snapshot_id(path: Path | None) -> str | None:
+def _snapshot(path: Path | None) -> Mapping[str, JSON]:
     if path is None or not path.is_file():
+        return {}
+    record: Mapping[str, JSON] = json.loads(path.read_bytes())
+    return record
+
+
+def _package_version(base_model: str) -> str | None:
+    kind, _, name = base_model.partition(":")
+    try:
+        return metadata.version(name) if kind == "package" else None
+    except metadata.PackageNotFoundError:
         return None
-    return str(json.loads(path.read_bytes())["id"])
 
 
 def _sha256(path: Path | None) -> str | None:

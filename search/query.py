@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,8 +73,12 @@ class Lineage:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One document, shown by its best chunk; `highlights` are code point ranges of `chunk.text`."""
+    """One document, shown by its best chunk; `highlights` are code point ranges of `chunk.text`.
 
+    `point` is the id that `twinline trace` takes.
+    """
+
+    point: UUID
     source: str
     key: str
     title: str
@@ -199,6 +204,7 @@ def _hit(served: Served, point: StoredPoint, query: str) -> Hit:
     payload = point.payload
     text = payload["text"]
     return Hit(
+        point=point.id,
         source=payload["source"],
         key=payload["key"],
         title=payload["title"],

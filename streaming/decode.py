@@ -8,7 +8,9 @@ from contract.errors import SettingsError
 from contract.records import Deletion, Document, Version, decode_message, version_of
 
 # What producers say of where a document came from; copied to its points.
-LINEAGE_HEADERS = ("source_sha256", "run_id", "git_revision")
+LINEAGE_HEADERS = ("source_sha256", "source_uri", "source_line", "source_file_sha256", "run_id", "git_revision")
+# An address may be long; what anyone may write into a header must not make a point large.
+MAX_HEADER_CHARS = 2_048
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,5 +53,14 @@ def decode(message: Message) -> Event:
 
 
 def _lineage(message: Message) -> dict[str, JSON]:
-    headers = {name: raw.decode(errors="replace")[:256] for name, raw in message.headers if name in LINEAGE_HEADERS}
-    return {"partition": message.partition, "offset": message.offset, "timestamp_ms": message.timestamp_ms, "headers": headers}
+    return {
+        "partition": message.partition,
+        "offset": message.offset,
+        "timestamp_ms": message.timestamp_ms,
+        "headers": lineage_headers(message),
+    }
+
+
+def lineage_headers(message: Message) -> dict[str, str]:
+    """Return what a message's producer said of where the document came from."""
+    return {n: raw.decode(errors="replace")[:MAX_HEADER_CHARS] for n, raw in message.headers if n in LINEAGE_HEADERS}

@@ -77,7 +77,7 @@ class LogReader:
             self.close()
             self._join()
         return Batch(
-            [_message(record) for records in polled.values() for record in records],
+            [message_of(record) for records in polled.values() for record in records],
             next_offsets,
         )
 
@@ -206,7 +206,8 @@ class _Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         return 0.0 if self._without_since is None else time.monotonic() - self._without_since
 
 
-def _message(record: Any) -> Message:
+def message_of(record: Any) -> Message:
+    """Return one of kafka-python's records as a message."""
     return Message(
         record.partition,
         record.offset,

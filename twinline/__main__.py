@@ -27,6 +27,7 @@ COMMANDS = {
     # documents
     "publish": Command("twinline.commands.publish", "Write documents of a source to the log."),
     "search": Command("twinline.commands.search", "Ask a question; get documents, scores and lineage."),
+    "trace": Command("twinline.commands.trace", "Follow an answer back to its bytes, or a document to its releases."),
     "dead-letters": Command("twinline.commands.dead_letters", "List the messages that were set aside, and why."),
     # encoders
     "train": Command("twinline.commands.train", "Run the offline pipeline as an experiment and register the encoder."),

@@ -13,7 +13,7 @@ from contract.errors import SettingsError
 from contract.records import Document
 from etl.sources.items import Item, Judgement, Query, Reject, checked, excerpt
 from etl.sources.lines import read_json_lines
-from etl.sources.places import Place, open_place
+from etl.sources.places import Origins, Place, open_place
 
 _SAME_SPLIT = {"validation": "dev", "valid": "dev", "val": "dev", "development": "dev"}
 
@@ -25,6 +25,7 @@ class Beir:
         self.uri = f"beir:{location}"
         self._place = _dataset(open_place(location))
         self.name = name or self._place.stem
+        self._origins = Origins()
         self._counts = {"judgements_without_document": 0, "queries_without_judgement": 0}
 
     def items(self) -> Iterator[Item]:
@@ -35,7 +36,7 @@ class Beir:
                 keys.add(item.key)
             yield item
         texts: dict[str, str] = {}
-        for line in self._lines("queries.jsonl"):
+        for line in self._lines(self._stored_name("queries.jsonl")):
             if isinstance(line, Reject):
                 yield line
                 continue
@@ -51,35 +52,37 @@ class Beir:
     def provenance(self) -> Mapping[str, JSON]:
         """Return the hashes of the files read, and the counts of what the data set names but does not hold."""
         read = ("corpus.jsonl", "queries.jsonl", "qrels/")
-        files: dict[str, JSON] = {n: self._place.sha256(n) for n in self._place.names() if n.startswith(read)}
-        return {"files": files, "counts": dict(self._counts)}
+        names = [name for name in self._place.names() if name.startswith(read)]
+        files: dict[str, JSON] = {name: self._origins.hashes.get(name) or self._place.sha256(name) for name in names}
+        return {"files": files, "uris": dict(self._origins.uris), "counts": dict(self._counts)}
 
     def _lines(self, name: str) -> Iterator[tuple[int, Mapping[str, JSON]] | Reject]:
-        compressed = name if self._place.filesystem.exists(self._place.path(name)) else f"{name}.gz"
-        with self._place.open(compressed, compression="infer") as stream:
-            yield from read_json_lines(stream, compressed)
+        with self._place.open(name, compression="infer") as stream:
+            yield from read_json_lines(stream, name)
+
+    def _stored_name(self, name: str) -> str:
+        return name if self._place.filesystem.exists(self._place.path(name)) else f"{name}.gz"
 
     def _documents(self) -> Iterator[Item]:
-        for line in self._lines("corpus.jsonl"):
+        corpus = self._stored_name("corpus.jsonl")
+        self._origins.note(corpus, self._place.address(corpus), self._place.sha256(corpus))
+        for line in self._lines(corpus):
             if isinstance(line, Reject):
                 yield line
                 continue
             number, record = line
             if "_id" not in record or "text" not in record:
                 detail = f"a document needs `_id` and `text`; found {sorted(record)[:20]}"
-                yield Reject("corpus.jsonl", "missing_field", detail, number, str(record.get("_id", "")))
+                yield Reject(corpus, "missing_field", detail, number, str(record.get("_id", "")))
                 continue
-            yield checked(
-                Document(
-                    self.name,
-                    str(record["_id"]),
-                    record["text"],  # type: ignore[arg-type]  # what is no string is refused by the check
-                    title=record.get("title") or "",  # type: ignore[arg-type]
-                    metadata=record.get("metadata") or {},  # type: ignore[arg-type]
-                ),
-                "corpus.jsonl",
-                number,
+            document = Document(
+                self.name,
+                str(record["_id"]),
+                record["text"],  # type: ignore[arg-type]  # what is no string is refused by the check
+                title=record.get("title") or "",  # type: ignore[arg-type]
+                metadata=record.get("metadata") or {},  # type: ignore[arg-type]
             )
+            yield self._origins.complete(checked(document, corpus, number))
 
     def _splits(self, texts: Mapping[str, str], keys: set[str]) -> Iterator[Item]:
         judged: set[str] = set()

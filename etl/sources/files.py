@@ -7,13 +7,13 @@ import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 
-from contract.canonical import JSON
+from contract.canonical import JSON, sha256_hex
 from contract.errors import DocumentError, SettingsError
 from contract.records import MAX_TEXT_BYTES, Document
 from etl.sources import FieldNames
 from etl.sources.formats import READERS
 from etl.sources.items import Item, Reject, checked
-from etl.sources.places import open_place
+from etl.sources.places import Origins, open_place
 from etl.sources.tables import TABLES, row_document
 
 # A PDF's pictures are not text; four times the text limit bounds the memory that a parser takes.
@@ -30,6 +30,7 @@ class Files:
         self._place = open_place(location)
         self.name = name or self._place.stem
         self._fields = fields
+        self._origins = Origins()
         self._names = [""] if self._place.is_file() else [n for n in self._place.names() if not _is_hidden(n)]
         if not any(_ending(self._label(name)) in SUPPORTED for name in self._names):
             raise SettingsError(
@@ -49,9 +50,11 @@ class Files:
                 yield Reject(label, "unsupported_format", f"no reader for {ending or 'a file without ending'}")
 
     def provenance(self) -> Mapping[str, JSON]:
-        """Return the hashes of the files that hold documents; hidden ones (a dot first) are not looked at."""
-        read = [name for name in self._names if _ending(self._label(name)) in SUPPORTED]
-        return {"files": {self._label(name): self._place.sha256(name) for name in read}}
+        """Return address and hash of the files that hold documents; hidden ones (a dot first) are not looked at."""
+        read = {self._label(name): name for name in self._names if _ending(self._label(name)) in SUPPORTED}
+        # What could not be read has no hash yet.
+        hashes = {label: self._origins.hashes.get(label) or self._place.sha256(name) for label, name in read.items()}
+        return {"files": hashes, "uris": {label: self._place.address(name) for label, name in read.items()}}
 
     def _label(self, name: str) -> str:
         return name or PurePosixPath(self._place.root.partition("?")[0]).name
@@ -72,13 +75,17 @@ class Files:
             return Reject(label, "unreadable", f"{label}: {exc}")
         if not text.strip():
             return Reject(label, "no_text", f"{label}: nothing to index is left of its {len(data)} bytes")
-        return checked(Document(self.name, label, text, title=title.strip(), metadata={"format": ending[1:]}), label)
+        self._origins.note(label, self._place.address(name), sha256_hex(data))
+        document = Document(self.name, label, text, title=title.strip(), metadata={"format": ending[1:]})
+        return self._origins.complete(checked(document, label))
 
     def _table(self, name: str, label: str, ending: str) -> Iterator[Item]:
         try:
+            self._origins.note(label, self._place.address(name), self._place.sha256(name))
             with self._place.open(name, compression="infer") as stream:
                 for row in TABLES[ending](stream, label):
-                    yield row if isinstance(row, Reject) else row_document(self.name, label, *row, self._fields)
+                    item = row if isinstance(row, Reject) else row_document(self.name, label, *row, self._fields)
+                    yield self._origins.complete(item)
         except (OSError, EOFError, zlib.error) as exc:
             yield Reject(label, "unreadable", f"{label}: {exc}")
 

@@ -1,12 +1,12 @@
 """What a source yields: documents, the queries and judgements a data set brings, and what had to be set aside."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
 from contract.canonical import JSON
 from contract.errors import DocumentError
-from contract.records import Deletion, Document
+from contract.records import Deletion, Document, Origin
 
 MAX_RAW_CHARS = 2_000
 
@@ -95,9 +95,9 @@ def excerpt(raw: bytes | str) -> str:
 
 
 def checked(document: Document, place: str, line: int | None = None) -> Document | Reject:
-    """Return the document if the contract takes it, and otherwise the reject that says why and where."""
+    """Return the document with its place, if the contract takes it, and otherwise the reject that says why and where."""
     try:
-        return document.validate()
+        return replace(document.validate(), origin=Origin(place, line))
     except DocumentError as exc:
         key = document.key if isinstance(document.key, str) else ""
         return Reject(place, exc.reason, str(exc), line, excerpt(key), excerpt(str(document.text)))

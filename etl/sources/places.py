@@ -1,23 +1,29 @@
 """Folders, zip files and addresses as one thing: a file system and a root, by fsspec."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
+from urllib.parse import urlsplit, urlunsplit
 
+from contract.canonical import JSON
 from contract.errors import SettingsError, TransientError
+from contract.records import Document
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A file or folder on some file system; relative names inside it use `/` everywhere."""
+    """A file or folder on some file system; relative names inside it use `/` everywhere. `archive` is the zip file it is in."""
 
     filesystem: "AbstractFileSystem"
     root: str
     uri: str
+    archive: str = ""
 
     @property
     def stem(self) -> str:
@@ -48,6 +54,12 @@ class Place:
         size = self.filesystem.size(self.path(name))
         return None if size is None else int(size)
 
+    def address(self, name: str = "") -> str:
+        """Return what opens a file again from anywhere: absolute, without credentials."""
+        if self.archive:
+            return f"zip://{self.path(name)}::{self.archive}"
+        return without_secrets(str(self.filesystem.unstrip_protocol(self.path(name))))
+
     def sha256(self, name: str = "") -> str:
         """Return the hash of a file as it is stored."""
         with self.open(name) as stream:
@@ -75,9 +87,38 @@ def open_place(uri: str) -> Place:
         if uri.partition("?")[0].lower().endswith(".zip"):
             # A zip file is read from its end: over a network it is fetched once, to a temporary file.
             local = root if "file" in filesystem.protocol else fsspec.open_local(f"simplecache::{uri}")
-            return Place(fsspec.filesystem("zip", fo=local), "", uri)
+            archive = without_secrets(str(filesystem.unstrip_protocol(root)))
+            return Place(fsspec.filesystem("zip", fo=local), "", uri, archive)
     except (ImportError, ValueError) as exc:
         raise SettingsError(f"cannot read {uri}: {exc}") from exc
     except (OSError, TimeoutError) as exc:
         raise TransientError(f"cannot reach {uri}: {exc}: check the address and the network") from exc
     return Place(filesystem, root, uri)
+
+
+@dataclass(slots=True)
+class Origins:
+    """The files of a source that documents were read from: their addresses, and their hashes as they were read."""
+
+    uris: dict[str, JSON] = field(default_factory=dict)
+    hashes: dict[str, JSON] = field(default_factory=dict)
+
+    def note(self, place: str, uri: str, sha256: str) -> None:
+        """Remember one file."""
+        self.uris[place], self.hashes[place] = uri, sha256
+
+    def complete(self, item: T) -> T:
+        """Return a document with its file's address and hash; anything else as it is."""
+        if not isinstance(item, Document) or item.origin is None:
+            return item
+        place = item.origin.place
+        origin = replace(item.origin, uri=str(self.uris.get(place) or ""), sha256=str(self.hashes.get(place) or ""))
+        return cast(T, replace(item, origin=origin))
+
+
+def without_secrets(uri: str) -> str:
+    """Return an address without user, password and query: it travels with every document that was read there."""
+    parts = urlsplit(uri)
+    if not parts.netloc:
+        return uri
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

@@ -13,10 +13,11 @@ from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 
-from contract.canonical import JSON
+from contract.canonical import JSON, sha256_hex
 from contract.errors import SettingsError
-from contract.records import Document
+from contract.records import Document, Origin
 from etl.sources.items import Item, Reject, excerpt
+from etl.sources.places import Origins
 
 MIN_BODY_WORDS = 30
 MAX_BODY_WORDS = 200
@@ -43,6 +44,7 @@ class PyDocs:
         self.uri = f"pydocs:{location}"
         self._packages = tuple(part.strip() for part in location.split(",") if part.strip()) or DEFAULT_PACKAGES
         self._max_body_words = sys.maxsize if location else MAX_BODY_WORDS
+        self._origins = Origins()
         self._counts = {"files": 0, "too_short": 0, "too_long": 0, "same_text": 0}
 
     def items(self) -> Iterator[Item]:
@@ -54,13 +56,16 @@ class PyDocs:
                 yield from self._docstrings(path, module, seen)
 
     def provenance(self) -> Mapping[str, JSON]:
-        """Return the version of every package read, and how many docstrings were no documents."""
+        """Return the version of every package read, its files, and how many docstrings were no documents."""
         distributions = metadata.packages_distributions()
         versions: dict[str, JSON] = {package: _version(package, distributions) for package in self._packages}
-        return {"packages": versions, "counts": dict(self._counts)}
+        files = {"files": dict(self._origins.hashes), "uris": dict(self._origins.uris)}
+        return {"packages": versions, "counts": dict(self._counts), **files}
 
     def _docstrings(self, path: Path, module: str, seen: set[str]) -> Iterator[Item]:
         source = path.read_bytes()
+        # Relative to where packages are installed, which differs from machine to machine: as many parts as the name has.
+        place = "/".join(path.parts[-(module.count(".") + 1 + (path.name == "__init__.py")) :])
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # invalid escapes in other people's code
@@ -82,13 +87,17 @@ class PyDocs:
             else:
                 seen.add(text)
                 line = getattr(node, "lineno", 1)
-                yield Document(
+                if place not in self._origins.uris:
+                    self._origins.note(place, f"file://{path.resolve()}", sha256_hex(source))
+                document = Document(
                     self.name,
                     qualified_name,
                     text,
                     title=qualified_name,
                     metadata={"package": module.partition(".")[0], "module": module, "line": line},
+                    origin=Origin(place, line),
                 )
+                yield self._origins.complete(document)
 
 
 def _modules(package: str) -> list[tuple[Path, str]]:

@@ -107,6 +107,7 @@ def _origin(hit: Mapping[str, Any]) -> str:
         f"log {log['partition']}/{log['offset']}",
         f"release {lineage['release']}",
         f"trained on {str(training['snapshot'])[:12]}" if training.get("snapshot") else "",
+        f"point {hit['point']}",
     ]
     return _printable(" · ".join(part for part in parts if part))
 

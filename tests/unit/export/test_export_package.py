@@ -194,3 +194,12 @@ def test_the_list_of_formats_survives_its_file(tmp_path: Path) -> None:
 )
 def test_buckets_end_at_the_token_limit(lengths: tuple[int, ...], limit: int, served: tuple[int, ...]) -> None:
     assert served_buckets(lengths, limit) == served
+
+
+def test_lineage_holds_the_hashes_of_the_snapshot_and_the_version_of_the_base_models_package(tmp_path: Path) -> None:
+    (tmp_path / "snapshot.json").write_text('{"id": "s1", "files": {"documents-00000.parquet": "ab"}}')
+    lineage = collect_lineage({}, tmp_path / "snapshot.json", None, "package:numpy")
+    assert (lineage["snapshot"], lineage["snapshot_files"]) == ("s1", {"documents-00000.parquet": "ab"})
+    assert lineage["base_model_version"] == np.__version__
+    assert collect_lineage({}, None, None, "package:no-such-package")["base_model_version"] is None
+    assert collect_lineage({}, None, None, "owner/model")["snapshot_files"] is None

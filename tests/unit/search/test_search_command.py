@@ -12,11 +12,13 @@ import twinline.commands.search as search_command
 from contract.errors import SettingsError, TransientError
 from twinline.__main__ import build_app
 
+POINT = "9f0a5c1e-0000-5000-8000-000000000001"
 ANSWER = {
     "query": "cats",
     "release": "r1",
     "hits": [
         {
+            "point": POINT,
             "source": "notes", "key": "cats", "title": "On \x1b[31mcats", "score": 0.71, "highlights": [[0, 4]],
             "chunk": {"index": 0, "start": 0, "end": 18, "text": "cats sleep all day"},
             "version": {"kind": "explicit", "number": 3, "offset": 0}, "metadata": {}, "tenant": None,
@@ -41,7 +43,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *options: str) -> str:
 
 def test_a_person_sees_score_text_and_origin(monkeypatch: pytest.MonkeyPatch) -> None:
     output = " ".join(run(monkeypatch).split())
-    for part in ("0.710", "cats sleep all day", "notes: cats", "version 3", "log 1/42", "release r1", "4.5 ms"):
+    for part in ("0.710", "cats sleep all day", "notes: cats", "version 3", "log 1/42", "release r1", f"point {POINT}", "4.5 ms"):
         assert part in output
 
 
