@@ -43,7 +43,7 @@ class ServedModel:
 class TritonEmbedder:
     """Implements `contract.embedding.Embedder` by the ensemble `embed_<release>`. Thread-safe."""
 
-    def __init__(self, url: str, release: str, expected_space: str, protocol: TransportName = "grpc") -> None:
+    def __init__(self, url: str, release: str, expected_space: str, protocol: TransportName = "grpc", *, model: str = "") -> None:
         """Connect lazily: nothing is sent before the first use.
 
         Args:
@@ -51,9 +51,10 @@ class TritonEmbedder:
             release: whose ensemble to call.
             expected_space: of the release's manifest; any other is refused.
             protocol: gRPC is quicker, HTTP passes more proxies.
+            model: another name that must stand for the same encoder, such as `embed`.
         """
         self._url = url
-        self._model = f"embed_{release}"
+        self._model = model or f"embed_{release}"
         self._space = expected_space
         self._transport: Transport = open_transport(url, protocol, _TIMEOUT_SECONDS)
         self._checked: ServedModel | None = None

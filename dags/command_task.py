@@ -1,21 +1,22 @@
 """One Airflow task is one command of this checkout: `CommandTask`.
 
 A command says what the next task needs as a JSON object on its last line; the task returns it, and attaches it to the asset
-that it updates. Commands are argument lists, never shell lines, so that no parameter of a run can become shell syntax.
+that it updates. A field `skipped` in it says why there was nothing to do, and the task is shown as skipped. Commands are
+argument lists, never shell lines, so that no parameter of a run can become shell syntax.
 """
 
 import json
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from airflow.providers.standard.hooks.subprocess import SubprocessHook
 from airflow.sdk import Asset, BaseOperator
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -33,16 +34,25 @@ class CommandTask(BaseOperator):
     Args:
         command: the argument list; templates and outputs of other tasks are filled in.
         updates: the asset that this task has brought up to date when the command succeeds.
+        final_exit_codes: those after which the same call would end the same way; any other failure is tried again.
     """
 
     template_fields: Sequence[str] = ("command",)
     ui_color = "#e6efe9"
 
-    def __init__(self, *, command: Sequence[Any], updates: Asset | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        command: Sequence[Any],
+        updates: Asset | None = None,
+        final_exit_codes: Collection[int] = FINAL_EXIT_CODES,
+        **options: Any,
+    ) -> None:
         # multiple_outputs: each field of the result by its own name, as in `ingest.output["snapshot"]`.
         super().__init__(outlets=[updates] if updates else [], multiple_outputs=True, **options)
         self.command = list(command)
         self.updates = updates
+        self.final_exit_codes = frozenset(final_exit_codes)
         self._process = SubprocessHook()
 
     def execute(self, context: Any) -> dict[str, Any]:
@@ -50,16 +60,19 @@ class CommandTask(BaseOperator):
 
         Raises:
             AirflowFailException: it was refused or used wrongly; Airflow does not try that again.
+            AirflowSkipException: it says that there was nothing to do.
             AirflowException: it failed otherwise.
         """
         command = [str(part) for part in self.command]
         environment = {**os.environ, **command_environment(context)}
         done = self._process.run_command(command, env=environment, cwd=str(CHECKOUT))
-        if done.exit_code in FINAL_EXIT_CODES:
+        if done.exit_code in self.final_exit_codes:
             raise AirflowFailException(done.output)
         if done.exit_code != 0:
             raise AirflowException(f"{shlex.join(command)} ended with {done.exit_code}: {done.output}")
         result = read_result(done.output)
+        if result.get("skipped"):
+            raise AirflowSkipException(str(result["skipped"]))
         if self.updates is not None:
             context["outlet_events"][self.updates].extra = result
         return result

@@ -75,7 +75,7 @@ def measure_parity(
     """
     cases = {
         "alone": [[row] for row in range(len(sample.texts))],
-        "in a padded batch": _mixed_batches([len(ids) for ids in sample.token_ids], batch),
+        "in a padded batch": mixed_batches([len(ids) for ids in sample.token_ids], batch),
     }
     distances = np.stack([_distances(sample, run, rows, buckets, pad_id) for rows in cases.values()])
     # A NaN compares as neither larger nor smaller; as infinity it is the worst there is.
@@ -122,7 +122,7 @@ def _padded(
     return input_ids, mask
 
 
-def _mixed_batches(lengths: Sequence[int], batch: int) -> list[list[int]]:
+def mixed_batches(lengths: Sequence[int], batch: int) -> list[list[int]]:
     """Return batches that each hold short and long texts: padding errors grow with the padding."""
     by_length = sorted(range(len(lengths)), key=lambda row: (lengths[row], row))
     count = -(-len(by_length) // batch)

@@ -32,6 +32,8 @@ COMMANDS = {
     # encoders
     "train": Command("twinline.commands.train", "Run the offline pipeline as an experiment and register the encoder."),
     "release": Command("twinline.commands.release", "Publish, build, verify, switch, roll back, retire a release."),
+    # trust
+    "skew": Command("twinline.commands.skew", "Measure every hop from training to the stored vector; name the one that broke."),
     # all of it
     "demo": Command("twinline.commands.demo", "Show the whole platform at work on documents this machine has."),
 }

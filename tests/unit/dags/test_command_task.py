@@ -19,10 +19,10 @@ from command_task import CommandTask, event_field
 
 asset = Asset("corpus")
 
-def run(arguments):
+def run(arguments, **options):
     events = {asset: SimpleNamespace(extra={})}
     context = {"dag": SimpleNamespace(dag_id="d"), "run_id": "r", "outlet_events": events}
-    task = CommandTask(task_id="t", command=["python", "-c", *arguments], updates=asset)
+    task = CommandTask(task_id="t", command=["python", "-c", *arguments], updates=asset, **options)
     try:
         return ["returned", task.execute(context), events[asset].extra]
     except Exception as error:
@@ -30,7 +30,10 @@ def run(arguments):
 
 one, two = SimpleNamespace(extra={"snapshot": "s1"}), SimpleNamespace(extra={"snapshot": "s2"})
 fields = [event_field({asset: [one, two]}, "snapshot"), event_field({}, "snapshot")]
-print(json.dumps({"runs": [run(arguments) for arguments in json.loads(sys.argv[2])], "fields": fields}))
+runs = [run(arguments) for arguments in json.loads(sys.argv[2])]
+# a command for which 1 is final, and 2 is not
+own = [run(["import sys; print('%d'); sys.exit(%d)" % (code, code)], final_exit_codes={1})[0] for code in (1, 2)]
+print(json.dumps({"runs": runs, "own": own, "fields": fields}))
 """
 _SAY_FIRST = "import json, sys; print('noise'); print(json.dumps({'snapshot': sys.argv[1]}))"
 _CASES = {
@@ -41,6 +44,7 @@ _CASES = {
     "failed": ("import sys; print('broker away'); sys.exit(1)",),
     "said nothing": ("print('done')",),
     "said a number": ("print(3)",),
+    "had nothing to do": ('print(\'{"skipped": "no release is active"}\')',),
 }
 
 
@@ -52,7 +56,7 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[object]]
         env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
     said = json.loads(done.stdout.splitlines()[-1])
-    return dict(zip(_CASES, said["runs"], strict=True)) | {"fields": said["fields"]}
+    return dict(zip(_CASES, said["runs"], strict=True)) | {"fields": said["fields"], "own": said["own"]}
 
 
 def test_the_result_is_returned_and_attached_to_the_asset(outcome: dict[str, list[object]]) -> None:
@@ -71,6 +75,8 @@ def test_the_result_is_returned_and_attached_to_the_asset(outcome: dict[str, lis
         # a result that the next task could not read
         ("said nothing", "AirflowFailException", "must be a JSON object, found 'done'"),
         ("said a number", "AirflowFailException", "must be a JSON object, found '3'"),
+        # shown as skipped, for the reason given, and no asset is updated
+        ("had nothing to do", "AirflowSkipException", "no release is active"),
     ],
 )
 def test_a_failure_says_why_and_whether_to_try_again(outcome: dict[str, list[object]], case: str, raised: str, said: str) -> None:
@@ -78,6 +84,10 @@ def test_a_failure_says_why_and_whether_to_try_again(outcome: dict[str, list[obj
     assert name == raised
     assert said in str(message)
     assert attached == {}
+
+
+def test_a_task_may_say_itself_which_exit_codes_are_final(outcome: dict[str, list[object]]) -> None:
+    assert outcome["own"] == ["AirflowFailException", "AirflowException"]
 
 
 def test_the_newest_event_counts_and_a_run_by_hand_has_none(outcome: dict[str, list[object]]) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 
 from clients.settings import CHECKOUT
+from twinline.__main__ import EXIT_FAILED
+from twinline.commands.skew import EXIT_UNMEASURED
 from twinline.demo.chain import CHAIN
 from twinline.demo.show import DOES
 
@@ -32,7 +34,7 @@ dags = {
         "schedule": type(dag.timetable).__name__,
         "tasks": [
             {"id": task.task_id, "operator": type(task).__name__, "command": [str(part) for part in task.command],
-             "retries": task.retries, "delay": task.retry_delay.total_seconds(),
+             "retries": task.retries, "final": sorted(task.final_exit_codes), "delay": task.retry_delay.total_seconds(),
              "limit": task.execution_timeout and task.execution_timeout.total_seconds(),
              "after": sorted(task.upstream_task_ids), "updates": [asset.name for asset in task.outlets]}
             for task in dag.topological_sort()
@@ -107,3 +109,14 @@ def test_one_dag_starts_the_next_by_an_asset(bag: dict[str, Any]) -> None:
     assert dags["release_encoder"]["schedule"] == "AssetTriggeredTimetable"
     # only the last task of a DAG: what was not registered must not be released
     assert [task["updates"] for dag in dags.values() for task in dag["tasks"][:-1] if task["updates"]] == []
+
+
+def test_skew_is_watched_every_six_hours_and_raises_the_alarm_at_once(bag: dict[str, Any]) -> None:
+    dag = bag["dags"]["watch_skew"]
+    assert dag["schedule"] == "CronTriggerTimetable"
+    [task] = dag["tasks"]
+    assert task["command"] == ["python", "-m", "twinline", "skew", "--json"]
+    # skew found is not tried again; what is away is
+    assert task["final"] == [EXIT_FAILED]
+    assert EXIT_UNMEASURED not in task["final"]
+    assert all(task["final"] == [2, 3] for name, other in bag["dags"].items() if name != "watch_skew" for task in other["tasks"])

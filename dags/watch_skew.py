@@ -1,0 +1,29 @@
+"""# watch_skew
+
+Measure every six hours whether training and serving still agree, and raise the alarm where they stop.
+
+| task | command | gives |
+| --- | --- | --- |
+| `measure` | `python -m twinline skew` | the report: every hop from the rules in code to the stored vectors, and a live sample |
+
+The task fails when a hop broke; its error names the first one, which is where the fault enters. It is skipped as long as no
+release is active, and tried again when Triton, Kafka or the online process is away. `twinline skew` shows the same as a table.
+"""
+
+from datetime import timedelta
+
+from airflow.sdk import DAG, CronTriggerTimetable
+from command_task import CommandTask, dag_options
+
+# At these hours, and only then: without the last argument, unpausing the DAG would start a run at once.
+EVERY_SIX_HOURS = CronTriggerTimetable("0 */6 * * *", timezone="UTC", run_immediately=timedelta(0))
+# Skew found: measuring again would find it again, and an alarm that waits for retries comes late. What is away (2) may come back.
+SKEW_FOUND = 1
+
+with DAG("watch_skew", schedule=EVERY_SIX_HOURS, **dag_options(__doc__, ["trust"])):
+    measure = CommandTask(
+        task_id="measure",
+        command=["python", "-m", "twinline", "skew", "--json"],
+        final_exit_codes={SKEW_FOUND},
+        execution_timeout=timedelta(hours=1),
+    )

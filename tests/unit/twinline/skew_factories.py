@@ -1,0 +1,187 @@
+"""A release of three words and all that serves it, in dicts: every piece of a measurement, to be exchanged one at a time."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from clients.store import CollectionInfo, Head, StoredPoint
+from contract.embedding import Embeddings
+from contract.golden import PARITY_LIMITS, GoldenSet, GoldenVector, write_golden
+from contract.ids import head_id
+from contract.manifest import Fingerprints, Format, Manifest, Parity, Serving, collection_name, hash_files, release_id
+from contract.preprocess import Preprocessor
+from contract.records import Document, encode_key, encode_value
+from contract.space import hash_safetensors, space_id
+from contract.specification import ChunkerSettings, Role, make_contract
+from streaming.decode import Message
+from streaming.indexer import Indexer
+from streaming.limits import ConsumerLimits
+from tests.adapter_suites.memory_store import MemoryCollection
+from tests.fixtures_streaming import ListSink
+from twinline.skew.pieces import Live, Offline, Place, SamplePlan, StableModel, Subject
+
+DIMENSION = 8
+_WORDS = ("[UNK]", "[PAD]", "query", "document", "cats", "sleep", "all", "day", "bees", "make", "honey")
+_TEXTS: tuple[tuple[str, Role, str], ...] = (
+    ("short", "query", "cats"),
+    ("unknown", "document", "zebra"),
+    ("long", "document", "cats sleep all day bees make honey cats sleep all day"),
+)
+DOCUMENTS = {
+    "cats": "cats sleep all day",
+    "bees": "bees make honey all day cats sleep honey bees make bees",
+    "tea": "honey honey honey",
+}
+
+
+def vectors_of(token_ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+    """Return vectors that depend on the ids and their order."""
+    raw = [
+        np.random.default_rng([len(ids), *(int(token) for token in ids)]).standard_normal(DIMENSION) for ids in token_ids
+    ]  # fmt: skip
+    vectors = np.array(raw, dtype=np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def run_format(input_ids: NDArray[np.int64], attention_mask: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Run the exported graph."""
+    return vectors_of([ids[mask == 1] for ids, mask in zip(input_ids, attention_mask, strict=True)])
+
+
+@dataclass
+class LocalEmbedder:
+    """What Triton does, done here."""
+
+    preprocessor: Preprocessor
+    space: str
+    change: Callable[[Embeddings], Embeddings] = lambda answer: answer
+
+    def embed(self, texts: Sequence[str], role: Role) -> Embeddings:
+        encoded = self.preprocessor.encode(texts, role)
+        answer = Embeddings(vectors_of(encoded.token_ids), encoded.token_counts, encoded.truncated, self.space)
+        return self.change(answer)
+
+
+@dataclass
+class MemoryDocuments:
+    """`StoredDocuments` of a collection in a dict."""
+
+    collection: MemoryCollection
+    before: Callable[[str], None] = lambda call: None
+
+    def choose(self, count: int, seed: int) -> list[Head]:
+        page, _ = self.collection.scroll({"kind": "head"}, 1_000)
+        heads = [Head.from_payload(point.payload) for point in page]
+        return [head for head in heads if not head.deleted][:count]
+
+    def head(self, source: str, key: str) -> Head | None:
+        self.before("head")
+        return self.collection.read_heads([head_id(source, key)]).get(head_id(source, key))
+
+    def chunks(self, source: str, key: str) -> list[StoredPoint]:
+        return self.collection.scroll({"kind": "chunk", "source": source, "key": key}, 1_000, with_vectors=True)[0]
+
+
+@dataclass
+class MemoryLog:
+    """`Log` in a dict."""
+
+    held: dict[Place, Message] = field(default_factory=dict)
+
+    def messages(self, places: Sequence[Place]) -> Mapping[Place, Message]:
+        return {place: self.held[place] for place in places if place in self.held}
+
+    def append(self, document: Document) -> Message:
+        offset = len(self.held)
+        value = encode_value(document)
+        message = Message(0, offset, 1_763_800_000_000 + offset, encode_key(document.source, document.key), value)
+        self.held[0, offset] = message
+        return message
+
+
+@dataclass
+class Pieces:
+    """Everything that `measure_skew` takes."""
+
+    subject: Subject
+    offline: Offline
+    live: Live
+    plan: SamplePlan
+    collection: MemoryCollection
+    log: MemoryLog
+    preprocessor: Preprocessor
+    index: Callable[[Document], object]
+
+    def embedder(self, change: Callable[[Embeddings], Embeddings]) -> LocalEmbedder:
+        """Return a live encoder whose answers are changed."""
+        return LocalEmbedder(self.preprocessor, self.subject.manifest.space, change)
+
+
+def make_pieces(folder: Path) -> Pieces:
+    """Build a release in `folder`, and serve it with three documents."""
+    tokenizer = Tokenizer(models.WordLevel({word: at for at, word in enumerate(_WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    chunker = ChunkerSettings(overlap_tokens=0, title="omit", title_max_tokens=0)
+    contract, own = make_contract(
+        tokenizer.to_str().encode(), max_tokens=9, dimension=DIMENSION, query_prefix="query ", document_prefix="document ",
+        chunker=chunker,
+    )  # fmt: skip
+    contract.save(folder, own)
+    (folder / "encoder").mkdir()
+    save_file({"weights": np.arange(8, dtype=np.float32)}, folder / "encoder" / "model.safetensors")
+    preprocessor = Preprocessor(contract, own)
+    entries = []
+    for name, role, text in _TEXTS:
+        encoded = preprocessor.encode([text], role)
+        ids, cut = tuple(encoded.token_ids[0]), bool(encoded.truncated[0])
+        entries.append(GoldenVector(name, role, text, ids, cut, vectors_of([ids])[0]))
+    write_golden(folder, entries)
+    weights = hash_safetensors(folder / "encoder" / "model.safetensors")
+    space, files = space_id(contract.vector_fingerprint, weights), hash_files(folder)
+    serving = Serving("onnx_fp32", (4, 9), 8)
+    parity = Parity(0.0, 0.0, "", PARITY_LIMITS["fp32"])
+    formats = (
+        Format("onnx_fp32", "onnxruntime", "fp32", "onnx/model.onnx", parity),
+        Format("tensorrt_fp16", "tensorrt", "fp16", "tensorrt/model.plan", parity),
+    )
+    release = release_id(space, contract.fingerprint, serving, files)
+    manifest = Manifest(
+        release, space, Fingerprints.of(contract), weights, DIMENSION, "base", formats, (), serving, files,
+    )  # fmt: skip
+    manifest.save(folder)
+    golden = GoldenSet(tuple(entries), PARITY_LIMITS["fp32"])
+
+    collection, log = MemoryCollection(collection_name(release), CollectionInfo.of(manifest)), MemoryLog()
+    embedder = LocalEmbedder(preprocessor, space)
+    indexer = Indexer(collection, embedder, preprocessor, ListSink(), ConsumerLimits())
+
+    def index(document: Document) -> object:
+        return indexer.handle([log.append(document)])
+
+    for key, text in DOCUMENTS.items():
+        index(Document("src", key, text))
+    return Pieces(
+        subject=Subject(folder, manifest, golden),
+        offline=Offline(preprocessor.encode, preprocessor.chunks, vectors_of, lambda entry: run_format, preprocessor.pad_id),
+        live=Live(
+            token_ids=lambda texts, role: preprocessor.encode(texts, role).token_ids,
+            embedders={"triton grpc": embedder, "triton http": embedder},
+            stable=StableModel(embedder, golden),
+            read_golden=lambda: {entry.name: entry.vector for entry in entries},
+        ),
+        plan=SamplePlan(MemoryDocuments(collection), log, pause_seconds=0),
+        collection=collection,
+        log=log,
+        preprocessor=preprocessor,
+        index=index,
+    )
+
+
+def turned(answer: Embeddings) -> Embeddings:
+    """Return an answer whose vectors are rolled by one."""
+    return replace(answer, vectors=np.roll(answer.vectors, 1, axis=1))

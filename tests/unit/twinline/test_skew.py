@@ -1,0 +1,278 @@
+"""Skew is named where it enters: one piece is exchanged at a time, and the first broken hop must be that one."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clients.store import Head, StoredPoint
+from contract.errors import MismatchError, TransientError
+from contract.ids import point_id
+from contract.manifest import Format
+from contract.records import Document, Version
+from contract.specification import Role
+from export.runtimes import Runtime
+from tests.unit.twinline.skew_factories import (
+    DOCUMENTS,
+    MemoryDocuments,
+    MemoryLog,
+    Pieces,
+    make_pieces,
+    run_format,
+    turned,
+    vectors_of,
+)
+from twinline.skew.measure import measure_skew, refused_release
+from twinline.skew.report import CannotRunError, SkewReport
+
+Change = Callable[[Pieces], Pieces]
+
+
+@pytest.fixture
+def pieces(tmp_path: Path) -> Pieces:
+    """A release that agrees with itself everywhere."""
+    return make_pieces(tmp_path / "release")
+
+
+def measured(pieces: Pieces) -> SkewReport:
+    return measure_skew(pieces.subject, pieces.offline, pieces.live, pieces.plan)
+
+
+def offline(**changes: object) -> Change:
+    return lambda pieces: replace(pieces, offline=replace(pieces.offline, **changes))  # type: ignore[arg-type]
+
+
+def live(**changes: object) -> Change:
+    return lambda pieces: replace(pieces, live=replace(pieces.live, **changes))  # type: ignore[arg-type]
+
+
+def ensemble(name: str, change: Callable[..., object]) -> Change:
+    def exchange(pieces: Pieces) -> Pieces:
+        embedders = {**pieces.live.embedders, name: pieces.embedder(change)}  # type: ignore[arg-type]
+        return replace(pieces, live=replace(pieces.live, embedders=embedders))
+
+    return exchange
+
+
+def refuse(*_: object) -> None:
+    raise MismatchError("the door stays shut")
+
+
+def all_but_the_longest(texts: Sequence[str], role: Role) -> list[list[int]]:
+    return [[2 if role == "query" else 3, 0][: 2 - (len(text) > 20)] for text in texts]
+
+
+def without_mask(input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:  # type: ignore[type-arg]
+    return run_format(input_ids, np.ones_like(attention_mask))
+
+
+def edit_a_file(pieces: Pieces) -> Pieces:
+    place = pieces.subject.folder / "encoder" / "model.safetensors"
+    place.write_bytes(place.read_bytes()[:-1] + b"\x7f")
+    return pieces
+
+
+def add_a_file(pieces: Pieces) -> Pieces:
+    (pieces.subject.folder / "onnx").mkdir()
+    (pieces.subject.folder / "onnx" / "model.onnx").write_bytes(b"another graph")
+    return pieces
+
+
+def another_space(pieces: Pieces) -> Pieces:
+    manifest = replace(pieces.subject.manifest, space="0" * 64)
+    return replace(pieces, subject=replace(pieces.subject, manifest=manifest))
+
+
+def stable_of_another_release(pieces: Pieces) -> Pieces:
+    assert pieces.live.stable is not None
+    stable = replace(pieces.live.stable, embedder=pieces.embedder(turned))
+    return replace(pieces, live=replace(pieces.live, stable=stable))
+
+
+def change_point(**payload: object) -> Change:
+    def change(pieces: Pieces) -> Pieces:
+        id_ = point_id("src", "cats", 0)
+        point = pieces.collection.points[id_]
+        pieces.collection.points[id_] = StoredPoint(id_, {**point.payload, **payload}, point.vector)
+        return pieces
+
+    return change
+
+
+def roll_a_stored_vector(pieces: Pieces) -> Pieces:
+    id_ = point_id("src", "bees", 1)
+    point = pieces.collection.points[id_]
+    assert point.vector is not None
+    pieces.collection.points[id_] = StoredPoint(id_, point.payload, np.roll(point.vector, 1))
+    return pieces
+
+
+def keep_a_chunk_too_many(pieces: Pieces) -> Pieces:
+    id_ = point_id("src", "cats", 1)
+    point = pieces.collection.points[point_id("src", "cats", 0)]
+    pieces.collection.points[id_] = StoredPoint(id_, {**point.payload, "chunk_index": 1}, point.vector)
+    return pieces
+
+
+def lose_a_chunk(pieces: Pieces) -> Pieces:
+    del pieces.collection.points[point_id("src", "bees", 1)]
+    return pieces
+
+
+def lose_all_chunks(pieces: Pieces) -> Pieces:
+    del pieces.collection.points[point_id("src", "cats", 0)]
+    return pieces
+
+
+FAULTS: dict[str, tuple[str, Change]] = {
+    "a rule in code gives another value": ("rules", offline(check_rules=refuse)),
+    "a byte of the weights": ("release files", edit_a_file),
+    "a file that the manifest does not know": ("release files", add_a_file),
+    "the manifest names another space": ("release files", another_space),
+    "this process has another tokenizer": ("tokens", lambda pieces: offline(encode=_other_role(pieces))(pieces)),
+    "the framework gives other vectors": ("training framework", offline(vectors=lambda ids: np.roll(vectors_of(ids), 1, 1))),
+    "a format reads the padding": ("onnx_fp32", offline(open_format=lambda entry: without_mask)),
+    "Triton's tokenizer cuts elsewhere": ("triton tokenizer", live(token_ids=all_but_the_longest)),
+    "gRPC gives other vectors": ("triton grpc", ensemble("triton grpc", turned)),
+    "gRPC gives a NaN": ("triton grpc", ensemble("triton grpc", lambda a: replace(a, vectors=a.vectors * np.nan))),
+    "HTTP counts other tokens": ("triton http", ensemble("triton http", lambda a: replace(a, token_counts=a.token_counts + 1))),
+    "HTTP says cut where it is not": ("triton http", ensemble("triton http", lambda a: replace(a, truncated=~a.truncated))),
+    "an answer comes from another space": ("triton grpc", ensemble("triton grpc", lambda a: replace(a, space="other"))),
+    "the client's own door is shut": ("triton http", ensemble("triton http", refuse)),
+    "`embed` stands for another release": ("triton embed", stable_of_another_release),
+    "the collection holds no golden texts": ("stored golden", live(read_golden=dict)),
+    "the online process keeps it closed": ("stored golden", live(read_golden=refuse)),
+    "a stored vector was changed": ("live sample", roll_a_stored_vector),
+    "a stored span was changed": ("live sample", change_point(start=1)),
+    "a stored text was changed": ("live sample", change_point(text="cats sleep")),
+    "a stored token count was changed": ("live sample", change_point(token_count=99)),
+    "a point names another space": ("live sample", change_point(space="other")),
+    "a point names another message": ("live sample", change_point(offset=1)),
+    "a chunk too many is stored": ("live sample", keep_a_chunk_too_many),
+    "a chunk is gone": ("live sample", lose_a_chunk),
+    "a document has a head and nothing else": ("live sample", lose_all_chunks),
+}
+
+
+def _other_role(pieces: Pieces) -> Callable[..., object]:
+    return lambda texts, role: pieces.preprocessor.encode(texts, "query")
+
+
+def test_a_release_that_is_served_as_it_was_trained_agrees_everywhere(pieces: Pieces) -> None:
+    report = measured(pieces)
+    assert (report.ok, report.broken_hop) == (True, None), report.sentence()
+    sample = report.sample
+    assert sample is not None
+    assert (sample.documents, sample.compared) == (len(DOCUMENTS), len(DOCUMENTS))
+    assert sample.chunks == sample.spans == sample.tokens == sample.vectors > sample.compared
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_named_at_the_hop_where_it_enters(pieces: Pieces, fault: str) -> None:
+    hop, exchange = FAULTS[fault]
+    report = measured(exchange(pieces))
+    assert report.broken_hop == hop
+    assert f"first at hop `{hop}`: " in report.sentence()
+    assert not report.sentence().endswith(": ")
+
+
+def test_a_fault_in_one_hop_leaves_the_others_measured(pieces: Pieces) -> None:
+    report = measured(FAULTS["HTTP counts other tokens"][1](pieces))
+    assert [hop.name for hop in report.hops if hop.state == "broken"] == ["triton http"]
+    assert report.sample is not None
+    assert report.sample.ok
+
+
+def test_nothing_is_loaded_from_files_that_were_changed(pieces: Pieces) -> None:
+    loaded: list[object] = []
+    watched = offline(vectors=loaded.append, open_format=loaded.append)(edit_a_file(pieces))
+    report = measured(watched)
+    assert loaded == []
+    assert {hop.state for hop in report.hops if hop.name in ("training framework", "onnx_fp32")} == {"not run"}
+    assert report.sample is None
+
+
+def test_a_runtime_that_is_not_here_is_said_and_is_no_fault(pieces: Pieces) -> None:
+    def open_format(entry: Format) -> Runtime:
+        if entry.backend == "tensorrt":
+            raise CannotRunError("there is no NVIDIA GPU")
+        return run_format
+
+    report = measured(offline(open_format=open_format)(pieces))
+    [hop] = [hop for hop in report.hops if hop.state == "not run"]
+    assert (hop.name, hop.detail, report.ok) == ("tensorrt_fp16", "there is no NVIDIA GPU", True)
+    assert "not run: tensorrt_fp16" in report.sentence()
+
+
+def test_what_is_away_cannot_be_measured_unless_something_else_is_broken(pieces: Pieces) -> None:
+    def away(*_: object) -> None:
+        raise TransientError("no Triton answers at :1")
+
+    without_triton = live(token_ids=away)(pieces)
+    with pytest.raises(TransientError, match="no Triton answers"):
+        measured(without_triton)
+    report = measured(offline(check_rules=refuse)(without_triton))
+    assert report.broken_hop == "rules"
+    assert {hop.name: hop.state for hop in report.hops}["triton tokenizer"] == "not run"
+
+
+def test_a_message_that_expired_is_counted_apart(pieces: Pieces) -> None:
+    del pieces.log.held[0, 0]
+    sample = measured(pieces).sample
+    assert sample is not None
+    assert (sample.documents, sample.compared, sample.expired, sample.ok) == (3, 2, 1, True)
+
+
+def test_a_document_that_was_replaced_while_we_looked_has_moved(pieces: Pieces) -> None:
+    id_ = point_id("src", "cats", 0)
+
+    def replace_it(call: str) -> None:
+        head = Head("src", "cats", Version("log", 2_000_000_000_000, 99), False, 1)
+        pieces.collection.put_heads([head])
+
+    pieces.collection.points[id_] = StoredPoint(id_, {**pieces.collection.points[id_].payload, "text": "new"}, np.ones(8))
+    plan = replace(pieces.plan, stored=MemoryDocuments(pieces.collection, replace_it))
+    sample = measured(replace(pieces, plan=plan)).sample
+    assert sample is not None
+    assert (sample.compared, sample.moved, sample.ok) == (2, 1, True)
+
+
+def test_a_document_that_is_being_written_is_looked_at_again(pieces: Pieces) -> None:
+    lost = point_id("src", "bees", 1)
+    point = pieces.collection.points.pop(lost)
+
+    def write_it(call: str) -> None:
+        pieces.collection.points[lost] = point
+
+    plan = replace(pieces.plan, stored=MemoryDocuments(pieces.collection, write_it))
+    sample = measured(replace(pieces, plan=plan)).sample
+    assert sample is not None
+    assert (sample.compared, sample.moved, sample.ok) == (3, 0, True)
+
+
+def test_an_updated_document_is_compared_with_its_newest_message(pieces: Pieces) -> None:
+    pieces.index(Document("src", "cats", "honey bees sleep"))
+    assert measured(pieces).ok
+
+
+def test_an_empty_collection_is_no_skew(pieces: Pieces) -> None:
+    pieces.collection.points.clear()
+    report = measured(replace(pieces, plan=replace(pieces.plan, log=MemoryLog())))
+    assert report.ok
+    assert "0 of 0 sampled documents" in report.sentence()
+
+
+def test_the_report_is_json_whatever_was_found(pieces: Pieces) -> None:
+    report = measured(FAULTS["gRPC gives a NaN"][1](pieces))
+    said = json.loads(json.dumps(report.to_json(), allow_nan=False))
+    assert {"release", "space", "contract", "ok", "broken_hop", "hops", "sample", "drift"} <= said.keys()
+    assert (said["broken_hop"], said["drift"]) == ("triton grpc", None)
+    assert next(hop for hop in said["hops"] if hop["name"] == "triton grpc")["worst"] is None
+
+
+def test_a_folder_that_cannot_be_opened_is_the_fault_itself() -> None:
+    report = refused_release("r1", MismatchError("manifest.json was edited"))
+    assert (report.broken_hop, report.sentence().endswith("manifest.json was edited")) == ("release files", True)

@@ -1,0 +1,135 @@
+"""Make the pieces of a measurement from settings: the release folder, Triton, the online process, Kafka."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from functools import cache
+from pathlib import Path
+
+from clients.admin import AdminClient, OnlineStatus
+from clients.settings import Settings
+from clients.triton import TritonEmbedder
+from clients.triton_tokenizer import TritonTokenizer
+from contract.errors import MismatchError, SettingsError
+from contract.golden import GoldenSet, read_golden
+from contract.manifest import Format, collection_name
+from contract.preprocess import Preprocessor
+from contract.specification import Pooling
+from export.formats import ExportedFormat
+from export.runtimes import Runtime, open_runtime
+from release.fetch import read_manifest
+from triton_models.names import STABLE_MODEL, tokenizer_model
+from twinline.skew.measure import measure_skew, refused_release
+from twinline.skew.pieces import Live, Offline, SamplePlan, StableModel, Subject, Vector
+from twinline.skew.report import CannotRunError, SkewReport
+from twinline.skew.stored import AdminDocuments, KafkaLog
+
+
+def measure_release(settings: Settings, release: str = "", size: int = 100, seed: int = 0) -> SkewReport | None:
+    """Measure the active release, or the named one; return None where none is active.
+
+    Raises:
+        TransientError: something is away.
+        SettingsError: the named release was not fetched, or its collection is not there.
+    """
+    with ExitStack() as opened:
+        admin = opened.enter_context(closing(AdminClient(settings.admin_url)))
+        status = admin.status()
+        active = (status.active or "").removeprefix(collection_name(""))
+        chosen = release or active
+        if not chosen:
+            return None
+        try:
+            subject = open_subject(settings, chosen)
+            offline = open_offline(subject)
+            stable = open_subject(settings, active) if active else None
+        except MismatchError as exc:
+            return refused_release(chosen, exc)
+        name = collection_name(chosen)
+        if status.collection(name) is None and name not in status.refused:
+            raise SettingsError(f"collection {name} is not there: build release {chosen} first (twinline release build)")
+        live = open_live(settings, subject, stable, _golden_reader(admin, status, name), opened)
+        plan = None
+        if size and name not in status.refused:
+            plan = SamplePlan(AdminDocuments(admin, name), KafkaLog(settings), size, seed)
+        return measure_skew(subject, offline, live, plan)
+
+
+def open_subject(settings: Settings, release: str) -> Subject:
+    """Return what a fetched release says of itself; nothing is verified yet but that it can be read."""
+    manifest = read_manifest(settings.releases, release)
+    folder = settings.releases / release
+    return Subject(folder, manifest, GoldenSet(read_golden(folder), manifest.serving_format().parity.limit))
+
+
+def open_offline(subject: Subject) -> Offline:
+    """Return the offline path, made from the release's own files; the framework is loaded at its first use."""
+    preprocessor = Preprocessor.load(subject.folder)
+
+    def open_format(entry: Format) -> Runtime:
+        if entry.backend == "tensorrt":
+            from export.to_tensorrt import why_unavailable
+
+            if reason := why_unavailable():
+                raise CannotRunError(reason)
+        exported = ExportedFormat(entry.name, entry.backend, entry.precision, entry.file)  # type: ignore[arg-type]
+        return open_runtime(subject.folder, exported)
+
+    return Offline(
+        encode=preprocessor.encode,
+        chunks=preprocessor.chunks,
+        vectors=_reference(subject.folder / "encoder", preprocessor.contract.vector.pooling),
+        open_format=open_format,
+        pad_id=preprocessor.pad_id,
+    )
+
+
+def open_live(
+    settings: Settings,
+    subject: Subject,
+    active: Subject | None,
+    read_stored: Callable[[], dict[str, Vector]],
+    opened: ExitStack,
+) -> Live:
+    """Return what serves the release.
+
+    Args:
+        active: the release that the stable name must stand for.
+        read_stored: reads the golden vectors of the collection.
+        opened: closes the connections.
+    """
+    grpc, http = settings.triton_grpc_address, settings.triton_http_address
+    release, space = subject.manifest.release, subject.manifest.space
+    tokenizer = opened.enter_context(TritonTokenizer(grpc, tokenizer_model(release)))
+    embedders = {
+        "triton grpc": opened.enter_context(TritonEmbedder(grpc, release, space)),
+        "triton http": opened.enter_context(TritonEmbedder(http, release, space, "http")),
+    }
+    stable = None
+    if active is not None:
+        stands_for = TritonEmbedder(grpc, active.manifest.release, active.manifest.space, model=STABLE_MODEL)
+        stable = StableModel(opened.enter_context(stands_for), active.golden)
+    return Live(tokenizer.token_ids, embedders, stable, read_stored)
+
+
+def _reference(encoder: Path, pooling: Pooling) -> Callable[[Sequence[Sequence[int]]], Vector]:
+    @cache
+    def loaded() -> Callable[[Sequence[Sequence[int]]], Vector]:
+        # torch takes seconds to import, and a measurement may end before it is needed.
+        from export.reference import ReferenceEncoder
+
+        return ReferenceEncoder.load(encoder, pooling).vectors
+
+    def vectors(token_ids: Sequence[Sequence[int]]) -> Vector:
+        return loaded()(token_ids)
+
+    return vectors
+
+
+def _golden_reader(admin: AdminClient, status: OnlineStatus, name: str) -> Callable[[], dict[str, Vector]]:
+    def read() -> dict[str, Vector]:
+        # The online process keeps such a collection closed: what it found is what there is to say.
+        if name in status.refused:
+            raise MismatchError(f"the online process does not open {name}: {status.refused[name]}")
+        return admin.golden(name)
+
+    return read

@@ -1,0 +1,112 @@
+"""What a measurement is made of. Each piece is a function or a small protocol, so that any one can be exchanged."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clients.store import Head, StoredPoint
+from contract.chunking import Chunk
+from contract.embedding import Embedder
+from contract.golden import GoldenSet
+from contract.manifest import Format, Manifest
+from contract.records import Document
+from contract.selfcheck import check_rules_in_code
+from contract.specification import Role
+from contract.tokens import Encoded
+from export.runtimes import Runtime
+from streaming.decode import Message
+
+Vector: TypeAlias = NDArray[np.float32]
+# Where a message lies in the log: partition and offset.
+Place: TypeAlias = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The release that is measured: its folder, and what it says of itself."""
+
+    folder: Path
+    manifest: Manifest
+    golden: GoldenSet
+
+
+@dataclass(frozen=True, slots=True)
+class Offline:
+    """The offline path in this process, made from the release's own files.
+
+    Attributes:
+        encode: texts and role to token ids.
+        chunks: cuts a document.
+        vectors: token ids of n texts to `(n, dim)`, by the training framework.
+        open_format: makes an exported format runnable; CannotRunError where its runtime is not here.
+        pad_id: the token id that fills a padded row.
+        check_rules: raises MismatchError when this process's rules in code are not the platform's.
+    """
+
+    encode: Callable[[Sequence[str], Role], Encoded]
+    chunks: Callable[[Document], list[Chunk]]
+    vectors: Callable[[Sequence[Sequence[int]]], Vector]
+    open_format: Callable[[Format], Runtime]
+    pad_id: int
+    check_rules: Callable[[], None] = check_rules_in_code
+
+
+@dataclass(frozen=True, slots=True)
+class StableModel:
+    """The stable name `embed`, and the golden texts of the release that it must stand for: the active one."""
+
+    embedder: Embedder
+    golden: GoldenSet
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What serves the release now.
+
+    Attributes:
+        token_ids: texts and role to token ids, by the tokenizer model.
+        embedders: the ensemble, by the name of the hop: one a protocol.
+        stable: None where no release is active.
+        read_golden: the golden vectors that the collection holds, by the text's name.
+    """
+
+    token_ids: Callable[[Sequence[str], Role], list[list[int]]]
+    embedders: Mapping[str, Embedder]
+    stable: StableModel | None
+    read_golden: Callable[[], Mapping[str, Vector]]
+
+
+class StoredDocuments(Protocol):
+    """The documents of one collection."""
+
+    def choose(self, count: int, seed: int) -> list[Head]:
+        """Return the heads of up to `count` documents that are not deleted, at random; fewer where there are fewer."""
+
+    def head(self, source: str, key: str) -> Head | None:
+        """Return the head of one document."""
+
+    def chunks(self, source: str, key: str) -> list[StoredPoint]:
+        """Return the chunk points of one document, with vectors."""
+
+
+class Log(Protocol):
+    """The topic of documents."""
+
+    def messages(self, places: Sequence[Place]) -> Mapping[Place, Message]:
+        """Return the messages at these places that the log still has."""
+
+
+@dataclass(frozen=True, slots=True)
+class SamplePlan:
+    """What the live sample reads, how many documents it takes, and which."""
+
+    stored: StoredDocuments
+    log: Log
+    size: int = 100
+    seed: int = 0
+    # A document that is being written looks wrong for a moment: it is looked at again after this.
+    pause_seconds: float = 1.0
