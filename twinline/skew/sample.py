@@ -104,7 +104,7 @@ def _compare_document(
         if point is None or point.vector is None:
             faults.append(f"chunk {chunk.index} is not stored")
             continue
-        distance = _distance(vector, point, manifest.space)
+        distance = _distance(vector, point, manifest)
         distances.append(distance)
         agree = (_same_span(chunk, point.payload), _same_tokens(chunk, point.payload), distance <= limit)
         spans, tokens, near = spans + agree[0], tokens + agree[1], near + agree[2]
@@ -130,9 +130,12 @@ def _same_tokens(chunk: Chunk, payload: Mapping[str, object]) -> bool:
     return found == (chunk.token_count, chunk.truncated, chunk.content_hash)
 
 
-def _distance(vector: np.ndarray[tuple[int], np.dtype[np.float32]], point: StoredPoint, space: str) -> float:
-    """Return the cosine distance; infinite for another shape, another space or what is no number."""
-    if point.vector is None or point.vector.shape != vector.shape or point.payload["space"] != space:
+def _distance(vector: np.ndarray[tuple[int], np.dtype[np.float32]], point: StoredPoint, manifest: Manifest) -> float:
+    """Return the cosine distance; infinite for another shape, what is no number, or what another release wrote."""
+    written_by = tuple(point.payload[field] for field in ("space", "contract", "release"))
+    if written_by != (manifest.space, manifest.fingerprints.contract, manifest.release):
+        return float("inf")
+    if point.vector is None or point.vector.shape != vector.shape:
         return float("inf")
     distance = float(cosine_distance(vector[None, :], point.vector[None, :])[0])
     return distance if np.isfinite(distance) else float("inf")
@@ -143,7 +146,8 @@ def _faults(chunk: Chunk, point: StoredPoint, distance: float, limit: float) -> 
     return (
         f"is stored as {payload['start']}..{payload['end']}, offline it is {chunk.start}..{chunk.end}, or cleaned otherwise",
         f"is stored with {payload['token_count']} tokens, offline it has {chunk.token_count}, or the encoder read another text",
-        f"is stored {distance:.2e} away from the offline vector, the limit is {limit:.0e} (space {payload['space'][:12]})",
+        f"is stored {distance:.2e} away from the offline vector, the limit is {limit:.0e} (written by release "
+        f"{payload['release']}, space {payload['space'][:12]}, contract {payload['contract'][:12]})",
     )
 
 
