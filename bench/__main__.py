@@ -1,4 +1,8 @@
-"""`python -m bench quality`: is what people get the same as what was evaluated, and is tuning worth it?"""
+"""Figures, measured side by side in one run.
+
+    python -m bench quality    is what people get the same as what was evaluated, and is tuning worth it?
+    python -m bench skew       is every way known for training and serving to drift apart refused, and at the right place?
+"""
 
 import json
 import sys
@@ -42,6 +46,27 @@ def quality(
         typer.echo(json.dumps(report, indent=2))
     else:
         quality_table(report)
+
+
+@app.command()
+def skew(
+    short: Annotated[bool, typer.Option("--short", help="A few faults, one of each kind, over few documents.")] = False,
+    only: Annotated[str, typer.Option(help="Names of faults, with commas between them.")] = "",
+    workspace: Annotated[Path, typer.Option(help="Folder for releases and the stack's state.")] = Path("var/bench/skew"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Plant faults one at a time in a working system; each must be refused at a door or caught by a hop, at the right place."""
+    from bench.skew import measure_faults, passed
+    from bench.tables import faults_table
+
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    report = measure_faults(workspace.resolve(), names, short=short)
+    if as_json:
+        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        faults_table(report)
+    if not passed(report):
+        raise typer.Exit(1)
 
 
 def _names(listed: str, known: tuple[str, ...]) -> tuple[str, ...]:

@@ -110,8 +110,9 @@ def _release(workspace: Workspace, name: str) -> Path:
 
 
 def _made_by() -> str:
-    sources = [*CHECKOUT.glob("contract/*.py"), *CHECKOUT.glob("export/*.py"), Path(__file__)]
-    return sha256_hex(b"".join(path.read_bytes() for path in sorted(sources)))[:12]
+    sources = sorted([*CHECKOUT.glob("contract/*.py"), *CHECKOUT.glob("export/*.py")])
+    chosen = repr((DEFAULT_BASE_MODEL, _PROMPTS, _SEED, _MOVED_BY)).encode()
+    return sha256_hex(b"".join([chosen, *(path.read_bytes() for path in sources)]))[:12]
 
 
 def _write_base(folder: Path, *, moved: bool) -> None:

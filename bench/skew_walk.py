@@ -4,11 +4,12 @@ process start ─> training/export ─> export parity ─> release files ─> tr
                                                 ─> index open ─> query ─> the hops of `twinline skew`, live sample last
 
 Two steps take long: the parity gate and loading models. Like the platform, the walk takes neither again over files that are,
-file by file, those that passed. The training framework's vectors are kept for the weights and token ids they were made of.
+file by file, those that passed. The training framework's vectors of documents are kept for the weights and token ids they were
+made of; those of golden texts are made anew each time, which shows whether the framework still is what it was.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,9 +23,11 @@ from clients.index_door import check_index
 from clients.stores import make_store
 from clients.triton import TritonControl, TritonEmbedder
 from contract.errors import TransientError, TwinlineError
-from contract.manifest import collection_name
+from contract.golden import GoldenSet
+from contract.manifest import collection_name, hash_files
 from contract.selfcheck import check_chunks_in_code, check_process, check_rules_in_code
-from export.build import load_encoder_contract
+from contract.space import hash_safetensors
+from export.build import WEIGHTS_FILE, load_encoder_contract
 from export.gate import check_parity
 from export.params import DEFAULT_BUCKETS, ParityParams, served_buckets
 from release.fetch import open_release as verify_release
@@ -42,7 +45,7 @@ from twinline.skew.pieces import Offline, SamplePlan, Scored, Vector
 from twinline.skew.report import SkewReport
 from twinline.skew.stored import KafkaLog
 
-Signature: TypeAlias = tuple[tuple[str, int, int], ...]
+Hashes: TypeAlias = Mapping[str, str]
 _QUESTION: Final = Question("How do I read a file line by line?")
 # More than there are: the sample is the whole of the small corpus, so that a fault in one document is no matter of luck.
 _ALL_DOCUMENTS: Final = 100_000
@@ -70,8 +73,8 @@ class Walker:
     """Walks over one system, again and again."""
 
     system: System
-    _passed: dict[str, Signature] = field(default_factory=dict)
-    _vectors: dict[tuple[Signature, tuple[int, ...]], Vector] = field(default_factory=dict)
+    _passed: dict[str, list[Hashes]] = field(default_factory=dict)
+    _vectors: dict[tuple[str, tuple[int, ...]], Vector] = field(default_factory=dict)
 
     def walk(self) -> Finding:
         """Go through all doors, then all hops, until one refuses.
@@ -157,7 +160,7 @@ class Walker:
     def _measure(self, served: Served, opened: ExitStack) -> SkewReport:
         settings = self.system.settings
         subject = open_subject(settings, self.system.a.release)
-        offline = self._remembering(open_offline(subject))
+        offline = self._remembering(open_offline(subject), subject.golden)
 
         def search(text: str) -> list[Scored]:
             hits = answer_from(served, Question(text)).hits
@@ -168,12 +171,13 @@ class Walker:
         plan = SamplePlan(CollectionDocuments(served.collection), KafkaLog(settings), _ALL_DOCUMENTS, pause_seconds=0)
         return measure_skew(subject, offline, live, plan)
 
-    def _remembering(self, offline: Offline) -> Offline:
-        weights = signature(self.system.encoder)
+    def _remembering(self, offline: Offline, golden: GoldenSet) -> Offline:
+        weights = hash_safetensors(self.system.encoder / WEIGHTS_FILE)
+        anew = {entry.token_ids for entry in golden.entries}
 
         def vectors(token_ids: Sequence[Sequence[int]]) -> Vector:
             keys = [(weights, tuple(ids)) for ids in token_ids]
-            new = [key for key in dict.fromkeys(keys) if key not in self._vectors]
+            new = [key for key in dict.fromkeys(keys) if key not in self._vectors or key[1] in anew]
             if new:
                 self._vectors |= zip(new, offline.vectors([key[1] for key in new]), strict=True)
             return np.stack([self._vectors[key] for key in keys])
@@ -181,7 +185,7 @@ class Walker:
         return replace(offline, vectors=vectors)
 
     def _once(self, name: str, places: Sequence[Path], step: Callable[[], None]) -> None:
-        found = tuple(entry for place in places for entry in signature(place))
+        found = [hash_files(place) for place in places]
         if self._passed.pop(name, None) != found:
             step()
         self._passed[name] = found
@@ -194,9 +198,3 @@ class NoDeadLetters:
         """Refuse: nothing was handled."""
         if letters:
             raise RuntimeError(f"{len(letters)} messages were set aside: {letters[0].error}")
-
-
-def signature(folder: Path) -> Signature:
-    """Return the files below a folder with size and time of change: what tells that one was replaced."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return tuple((str(path), stat.st_size, stat.st_mtime_ns) for path in files for stat in [path.stat()])

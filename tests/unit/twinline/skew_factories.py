@@ -169,7 +169,12 @@ def make_pieces(folder: Path) -> Pieces:
     return Pieces(
         subject=Subject(folder, manifest, golden),
         offline=Offline(
-            preprocessor.encode, preprocessor.chunks, preprocessor.query_text, vectors_of, lambda entry: run_format, preprocessor.pad_id
+            preprocessor.encode,
+            preprocessor.chunks,
+            preprocessor.query_text,
+            vectors_of,
+            lambda entry: run_format,
+            preprocessor.pad_id,
         ),
         live=Live(
             token_ids=lambda texts, role: preprocessor.encode(texts, role).token_ids,
