@@ -5,6 +5,7 @@
 """
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -79,6 +80,9 @@ def _names(listed: str, known: tuple[str, ...]) -> tuple[str, ...]:
 
 def main() -> None:
     """Run a benchmark; our own errors are one line, not a traceback."""
+    # The libraries' own notes and bars would hide what is said. Set before they are imported.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         app()
     except TwinlineError as error:

@@ -283,7 +283,7 @@ FAULTS: Final = (
           _golden(lambda vectors: {name: np.roll(vector, 1) for name, vector in vectors.items()})),
     *(
         Fault(f"stored_{name}", planted, _COLLECTION, ("query", *_SAMPLE) if "point" in name or "release" in name else _SAMPLE,
-              plant, short=name == "vector_of_another")
+              plant)
         for name, planted, plant in _DAMAGED
     ),
     Fault("consumer_role", "a consumer embedded documents under the role `query`", _CONSUMER, _SAMPLE,

@@ -194,7 +194,6 @@ FAULTS: Final = (
             _ENCODER if place == "encoder" else _RELEASE,
             _TRAINING if place == "encoder" else _FILES,
             (_in_encoder if place == "encoder" else _in_release)("tokenizer.json", change),
-            short=name == "vocabulary_swapped",
         )
         for name, what, place, change in _TOKENIZER
     ),
@@ -231,7 +230,7 @@ FAULTS: Final = (
     Fault("golden_missing", "golden.json of the release is missing", _RELEASE, _FILES,
           lambda system: file_missing(system.release() / "golden.json")),
     Fault("one_weight_of_encoder", "one weight of encoder/model.safetensors is changed", _ENCODER, _TRAINING,
-          _in_encoder("model.safetensors", _one_weight), short=True),
+          _in_encoder("model.safetensors", _one_weight)),
     Fault("weights_of_b", "the encoder's weights are B's, its record is A's", _ENCODER, _TRAINING,
           _files_of_b("encoder/model.safetensors")),
     Fault("encoder_config", "config.json of the encoder: another epsilon of layer normalisation", _ENCODER, _TRAINING,

@@ -16,7 +16,7 @@ from bench.faults import Fault
 from bench.skew_system import SHORT_SOURCE, SOURCE, System, running_system
 from bench.skew_walk import Finding, Walker
 from contract.canonical import JSON
-from contract.errors import ContractError, SettingsError
+from contract.errors import ContractError, SettingsError, TransientError
 
 _MESSAGE_CHARS: Final = 200
 
@@ -66,7 +66,7 @@ def plant_faults(system: System, walker: Walks, faults: Sequence[Fault]) -> dict
     outcomes: list[Outcome] = []
     for fault in tqdm(faults, desc="faults", unit="fault", disable=not sys.stderr.isatty()):
         with fault.plant(system):
-            found = walker.walk()
+            found = _walk(walker)
         outcomes.append(_outcome(fault, found))
     after = _control(walker, "after all faults were undone")
     return report(outcomes, before, after, time.perf_counter() - started)
@@ -121,6 +121,15 @@ def choose(faults: Iterable[Fault], only: Sequence[str], *, short: bool) -> tupl
     if only:
         return tuple(known[name] for name in only)
     return tuple(fault for fault in known.values() if fault.short or not short)
+
+
+def _walk(walker: Walks) -> Finding:
+    started = time.perf_counter()
+    try:
+        return walker.walk()
+    except TransientError as exc:
+        # Who only hears that something is away tries again later: that is no refusal.
+        return Finding(None, f"nothing refused, but something was away: {exc}", time.perf_counter() - started)
 
 
 def _control(walker: Walks, when: str) -> Finding:
