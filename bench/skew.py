@@ -10,8 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from tqdm import tqdm
-
 from bench.faults import Fault
 from bench.skew_system import SHORT_SOURCE, SOURCE, System, running_system
 from bench.skew_walk import Finding, Walker
@@ -64,10 +62,11 @@ def plant_faults(system: System, walker: Walks, faults: Sequence[Fault]) -> dict
     started = time.perf_counter()
     before = _control(walker, "before any fault")
     outcomes: list[Outcome] = []
-    for fault in tqdm(faults, desc="faults", unit="fault", disable=not sys.stderr.isatty()):
+    for fault in faults:
         with fault.plant(system):
             found = _walk(walker)
         outcomes.append(_outcome(fault, found))
+        print(_line(len(outcomes), len(faults), outcomes[-1]), file=sys.stderr, flush=True)
     after = _control(walker, "after all faults were undone")
     return report(outcomes, before, after, time.perf_counter() - started)
 
@@ -121,6 +120,12 @@ def choose(faults: Iterable[Fault], only: Sequence[str], *, short: bool) -> tupl
     if only:
         return tuple(known[name] for name in only)
     return tuple(fault for fault in known.values() if fault.short or not short)
+
+
+def _line(number: int, count: int, outcome: Outcome) -> str:
+    place = outcome.found_by or "MISSED"
+    wrong = "" if outcome.right else f" instead of {' or '.join(outcome.expected)}: {outcome.message}"
+    return f"{number:>3}/{count} {outcome.name}: {place}{wrong} ({outcome.seconds} s)"
 
 
 def _walk(walker: Walks) -> Finding:
