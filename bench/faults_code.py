@@ -12,7 +12,7 @@ from semantic_text_splitter import TextSplitter
 from tokenizers import Tokenizer
 
 from bench.faults import Fault, Plant, Planting, code
-from bench.faults_index import EncoderOf, Wrong
+from bench.faults_consumer import EncoderOf, Wrong
 from bench.skew_system import System
 from clients.triton import TritonEmbedder
 from contract.canonical import JSON

@@ -1,38 +1,25 @@
-"""Faults of a collection: of another release, damaged afterwards, or written by a consumer whose code was wrong."""
+"""Faults of a collection: it is of another release, or was damaged afterwards."""
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
-from unittest.mock import patch
 from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
-from semantic_text_splitter import TextSplitter
-from tokenizers import Tokenizer
 
 from bench.faults import Fault, Plant, fields_set, file_holds, folder_holds
 from bench.skew_system import System
 from bench.stored import CollectionDocuments
 from clients.edge import EdgeStore
 from clients.store import Collection, Head, StoredPoint
-from contract.cleaning import CleanText
-from contract.embedding import Embedder, Embeddings
 from contract.manifest import Manifest, collection_name
-from contract.specification import Role
-from streaming.dead_letters import DeadLetter
-from streaming.indexer import Indexer
-from streaming.release import open_release
 
 _OPENED: Final = ("consumer start",)
 _SAMPLE: Final = ("live sample",)
 _COLLECTION: Final = "collection"
-_CONSUMER: Final = "consumer"
-# Documents that a wrong consumer writes: the longest, so that titles, cuts and overlaps show.
-_WRITTEN: Final = 3
-
 Points = list[StoredPoint]
 
 
@@ -45,7 +32,7 @@ def _opened(system: System, manifest: Manifest | None = None) -> Iterator[Collec
         yield collection
 
 
-def _damaged(damage: Callable[[System, Collection], object]) -> Plant:
+def damaged(damage: Callable[[System, Collection], object]) -> Plant:
     """Return a planting of what `damage` does to a copy of A's collection, put in its place."""
 
     @contextmanager
@@ -65,7 +52,7 @@ def _points(change: Callable[[Points], Points]) -> Plant:
     def damage(system: System, collection: Collection) -> None:
         collection.put_points(change(CollectionDocuments(collection).all_chunks()))
 
-    return _damaged(damage)
+    return damaged(damage)
 
 
 def _with_payload(**fields: Callable[[Any], Any]) -> Callable[[Points], Points]:
@@ -102,11 +89,11 @@ def _vector_of_another(points: Points) -> Points:
 
 def _as_int8(vector: NDArray[np.float32]) -> NDArray[np.float32]:
     step = np.abs(vector).max() / 127
-    return (np.round(vector / step) * step).astype(np.float32)
+    return np.asarray(np.round(vector / step) * step, np.float32)
 
 
 def _golden(change: Callable[[Mapping[str, NDArray[np.float32]]], Mapping[str, NDArray[np.float32]]]) -> Plant:
-    return _damaged(lambda _, collection: collection.put_golden(change(collection.read_golden())))
+    return damaged(lambda _, collection: collection.put_golden(change(collection.read_golden())))
 
 
 def _golden_missing(system: System, collection: Collection) -> None:
@@ -128,7 +115,7 @@ def _rebuild(system: System, collection: Collection, heads: Sequence[Head], poin
 
 
 def _chunk_missing(system: System, collection: Collection) -> None:
-    head = _longest_documents(collection, 1)[0]
+    head = longest_documents(collection, 1)[0]
     collection.delete_surplus([replace(head, chunk_count=head.chunk_count - 1)])
 
 
@@ -174,79 +161,9 @@ def _info(changes: Mapping[str, Any]) -> Plant:
     return plant
 
 
-# --- a consumer with wrong code ---
-
-
-@dataclass(frozen=True)
-class Wrong:
-    """An embedder that calls the right one wrongly."""
-
-    right: Embedder
-    role: Role | None = None
-    text: Callable[[str], str] = str
-
-    @property
-    def space(self) -> str:
-        return self.right.space
-
-    def embed(self, texts: Sequence[str], role: Role) -> Embeddings:
-        return self.right.embed([self.text(text) for text in texts], self.role or role)
-
-
-@dataclass(frozen=True)
-class EncoderOf:
-    """The encoder of one release, passed off as another's."""
-
-    right: Embedder
-    space: str
-
-    def embed(self, texts: Sequence[str], role: Role) -> Embeddings:
-        return replace(self.right.embed(texts, role), space=self.space)
-
-
-class _Sink:
-    def put(self, letters: Sequence[DeadLetter]) -> None:
-        if letters:
-            raise RuntimeError(f"a wrong consumer set {len(letters)} messages aside: {letters[0].error}")
-
-
-def _longest_documents(collection: Collection, count: int) -> list[Head]:
+def longest_documents(collection: Collection, count: int) -> list[Head]:
     heads = CollectionDocuments(collection).heads()
     return sorted(heads, key=lambda head: (-head.chunk_count, head.key))[:count]
-
-
-def _written_by(embedder: Callable[[System, Embedder], Embedder] = lambda _, right: right, **patches: object) -> Plant:
-    """Return a planting of a few documents, indexed anew by a consumer with another embedder, or with code patched by name."""
-
-    def damage(system: System, collection: Collection) -> None:
-        release = open_release(system.settings, system.a.release)
-        documents = CollectionDocuments(collection)
-        heads = _longest_documents(collection, _WRITTEN)
-        places = [documents.chunks(head.source, head.key)[0].payload for head in heads]
-        messages = [system.messages[int(place["partition"]), int(place["offset"])] for place in places]
-        # Of an unchanged text the stored vector would be kept.
-        collection.delete_surplus([replace(head, chunk_count=0) for head in heads])
-        patched = [patch(target.replace("__", "."), new) for target, new in patches.items()]
-        try:
-            for each in patched:
-                each.start()
-            Indexer(collection, embedder(system, release.embedder), release.preprocessor, _Sink()).handle(messages)
-        finally:
-            patch.stopall()
-
-    return _damaged(damage)
-
-
-class _OtherOverlap:
-    """Stands for the splitter's class, and takes no notice of the overlap."""
-
-    @staticmethod
-    def from_huggingface_tokenizer(tokenizer: Tokenizer, capacity: int, overlap: int) -> TextSplitter:
-        return TextSplitter.from_huggingface_tokenizer(tokenizer, capacity, overlap // 4)
-
-
-def _embedder_of_b(system: System, right: Embedder) -> Embedder:
-    return EncoderOf(open_release(system.settings, system.b.release).embedder, right.space)
 
 
 _DAMAGED: Final[tuple[tuple[str, str, Plant], ...]] = (
@@ -264,7 +181,7 @@ _DAMAGED: Final[tuple[tuple[str, str, Plant], ...]] = (
     ("contract_of_a_point", "one point names another contract", _points(_with_payload(contract=lambda _: "0" * 64))),
     ("place_of_another", "one chunk names the place in the log of another document",
      _points(_with_payload(offset=lambda offset: offset - 1 if offset else 1))),
-    ("chunk_missing", "the last chunk of a document is missing", _damaged(_chunk_missing)),
+    ("chunk_missing", "the last chunk of a document is missing", damaged(_chunk_missing)),
     ("chunk_too_many", "a document has a chunk too many, of an older state", _points(_chunk_too_many)),
 )  # fmt: skip
 
@@ -278,7 +195,7 @@ FAULTS: Final = (
           _collection_of_b(info_of_a=True, golden_of_a=True, payload_of_a=True)),
     Fault("collection_contract", "collection.json names another contract", _COLLECTION, _OPENED,
           _info({"contract_fingerprint": "0" * 64})),
-    Fault("golden_points_missing", "the collection holds no golden points", _COLLECTION, _OPENED, _damaged(_golden_missing)),
+    Fault("golden_points_missing", "the collection holds no golden points", _COLLECTION, _OPENED, damaged(_golden_missing)),
     Fault("golden_points_rolled", "the collection's golden vectors are rolled by one place", _COLLECTION, _OPENED,
           _golden(lambda vectors: {name: np.roll(vector, 1) for name, vector in vectors.items()})),
     *(
@@ -286,19 +203,4 @@ FAULTS: Final = (
               plant)
         for name, planted, plant in _DAMAGED
     ),
-    Fault("consumer_role", "a consumer embedded documents under the role `query`", _CONSUMER, _SAMPLE,
-          _written_by(lambda _, right: Wrong(right, role="query")), short=True),
-    Fault("consumer_prefix_twice", "a consumer put the role prefix before texts, too", _CONSUMER, _SAMPLE,
-          _written_by(lambda _, right: Wrong(right, text=lambda text: "passage: " + text))),
-    Fault("consumer_encoder_of_b", "a consumer took the encoder of B for A's", _CONSUMER, _SAMPLE, _written_by(_embedder_of_b)),
-    Fault("consumer_no_title", "a consumer did not put the title before the text", _CONSUMER, _SAMPLE,
-          _written_by(contract__chunking__Chunker__lead=lambda self, title: "")),
-    Fault("consumer_not_cleaned", "a consumer did not clean texts", _CONSUMER, _SAMPLE,
-          _written_by(contract__preprocess__clean=lambda text, rules: CleanText(text, ()))),
-    Fault("consumer_lower_case", "a consumer lower-cased texts before it cut them", _CONSUMER, _SAMPLE,
-          _written_by(contract__preprocess__clean=lambda text, rules: CleanText(text.lower(), ()))),
-    Fault("consumer_other_overlap", "a consumer cut documents with another overlap", _CONSUMER, _SAMPLE,
-          _written_by(contract__chunking__TextSplitter=_OtherOverlap)),
-    Fault("consumer_other_spans", "a consumer counted spans in clean text, not in raw", _CONSUMER, _SAMPLE,
-          _written_by(contract__preprocess__raw_span=lambda cleaned, start, end: (start, end))),
 )  # fmt: skip

@@ -143,7 +143,10 @@ def _repackaged(change: Callable[[Path], None], *, keep_id: bool = False) -> Pla
 
 
 def _edit(name: str, change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).write_bytes(change((folder / name).read_bytes())) and None
+    def edit(folder: Path) -> None:
+        (folder / name).write_bytes(change((folder / name).read_bytes()))
+
+    return edit
 
 
 def _other_tokenizer(folder: Path) -> None:

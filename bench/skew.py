@@ -101,9 +101,9 @@ def passed(found: dict[str, Any]) -> bool:
 def all_faults() -> tuple[Fault, ...]:
     """Return the faults of every table."""
     # Imported here: they bring torch along, which `--help` need not wait for.
-    from bench import faults_code, faults_export, faults_index, faults_release, faults_serving
+    from bench import faults_code, faults_consumer, faults_export, faults_index, faults_release, faults_serving
 
-    tables = (faults_code, faults_release, faults_export, faults_serving, faults_index)
+    tables = (faults_code, faults_release, faults_export, faults_serving, faults_index, faults_consumer)
     return tuple(fault for table in tables for fault in table.FAULTS)
 
 

@@ -106,11 +106,11 @@ class Walker:
             report = self._measure(served, opened)
         return Finding(report.broken_hop, report.sentence(), time.perf_counter() - started, report)
 
-    def _doors(self) -> Iterator[tuple[str, Callable[[], None]]]:
+    def _doors(self) -> Iterator[tuple[str, Callable[[], object]]]:
         yield "process start", self._start_process
         yield "training/export", self._load_encoder
         yield "export parity", lambda: self._once("parity", (self.system.encoder, self.system.exported), self._check_parity)
-        yield "release files", lambda: verify_release(self.system.settings.releases, self.system.a.release) and None
+        yield "release files", lambda: verify_release(self.system.settings.releases, self.system.a.release)
         yield "triton load", lambda: self._once("models", (self.system.settings.model_repository,), self._load_models)
         yield "client", self._ask_as_client
         yield "consumer start", self._start_consumer
@@ -185,7 +185,7 @@ class Walker:
         return replace(offline, vectors=vectors)
 
     def _once(self, name: str, places: Sequence[Path], step: Callable[[], None]) -> None:
-        found = [hash_files(place) for place in places]
+        found: list[Hashes] = [hash_files(place) for place in places]
         if self._passed.pop(name, None) != found:
             step()
         self._passed[name] = found
