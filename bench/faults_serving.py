@@ -1,5 +1,6 @@
 """Faults in Triton's model repository: files exchanged or edited after publishing, and models published by wrong code."""
 
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final
@@ -12,6 +13,7 @@ from triton_models.repository import point_stable_model
 
 _LOAD: Final = ("triton load",)
 _TRITON: Final = "Triton's model repository"
+_BACKEND: Final = "Triton's backend"
 _PARTS: Final = ("tokenizer", "encoder", "embed")
 _TOKENS: Final = "1/contract/tokens.py"
 _MODEL: Final = "1/model.py"
@@ -116,6 +118,30 @@ def _folder_of_b(part: str) -> Plant:
 _FP32: Final = 'key: "precision" value: { string_value: "fp32"'
 _BF16: Final = 'key: "precision" value: { string_value: "bf16"'
 
+def _backend(old: str, new: str) -> Plant:
+    """Return a planting of an edited copy of the backend that runs A's encoder, where the running server looks for it."""
+
+    @contextmanager
+    def plant(system: System) -> Iterator[None]:
+        name = system.a.serving_format().backend
+        link = system.settings.home / "triton" / "backends" / name
+        source = link.resolve()
+        link.unlink()
+        try:
+            shutil.copytree(source, link)
+            # What the backends share lies beside them.
+            shutil.copyfile(source.parent / "merging.py", link.parent / "merging.py")
+            code = link / "model.py"
+            with changed(code, replaced_text(old, new)):
+                yield
+        finally:
+            shutil.rmtree(link)
+            (link.parent / "merging.py").unlink()
+            link.symlink_to(source)
+
+    return plant
+
+
 FAULTS: Final = (
     Fault("encoder_of_b", "encoder_A serves the OpenVINO files of B", _TRITON, _LOAD,
           _files_of_b("encoder", ("1/model.xml", "1/model.bin")), short=True),
@@ -165,4 +191,11 @@ FAULTS: Final = (
           _published({"tokenizer": _CUT_AT_64})),
     Fault("published_cut_flag", "wrong code was published: what was cut off is not said", _TRITON, ("triton grpc",),
           _published({"tokenizer": _CUT_FLAG})),
+    Fault("backend_bf16", "the server's backend computes in bf16 whatever it is asked for", _BACKEND, ("client",),
+          _backend('"fp32": "f32"', '"fp32": "bf16"')),
+    Fault("backend_mask_ignored", "the server's backend hands the model a mask of ones", _BACKEND, ("client",),
+          _backend("self._request.infer(dict(tensors)", "self._request.infer({**tensors, 'attention_mask': "
+                   "np.ones_like(tensors['attention_mask'])}")),
+    Fault("backend_rows_mixed", "the server's backend gives the texts of a batch each other's vectors", _BACKEND,
+          ("triton grpc",), _backend("[self._names.output])", "[self._names.output])[::-1]")),
 )  # fmt: skip

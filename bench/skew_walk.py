@@ -111,9 +111,13 @@ class Walker:
         yield "training/export", self._load_encoder
         yield "export parity", lambda: self._once("parity", (self.system.encoder, self.system.exported), self._check_parity)
         yield "release files", lambda: verify_release(self.system.settings.releases, self.system.a.release)
-        yield "triton load", lambda: self._once("models", (self.system.settings.model_repository,), self._load_models)
+        yield "triton load", lambda: self._once("models", self._served_files(), self._load_models)
         yield "client", self._ask_as_client
         yield "consumer start", self._start_consumer
+
+    def _served_files(self) -> tuple[Path, Path]:
+        settings = self.system.settings
+        return settings.model_repository, settings.model_repository.parent / "backends"
 
     def _start_process(self) -> None:
         # As a process that starts now would: the cases are run once in each.
