@@ -162,6 +162,7 @@ def _info(changes: Mapping[str, Any]) -> Plant:
 
 
 def longest_documents(collection: Collection, count: int) -> list[Head]:
+    """Return the heads of the documents with the most chunks."""
     heads = CollectionDocuments(collection).heads()
     return sorted(heads, key=lambda head: (-head.chunk_count, head.key))[:count]
 
