@@ -182,6 +182,8 @@ _DAMAGED: Final[tuple[tuple[str, str, Plant], ...]] = (
     ("contract_of_a_point", "one point names another contract", _points(_with_payload(contract=lambda _: "0" * 64))),
     ("place_of_another", "one chunk names the place in the log of another document",
      _points(_with_payload(offset=lambda offset: offset - 1 if offset else 1))),
+    ("title", "one stored title is edited", _points(_with_payload(title=lambda title: title + " (old)"))),
+    ("tenant", "one chunk belongs to another tenant", _points(_with_payload(tenant=lambda _: "somebody else"))),
     ("chunk_missing", "the last chunk of a document is missing", damaged(_chunk_missing)),
     ("chunk_too_many", "a document has a chunk too many, of an older state", _points(_chunk_too_many)),
 )  # fmt: skip

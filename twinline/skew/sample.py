@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clients.store import Head, StoredPoint
+from clients.store import Head, StoredPoint, version_fields
+from contract.canonical import JSON
 from contract.chunking import Chunk
 from contract.errors import DocumentError
 from contract.manifest import Manifest
 from contract.pooling import cosine_distance
 from contract.records import Deletion
-from streaming.decode import Message, decode
+from streaming.decode import Event, Message, decode
 from twinline.skew.pieces import Offline, Place, SamplePlan
 from twinline.skew.report import SampleReport
 
@@ -96,6 +97,7 @@ def _compare_document(
     except DocumentError as exc:
         return Comparison(_name(head), chunks=count, fault=f"{where} cannot be indexed: {exc}")
     vectors = offline.vectors(offline.encode([chunk.encoder_text for chunk in chunks], "document").token_ids)
+    copied = _copied(event)
     by_index = {int(point.payload["chunk_index"]): point for point in points}
     spans, tokens, near, faults = 0, 0, 0, []
     distances = []
@@ -104,6 +106,9 @@ def _compare_document(
         if point is None or point.vector is None:
             faults.append(f"chunk {chunk.index} is not stored")
             continue
+        other = [name for name, value in copied.items() if point.payload[name] != value]
+        if other:
+            faults.append(f"chunk {chunk.index} is stored with another {', '.join(other)} than {where} has")
         distance = _distance(vector, point, manifest)
         distances.append(distance)
         agree = (_same_span(chunk, point.payload), _same_tokens(chunk, point.payload), distance <= limit)
@@ -119,6 +124,13 @@ def _compare_document(
     return Comparison(
         _name(head), len(chunks) + surplus, spans, tokens, near, tuple(distances), faults[0] if faults else "", expired=False
     )
+
+
+def _copied(event: Event) -> dict[str, JSON]:
+    """Return what each point takes over from its message: where it stands, whose it is, what it is called."""
+    item, message = event.item, event.message
+    said: dict[str, JSON] = {"partition": message.partition, "offset": message.offset, **version_fields(event.version)}
+    return said if isinstance(item, Deletion) else {**said, "title": item.title, "tenant": item.tenant}
 
 
 def _same_span(chunk: Chunk, payload: Mapping[str, object]) -> bool:

@@ -110,9 +110,13 @@ def stable_of_another_release(pieces: Pieces) -> Pieces:
     return replace(pieces, live=replace(pieces.live, stable=stable))
 
 
-def change_point(**payload: object) -> Change:
+def change_last_chunk(**payload: object) -> Change:
+    return change_point("bees", 1, **payload)
+
+
+def change_point(key: str = "cats", index: int = 0, **payload: object) -> Change:
     def change(pieces: Pieces) -> Pieces:
-        id_ = point_id("src", "cats", 0)
+        id_ = point_id("src", key, index)
         point = pieces.collection.points[id_]
         pieces.collection.points[id_] = StoredPoint(id_, {**point.payload, **payload}, point.vector)
         return pieces
@@ -174,6 +178,9 @@ FAULTS: dict[str, tuple[str, Change]] = {
     "a stored token count was changed": ("live sample", change_point(token_count=99)),
     "a point names another space": ("live sample", change_point(space="other")),
     "a point names another message": ("live sample", change_point(offset=1)),
+    "a chunk of several names another message": ("live sample", change_last_chunk(offset=0)),
+    "a stored title was changed": ("live sample", change_point(title="dogs")),
+    "a point belongs to another tenant": ("live sample", change_point(tenant="somebody")),
     "a chunk too many is stored": ("live sample", keep_a_chunk_too_many),
     "a chunk is gone": ("live sample", lose_a_chunk),
     "a document has a head and nothing else": ("live sample", lose_all_chunks),
