@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.store import Head, StoredPoint
+from contract.drift import Features
 from contract.errors import ContractError, MismatchError, SettingsError, TransientError, TwinlineError
 from contract.golden import decode_vector
 
@@ -134,6 +135,11 @@ class AdminClient:
         """Return the vectors `(dim,)` of golden texts that a served collection holds, by the text's name."""
         value = self._send("GET", f"/collections/{name}/golden")["golden"]
         return {text: decode_vector(vector) for text, vector in value.items()}
+
+    def query_features(self, name: str) -> Features | None:
+        """Return the features of a collection's recent queries; None when its release has no drift reference."""
+        value = self._send("GET", f"/collections/{name}/queries/features")["features"]
+        return Features.from_json(value) if value else None
 
     def close(self) -> None:
         """Let go of the client."""

@@ -163,7 +163,17 @@ def release_id(space: str, contract_fingerprint: str, serving: Serving, files: M
 
 
 # Files that describe a release without being served.
-REPORT_FILES = frozenset({"evaluation.json", "parity.json", "verdict.json", "training.json", "encoder/training.json"})
+REPORT_FILES = frozenset(
+    {
+        "evaluation.json",
+        "parity.json",
+        "verdict.json",
+        "training.json",
+        "encoder/training.json",
+        "profile.json",
+        "profile.safetensors",
+    }
+)
 
 
 def hash_files(folder: Path) -> dict[str, str]:

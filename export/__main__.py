@@ -1,4 +1,4 @@
-"""`python -m export`: the stages `export`, `parity` and `package`, and `base`, which does all three for an untuned model."""
+"""`python -m export`: the stages `export`, `parity`, `profile`, `package`; `base` releases an untuned model."""
 
 import json
 import logging
@@ -15,16 +15,19 @@ from clients import telemetry
 from clients.base_model import DEFAULT_BASE_MODEL
 from clients.params import load_params
 from contract.canonical import JSON
+from contract.drift_reference import PROFILE_FILE, PROFILE_VECTORS_FILE
 from contract.errors import TwinlineError
 from contract.manifest import Manifest
 from contract.preprocess import Preprocessor
 from contract.selfcheck import check_process
 from contract.specification import ChunkerSettings
 from export.build import export_encoder, load_encoder_contract
-from export.params import ExportParams, PackageParams, ParityParams, served_buckets
+from export.params import ExportParams, PackageParams, ParityParams, ProfileParams, served_buckets
 
 ENCODER = Path("models/encoder")
 EXPORTED = Path("models/exported")
+PROFILE = Path("models/profile")
+PAIRS = Path("data/pairs/train.parquet")
 PARITY = Path("models/parity.json")
 EVALUATION = Path("models/evaluation/evaluation.json")
 RELEASE = Path("models/release")
@@ -48,11 +51,24 @@ def parity_stage() -> None:
     _parity(ENCODER, EXPORTED, DOCUMENTS, PARITY, load_params("export", ExportParams), params)
 
 
+@app.command("profile")
+def profile_stage() -> None:
+    """A sample of the training texts -> models/profile: what live texts are compared with to see drift."""
+    from export.profile import build_profile
+
+    reference = build_profile(ENCODER, EXPORTED, DOCUMENTS, PAIRS, load_params("profile", ProfileParams))
+    shutil.rmtree(PROFILE, ignore_errors=True)
+    reference.save(PROFILE)
+    for role, profile in reference.profiles.items():
+        typer.echo(f"profile of {role}: {profile.texts} texts")
+
+
 @app.command("package")
 def package_stage() -> None:
     """Encoder, passed formats, golden texts, reports and lineage -> models/release."""
     metrics = json.loads(EVALUATION.read_bytes())
-    reports = {"parity.json": PARITY, "evaluation.json": EVALUATION}
+    profile = {name: PROFILE / name for name in (PROFILE_FILE, PROFILE_VECTORS_FILE)}
+    reports = {"parity.json": PARITY, "evaluation.json": EVALUATION, **profile}
     export, package = load_params("export", ExportParams), load_params("package", PackageParams)
     _package(ENCODER, EXPORTED, RELEASE, reports, metrics, export, package, SNAPSHOT)
 

@@ -25,6 +25,16 @@ class ParityParams:
 
 
 @dataclass(frozen=True, slots=True)
+class ProfileParams:
+    """How much of the training corpus the drift reference rests on: all chunks of some documents, and training queries."""
+
+    documents: int = 300
+    queries: int = 500
+    seed: int = 19
+    batch_size: int = 16
+
+
+@dataclass(frozen=True, slots=True)
 class PackageParams:
     """Which format Triton serves; the first one that is there."""
 

@@ -4,8 +4,10 @@ from clients.index_door import check_index
 from clients.settings import Settings
 from clients.store import COLLECTION_PREFIX, CollectionInfo, Store
 from clients.triton import TritonEmbedder
+from contract.drift_reference import DriftReference
 from contract.errors import SettingsError
 from contract.release import ReleaseFolder
+from search.recent import RecentQueries
 from search.releases import Served
 
 # What of a release's lineage a hit shows as its training run.
@@ -47,6 +49,8 @@ def open_release(settings: Settings, store: Store, name: str) -> Served:
     training = {field: known[field] for field in _TRAINING_FIELDS if known.get(field)}
     info = CollectionInfo.of(manifest)
     embedder = TritonEmbedder(settings.triton_grpc_address, release, manifest.space)
+    reference = DriftReference.load(folder, manifest.space)
+    recent = RecentQueries(opened.preprocessor, reference) if reference else None
     collection = store.open(name, info)
     try:
         check_index(collection, opened.golden)
@@ -55,4 +59,4 @@ def open_release(settings: Settings, store: Store, name: str) -> Served:
         collection.close()
         raise
     served = manifest.serving_format()
-    return Served(info, collection, opened.preprocessor, embedder, training, served.name, served.precision)
+    return Served(info, collection, opened.preprocessor, embedder, training, served.name, served.precision, recent)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clients.store import StoredPoint, stored_version
+from contract.embedding import Embeddings
 from contract.errors import MismatchError
 from contract.records import Version
 from search.highlight import highlights
@@ -128,20 +129,28 @@ def answer(releases: ActiveRelease, question: Question) -> Answer:
         MismatchError: the encoder answers in another space than the collection is in.
     """
     with releases.active() as served:
-        return answer_from(served, question)
+        found, text, embeddings = _answer(served, question)
+        if served.recent is not None:
+            served.recent.add(text, embeddings)
+        return found
 
 
 def answer_from(served: Served, question: Question) -> Answer:
-    """Answer `question` from one given release."""
+    """Answer `question` from one given release; a trial, which does not count as somebody's query."""
+    return _answer(served, question)[0]
+
+
+def _answer(served: Served, question: Question) -> tuple[Answer, str, Embeddings]:
     started = time.perf_counter()
-    embeddings = served.embedder.embed([served.preprocessor.query_text(question.query)], "query")
+    text = served.preprocessor.query_text(question.query)
+    embeddings = served.embedder.embed([text], "query")
     _same_space(served, embeddings.space)
     embedded = time.perf_counter()
     points = _best_chunks(served, embeddings.vectors[0], question)
     _of_this_release(served, points)
     found = time.perf_counter()
     hits = [_hit(served, point, question.query) for point in points]
-    return Answer(
+    result = Answer(
         query=question.query,
         release=served.info.release,
         space=served.info.space,
@@ -153,6 +162,7 @@ def answer_from(served: Served, question: Question) -> Answer:
             total_ms=_milliseconds(time.perf_counter() - started),
         ),
     )
+    return result, text, embeddings
 
 
 def _same_space(served: Served, space: str) -> None:

@@ -10,6 +10,7 @@ from clients.store import Collection, CollectionInfo, Store
 from contract.embedding import Embedder
 from contract.errors import TransientError
 from contract.preprocess import Preprocessor
+from search.recent import RecentQueries
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,8 @@ class Served:
     training: Mapping[str, Any] = field(default_factory=dict)
     format: str = ""
     precision: str = ""
+    # None: the release has no drift reference to compare queries with.
+    recent: RecentQueries | None = None
 
 
 class Releases:

@@ -15,7 +15,7 @@ from contract.manifest import Manifest
 from tests.unit.train.conftest import WORDS, write_tiny_base
 
 ROOT = Path(__file__).resolve().parents[2]
-STAGES = ["ingest", "prepare", "pairs", "train", "evaluate", "export", "parity", "package"]
+STAGES = ["ingest", "prepare", "pairs", "train", "evaluate", "export", "parity", "profile", "package"]
 DOCUMENTS = 60
 
 

@@ -15,6 +15,7 @@ from contract.ids import point_id
 from contract.manifest import Manifest, collection_name
 from tests.integration.conftest import Stack
 from tests.integration.test_release import DOCUMENTS, Platform
+from tests.integration.test_search import until
 from twinline.skew.opening import measure_release
 
 # Long enough for chunks that differ from the document.
@@ -103,4 +104,4 @@ def _roll_a_vector(platform: Platform) -> None:
     up = stack.run("up", "--no-scheduler")
     assert up.returncode == 0, up.stderr
     with closing(AdminClient(stack.settings.admin_url)) as admin:
-        assert admin.status().collection(collection_name(manifest.release)) is not None
+        until(lambda: admin.status().collection(collection_name(manifest.release)))

@@ -206,9 +206,8 @@ def test_a_served_file_that_was_changed_keeps_the_release_from_loading(
     model, _, file = name.partition("/")
     path = triton_server.repository / f"{model}_{Manifest.load(onnx_release).release}" / file
     path.write_bytes(change(path.read_bytes()))
-    with pytest.raises(
-        ContractError, match=f"{path.parts[-1]} has SHA-256 .*publish the release again" if model != "embed" else ""
-    ):
+    # Triton itself may notice first that an ensemble names a model that is not there.
+    with pytest.raises(ContractError, match=rf"{path.name} has SHA-256 .*publish the release again|encoder_other_"):
         control.load(ensemble)
     assert not control.ready(ensemble)
     write_models(onnx_release, triton_server.repository)

@@ -118,6 +118,12 @@ def _add_reads(app: FastAPI, service: OnlineService) -> None:
             found = served.collection.read_points([point_id], with_vectors=True).get(point_id)
         return {"point": found and _plain(found)}
 
+    @app.get("/collections/{name}/queries/features")
+    def query_features(name: str) -> dict[str, Any]:
+        """Return numbers about the recent queries, never their text; null where the release has no drift reference."""
+        with service.releases.using(name) as served:
+            return {"features": served.recent and served.recent.features().to_json()}
+
     @app.get("/collections/{name}/heads")
     def head(name: str, source: str, key: str) -> dict[str, Any]:
         """Return what the collection remembers of one document; null when it has never seen it."""

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.embedding import Embedder
+from contract.encoder_record import check_encoder
 from contract.errors import MismatchError
 from contract.golden import PARITY_LIMITS, GoldenSet, GoldenVector
 from contract.manifest import Fingerprints, Format
 from contract.pooling import cosine_distance
-from contract.space import hash_safetensors, space_id
+from contract.space import hash_safetensors
 from contract.specification import ROLES, Contract, Role
 from export.formats import ExportedFormat
 from export.parity import Sample, measure_parity, mixed_batches
@@ -45,7 +46,7 @@ def files_hop(subject: Subject) -> Hop:
             f"{folder}: the contract has fingerprint {found.contract}, the manifest says {manifest.fingerprints.contract}: "
             "fetch the release again"
         )
-    space = space_id(contract.vector_fingerprint, hash_safetensors(folder / _WEIGHTS))
+    space = check_encoder(folder / "encoder", contract, hash_safetensors(folder / _WEIGHTS))
     if space != manifest.space:
         raise MismatchError(
             f"{folder}: contract and weights make the space {space}, the manifest says {manifest.space}: fetch the release again"

@@ -6,15 +6,16 @@ rules ─> release files ─> tokens ─> training framework ─> each format �
 
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
 from contract.errors import ContractError, MismatchError, TransientError
-from contract.selfcheck import check_rules_in_code
+from contract.selfcheck import check_process
 from twinline.skew import hops
 from twinline.skew.pieces import Live, Offline, SamplePlan, Subject
 from twinline.skew.report import CannotRunError, Hop, SkewReport
 from twinline.skew.sample import measure_sample
 
-_FILES = "release files"
+_FILES: Final = "release files"
 _UNTRUSTED = "the release's files are not what its manifest says: nothing is loaded from them"
 
 
@@ -50,7 +51,7 @@ def measure_skew(subject: Subject, offline: Offline, live: Live, sample: SampleP
 
 def refused_release(release: str, exc: MismatchError) -> SkewReport:
     """Return the report of a release whose folder cannot even be opened."""
-    rules = _run("rules", partial(hops.rules_hop, check_rules_in_code), [])
+    rules = _run("rules", partial(hops.rules_hop, check_process), [])
     return SkewReport(release, "", "", (rules, Hop(_FILES, "broken", str(exc))), sample_reason=_UNTRUSTED)
 
 

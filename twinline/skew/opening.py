@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -12,7 +13,7 @@ from clients.settings import Settings
 from clients.store import StoredPoint
 from clients.triton import TritonEmbedder
 from clients.triton_tokenizer import TritonTokenizer
-from contract.errors import MismatchError, SettingsError
+from contract.errors import MismatchError, TransientError
 from contract.golden import GoldenSet, read_golden
 from contract.manifest import Format, collection_name
 from contract.preprocess import Preprocessor
@@ -21,6 +22,7 @@ from export.formats import ExportedFormat
 from export.runtimes import Runtime, open_runtime
 from release.fetch import read_manifest
 from triton_models.names import STABLE_MODEL, tokenizer_model
+from twinline.skew.drift import measure_drift
 from twinline.skew.measure import measure_skew, refused_release
 from twinline.skew.pieces import Live, Offline, SamplePlan, Scored, StableModel, Subject, Vector
 from twinline.skew.report import CannotRunError, SkewReport
@@ -33,8 +35,8 @@ def measure_release(settings: Settings, release: str = "", size: int = 100, seed
     """Measure the active release, or the named one; return None where none is active.
 
     Raises:
-        TransientError: something is away.
-        SettingsError: the named release was not fetched, or its collection is not there.
+        TransientError: something is away, or the release's collection is not open.
+        SettingsError: the named release was not fetched.
     """
     with ExitStack() as opened:
         admin = opened.enter_context(closing(AdminClient(settings.admin_url)))
@@ -51,14 +53,17 @@ def measure_release(settings: Settings, release: str = "", size: int = 100, seed
             return refused_release(chosen, exc)
         name = collection_name(chosen)
         if status.collection(name) is None and name not in status.refused:
-            raise SettingsError(f"collection {name} is not there: build release {chosen} first (twinline release build)")
-        live = open_live(
-            settings, subject, stable, _golden_reader(admin, status, name), _searcher(admin, status, name), opened
-        )
+            raise TransientError(
+                f"the online process does not serve {name}: wait until it has opened it (twinline status), or build the "
+                f"collection first (twinline release build {chosen})"
+            )
+        live = open_live(settings, subject, stable, _golden_reader(admin, status, name), _searcher(admin, status, name), opened)
         plan = None
         if size and name not in status.refused:
             plan = SamplePlan(AdminDocuments(admin, name), KafkaLog(settings), size, seed)
-        return measure_skew(subject, offline, live, plan)
+        report = measure_skew(subject, offline, live, plan)
+        # The world's changes, told beside our faults where there are none: with skew in it a comparison would say nothing.
+        return replace(report, drift=measure_drift(settings, admin, name)) if report.ok else report
 
 
 def open_subject(settings: Settings, release: str) -> Subject:

@@ -14,7 +14,7 @@ from contract.embedding import Embedder
 from contract.golden import GoldenSet
 from contract.manifest import Format, Manifest
 from contract.records import Document
-from contract.selfcheck import check_rules_in_code
+from contract.selfcheck import check_process
 from contract.specification import Role
 from contract.tokens import Encoded
 from export.runtimes import Runtime
@@ -56,7 +56,7 @@ class Offline:
     vectors: Callable[[Sequence[Sequence[int]]], Vector]
     open_format: Callable[[Format], Runtime]
     pad_id: int
-    check_rules: Callable[[], None] = check_rules_in_code
+    check_rules: Callable[[], None] = check_process
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,11 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from contract.canonical import JSON
 from contract.errors import TwinlineError
+from twinline.skew.drift import DriftReport
 
 State: TypeAlias = Literal["ok", "broken", "not run"]
 LIVE_SAMPLE: Final = "live sample"
@@ -81,13 +82,6 @@ class SampleReport:
         return {**_finite(asdict(self)), **shares, "ok": self.ok}
 
 
-class DriftFigures(Protocol):
-    """How far live texts are from those that the encoder was trained on."""
-
-    def to_json(self) -> Mapping[str, JSON]:
-        """Return the JSON form."""
-
-
 @dataclass(frozen=True, slots=True)
 class SkewReport:
     """One measurement. `sample` is None when it could not be taken, for the reason `sample_reason`; drift is no skew."""
@@ -98,7 +92,7 @@ class SkewReport:
     hops: tuple[Hop, ...]
     sample: SampleReport | None = None
     sample_reason: str = ""
-    drift: DriftFigures | None = None
+    drift: DriftReport | None = None
 
     @property
     def broken_hop(self) -> str | None:
@@ -118,8 +112,12 @@ class SkewReport:
         ran = sum(hop.state == "ok" for hop in self.hops)
         left_out = [hop.name for hop in self.hops if hop.state == "not run"]
         also = f"; not run: {', '.join(left_out)}" if left_out else ""
-        compared = f", and {self.sample.compared} of {self.sample.documents} sampled documents" if self.sample else ""
-        return f"no skew in release {self.release}: {ran} hops agree with its golden texts{compared} with the offline path{also}"
+        compared = (
+            f", and {self.sample.compared} of {self.sample.documents} sampled documents with the offline path"
+            if self.sample
+            else ""
+        )
+        return f"no skew in release {self.release}: {ran} hops agree with its golden texts{compared}{also}"
 
     def to_json(self) -> dict[str, JSON]:
         """Return the JSON form; a distance that is no finite number is null."""

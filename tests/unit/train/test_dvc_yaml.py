@@ -9,7 +9,7 @@ import yaml
 
 from clients.params import load_params
 from etl.params import IngestParams, PairsParams, PrepareParams
-from export.params import ExportParams, PackageParams, ParityParams
+from export.params import ExportParams, PackageParams, ParityParams, ProfileParams
 from train.params import ContractParams, EvaluateParams, PipelineParams, TrainParams
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -96,6 +96,7 @@ def test_every_dependency_on_code_is_there(stage: str) -> None:
         ("evaluate", EvaluateParams),
         ("export", ExportParams),
         ("parity", ParityParams),
+        ("profile", ProfileParams),
         ("package", PackageParams),
     ],
 )

@@ -1,5 +1,6 @@
 """A release of three words and all that serves it, in dicts: every piece of a measurement, to be exchanged one at a time."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from clients.store import CollectionInfo, Head, StoredPoint
 from contract.embedding import Embeddings
+from contract.encoder_record import encoder_identity
 from contract.golden import PARITY_LIMITS, GoldenSet, GoldenVector, write_golden
 from contract.ids import head_id
 from contract.manifest import Fingerprints, Format, Manifest, Parity, Serving, collection_name, hash_files, release_id
@@ -143,6 +145,8 @@ def make_pieces(folder: Path) -> Pieces:
         entries.append(GoldenVector(name, role, text, ids, cut, vectors_of([ids])[0]))
     write_golden(folder, entries)
     weights = hash_safetensors(folder / "encoder" / "model.safetensors")
+    (folder / "encoder" / "config.json").write_text("{}")
+    (folder / "encoder" / "training.json").write_text(json.dumps(encoder_identity(folder / "encoder", contract, weights)))
     space, files = space_id(contract.vector_fingerprint, weights), hash_files(folder)
     serving = Serving("onnx_fp32", (4, 9), 8)
     parity = Parity(0.0, 0.0, "", PARITY_LIMITS["fp32"])

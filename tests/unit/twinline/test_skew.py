@@ -11,7 +11,7 @@ import pytest
 from clients.store import Head, StoredPoint
 from contract.errors import MismatchError, TransientError
 from contract.ids import point_id
-from contract.manifest import Format
+from contract.manifest import Format, hash_files
 from contract.records import Document, Version
 from contract.specification import Role
 from export.runtimes import Runtime
@@ -99,6 +99,14 @@ def add_a_file(pieces: Pieces) -> Pieces:
     return pieces
 
 
+def pack_another_encoder(pieces: Pieces) -> Pieces:
+    """Return a release whose manifest was written over a model configuration that the encoder was not trained with."""
+    folder = pieces.subject.folder
+    (folder / "encoder" / "config.json").write_text('{"hidden_act": "relu"}')
+    manifest = replace(pieces.subject.manifest, files=hash_files(folder))
+    return replace(pieces, subject=replace(pieces.subject, manifest=manifest))
+
+
 def another_space(pieces: Pieces) -> Pieces:
     manifest = replace(pieces.subject.manifest, space="0" * 64)
     return replace(pieces, subject=replace(pieces.subject, manifest=manifest))
@@ -153,6 +161,7 @@ FAULTS: dict[str, tuple[str, Change]] = {
     "a rule in code gives another value": ("rules", offline(check_rules=refuse)),
     "a byte of the weights": ("release files", edit_a_file),
     "a file that the manifest does not know": ("release files", add_a_file),
+    "another model configuration was packaged": ("release files", pack_another_encoder),
     "the manifest names another space": ("release files", another_space),
     "this process has another tokenizer": ("tokens", lambda pieces: offline(encode=_other_role(pieces))(pieces)),
     "the framework gives other vectors": ("training framework", offline(vectors=lambda ids: np.roll(vectors_of(ids), 1, 1))),
