@@ -1,7 +1,7 @@
 """Figures, measured side by side in one run.
 
-    python -m bench quality    is what people get the same as what was evaluated, and is tuning worth it?
-    python -m bench skew       is every way known for training and serving to drift apart refused, and at the right place?
+python -m bench quality    is what people get the same as what was evaluated, and is tuning worth it?
+python -m bench skew       is every way known for training and serving to drift apart refused, and at the right place?
 """
 
 import json

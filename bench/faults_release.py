@@ -250,4 +250,3 @@ FAULTS: Final = (
     Fault("one_weight_of_export", "one weight of the export's ONNX file is changed", "export", ("export parity",),
           lambda system: changed(system.exported / "onnx/model.onnx", bit_flipped)),
 )  # fmt: skip
-

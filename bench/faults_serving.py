@@ -118,6 +118,7 @@ def _folder_of_b(part: str) -> Plant:
 _FP32: Final = 'key: "precision" value: { string_value: "fp32"'
 _BF16: Final = 'key: "precision" value: { string_value: "bf16"'
 
+
 def _backend(old: str, new: str) -> Plant:
     """Return a planting of an edited copy of the backend that runs A's encoder, where the running server looks for it."""
 
