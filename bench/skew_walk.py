@@ -83,27 +83,21 @@ class Walker:
             TransientError: a part of the system is away, so that nothing can be said.
         """
         started = time.perf_counter()
-        for place, door in self._doors():
-            try:
-                door()
-            except TransientError:
-                raise
-            except TwinlineError as exc:
-                return Finding(place, str(exc), time.perf_counter() - started)
-        with ExitStack() as opened:
-            try:
+        place = ""
+        try:
+            with ExitStack() as opened:
+                for place, door in self._doors():
+                    door()
+                place = "index open"
                 served = self._open_index(opened)
-            except TransientError:
-                raise
-            except TwinlineError as exc:
-                return Finding("index open", str(exc), time.perf_counter() - started)
-            try:
+                place = "query"
                 answer_from(served, _QUESTION)
-            except TransientError:
-                raise
-            except TwinlineError as exc:
-                return Finding("query", str(exc), time.perf_counter() - started)
-            report = self._measure(served, opened)
+                place = "hops"
+                report = self._measure(served, opened)
+        except TransientError:
+            raise
+        except TwinlineError as exc:
+            return Finding(place, str(exc), time.perf_counter() - started)
         return Finding(report.broken_hop, report.sentence(), time.perf_counter() - started, report)
 
     def _doors(self) -> Iterator[tuple[str, Callable[[], object]]]:
