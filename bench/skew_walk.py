@@ -86,7 +86,8 @@ class Walker:
         place = ""
         try:
             with ExitStack() as opened:
-                for place, door in self._doors():
+                for name, door in self._doors():
+                    place = name
                     door()
                 place = "index open"
                 served = self._open_index(opened)
