@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from bench.faults import Fault, Plant, folder_holds
 from bench.skew_system import System
+from contract.specification import Pooling
 from export.build import export_encoder
 from export.params import ExportParams
 from export.reference import SentenceEncoder, load_backbone
@@ -47,9 +48,15 @@ class _OtherTokenTypes(SentenceEncoder):
         return torch.nn.functional.normalize(self._pool(hidden, attention_mask), dim=-1)
 
 
-class _TrainingMode(SentenceEncoder):
-    def eval(self) -> Any:
-        return self.train(True)
+class _DropoutLeftIn(SentenceEncoder):
+    # Frozen, as tracing does it: this exporter itself takes out a dropout that it sees.
+    def __init__(self, backbone: PreTrainedModel, pooling: Pooling) -> None:
+        super().__init__(backbone, pooling)
+        numbers = torch.Generator().manual_seed(0)
+        self.register_buffer("kept", (torch.rand(backbone.config.hidden_size, generator=numbers) > 0.1) / 0.9)
+
+    def _pool(self, hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return super()._pool(hidden * self.kept, mask)
 
 
 def _rounded(dtype: torch.dtype) -> Callable[[Any], PreTrainedModel]:
@@ -80,12 +87,11 @@ def _exported_by(target: str, replacement: object) -> Plant:
 _GRAPHS: Final[tuple[tuple[str, str, str, object], ...]] = (
     ("cls_pooling", "the graph takes the first token where the contract says mean", _GRAPH, _ClsPooling),
     ("no_normalisation", "the graph does not normalise", _GRAPH, _NoNormalisation),
-    ("training_mode", "the graph keeps dropout", _GRAPH, _TrainingMode),
+    ("dropout_left_in", "a dropout of training is frozen in the graph", _GRAPH, _DropoutLeftIn),
     ("mask_ignored_in_pooling", "the graph's mean takes padding in: alone equal, in a batch not", _GRAPH, _MaskIgnoredInPooling),
     ("mask_ignored_in_attention", "the graph attends to padding: alone equal, in a batch not", _GRAPH, _MaskIgnoredInAttention),
     ("token_types", "the graph reads every text as a second sentence", _GRAPH, _OtherTokenTypes),
     ("bf16_weights", "weights are rounded to bf16 where fp32 is promised", _WEIGHTS, _rounded(torch.bfloat16)),
-    ("fp16_weights", "weights are rounded to fp16 where fp32 is promised", _WEIGHTS, _rounded(torch.float16)),
 )
 
 FAULTS: Final = tuple(
