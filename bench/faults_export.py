@@ -50,6 +50,8 @@ class _OtherTokenTypes(SentenceEncoder):
 
 class _DropoutLeftIn(SentenceEncoder):
     # Frozen, as tracing does it: this exporter itself takes out a dropout that it sees.
+    kept: torch.Tensor
+
     def __init__(self, backbone: PreTrainedModel, pooling: Pooling) -> None:
         super().__init__(backbone, pooling)
         numbers = torch.Generator().manual_seed(0)
