@@ -1,6 +1,11 @@
-"""`python -m bench quality`: is what people get the same as what was evaluated, and is tuning worth it?"""
+"""Figures, measured side by side in one run.
+
+python -m bench quality    is what people get the same as what was evaluated, and is tuning worth it?
+python -m bench skew       is every way known for training and serving to drift apart refused, and at the right place?
+"""
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -44,6 +49,27 @@ def quality(
         quality_table(report)
 
 
+@app.command()
+def skew(
+    short: Annotated[bool, typer.Option("--short", help="A few faults, one of each kind, over few documents.")] = False,
+    only: Annotated[str, typer.Option(help="Names of faults, with commas between them.")] = "",
+    workspace: Annotated[Path, typer.Option(help="Folder for releases and the stack's state.")] = Path("var/bench/skew"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Plant faults one at a time in a working system; each must be refused at a door or caught by a hop, at the right place."""
+    from bench.skew import measure_faults, passed
+    from bench.tables import faults_table
+
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    report = measure_faults(workspace.resolve(), names, short=short)
+    if as_json:
+        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        faults_table(report)
+    if not passed(report):
+        raise typer.Exit(1)
+
+
 def _names(listed: str, known: tuple[str, ...]) -> tuple[str, ...]:
     names = tuple(name.strip() for name in listed.split(",") if name.strip())
     unknown = [name for name in names if name not in known]
@@ -54,6 +80,9 @@ def _names(listed: str, known: tuple[str, ...]) -> tuple[str, ...]:
 
 def main() -> None:
     """Run a benchmark; our own errors are one line, not a traceback."""
+    # The libraries' own notes and bars would hide what is said. Set before they are imported.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         app()
     except TwinlineError as error:

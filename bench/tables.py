@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -34,3 +35,18 @@ def quality_table(report: Mapping[str, Any]) -> None:
 
 def _with_interval(value: float, interval: list[float]) -> str:
     return f"{value:.4f} [{interval[0]:.4f}, {interval[1]:.4f}]"
+
+
+def faults_table(report: Mapping[str, Any]) -> None:
+    """Print a report of planted faults."""
+    console = Console()
+    table = Table("fault", "planted", "found by", "seconds", title="Planted faults")
+    for row in report["faults"]:
+        place = row["found_by"] or "[bold red]MISSED[/]"
+        wrong = "" if row["right"] or not row["found_by"] else f" [red](not {' or '.join(row['expected'])})[/]"
+        table.add_row(row["name"], escape(row["planted"]), place + wrong, f"{row['seconds']:.2f}")
+    console.print(table)
+    worst = ", ".join(f"{name} {distance:.1e}" for name, distance in report["worst"].items() if distance is not None)
+    console.print(f"control: nothing found, before or after; worst cosine distances: {worst}", soft_wrap=True)
+    console.print(f"{report['caught']} of {report['planted']} caught, {len(report['wrong_place'])} at another place than planted")
+    console.print(f"{report['seconds']} s")

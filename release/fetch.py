@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from contract.errors import SettingsError
+from contract.errors import MismatchError, SettingsError
 from contract.manifest import MANIFEST_FILE, Manifest
 from release.registry import RELEASE_FOLDER, Registry, release_in
 
@@ -63,12 +63,17 @@ def read_manifest(releases: Path, release: str) -> Manifest:
 
     Raises:
         SettingsError: it was not fetched.
+        MismatchError: what lies there is another release, or was edited.
     """
     folder = releases / release
     if not (folder / MANIFEST_FILE).is_file():
         known = ", ".join(fetched_releases(releases)) or "none"
         raise SettingsError(f"release {release!r} is not in {releases}, which has {known}: fetch it first")
-    return Manifest.load(folder)
+    manifest = Manifest.load(folder)
+    if manifest.release != release:
+        # Edited throughout it is whole again, under its own name: Triton, collection and group would still go by this one.
+        raise MismatchError(f"{folder} holds release {manifest.release}: remove the folder, and fetch {release} again")
+    return manifest
 
 
 def fetched_releases(releases: Path) -> list[str]:

@@ -21,7 +21,7 @@ from twinline.skew.opening import measure_release
 # Long enough for chunks that differ from the document.
 LONG = " ".join(f"Paragraph {number} explains how bees make honey and why a hive needs a queen." for number in range(90))
 HOPS = ["rules", "release files", "tokens", "training framework", "onnx_fp32", "openvino_fp32", "triton tokenizer",
-        "triton grpc", "triton http", "triton embed", "stored golden"]  # fmt: skip
+        "triton grpc", "triton http", "triton embed", "stored golden", "search"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

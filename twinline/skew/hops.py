@@ -12,13 +12,14 @@ from contract.encoder_record import check_encoder
 from contract.errors import MismatchError
 from contract.golden import PARITY_LIMITS, GoldenSet, GoldenVector
 from contract.manifest import Fingerprints, Format
+from contract.pooling import cosine_distance
 from contract.space import hash_safetensors
 from contract.specification import ROLES, Contract, Role
 from export.formats import ExportedFormat
 from export.parity import Sample, measure_parity, mixed_batches
 from export.runtimes import Runtime
-from twinline.skew.pieces import Offline, Subject, Vector
-from twinline.skew.report import Hop
+from twinline.skew.pieces import Offline, Scored, Subject, Vector
+from twinline.skew.report import CannotRunError, Hop
 
 # A client sends so many texts in one request: in a larger batch it would sort long from short.
 BATCH_TEXTS: Final = 8
@@ -131,6 +132,34 @@ def stored_hop(golden: GoldenSet, read: Callable[[], Mapping[str, Vector]]) -> H
         )
     distances = np.array([[entry.distance(found[entry.name]) for entry in entries]])
     return _judged(name, entries, set(), distances, golden.stored_limit)
+
+
+def search_hop(golden: GoldenSet, offline: Offline, search: Callable[[str], Sequence[Scored]]) -> Hop:
+    """Ask golden queries as people do, and compare the hits' scores with those of the training framework's query vectors.
+
+    Between unit vectors, a score that is d off was made with a query at least d away, at a cosine distance of d**2 / 2 or more.
+
+    Raises:
+        CannotRunError: there are no hits.
+    """
+    entries = [entry for entry in golden.entries if entry.role == "query"]
+    texts = [offline.query_text(entry.text) for entry in entries]
+    vectors = offline.vectors(offline.encode(texts, "query").token_ids)
+    distances = np.zeros((1, len(entries)))
+    for row, (entry, vector) in enumerate(zip(entries, vectors, strict=True)):
+        distances[0, row] = _score_distance(vector, search(entry.text))
+        if distances[0, row] > golden.limit:
+            # A point that was written between its score and its vector differs from itself: nobody is accused on one look.
+            distances[0, row] = min(distances[0, row], _score_distance(vector, search(entry.text)))
+    return _judged("search", entries, set(), distances, golden.limit)
+
+
+def _score_distance(query: Vector, hits: Sequence[Scored]) -> float:
+    if not hits:
+        raise CannotRunError("nothing is found: the collection holds no document")
+    stored = np.stack([vector for _, vector in hits])
+    expected = 1 - cosine_distance(np.broadcast_to(query, stored.shape), stored)
+    return float(np.max((np.array([score for score, _ in hits]) - expected) ** 2) / 2)
 
 
 def offline_hops(subject: Subject, offline: Offline) -> list[tuple[str, Callable[[], Hop]]]:

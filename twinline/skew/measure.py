@@ -1,7 +1,7 @@
 """`measure_skew`: every hop in causal order, so that a fault is named where it enters and not where it shows.
 
 rules ─> release files ─> tokens ─> training framework ─> each format ─> Triton's tokenizer ─> Triton by gRPC, HTTP, stable name
-                                                                                    ─> stored golden ─> live sample
+                                                                                    ─> stored golden ─> search ─> live sample
 """
 
 from collections.abc import Callable
@@ -32,6 +32,8 @@ def measure_skew(subject: Subject, offline: Offline, live: Live, sample: SampleP
     for name, hop in hops.offline_hops(subject, offline):
         measured.append(_run(name, hop, away) if is_whole else Hop(name, "not run", _UNTRUSTED))
     measured += [_run(name, hop, away) for name, hop in _live_hops(subject, live)]
+    search = partial(hops.search_hop, subject.golden, offline, live.search)
+    measured.append(_run("search", search, away) if is_whole else Hop("search", "not run", _UNTRUSTED))
     manifest = subject.manifest
     report = partial(SkewReport, manifest.release, manifest.space, manifest.fingerprints.contract, tuple(measured))
     if sample is None or not is_whole:

@@ -1,13 +1,16 @@
 """Make the pieces of a measurement from settings: the release folder, Triton, the online process, Kafka."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Final
+from uuid import UUID
 
 from clients.admin import AdminClient, OnlineStatus
 from clients.settings import Settings
+from clients.store import StoredPoint
 from clients.triton import TritonEmbedder
 from clients.triton_tokenizer import TritonTokenizer
 from contract.errors import MismatchError, TransientError
@@ -21,9 +24,11 @@ from release.fetch import read_manifest
 from triton_models.names import STABLE_MODEL, tokenizer_model
 from twinline.skew.drift import measure_drift
 from twinline.skew.measure import measure_skew, refused_release
-from twinline.skew.pieces import Live, Offline, SamplePlan, StableModel, Subject, Vector
+from twinline.skew.pieces import Live, Offline, SamplePlan, Scored, StableModel, Subject, Vector
 from twinline.skew.report import CannotRunError, SkewReport
 from twinline.skew.stored import AdminDocuments, KafkaLog
+
+_HITS: Final = 10
 
 
 def measure_release(settings: Settings, release: str = "", size: int = 100, seed: int = 0) -> SkewReport | None:
@@ -52,7 +57,7 @@ def measure_release(settings: Settings, release: str = "", size: int = 100, seed
                 f"the online process does not serve {name}: wait until it has opened it (twinline status), or build the "
                 f"collection first (twinline release build {chosen})"
             )
-        live = open_live(settings, subject, stable, _golden_reader(admin, status, name), opened)
+        live = open_live(settings, subject, stable, _golden_reader(admin, status, name), _searcher(admin, status, name), opened)
         plan = None
         if size and name not in status.refused:
             plan = SamplePlan(AdminDocuments(admin, name), KafkaLog(settings), size, seed)
@@ -84,6 +89,7 @@ def open_offline(subject: Subject) -> Offline:
     return Offline(
         encode=preprocessor.encode,
         chunks=preprocessor.chunks,
+        query_text=preprocessor.query_text,
         vectors=_reference(subject.folder / "encoder", preprocessor.contract.vector.pooling),
         open_format=open_format,
         pad_id=preprocessor.pad_id,
@@ -95,6 +101,7 @@ def open_live(
     subject: Subject,
     active: Subject | None,
     read_stored: Callable[[], dict[str, Vector]],
+    search: Callable[[str], list[Scored]],
     opened: ExitStack,
 ) -> Live:
     """Return what serves the release.
@@ -102,6 +109,7 @@ def open_live(
     Args:
         active: the release that the stable name must stand for.
         read_stored: reads the golden vectors of the collection.
+        search: asks a query and returns the hits' scores with the stored vectors.
         opened: closes the connections.
     """
     grpc, http = settings.triton_grpc_address, settings.triton_http_address
@@ -115,7 +123,7 @@ def open_live(
     if active is not None:
         stands_for = TritonEmbedder(grpc, active.manifest.release, active.manifest.space, model=STABLE_MODEL)
         stable = StableModel(opened.enter_context(stands_for), active.golden)
-    return Live(tokenizer.token_ids, embedders, stable, read_stored)
+    return Live(tokenizer.token_ids, embedders, stable, read_stored, search)
 
 
 def _reference(encoder: Path, pooling: Pooling) -> Callable[[Sequence[Sequence[int]]], Vector]:
@@ -140,3 +148,20 @@ def _golden_reader(admin: AdminClient, status: OnlineStatus, name: str) -> Calla
         return admin.golden(name)
 
     return read
+
+
+def _searcher(admin: AdminClient, status: OnlineStatus, name: str) -> Callable[[str], list[Scored]]:
+    def search(text: str) -> list[Scored]:
+        if name in status.refused:
+            raise CannotRunError(f"the online process does not open {name}")
+        hits = admin.search(name, text, _HITS)["hits"]
+        scores = [(UUID(hit["point"]), float(hit["score"])) for hit in hits]
+        return scored(scores, admin.read_points(name, [id_ for id_, _ in scores], with_vectors=True))
+
+    return search
+
+
+def scored(hits: Iterable[tuple[UUID, float]], stored: Mapping[UUID, StoredPoint]) -> list[Scored]:
+    """Return scores with the vectors that they are of; a point that is gone by now is left out."""
+    found = ((score, stored[id_].vector) for id_, score in hits if id_ in stored)
+    return [(score, vector) for score, vector in found if vector is not None]

@@ -21,6 +21,8 @@ from export.runtimes import Runtime
 from streaming.decode import Message
 
 Vector: TypeAlias = NDArray[np.float32]
+# What an answer says of one hit: its score, and the stored vector that it is the score of.
+Scored: TypeAlias = tuple[float, Vector]
 # Where a message lies in the log: partition and offset.
 Place: TypeAlias = tuple[int, int]
 
@@ -41,6 +43,7 @@ class Offline:
     Attributes:
         encode: texts and role to token ids.
         chunks: cuts a document.
+        query_text: cleans a query.
         vectors: token ids of n texts to `(n, dim)`, by the training framework.
         open_format: makes an exported format runnable; CannotRunError where its runtime is not here.
         pad_id: the token id that fills a padded row.
@@ -49,6 +52,7 @@ class Offline:
 
     encode: Callable[[Sequence[str], Role], Encoded]
     chunks: Callable[[Document], list[Chunk]]
+    query_text: Callable[[str], str]
     vectors: Callable[[Sequence[Sequence[int]]], Vector]
     open_format: Callable[[Format], Runtime]
     pad_id: int
@@ -72,12 +76,14 @@ class Live:
         embedders: the ensemble, by the name of the hop: one a protocol.
         stable: None where no release is active.
         read_golden: the golden vectors that the collection holds, by the text's name.
+        search: the first hits of a query, as people get them.
     """
 
     token_ids: Callable[[Sequence[str], Role], list[list[int]]]
     embedders: Mapping[str, Embedder]
     stable: StableModel | None
     read_golden: Callable[[], Mapping[str, Vector]]
+    search: Callable[[str], Sequence[Scored]]
 
 
 class StoredDocuments(Protocol):

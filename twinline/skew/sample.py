@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from clients.store import Head, StoredPoint
+from clients.store import Head, StoredPoint, version_fields
+from contract.canonical import JSON
 from contract.chunking import Chunk
 from contract.errors import DocumentError
 from contract.manifest import Manifest
 from contract.pooling import cosine_distance
 from contract.records import Deletion
-from streaming.decode import Message, decode
+from streaming.decode import Event, Message, decode
 from twinline.skew.pieces import Offline, Place, SamplePlan
 from twinline.skew.report import SampleReport
 
@@ -96,6 +97,7 @@ def _compare_document(
     except DocumentError as exc:
         return Comparison(_name(head), chunks=count, fault=f"{where} cannot be indexed: {exc}")
     vectors = offline.vectors(offline.encode([chunk.encoder_text for chunk in chunks], "document").token_ids)
+    copied = _copied(event)
     by_index = {int(point.payload["chunk_index"]): point for point in points}
     spans, tokens, near, faults = 0, 0, 0, []
     distances = []
@@ -104,7 +106,10 @@ def _compare_document(
         if point is None or point.vector is None:
             faults.append(f"chunk {chunk.index} is not stored")
             continue
-        distance = _distance(vector, point, manifest.space)
+        other = [name for name, value in copied.items() if point.payload[name] != value]
+        if other:
+            faults.append(f"chunk {chunk.index} is stored with another {', '.join(other)} than {where} has")
+        distance = _distance(vector, point, manifest)
         distances.append(distance)
         agree = (_same_span(chunk, point.payload), _same_tokens(chunk, point.payload), distance <= limit)
         spans, tokens, near = spans + agree[0], tokens + agree[1], near + agree[2]
@@ -121,6 +126,13 @@ def _compare_document(
     )
 
 
+def _copied(event: Event) -> dict[str, JSON]:
+    """Return what each point takes over from its message: where it stands, whose it is, what it is called."""
+    item, message = event.item, event.message
+    said: dict[str, JSON] = {"partition": message.partition, "offset": message.offset, **version_fields(event.version)}
+    return said if isinstance(item, Deletion) else {**said, "title": item.title, "tenant": item.tenant}
+
+
 def _same_span(chunk: Chunk, payload: Mapping[str, object]) -> bool:
     return (payload["start"], payload["end"], payload["text"]) == (chunk.start, chunk.end, chunk.text)
 
@@ -130,9 +142,12 @@ def _same_tokens(chunk: Chunk, payload: Mapping[str, object]) -> bool:
     return found == (chunk.token_count, chunk.truncated, chunk.content_hash)
 
 
-def _distance(vector: np.ndarray[tuple[int], np.dtype[np.float32]], point: StoredPoint, space: str) -> float:
-    """Return the cosine distance; infinite for another shape, another space or what is no number."""
-    if point.vector is None or point.vector.shape != vector.shape or point.payload["space"] != space:
+def _distance(vector: np.ndarray[tuple[int], np.dtype[np.float32]], point: StoredPoint, manifest: Manifest) -> float:
+    """Return the cosine distance; infinite for another shape, what is no number, or what another release wrote."""
+    written_by = tuple(point.payload[field] for field in ("space", "contract", "release"))
+    if written_by != (manifest.space, manifest.fingerprints.contract, manifest.release):
+        return float("inf")
+    if point.vector is None or point.vector.shape != vector.shape:
         return float("inf")
     distance = float(cosine_distance(vector[None, :], point.vector[None, :])[0])
     return distance if np.isfinite(distance) else float("inf")
@@ -143,7 +158,8 @@ def _faults(chunk: Chunk, point: StoredPoint, distance: float, limit: float) -> 
     return (
         f"is stored as {payload['start']}..{payload['end']}, offline it is {chunk.start}..{chunk.end}, or cleaned otherwise",
         f"is stored with {payload['token_count']} tokens, offline it has {chunk.token_count}, or the encoder read another text",
-        f"is stored {distance:.2e} away from the offline vector, the limit is {limit:.0e} (space {payload['space'][:12]})",
+        f"is stored {distance:.2e} away from the offline vector, the limit is {limit:.0e} (written by release "
+        f"{payload['release']}, space {payload['space'][:12]}, contract {payload['contract'][:12]})",
     )
 
 

@@ -32,6 +32,14 @@ def test_fetching_a_folder_puts_it_under_its_id(tmp_path: Path, packaged: Manife
     assert (releases / packaged.release / "encoder" / "model.safetensors").read_bytes() == b"weights"
 
 
+def test_a_whole_release_under_another_ones_name_is_refused(tmp_path: Path, packaged: Manifest, registry: Registry) -> None:
+    releases = tmp_path / "releases"
+    fetch(str(tmp_path / "packaged"), releases, registry)
+    (releases / packaged.release).rename(releases / "r000000000000")
+    with pytest.raises(MismatchError, match=f"holds release {packaged.release}: remove the folder"):
+        open_release(releases, "r000000000000")
+
+
 def test_fetching_twice_changes_nothing(tmp_path: Path, packaged: Manifest, registry: Registry) -> None:
     releases = tmp_path / "releases"
     fetch(str(tmp_path / "packaged"), releases, registry)

@@ -25,6 +25,7 @@ from streaming.indexer import Indexer
 from streaming.limits import ConsumerLimits
 from tests.adapter_suites.memory_store import MemoryCollection
 from tests.fixtures_streaming import ListSink
+from twinline.skew.opening import scored
 from twinline.skew.pieces import Live, Offline, Place, SamplePlan, StableModel, Subject
 
 DIMENSION = 8
@@ -171,12 +172,20 @@ def make_pieces(folder: Path) -> Pieces:
         index(Document("src", key, text))
     return Pieces(
         subject=Subject(folder, manifest, golden),
-        offline=Offline(preprocessor.encode, preprocessor.chunks, vectors_of, lambda entry: run_format, preprocessor.pad_id),
+        offline=Offline(
+            preprocessor.encode,
+            preprocessor.chunks,
+            preprocessor.query_text,
+            vectors_of,
+            lambda entry: run_format,
+            preprocessor.pad_id,
+        ),
         live=Live(
             token_ids=lambda texts, role: preprocessor.encode(texts, role).token_ids,
             embedders={"triton grpc": embedder, "triton http": embedder},
             stable=StableModel(embedder, golden),
             read_golden=lambda: {entry.name: entry.vector for entry in entries},
+            search=lambda text: _search(collection, embedder.embed([text], "query").vectors[0]),
         ),
         plan=SamplePlan(MemoryDocuments(collection), log, pause_seconds=0),
         collection=collection,
@@ -184,6 +193,12 @@ def make_pieces(folder: Path) -> Pieces:
         preprocessor=preprocessor,
         index=index,
     )
+
+
+def _search(collection: MemoryCollection, query: NDArray[np.float32]) -> list[tuple[float, NDArray[np.float32]]]:
+    hits = collection.query(query, 10)
+    stored = collection.read_points([hit.id for hit in hits], with_vectors=True)
+    return scored(((hit.id, hit.score or 0.0) for hit in hits), stored)
 
 
 def turned(answer: Embeddings) -> Embeddings:

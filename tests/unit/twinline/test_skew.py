@@ -26,6 +26,7 @@ from tests.unit.twinline.skew_factories import (
     vectors_of,
 )
 from twinline.skew.measure import measure_skew, refused_release
+from twinline.skew.opening import scored
 from twinline.skew.report import CannotRunError, SkewReport
 
 Change = Callable[[Pieces], Pieces]
@@ -55,6 +56,23 @@ def ensemble(name: str, change: Callable[..., object]) -> Change:
         return replace(pieces, live=replace(pieces.live, embedders=embedders))
 
     return exchange
+
+
+def searching(change: Callable[[np.ndarray], np.ndarray]) -> Change:  # type: ignore[type-arg]
+    def exchange(pieces: Pieces) -> Pieces:
+        def ask(text: str) -> list[tuple[float, np.ndarray]]:  # type: ignore[type-arg]
+            query = change(pieces.embedder(lambda answer: answer).embed([text], "query").vectors[0])
+            hits = pieces.collection.query(query, 10)
+            stored = pieces.collection.read_points([hit.id for hit in hits], with_vectors=True)
+            return scored(((hit.id, hit.score or 0.0) for hit in hits), stored)
+
+        return live(search=ask)(pieces)
+
+    return exchange
+
+
+def other_role_of(pieces: Pieces, _: object) -> np.ndarray:  # type: ignore[type-arg]
+    return vectors_of(pieces.preprocessor.encode(["cats"], "document").token_ids)[0]
 
 
 def refuse(*_: object) -> None:
@@ -100,9 +118,13 @@ def stable_of_another_release(pieces: Pieces) -> Pieces:
     return replace(pieces, live=replace(pieces.live, stable=stable))
 
 
-def change_point(**payload: object) -> Change:
+def change_last_chunk(**payload: object) -> Change:
+    return change_point("bees", 1, **payload)
+
+
+def change_point(key: str = "cats", index: int = 0, **payload: object) -> Change:
     def change(pieces: Pieces) -> Pieces:
-        id_ = point_id("src", "cats", 0)
+        id_ = point_id("src", key, index)
         point = pieces.collection.points[id_]
         pieces.collection.points[id_] = StoredPoint(id_, {**point.payload, **payload}, point.vector)
         return pieces
@@ -154,12 +176,20 @@ FAULTS: dict[str, tuple[str, Change]] = {
     "`embed` stands for another release": ("triton embed", stable_of_another_release),
     "the collection holds no golden texts": ("stored golden", live(read_golden=dict)),
     "the online process keeps it closed": ("stored golden", live(read_golden=refuse)),
+    "search asks under the other role": ("search", lambda pieces: searching(lambda a: other_role_of(pieces, a))(pieces)),
+    "search asks with another encoder": ("search", searching(lambda a: np.roll(a, 1))),
+    "search is refused": ("search", live(search=refuse)),
+    "a point names another release": ("live sample", change_point(release="other")),
+    "a point names another contract": ("live sample", change_point(contract="other")),
     "a stored vector was changed": ("live sample", roll_a_stored_vector),
     "a stored span was changed": ("live sample", change_point(start=1)),
     "a stored text was changed": ("live sample", change_point(text="cats sleep")),
     "a stored token count was changed": ("live sample", change_point(token_count=99)),
     "a point names another space": ("live sample", change_point(space="other")),
     "a point names another message": ("live sample", change_point(offset=1)),
+    "a chunk of several names another message": ("live sample", change_last_chunk(offset=0)),
+    "a stored title was changed": ("live sample", change_point(title="dogs")),
+    "a point belongs to another tenant": ("live sample", change_point(tenant="somebody")),
     "a chunk too many is stored": ("live sample", keep_a_chunk_too_many),
     "a chunk is gone": ("live sample", lose_a_chunk),
     "a document has a head and nothing else": ("live sample", lose_all_chunks),
@@ -200,7 +230,7 @@ def test_nothing_is_loaded_from_files_that_were_changed(pieces: Pieces) -> None:
     watched = offline(vectors=loaded.append, open_format=loaded.append)(edit_a_file(pieces))
     report = measured(watched)
     assert loaded == []
-    assert {hop.state for hop in report.hops if hop.name in ("training framework", "onnx_fp32")} == {"not run"}
+    assert {hop.state for hop in report.hops if hop.name in ("training framework", "onnx_fp32", "search")} == {"not run"}
     assert report.sample is None
 
 
@@ -260,6 +290,15 @@ def test_a_document_that_is_being_written_is_looked_at_again(pieces: Pieces) -> 
     sample = measured(replace(pieces, plan=plan)).sample
     assert sample is not None
     assert (sample.compared, sample.moved, sample.ok) == (3, 0, True)
+
+
+def test_a_point_that_is_written_while_we_search_accuses_nobody(pieces: Pieces) -> None:
+    answers = iter([[(0.0, np.ones(8, np.float32))]])
+
+    def search(text: str) -> object:
+        return next(answers, None) or pieces.live.search(text)
+
+    assert measured(live(search=search)(pieces)).ok
 
 
 def test_an_updated_document_is_compared_with_its_newest_message(pieces: Pieces) -> None:
