@@ -71,8 +71,9 @@ def check_parity(
     """
     contract = load_encoder_contract(encoder)
     preprocessor = Preprocessor.load(encoder)
-    sample = _sample(preprocessor, ReferenceEncoder.load(encoder, contract.vector.pooling), texts)
+    # First: a file that was exchanged is refused before anything is computed.
     export = read_export(exported, encoder_space(encoder, contract))
+    sample = _sample(preprocessor, ReferenceEncoder.load(encoder, contract.vector.pooling), texts)
     passed: list[Format] = []
     dropped = list(export.dropped)
     figures: list[FormatParity] = []
