@@ -14,6 +14,7 @@ from twinline.trace.steps import STATUSES, Status, Step, Trace
 
 _COLOURS: Final[dict[Status, str]] = {"VERIFIED": "green", "DIFFERS": "bold red", "NOT HERE": "yellow", "RECORDED": "dim"}
 _WIDTH: Final = max(map(len, STATUSES))
+_LINE_CHARS: Final = 4_000
 
 
 def show(trace: Trace, console: Console) -> None:
@@ -23,6 +24,8 @@ def show(trace: Trace, console: Console) -> None:
         branch = tree.add(Text(_printable(name), style="bold cyan"))
         for step in steps:
             branch.add(_line(step))
+    # The terminal may wrap a line; a hash or an address that was cut off could be neither compared nor copied.
+    console.width = _LINE_CHARS
     console.print(tree, soft_wrap=True)
     counts = {status: sum(step.status == status for step in trace.steps) for status in STATUSES}
     console.print()
