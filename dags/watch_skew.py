@@ -15,12 +15,18 @@ from datetime import timedelta
 from airflow.sdk import DAG, CronTriggerTimetable
 from command_task import CommandTask, dag_options
 
-# At these hours, and only then: without the last argument, unpausing the DAG would start a run at once.
+# At these hours, and only then: without the last argument, the first look at the DAG could start a run at once.
 EVERY_SIX_HOURS = CronTriggerTimetable("0 */6 * * *", timezone="UTC", run_immediately=timedelta(0))
 # Skew found: measuring again would find it again, and an alarm that waits for retries comes late. What is away (2) may come back.
 SKEW_FOUND = 1
 
-with DAG("watch_skew", schedule=EVERY_SIX_HOURS, **dag_options(__doc__, ["trust"])):
+with DAG(
+    "watch_skew",
+    schedule=EVERY_SIX_HOURS,
+    # A monitor that waits to be switched on watches nothing; it changes nothing, and without a release it is skipped.
+    is_paused_upon_creation=False,
+    **dag_options(__doc__, ["trust"]),
+):
     measure = CommandTask(
         task_id="measure",
         command=["python", "-m", "twinline", "skew", "--json"],
