@@ -22,13 +22,20 @@ class LogState:
 
     Args:
         versions: the newest version of each key, deletions included.
+        deleted: the keys whose newest state is a deletion.
         documents: the newest state of the sampled keys, unless that is a deletion.
         ends: the offset after the last message that was read, by partition.
     """
 
     versions: dict[DocumentKey, Version] = field(default_factory=dict)
+    deleted: set[DocumentKey] = field(default_factory=set)
     documents: dict[DocumentKey, Document] = field(default_factory=dict)
     ends: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def is_empty(self) -> bool:
+        """Say whether the log leaves no document to be indexed."""
+        return len(self.deleted) == len(self.versions)
 
     def take(self, item: Document | Deletion, version: Version, is_sampled: bool) -> None:
         """Fold one message in; an older version changes nothing.
@@ -41,6 +48,10 @@ class LogState:
         if known is not None and version < known:
             return
         self.versions[name] = version
+        if isinstance(item, Deletion):
+            self.deleted.add(name)
+        else:
+            self.deleted.discard(name)
         if isinstance(item, Document) and is_sampled:
             self.documents[name] = item
         else:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -54,6 +55,14 @@ class Platform:
         command = [sys.executable, "-m", "twinline", "publish", "-"]
         subprocess.run(command, cwd=CHECKOUT, env=self.stack.environment, input=lines, text=True, check=True, timeout=60)
 
+    def wait_until_indexed(self, documents: int) -> None:
+        """Wait until the active release holds so many documents."""
+        for _ in range(150):
+            if len(self.search("anything at all")["hits"]) == documents:
+                return
+            time.sleep(0.2)
+        pytest.fail(f"{documents} documents are not indexed half a minute after they were published")
+
     @contextmanager
     def admin(self) -> Iterator[AdminClient]:
         """Speak to the online process."""
@@ -75,8 +84,12 @@ def platform(
     assert up.returncode == 0, up.stderr
     second = release_that_serves(base_release, "onnx_fp32", tmp_path_factory.mktemp("second") / "release")
     started = Platform(stack, base_release, second)
+    # In the order of a new installation: the release first, documents later.
+    empty = started.release("deploy", str(base_release))
+    assert empty.returncode == 0, empty.stderr
     for key, text in DOCUMENTS.items():
         started.publish(key, text)
+    started.wait_until_indexed(len(DOCUMENTS))
     yield started
     stack.run("down")
 

@@ -168,6 +168,20 @@ def test_a_document_in_the_dead_letters_is_not_missing() -> None:
     assert verify.whole_check(log_of((DOCUMENT, 10)), {}, lambda: {encode_key("src", "a")}).passed
 
 
+@pytest.mark.parametrize(
+    ("entries", "is_empty"),
+    [
+        ([], True),
+        ([(DOCUMENT, 10)], False),
+        ([(DOCUMENT, 10), (Deletion("src", "a"), 20)], True),
+        # it came back
+        ([(Deletion("src", "a"), 10), (DOCUMENT, 20)], False),
+    ],
+)
+def test_a_log_is_empty_when_it_leaves_nothing_to_index(entries: list[tuple[Document | Deletion, int]], is_empty: bool) -> None:
+    assert log_of(*entries).is_empty is is_empty
+
+
 def test_the_log_is_folded_by_version_not_by_order() -> None:
     state = LogState()
     state.take(Document("src", "a", "new", version=7), Version("explicit", 7), is_sampled=True)
