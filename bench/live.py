@@ -11,7 +11,7 @@ from bench.workspace import Workspace
 from contract.errors import ContractError
 from contract.manifest import Manifest
 from train.heldout import document_id
-from train.metrics import Run
+from scoring.metrics import Run
 
 # As deep as recall@100 looks, and as the API allows.
 _LIMIT = 100

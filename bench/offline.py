@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bench.queries import Questions
 from bench.workspace import Workspace
-from train.metrics import Run
+from scoring.metrics import Run
 
 
 def offline_run(release: Path, workspace: Workspace, questions: Mapping[str, Questions]) -> dict[str, Run]:
@@ -14,7 +14,7 @@ def offline_run(release: Path, workspace: Workspace, questions: Mapping[str, Que
     from train.cache import cached_vectors
     from train.encoder import TorchEncoder
     from train.heldout import read_corpus
-    from train.ranking import rank_by_vectors
+    from scoring.ranking import rank_by_vectors
 
     preprocessor = Preprocessor.load(release)
     encoder = TorchEncoder.load(release / "encoder", preprocessor)

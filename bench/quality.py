@@ -17,7 +17,7 @@ from bench.queries import Questions, read_questions
 from bench.workspace import Workspace, make_workspace, running_stack
 from contract.canonical import JSON, sha256_hex
 from contract.manifest import Manifest
-from train.metrics import METRICS, PerQuery, Run, means, paired_bootstrap, score_queries
+from scoring.metrics import METRICS, PerQuery, Run, means, paired_bootstrap, score_queries
 
 METRIC = "ndcg_at_10"
 

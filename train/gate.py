@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 from contract.canonical import JSON
-from train.metrics import Interval
+from scoring.metrics import Interval
 
 GATE_METRIC = "ndcg_at_10"
 

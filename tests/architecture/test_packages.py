@@ -19,6 +19,7 @@ PACKAGES = (
     "release",
     "streaming",
     "search",
+    "scoring",
     "twinline",
     "triton_models",
     "bench",
@@ -55,7 +56,7 @@ def modules(package: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("package", ["contract", "clients", "etl", "release", "streaming", "search"])
+@pytest.mark.parametrize("package", ["contract", "clients", "scoring", "etl", "release", "streaming", "search"])
 def test_importing_a_package_does_nothing_and_loads_nothing_heavy(package: str, tmp_path: Path) -> None:
     result = subprocess.run(
         [sys.executable, "-c", PROBE, *modules(package)], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False

@@ -16,7 +16,7 @@ from train.evaluate import EvaluatePaths, evaluate
 from train.fit import fit
 from train.gate import judge
 from train.heldout import document_id, read_corpus, read_held_out
-from train.metrics import Interval
+from scoring.metrics import Interval
 
 DOCUMENTS = 26
 

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from train.metrics import METRICS, means, paired_bootstrap, score_queries, trec_order
-from train.ranking import best_documents, rank_by_bm25, rank_by_vectors
+from scoring.metrics import METRICS, means, paired_bootstrap, score_queries, trec_order
+from scoring.ranking import best_documents, rank_by_bm25, rank_by_vectors
 
 
 def run_of(*documents: str) -> dict[str, float]:
