@@ -10,8 +10,8 @@ from bench.queries import Questions
 from bench.workspace import Workspace
 from contract.errors import ContractError
 from contract.manifest import Manifest
-from train.heldout import document_id
 from scoring.metrics import Run
+from train.heldout import document_id
 
 # As deep as recall@100 looks, and as the API allows.
 _LIMIT = 100

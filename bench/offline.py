@@ -11,10 +11,10 @@ from scoring.metrics import Run
 def offline_run(release: Path, workspace: Workspace, questions: Mapping[str, Questions]) -> dict[str, Run]:
     """Return split -> query -> document -> score, the best hundred documents a query."""
     from contract.preprocess import Preprocessor
+    from scoring.ranking import rank_by_vectors
     from train.cache import cached_vectors
     from train.encoder import TorchEncoder
     from train.heldout import read_corpus
-    from scoring.ranking import rank_by_vectors
 
     preprocessor = Preprocessor.load(release)
     encoder = TorchEncoder.load(release / "encoder", preprocessor)

@@ -1,1 +1,1 @@
-"""How well a ranking answers judged queries: metrics, paired comparison, exact ranking and BM25. Shared by training, export, release and bench."""
+"""How well a ranking answers judged queries: metrics, paired comparison, exact ranking, BM25; no torch, no network."""

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from contract.canonical import JSON
 from contract.preprocess import Preprocessor
+from scoring.metrics import METRICS, Interval, PerQuery, Run, means, paired_bootstrap, score_queries
+from scoring.ranking import rank_by_bm25, rank_by_vectors
 from train.cache import cached_vectors
 from train.encoder import TorchEncoder
 from train.gate import GATE_METRIC, Verdict, judge
 from train.heldout import Corpus, HeldOut, Split, read_corpus, read_held_out
 from train.looks import log_look
-from scoring.metrics import METRICS, Interval, PerQuery, Run, means, paired_bootstrap, score_queries
 from train.params import EvaluateParams
-from scoring.ranking import rank_by_bm25, rank_by_vectors
 
 EVALUATION_FILE = "evaluation.json"
 VERDICT_FILE = "verdict.json"

@@ -12,7 +12,20 @@ from packaging.utils import canonicalize_name
 
 from clients.settings import CHECKOUT
 
-OURS = ("contract", "clients", "scoring", "etl", "train", "export", "release", "streaming", "search", "twinline", "triton_models", "bench")
+OURS = (
+    "contract",
+    "clients",
+    "scoring",
+    "etl",
+    "train",
+    "export",
+    "release",
+    "streaming",
+    "search",
+    "twinline",
+    "triton_models",
+    "bench",
+)
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
 DECLARED = {
     canonicalize_name(Requirement(text).name)

@@ -9,6 +9,7 @@ import pytest
 
 from contract.errors import ContractError, SettingsError
 from contract.preprocess import Preprocessor
+from scoring.metrics import Interval
 from tests.unit.train.conftest import WORDS, write_pairs, write_tiny_base
 from tests.unit.train.factories import contract_params, evaluate_params, fit_paths, train_params
 from train.base_contract import contract_for
@@ -16,7 +17,6 @@ from train.evaluate import EvaluatePaths, evaluate
 from train.fit import fit
 from train.gate import judge
 from train.heldout import document_id, read_corpus, read_held_out
-from scoring.metrics import Interval
 
 DOCUMENTS = 26
 
