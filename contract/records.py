@@ -3,10 +3,13 @@
 key    a JSON array `[source, key]`
 value  a JSON object `{"schema": 1, "title", "text", "version", "metadata", "tenant"}`, or null, which deletes the key
 header `version`: the explicit version of a deletion, whose null value has no room for it
+
+For those who write such messages: docs/envelope.md and `schemas/document-v1.schema.json`.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import total_ordering
 from typing import Literal
@@ -22,6 +25,13 @@ MAX_METADATA_BYTES = 64 * 1024
 MAX_JSON_DEPTH = 32
 # RFC 8785, and so every JSON reader in any language, is exact only up to here.
 MAX_VERSION = 2**53 - 1
+# The fields of the envelope. One that a later version adds, or a producer on its own, is kept in the metadata under `UNKNOWN`.
+FIELDS = ("schema", "title", "text", "version", "metadata", "tenant")
+UNKNOWN = "_fields"
+# JSON may say any letter as \uXXXX, which is six bytes.
+_MAX_JSON_BYTES = 2 * MAX_TEXT_BYTES
+_MAX_SHOWN_CHARS = 200
+_DIGITS = re.compile(r"[0-9]{1,16}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +93,7 @@ class Document:
     @property
     def place(self) -> str:
         """Return how error messages name this document."""
-        return f"document [{self.source!r}, {self.key!r}]"
+        return f"document [{_short(self.source)}, {_short(self.key)}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +146,17 @@ def encode_key(source: str, key: str) -> bytes:
 
 def encode_value(document: Document) -> bytes:
     """Return the message value of a document."""
+    metadata = dict(document.metadata)
+    # What was kept of a reader that did not know it goes back to where it came from.
+    unknown = metadata.pop(UNKNOWN, None)
     envelope = {
         "schema": ENVELOPE_SCHEMA,
         "title": document.title,
         "text": document.text,
         "version": document.version,
-        "metadata": dict(document.metadata),
+        "metadata": metadata,
         "tenant": document.tenant,
+        **(unknown if isinstance(unknown, Mapping) else {}),
     }
     return json.dumps(envelope, ensure_ascii=False, separators=(",", ":")).encode()
 
@@ -161,26 +175,24 @@ def decode_message(key: bytes | None, value: bytes | None, headers: Sequence[tup
     source, name = _decode_key(key)
     if value is None:
         return Deletion(source, name, _header_version(headers)).validate()
-    place = f"message [{source!r}, {name!r}]"
+    place = f"message [{_short(source)}, {_short(name)}]"
     envelope = _load_json(value, place)
     if not isinstance(envelope, dict):
         raise DocumentError("not_an_object", f"{place}: the value is {type(envelope).__name__}, must be a JSON object")
     schema = envelope.get("schema")
     if schema != ENVELOPE_SCHEMA or isinstance(schema, bool):
-        raise DocumentError("unknown_schema", f"{place}: schema is {schema!r}, this reader knows {ENVELOPE_SCHEMA}")
+        raise DocumentError("unknown_schema", f"{place}: schema is {_short(schema)}, this reader knows {ENVELOPE_SCHEMA}")
     if "text" not in envelope:
-        raise DocumentError("missing_field", f"{place}: no field `text`; found {sorted(envelope)[:20]}")
-    metadata = envelope.get("metadata")
-    tenant = envelope.get("tenant")
+        raise DocumentError("missing_field", f"{place}: no field `text`; found {_short(sorted(envelope)[:20])}")
     title = envelope.get("title")
     return Document(
         source=source,
         key=name,
         text=envelope["text"],
         title="" if title is None else title,
-        version=envelope.get("version"),
-        metadata={} if metadata is None else metadata,
-        tenant=tenant,
+        version=_agreed_version(envelope.get("version"), _header_version(headers), place),
+        metadata=_with_unknown(envelope, place),
+        tenant=envelope.get("tenant"),
     ).validate()
 
 
@@ -217,26 +229,63 @@ def _decode_key(key: bytes | None) -> tuple[str, str]:
     return parts[0], parts[1]
 
 
+def _with_unknown(envelope: Mapping[str, JSON], place: str) -> Mapping[str, JSON]:
+    """Return the metadata, and in it the fields that this version does not know: dropped, they would be missed by a later one."""
+    metadata = envelope.get("metadata")
+    unknown = {name: value for name, value in envelope.items() if name not in FIELDS}
+    if not isinstance(metadata, Mapping):
+        if metadata is not None:
+            raise DocumentError("wrong_type", f"{place}: metadata is {type(metadata).__name__}, must be a JSON object")
+        metadata = {}
+    if UNKNOWN in metadata:
+        raise DocumentError("reserved_name", f"{place}: metadata has `{UNKNOWN}`, which is kept for unknown fields: rename it")
+    return {**metadata, UNKNOWN: unknown} if unknown else metadata
+
+
+def _agreed_version(own: object, header: int | None, place: str) -> int | None:
+    if isinstance(own, float) and own.is_integer():
+        own = int(own)  # 7.0 is an integer to JSON Schema, and to languages that know one kind of number
+    _check_version(own)
+    if header is not None and own is not None and own != header:
+        raise DocumentError("bad_version", f"{place}: version is {own} in the value and {header} in the header: send one")
+    return header if own is None else own  # type: ignore[return-value]  # it was checked
+
+
 def _load_json(content: bytes, place: str) -> object:
-    if len(content) > MAX_TEXT_BYTES * 2:
-        raise DocumentError("too_large", f"{place}: {len(content)} bytes of JSON, the limit is {MAX_TEXT_BYTES * 2}")
+    if len(content) > _MAX_JSON_BYTES:
+        raise DocumentError("too_large", f"{place}: {len(content)} bytes of JSON, the limit is {_MAX_JSON_BYTES}")
     try:
         # Decoded here: given bytes, the json module would guess UTF-16 and UTF-32 too.
-        return json.loads(content.decode())
+        return json.loads(content.decode(), object_pairs_hook=_object, parse_constant=_refuse_constant)
     except UnicodeDecodeError as exc:
         raise DocumentError("invalid_utf8", f"{place}: not UTF-8 at byte {exc.start}") from exc
     except (ValueError, RecursionError) as exc:
         raise DocumentError("invalid_json", f"{place}: not JSON: {str(exc)[:200]}") from exc
 
 
+def _object(pairs: Sequence[tuple[str, JSON]]) -> dict[str, JSON]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        # Languages differ on which one counts.
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name {twice[:60]!r} stands twice in one object")
+    return found
+
+
+def _refuse_constant(name: str) -> JSON:
+    raise ValueError(f"{name} is no JSON")
+
+
 def _header_version(headers: Sequence[tuple[str, bytes]]) -> int | None:
-    for name, raw in headers:
-        if name == "version":
-            try:
-                return int(raw.decode("ascii"))
-            except ValueError as exc:
-                raise DocumentError("bad_version", f"header version is {raw[:40]!r}, must be decimal digits") from exc
-    return None
+    found = {raw for name, raw in headers if name == "version"}
+    if not found:
+        return None
+    raw = next(iter(found))
+    text = raw.decode("latin-1")
+    if len(found) > 1 or not _DIGITS.fullmatch(text):
+        raise DocumentError("bad_version", f"header version is {_short(sorted(found))}, must be decimal digits, once")
+    return int(text)
 
 
 def _check_names(source: object, key: object, tenant: object) -> None:
@@ -244,7 +293,7 @@ def _check_names(source: object, key: object, tenant: object) -> None:
         if value is None and optional:
             continue
         if not isinstance(value, str) or not value:
-            raise DocumentError("wrong_type", f"{name} is {value!r}, must be a string that is not empty")
+            raise DocumentError("wrong_type", f"{name} is {_short(value)}, must be a string that is not empty")
         if len(value) > MAX_NAME_CHARS:
             raise DocumentError(
                 "name_too_long", f"{name} {value[:60]!r}... has {len(value)} characters, the limit is {MAX_NAME_CHARS}"
@@ -256,7 +305,7 @@ def _check_version(version: object) -> None:
     if version is None:
         return
     if isinstance(version, bool) or not isinstance(version, int) or not 0 <= version <= MAX_VERSION:
-        raise DocumentError("bad_version", f"version is {version!r}, must be an integer from 0 to 2**53-1")
+        raise DocumentError("bad_version", f"version is {_short(version)}, must be an integer from 0 to 2**53-1")
 
 
 def _check_metadata(metadata: object, place: str) -> None:
@@ -265,11 +314,20 @@ def _check_metadata(metadata: object, place: str) -> None:
     if _depth(metadata) > MAX_JSON_DEPTH:
         raise DocumentError("too_deep", f"{place}: metadata is nested deeper than {MAX_JSON_DEPTH}")
     try:
-        size = len(json.dumps(dict(metadata), allow_nan=False).encode())
+        size = len(_utf8(json.dumps(dict(metadata), ensure_ascii=False, allow_nan=False), place, "metadata"))
     except (TypeError, ValueError) as exc:
         raise DocumentError("wrong_type", f"{place}: metadata is not JSON: {exc}") from exc
     if size > MAX_METADATA_BYTES:
         raise DocumentError("too_large", f"{place}: metadata has {size} bytes, the limit is {MAX_METADATA_BYTES}")
+    for number in _numbers(metadata):
+        if abs(number) > MAX_VERSION:
+            raise DocumentError(
+                "not_exact",
+                f"{place}: metadata has the integer {str(number)[:40]}, beyond 2**53-1: not every reader gets it right; send a string",
+            )
+    unknown = metadata.get(UNKNOWN, {})
+    if not isinstance(unknown, Mapping) or set(unknown) & set(FIELDS):
+        raise DocumentError("reserved_name", f"{place}: metadata has `{UNKNOWN}`, which is kept for unknown fields: rename it")
 
 
 def _depth(value: object) -> int:
@@ -277,13 +335,22 @@ def _depth(value: object) -> int:
     depth, level = 0, [value]
     while level and depth <= MAX_JSON_DEPTH:
         depth += 1
-        level = [
-            child
-            for item in level
-            if isinstance(item, Mapping | list | tuple)
-            for child in (item.values() if isinstance(item, Mapping) else item)
-        ]
+        level = [child for item in level for child in _children(item)]
     return depth
+
+
+def _numbers(value: object) -> Iterator[int]:
+    """Yield the integers in a JSON value that is not nested too deeply."""
+    level = [value]
+    while level:
+        yield from (item for item in level if isinstance(item, int) and not isinstance(item, bool))
+        level = [child for item in level for child in _children(item)]
+
+
+def _children(value: object) -> Iterable[object]:
+    if isinstance(value, Mapping):
+        return value.values()
+    return value if isinstance(value, list | tuple) else ()
 
 
 def _utf8(value: str, place: str, name: str) -> bytes:
@@ -291,3 +358,12 @@ def _utf8(value: str, place: str, name: str) -> bytes:
         return value.encode()
     except UnicodeEncodeError as exc:
         raise DocumentError("lone_surrogate", f"{place}: {name} has half a surrogate pair at character {exc.start}") from exc
+
+
+def _short(value: object) -> str:
+    """Return a value as an error message shows it: whatever was sent must not make the message long."""
+    try:
+        shown = repr(value)
+    except RecursionError:
+        shown = f"a deeply nested {type(value).__name__}"
+    return shown if len(shown) <= _MAX_SHOWN_CHARS else f"{shown[:_MAX_SHOWN_CHARS]}..."
