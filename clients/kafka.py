@@ -19,6 +19,7 @@ from kafka.errors import (
     UnknownTopicOrPartitionError,
 )
 
+from clients.kafka_options import check_security, options_of, read_options
 from clients.settings import Settings
 from contract.errors import ContractError, DocumentError, SettingsError, TransientError
 
@@ -29,6 +30,11 @@ MAX_DEAD_LETTER_BYTES = MAX_MESSAGE_BYTES + 64 * 1024
 # A fetch of an embedded broker is as large as the backlog, whatever limit it was asked for.
 _MAX_RESPONSE_BYTES = 1024 * 1024 * 1024
 _BOOTSTRAP_TIMEOUT_MS = 10_000
+_KNOWN = {
+    "Producer": KafkaProducer.DEFAULT_CONFIG,
+    "Consumer": KafkaConsumer.DEFAULT_CONFIG,
+    "AdminClient": KafkaAdminClient.DEFAULT_CONFIG,
+}
 _TOPIC_CONFIGS = {
     # Compaction would keep the last message of a key, not its highest version.
     "cleanup.policy": "delete",
@@ -41,11 +47,11 @@ _TOPIC_CONFIGS = {
 
 def make_producer(settings: Settings, **overrides: Any) -> KafkaProducer:
     """Return an idempotent producer that waits for all replicas. Errors of a send come from its future: use `kafka_errors`."""
-    with kafka_errors(settings):
+    with kafka_errors(settings), _wrong_settings(settings):
         return KafkaProducer(
             **{
-                **_connection(settings),
                 "linger_ms": 5,
+                **_connection(settings, _KNOWN["Producer"]),
                 "max_request_size": MAX_MESSAGE_BYTES,
                 "allow_auto_create_topics": False,
                 **overrides,
@@ -55,15 +61,15 @@ def make_producer(settings: Settings, **overrides: Any) -> KafkaProducer:
 
 def make_consumer(settings: Settings, group: str | None = None, **overrides: Any) -> KafkaConsumer:
     """Return a consumer that reads committed messages from the start and commits nothing by itself; not yet subscribed."""
-    with kafka_errors(settings):
+    with kafka_errors(settings), _wrong_settings(settings):
         return KafkaConsumer(
             **{
-                **_connection(settings),
+                "max_partition_fetch_bytes": 8 * 1024 * 1024,
+                **_connection(settings, _KNOWN["Consumer"]),
                 "group_id": group,
                 "enable_auto_commit": False,
                 "auto_offset_reset": "earliest",
                 "isolation_level": "read_committed",
-                "max_partition_fetch_bytes": 8 * 1024 * 1024,
                 "receive_message_max_bytes": _MAX_RESPONSE_BYTES,
                 "allow_auto_create_topics": False,
                 **overrides,
@@ -73,8 +79,8 @@ def make_consumer(settings: Settings, group: str | None = None, **overrides: Any
 
 def make_admin(settings: Settings) -> KafkaAdminClient:
     """Return an admin client; the caller closes it."""
-    with kafka_errors(settings):
-        return KafkaAdminClient(**_connection(settings))
+    with kafka_errors(settings), _wrong_settings(settings):
+        return KafkaAdminClient(**_connection(settings, _KNOWN["AdminClient"]))
 
 
 def ensure_topics(settings: Settings) -> None:
@@ -164,7 +170,20 @@ def kafka_errors(settings: Settings) -> Iterator[None]:
         raise ContractError(f"Kafka at {address}: {exc}") from exc
 
 
-def _connection(settings: Settings) -> dict[str, Any]:
+@contextmanager
+def _wrong_settings(settings: Settings) -> Iterator[None]:
+    """Turn what the vendor's constructors raise for a value that they cannot use into an error that says so."""
+    try:
+        yield
+    except (AssertionError, ImportError, OSError, TypeError, ValueError) as exc:
+        raise SettingsError(
+            f"no Kafka client for {settings.kafka_address} can be made of these settings ({type(exc).__name__}: {exc}): "
+            "check TWINLINE_KAFKA_SSL_*, TWINLINE_KAFKA_SASL_* and TWINLINE_KAFKA_OPTIONS"
+        ) from exc
+
+
+def _connection(settings: Settings, known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what all kinds of clients need; `known` is the kind's DEFAULT_CONFIG."""
     secrets = {
         "sasl_plain_password": settings.kafka_sasl_password,
         "ssl_password": settings.kafka_ssl_password,
@@ -174,7 +193,7 @@ def _connection(settings: Settings) -> dict[str, Any]:
         "ssl_certfile": settings.kafka_ssl_certfile,
         "ssl_keyfile": settings.kafka_ssl_keyfile,
     }
-    return {
+    connection = {
         "bootstrap_servers": settings.kafka_address.split(","),
         "bootstrap_timeout_ms": _BOOTSTRAP_TIMEOUT_MS,
         "reconnect_backoff_max_ms": 2_000,
@@ -183,7 +202,10 @@ def _connection(settings: Settings) -> dict[str, Any]:
         "sasl_plain_username": settings.kafka_sasl_username,
         **{name: secret.get_secret_value() if secret else None for name, secret in secrets.items()},
         **{name: str(path) if path else None for name, path in paths.items()},
+        **options_of(read_options(settings.kafka_options.get_secret_value()), known),
     }
+    check_security(connection)
+    return connection
 
 
 def _check_topic(admin: KafkaAdminClient, topic: str) -> None:

@@ -33,6 +33,10 @@ class Settings(BaseSettings):
     kafka_ssl_certfile: Path | None = None
     kafka_ssl_keyfile: Path | None = None
     kafka_ssl_password: SecretStr | None = None
+    # Secret as a whole: a password may be among them.
+    kafka_options: SecretStr = Field(
+        default=SecretStr(""), description="JSON object of any other kafka-python settings, see clients/kafka_options.py"
+    )
     topic: str = Field(default="documents", description="the log of documents")
     topic_partitions: int = Field(default=2, ge=1, description="partitions of the log, when Twinline creates it")
 

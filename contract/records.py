@@ -9,13 +9,14 @@ For those who write such messages: docs/envelope.md and `schemas/document-v1.sch
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import total_ordering
 from typing import Literal
 
 from contract.canonical import JSON, fingerprint
 from contract.errors import DocumentError
+from contract.strict_json import integers, load_json, nesting, short
 
 ENVELOPE_SCHEMA = 1
 MAX_TEXT_BYTES = 16 * 1024 * 1024
@@ -30,7 +31,6 @@ FIELDS = ("schema", "title", "text", "version", "metadata", "tenant")
 UNKNOWN = "_fields"
 # JSON may say any letter as \uXXXX, which is six bytes.
 _MAX_JSON_BYTES = 2 * MAX_TEXT_BYTES
-_MAX_SHOWN_CHARS = 200
 _DIGITS = re.compile(r"[0-9]{1,16}")
 
 
@@ -93,7 +93,7 @@ class Document:
     @property
     def place(self) -> str:
         """Return how error messages name this document."""
-        return f"document [{_short(self.source)}, {_short(self.key)}]"
+        return f"document [{short(self.source)}, {short(self.key)}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,15 +175,15 @@ def decode_message(key: bytes | None, value: bytes | None, headers: Sequence[tup
     source, name = _decode_key(key)
     if value is None:
         return Deletion(source, name, _header_version(headers)).validate()
-    place = f"message [{_short(source)}, {_short(name)}]"
-    envelope = _load_json(value, place)
+    place = f"message [{short(source)}, {short(name)}]"
+    envelope = load_json(value, place, _MAX_JSON_BYTES)
     if not isinstance(envelope, dict):
         raise DocumentError("not_an_object", f"{place}: the value is {type(envelope).__name__}, must be a JSON object")
     schema = envelope.get("schema")
     if schema != ENVELOPE_SCHEMA or isinstance(schema, bool):
-        raise DocumentError("unknown_schema", f"{place}: schema is {_short(schema)}, this reader knows {ENVELOPE_SCHEMA}")
+        raise DocumentError("unknown_schema", f"{place}: schema is {short(schema)}, this reader knows {ENVELOPE_SCHEMA}")
     if "text" not in envelope:
-        raise DocumentError("missing_field", f"{place}: no field `text`; found {_short(sorted(envelope)[:20])}")
+        raise DocumentError("missing_field", f"{place}: no field `text`; found {short(sorted(envelope)[:20])}")
     title = envelope.get("title")
     return Document(
         source=source,
@@ -223,7 +223,7 @@ def content_hash(document: Document) -> str:
 def _decode_key(key: bytes | None) -> tuple[str, str]:
     if key is None:
         raise DocumentError("no_key", "message without a key: the key must be the JSON array [source, key]")
-    parts = _load_json(key, f"message key {key[:80]!r}")
+    parts = load_json(key, f"message key {key[:80]!r}", _MAX_JSON_BYTES)
     if not (isinstance(parts, list) and len(parts) == 2 and all(isinstance(part, str) for part in parts)):
         raise DocumentError("bad_key", f"message key {key[:80]!r} is not a JSON array [source, key] of two strings")
     return parts[0], parts[1]
@@ -251,32 +251,6 @@ def _agreed_version(own: object, header: int | None, place: str) -> int | None:
     return header if own is None else own  # type: ignore[return-value]  # it was checked
 
 
-def _load_json(content: bytes, place: str) -> object:
-    if len(content) > _MAX_JSON_BYTES:
-        raise DocumentError("too_large", f"{place}: {len(content)} bytes of JSON, the limit is {_MAX_JSON_BYTES}")
-    try:
-        # Decoded here: given bytes, the json module would guess UTF-16 and UTF-32 too.
-        return json.loads(content.decode(), object_pairs_hook=_object, parse_constant=_refuse_constant)
-    except UnicodeDecodeError as exc:
-        raise DocumentError("invalid_utf8", f"{place}: not UTF-8 at byte {exc.start}") from exc
-    except (ValueError, RecursionError) as exc:
-        raise DocumentError("invalid_json", f"{place}: not JSON: {str(exc)[:200]}") from exc
-
-
-def _object(pairs: Sequence[tuple[str, JSON]]) -> dict[str, JSON]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        # Languages differ on which one counts.
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the name {twice[:60]!r} stands twice in one object")
-    return found
-
-
-def _refuse_constant(name: str) -> JSON:
-    raise ValueError(f"{name} is no JSON")
-
-
 def _header_version(headers: Sequence[tuple[str, bytes]]) -> int | None:
     found = {raw for name, raw in headers if name == "version"}
     if not found:
@@ -284,7 +258,7 @@ def _header_version(headers: Sequence[tuple[str, bytes]]) -> int | None:
     raw = next(iter(found))
     text = raw.decode("latin-1")
     if len(found) > 1 or not _DIGITS.fullmatch(text):
-        raise DocumentError("bad_version", f"header version is {_short(sorted(found))}, must be decimal digits, once")
+        raise DocumentError("bad_version", f"header version is {short(sorted(found))}, must be decimal digits, once")
     return int(text)
 
 
@@ -293,7 +267,7 @@ def _check_names(source: object, key: object, tenant: object) -> None:
         if value is None and optional:
             continue
         if not isinstance(value, str) or not value:
-            raise DocumentError("wrong_type", f"{name} is {_short(value)}, must be a string that is not empty")
+            raise DocumentError("wrong_type", f"{name} is {short(value)}, must be a string that is not empty")
         if len(value) > MAX_NAME_CHARS:
             raise DocumentError(
                 "name_too_long", f"{name} {value[:60]!r}... has {len(value)} characters, the limit is {MAX_NAME_CHARS}"
@@ -305,13 +279,13 @@ def _check_version(version: object) -> None:
     if version is None:
         return
     if isinstance(version, bool) or not isinstance(version, int) or not 0 <= version <= MAX_VERSION:
-        raise DocumentError("bad_version", f"version is {_short(version)}, must be an integer from 0 to 2**53-1")
+        raise DocumentError("bad_version", f"version is {short(version)}, must be an integer from 0 to 2**53-1")
 
 
 def _check_metadata(metadata: object, place: str) -> None:
     if not isinstance(metadata, Mapping) or not all(isinstance(name, str) for name in metadata):
         raise DocumentError("wrong_type", f"{place}: metadata is {type(metadata).__name__}, must be a JSON object")
-    if _depth(metadata) > MAX_JSON_DEPTH:
+    if nesting(metadata, MAX_JSON_DEPTH) > MAX_JSON_DEPTH:
         raise DocumentError("too_deep", f"{place}: metadata is nested deeper than {MAX_JSON_DEPTH}")
     try:
         size = len(_utf8(json.dumps(dict(metadata), ensure_ascii=False, allow_nan=False), place, "metadata"))
@@ -319,38 +293,16 @@ def _check_metadata(metadata: object, place: str) -> None:
         raise DocumentError("wrong_type", f"{place}: metadata is not JSON: {exc}") from exc
     if size > MAX_METADATA_BYTES:
         raise DocumentError("too_large", f"{place}: metadata has {size} bytes, the limit is {MAX_METADATA_BYTES}")
-    for number in _numbers(metadata):
+    for number in integers(metadata):
         if abs(number) > MAX_VERSION:
             raise DocumentError(
                 "not_exact",
-                f"{place}: metadata has the integer {str(number)[:40]}, beyond 2**53-1: not every reader gets it right; send a string",
+                f"{place}: metadata has the integer {str(number)[:40]}, beyond 2**53-1, which not every reader gets right: "
+                "send a string",
             )
     unknown = metadata.get(UNKNOWN, {})
     if not isinstance(unknown, Mapping) or set(unknown) & set(FIELDS):
         raise DocumentError("reserved_name", f"{place}: metadata has `{UNKNOWN}`, which is kept for unknown fields: rename it")
-
-
-def _depth(value: object) -> int:
-    """Return how deep a JSON value is nested, without recursion, and no further than the limit needs."""
-    depth, level = 0, [value]
-    while level and depth <= MAX_JSON_DEPTH:
-        depth += 1
-        level = [child for item in level for child in _children(item)]
-    return depth
-
-
-def _numbers(value: object) -> Iterator[int]:
-    """Yield the integers in a JSON value that is not nested too deeply."""
-    level = [value]
-    while level:
-        yield from (item for item in level if isinstance(item, int) and not isinstance(item, bool))
-        level = [child for item in level for child in _children(item)]
-
-
-def _children(value: object) -> Iterable[object]:
-    if isinstance(value, Mapping):
-        return value.values()
-    return value if isinstance(value, list | tuple) else ()
 
 
 def _utf8(value: str, place: str, name: str) -> bytes:
@@ -358,12 +310,3 @@ def _utf8(value: str, place: str, name: str) -> bytes:
         return value.encode()
     except UnicodeEncodeError as exc:
         raise DocumentError("lone_surrogate", f"{place}: {name} has half a surrogate pair at character {exc.start}") from exc
-
-
-def _short(value: object) -> str:
-    """Return a value as an error message shows it: whatever was sent must not make the message long."""
-    try:
-        shown = repr(value)
-    except RecursionError:
-        shown = f"a deeply nested {type(value).__name__}"
-    return shown if len(shown) <= _MAX_SHOWN_CHARS else f"{shown[:_MAX_SHOWN_CHARS]}..."

@@ -24,7 +24,10 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("make", [make_producer, make_consumer, make_admin])
-def test_every_security_setting_reaches_every_client(make: Any, given: dict[str, Any]) -> None:
+def test_every_security_setting_reaches_every_client(make: Any, given: dict[str, Any], tmp_path: Path) -> None:
+    ca, certificate, key = (tmp_path / name for name in ("ca.pem", "cert.pem", "key.pem"))
+    for file in (ca, certificate, key):
+        file.touch()
     make(
         Settings(
             kafka_bootstrap="one:9092,two:9092",
@@ -32,9 +35,9 @@ def test_every_security_setting_reaches_every_client(make: Any, given: dict[str,
             kafka_sasl_mechanism="SCRAM-SHA-512",
             kafka_sasl_username="user",
             kafka_sasl_password=SecretStr("word"),
-            kafka_ssl_cafile=Path("ca.pem"),
-            kafka_ssl_certfile=Path("cert.pem"),
-            kafka_ssl_keyfile=Path("key.pem"),
+            kafka_ssl_cafile=ca,
+            kafka_ssl_certfile=certificate,
+            kafka_ssl_keyfile=key,
             kafka_ssl_password=SecretStr("pass"),
         )
     )
@@ -44,9 +47,9 @@ def test_every_security_setting_reaches_every_client(make: Any, given: dict[str,
         "sasl_mechanism": "SCRAM-SHA-512",
         "sasl_plain_username": "user",
         "sasl_plain_password": "word",
-        "ssl_cafile": "ca.pem",
-        "ssl_certfile": "cert.pem",
-        "ssl_keyfile": "key.pem",
+        "ssl_cafile": str(ca),
+        "ssl_certfile": str(certificate),
+        "ssl_keyfile": str(key),
         "ssl_password": "pass",
     }
     assert {name: given[name] for name in expected} == expected

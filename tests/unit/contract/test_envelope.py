@@ -32,7 +32,9 @@ KEY = b'["s","k"]'
 
 _TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=5)
 _SCALAR = st.none() | st.booleans() | st.integers(-9, 9) | st.floats(allow_nan=False, allow_infinity=False) | _TEXT
-_VALUE = st.recursive(_SCALAR, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(_TEXT, inner, max_size=2), max_leaves=4)
+_VALUE = st.recursive(
+    _SCALAR, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(_TEXT, inner, max_size=2), max_leaves=4
+)
 _RIGHT: dict[str, st.SearchStrategy[Any]] = {
     "schema": st.just(1),
     "text": _TEXT,
@@ -91,7 +93,7 @@ def test_the_schema_is_one_and_knows_the_readers_fields_and_limits() -> None:
 
 
 def test_every_example_on_the_page_is_taken() -> None:
-    values = [block for block in PAGE.split("```json\n")[1:]]
+    values = PAGE.split("```json\n")[1:]
     assert values
     for block in values:
         envelope = json.loads(block.split("```")[0])
