@@ -26,6 +26,7 @@ from clients.store import (
     stored_version,
 )
 from contract.errors import ContractError, TransientError
+from contract.ids import head_id
 
 _VERSION_FIELDS = ["version", "version_kind", "version_offset"]
 
@@ -57,7 +58,7 @@ class EdgeCollection:
 
     def put_points(self, points: Sequence[StoredPoint]) -> None:
         with self._writing:
-            self._upsert(self._not_older(points))
+            self._upsert(self._not_older(self._not_overtaken(points)))
 
     def put_golden(self, vectors: Mapping[str, NDArray[np.float32]]) -> None:
         points = golden_points(self.info, vectors)
@@ -155,6 +156,20 @@ class EdgeCollection:
         stored = {record.id: stored_version(record.payload) for record in records}
         return [point for point in points if point.id not in stored or not stored_version(point.payload) < stored[point.id]]
 
+    def _not_overtaken(self, points: Sequence[StoredPoint]) -> list[StoredPoint]:
+        """Return the chunk points whose document has no newer head; under the lock, as above."""
+        head_of = {point.id: head_id(point.payload["source"], point.payload["key"]) for point in points}
+        if not head_of:
+            return []
+        with self._ours():
+            records = self._shard.retrieve(sorted(set(head_of.values())), _VERSION_FIELDS, False)
+        heads = {record.id: stored_version(record.payload) for record in records}
+        return [
+            point
+            for point in points
+            if (head := heads.get(head_of[point.id])) is None or not stored_version(point.payload) < head
+        ]
+
     @contextmanager
     def _ours(self) -> Iterator[None]:
         with engine_errors(f"collection {self.name}"):
@@ -185,16 +200,12 @@ def _surplus(head: Head) -> list[Any]:
     chunks = _filter({"kind": "chunk", "source": head.source, "key": head.key}).must
     number, offset = "version", "version_offset"
     same = _equals(number, head.version.number)
-    older = [
+    beyond = engine.FieldCondition(key="chunk_index", range=engine.RangeFloat(gte=head.chunk_count))
+    not_newer = [
         [engine.FieldCondition(key=number, range=engine.RangeFloat(lt=head.version.number))],
-        [same, engine.FieldCondition(key=offset, range=engine.RangeFloat(lt=head.version.offset))],
+        [same, engine.FieldCondition(key=offset, range=engine.RangeFloat(lte=head.version.offset))],
     ]
-    beyond = [
-        same,
-        _equals(offset, head.version.offset),
-        engine.FieldCondition(key="chunk_index", range=engine.RangeFloat(gte=head.chunk_count)),
-    ]
-    return [engine.Filter(must=[*chunks, *conditions]) for conditions in (*older, beyond)]
+    return [engine.Filter(must=[*chunks, beyond, *conditions]) for conditions in not_newer]
 
 
 @contextmanager

@@ -178,15 +178,9 @@ def _not_newer_than(version: Version) -> models.Filter:
 
 def _surplus(head: Head) -> models.Filter:
     own = {"kind": "chunk", "source": head.source, "key": head.key}
-    current = models.Filter(
-        must=[
-            _equals("version", head.version.number),
-            _equals("version_offset", head.version.offset),
-            models.FieldCondition(key="chunk_index", range=models.Range(lt=head.chunk_count)),
-        ]
-    )
+    beyond = models.FieldCondition(key="chunk_index", range=models.Range(gte=head.chunk_count))
     return models.Filter(
-        must=[*(_equals(field, value) for field, value in own.items()), _not_newer_than(head.version)], must_not=[current]
+        must=[*(_equals(field, value) for field, value in own.items()), beyond, _not_newer_than(head.version)]
     )
 
 

@@ -160,7 +160,10 @@ class Collection(Protocol):
         """Return the points that exist, by their id."""
 
     def put_points(self, points: Sequence[StoredPoint]) -> None:
-        """Write chunk points with their vectors, except where a newer version of the point is stored."""
+        """Write chunk points with their vectors, except where a newer version of the point is stored.
+
+        A store that has one owner leaves out, too, what a newer head has overtaken: a consumer that lost its place leaves nothing.
+        """
 
     def put_golden(self, vectors: Mapping[str, NDArray[np.float32]]) -> None:
         """Write the vectors `(dim,)` of golden texts, by the text's name; what is there under a name is replaced."""
@@ -169,7 +172,10 @@ class Collection(Protocol):
         """Return the stored vectors `(dim,)` of golden texts by name; none where none were written."""
 
     def delete_surplus(self, heads: Sequence[Head]) -> None:
-        """Remove the chunks that are not of these heads: older than the head, or at or beyond its chunk count."""
+        """Remove the chunks at or beyond a head's chunk count that are not newer than the head.
+
+        Never one below: those are replaced in place, so no removal makes a document missing, whoever else writes it.
+        """
 
     def query(
         self, vector: NDArray[np.float32], limit: int, where: Filter | None = None, exact: bool = False

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from clients.store import CollectionInfo, Filter, Head, StoredPoint, golden_points, stored_version
 from contract.errors import ContractError
+from contract.ids import head_id
 
 
 @dataclass
@@ -18,6 +19,7 @@ class MemoryCollection:
     info: CollectionInfo
     points: dict[UUID, StoredPoint] = field(default_factory=dict)
     before: Callable[[str], None] = lambda call: None  # a test's hook: raise, or act as another consumer would
+    is_owned: bool = True  # as the embedded store is; False: as a server, which many may write to
     flushes: int = 0
     golden: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
@@ -37,7 +39,7 @@ class MemoryCollection:
         for point in points:
             if point.vector is None or len(point.vector) != self.info.dimension:
                 raise ContractError(f"collection {self.name} takes vectors of {self.info.dimension}")
-        self._put([StoredPoint(p.id, p.payload, p.vector / np.linalg.norm(p.vector)) for p in points if p.vector is not None])
+        self._put([StoredPoint(p.id, p.payload, p.vector / np.linalg.norm(p.vector)) for p in points if self._is_current(p)])
 
     def put_golden(self, vectors: Mapping[str, NDArray[np.float32]]) -> None:
         for name, vector in vectors.items():
@@ -54,9 +56,8 @@ class MemoryCollection:
         for head in heads:
             for id_, point in list(self.points.items()):
                 if _match(point, {"kind": "chunk", "source": head.source, "key": head.key}):
-                    version = stored_version(point.payload)
-                    beyond = version == head.version and point.payload["chunk_index"] >= head.chunk_count
-                    if version < head.version or beyond:
+                    is_newer = head.version < stored_version(point.payload)
+                    if point.payload["chunk_index"] >= head.chunk_count and not is_newer:
                         del self.points[id_]
 
     def query(
@@ -88,6 +89,10 @@ class MemoryCollection:
 
     def close(self) -> None:
         self.flush()
+
+    def _is_current(self, point: StoredPoint) -> bool:
+        head = self.points.get(head_id(point.payload["source"], point.payload["key"]))
+        return head is None or not self.is_owned or not stored_version(point.payload) < stored_version(head.payload)
 
     def _put(self, points: Sequence[StoredPoint]) -> None:
         for point in points:

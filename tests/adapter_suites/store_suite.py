@@ -174,7 +174,14 @@ class StoreSuite:
 
     # --- surplus ---
 
-    def test_surplus_is_what_is_older_or_beyond_the_count(self, collection: Collection) -> None:
+    def test_surplus_below_the_count_is_left_to_be_replaced_in_place(self, collection: Collection) -> None:
+        """A newer head whose chunks are still to come must not cost the document its old ones."""
+        collection.put_points([chunk("a", index, explicit(1)) for index in range(4)])
+        collection.put_heads([head("a", explicit(2), 2)])
+        collection.delete_surplus([head("a", explicit(2), 2)])
+        assert texts(collection) == {"a 0 v1", "a 1 v1"}
+
+    def test_surplus_is_what_is_beyond_the_count(self, collection: Collection) -> None:
         collection.put_points([chunk("a", index, explicit(1)) for index in range(4)])
         collection.put_points([chunk("a", index, explicit(2)) for index in range(2)])
         collection.put_points([chunk("b", 0, explicit(1))])

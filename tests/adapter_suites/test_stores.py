@@ -8,14 +8,23 @@ import pytest
 
 from clients.edge import EdgeStore
 from clients.qdrant import QdrantStore, connect
-from clients.store import Store
+from clients.store import Collection, Store
 from tests.adapter_suites.memory_store import MemoryStore
-from tests.adapter_suites.store_suite import NAME, OTHER, StoreSuite
+from tests.adapter_suites.store_suite import NAME, OTHER, StoreSuite, chunk, explicit, head, texts
 
 _SERVER = os.environ.get("QDRANT_URL")
 
 
-class TestEdge(StoreSuite):
+class OwnedStoreSuite(StoreSuite):
+    """What a store with one owner promises on top: it can look at a document's head and write its chunks as one."""
+
+    def test_chunks_that_a_newer_head_has_overtaken_are_not_written(self, collection: Collection) -> None:
+        collection.put_heads([head("a", explicit(2), 1), head("b", explicit(2), 0, deleted=True), head("c", explicit(1))])
+        collection.put_points([chunk(key, index, explicit(1)) for key in "abcd" for index in range(2)])
+        assert texts(collection) == {"c 0 v1", "c 1 v1", "d 0 v1", "d 1 v1"}
+
+
+class TestEdge(OwnedStoreSuite):
     @pytest.fixture
     def store(self, tmp_path: Path) -> Store:
         return EdgeStore(tmp_path / "store")
@@ -43,7 +52,7 @@ class TestQdrantServer(StoreSuite):
         client.close()
 
 
-class TestMemory(StoreSuite):
+class TestMemory(OwnedStoreSuite):
     """The fake that other tests build on keeps the promises too."""
 
     @pytest.fixture
