@@ -140,6 +140,12 @@ def group_lag(settings: Settings, group: str, topic: str) -> dict[int, int]:
     return {partition: max(0, end - committed.get(partition, starts.get(partition, 0))) for partition, end in ends.items()}
 
 
+def unless_set(settings: Settings, **defaults: Any) -> dict[str, Any]:
+    """Return the defaults of ours that TWINLINE_KAFKA_OPTIONS says nothing else for."""
+    chosen = read_options(settings.kafka_options.get_secret_value())
+    return {name: value for name, value in defaults.items() if name not in chosen}
+
+
 @contextmanager
 def kafka_errors(settings: Settings) -> Iterator[None]:
     """Turn kafka-python's errors into ours, with the broker's address."""

@@ -22,7 +22,8 @@ VARIABLE: Final = "TWINLINE_KAFKA_OPTIONS"
 # What decides whether a message can be lost, doubled or misread, what other settings say, and what only a program can give.
 OWN: Final = frozenset({
     "acks", "allow_auto_create_topics", "auto_commit_interval_ms", "auto_offset_reset", "bootstrap_servers",
-    "consumer_timeout_ms", "default_offset_commit_callback", "enable_auto_commit", "enable_idempotence", "group_id", "group_instance_id",
+    "consumer_timeout_ms", "default_offset_commit_callback", "enable_auto_commit", "enable_idempotence", "group_id",
+    "group_instance_id",
     "isolation_level", "kafka_client", "key_deserializer", "key_serializer", "max_poll_interval_ms", "max_poll_records",
     "max_request_size", "metric_group_prefix", "metric_reporters", "partition_assignment_strategy", "partitioner",
     "receive_message_max_bytes", "selector", "transaction_timeout_ms", "transactional_id", "value_deserializer",

@@ -179,9 +179,7 @@ def _not_newer_than(version: Version) -> models.Filter:
 def _surplus(head: Head) -> models.Filter:
     own = {"kind": "chunk", "source": head.source, "key": head.key}
     beyond = models.FieldCondition(key="chunk_index", range=models.Range(gte=head.chunk_count))
-    return models.Filter(
-        must=[*(_equals(field, value) for field, value in own.items()), beyond, _not_newer_than(head.version)]
-    )
+    return models.Filter(must=[*(_equals(field, value) for field, value in own.items()), beyond, _not_newer_than(head.version)])
 
 
 def is_server(client: QdrantClient) -> bool:

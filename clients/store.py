@@ -162,7 +162,7 @@ class Collection(Protocol):
     def put_points(self, points: Sequence[StoredPoint]) -> None:
         """Write chunk points with their vectors, except where a newer version of the point is stored.
 
-        A store that has one owner leaves out, too, what a newer head has overtaken: a consumer that lost its place leaves nothing.
+        A store that has one owner leaves out, too, what a newer head has overtaken: who lost the race leaves nothing.
         """
 
     def put_golden(self, vectors: Mapping[str, NDArray[np.float32]]) -> None:

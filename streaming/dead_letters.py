@@ -6,8 +6,9 @@ back to the topic of documents is a copy without them.
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any, Protocol, Self
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
@@ -16,9 +17,11 @@ from clients.kafka import MAX_DEAD_LETTER_BYTES, kafka_errors, make_consumer, ma
 from clients.settings import Settings
 from contract.errors import ContractError, DocumentError, TransientError
 from streaming.decode import Message
+from streaming.stack_digest import stack_digest
 
 _PREFIX = "dead-letter-"
 _FLUSH_SECONDS = 30.0
+_CLOSE_SECONDS = 5.0
 _MAX_ERROR_CHARS = 2_000
 _MAX_IDLE_POLLS = 10
 
@@ -33,6 +36,9 @@ class DeadLetter:
         error: the error's text.
         release: the release whose consumer set it aside.
         time: when, ISO 8601.
+        error_type: the error's class.
+        digest: of where it was raised; the same failure in the same code has the same one.
+        omitted: `value` when the topic could not take the value: it is still in the log, at the message's place.
     """
 
     message: Message
@@ -41,13 +47,23 @@ class DeadLetter:
     error: str
     release: str
     time: str
+    error_type: str = ""
+    digest: str = ""
+    omitted: str = ""
 
     @classmethod
-    def of(cls, message: Message, stage: str, error: ContractError, release: str) -> Self:
+    def of(cls, message: Message, stage: str, error: Exception, release: str) -> Self:
         """Return the dead letter of a message that `error` was raised for, just now."""
-        reason = error.reason if isinstance(error, DocumentError) else "refused"
+        reason = "refused" if isinstance(error, ContractError) else "unexpected"
+        if isinstance(error, DocumentError):
+            reason = error.reason
         time = datetime.now(UTC).isoformat(timespec="milliseconds")
-        return cls(message, reason, stage, str(error)[:_MAX_ERROR_CHARS], release, time)
+        text = str(error)[:_MAX_ERROR_CHARS].encode(errors="replace").decode()
+        return cls(message, reason, stage, text, release, time, type(error).__name__, stack_digest(error))
+
+    def without_value(self) -> Self:
+        """Return the letter for a topic that cannot take the value."""
+        return replace(self, message=replace(self.message, value=None), omitted="value")
 
     def headers(self) -> list[tuple[str, bytes]]:
         """Return the headers that the dead letter travels with."""
@@ -55,6 +71,9 @@ class DeadLetter:
             "reason": self.reason,
             "stage": self.stage,
             "error": self.error,
+            "error-type": self.error_type,
+            "stack-digest": self.digest,
+            "omitted": self.omitted,
             "release": self.release,
             "time": self.time,
             "partition": str(self.message.partition),
@@ -66,7 +85,7 @@ class DeadLetter:
     @classmethod
     def read(cls, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> Self:
         """Read a message of the topic of dead letters."""
-        said = {name.removeprefix(_PREFIX): raw.decode() for name, raw in headers if name.startswith(_PREFIX)}
+        said = {name.removeprefix(_PREFIX): raw.decode(errors="replace") for name, raw in headers if name.startswith(_PREFIX)}
         own = [(name, raw) for name, raw in headers if not name.startswith(_PREFIX)]
         message = Message(
             int(said.get("partition", -1)), int(said.get("offset", -1)), int(said.get("timestamp-ms", -1)), key, value, own
@@ -78,6 +97,9 @@ class DeadLetter:
             said.get("error", ""),
             said.get("release", ""),
             said.get("time", ""),
+            said.get("error-type", ""),
+            said.get("stack-digest", ""),
+            said.get("omitted", ""),
         )
 
 
@@ -99,25 +121,48 @@ class KafkaDeadLetters:
         """Send letters and wait until the broker has them all."""
         if not letters:
             return
-        # Most consumers never need a producer: made on the first letter.
-        producer = self._producer = self._producer or make_producer(self._settings, max_request_size=MAX_DEAD_LETTER_BYTES)
-        with kafka_errors(self._settings):
-            sent = [
-                producer.send(
-                    self._settings.dead_letter_topic,
-                    key=letter.message.key,
-                    value=letter.message.value,
-                    headers=letter.headers(),
-                )
-                for letter in letters
-            ]
-            for future in sent:
-                future.get(timeout=_FLUSH_SECONDS)
+        try:
+            # All are on their way before the first is waited for.
+            sent = [(letter, self._send(letter)) for letter in letters]
+            for letter, future in sent:
+                self._wait(letter, future)
+        except TransientError:
+            # A producer that has lost its broker may have lost its place in the sequence too: the next attempt makes another.
+            self.close()
+            raise
 
     def close(self) -> None:
-        """Let go of the connection."""
-        if self._producer is not None:
-            self._producer.close(timeout=_FLUSH_SECONDS)
+        """Let go of the connection; the next letter makes a new one."""
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.close(timeout=_CLOSE_SECONDS)
+
+    def _send(self, letter: DeadLetter) -> Any:
+        # Most consumers never need a producer: made on the first letter.
+        if self._producer is None:
+            self._producer = make_producer(
+                self._settings, max_request_size=MAX_DEAD_LETTER_BYTES, key_serializer=attrgetter("key")
+            )
+        try:
+            with kafka_errors(self._settings):
+                # The message stands for its key: kafka-python refuses one whose key and value are both null, Kafka does not.
+                return self._producer.send(
+                    self._settings.dead_letter_topic, key=letter.message, value=letter.message.value, headers=letter.headers()
+                )
+        except DocumentError:
+            if letter.omitted:
+                raise
+            return self._send(letter.without_value())
+
+    def _wait(self, letter: DeadLetter, future: Any) -> None:
+        try:
+            with kafka_errors(self._settings):
+                future.get(timeout=_FLUSH_SECONDS)
+        except DocumentError:
+            # A topic with a smaller limit than ours. Where the message stands in the log is kept, and one message stops nothing.
+            if letter.omitted:
+                raise
+            self._wait(letter.without_value(), self._send(letter.without_value()))
 
 
 def read_dead_letters(settings: Settings, limit: int) -> list[DeadLetter]:

@@ -5,12 +5,14 @@ Applied twice, or in any order of redelivery, a batch leaves the index as if it 
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from uuid import UUID
 
-from clients.store import Collection
+from clients.store import Collection, Head, StoredPoint
 from contract.embedding import Embedder
-from contract.errors import ContractError, DocumentError, MismatchError, SettingsError
+from contract.errors import DocumentError, MismatchError, SettingsError, TransientError
+from contract.ids import point_id
 from contract.preprocess import Preprocessor
 from contract.records import Document
 from streaming.dead_letters import DeadLetter, DeadLetterSink
@@ -19,9 +21,13 @@ from streaming.donors import Donor
 from streaming.limits import ConsumerLimits
 from streaming.metrics import StreamingMetrics
 from streaming.plans import Plan, decide, document_ids
-from streaming.points import chunk_points, find_vectors, possible_points
+from streaming.points import Vectors, chunk_points, find_vectors, possible_points
+from streaming.portions import pieces, portions
+from streaming.probe import check_that_others_pass
 
 _log = logging.getLogger(__name__)
+# Whatever is wrong, it is not a message.
+_NOBODYS_FAULT = (MismatchError, SettingsError, TransientError, MemoryError)
 
 
 @dataclass(slots=True)
@@ -60,6 +66,8 @@ class Indexer:
         self._limits = limits or ConsumerLimits()
         self._metrics = metrics
         self._donor: Donor | None = None
+        # Called between the pieces of a batch; what it raises ends the batch, as a crash would.
+        self.between: Callable[[], object] = lambda: None
         self._check_door()
 
     def take_vectors_from(self, donor: Donor) -> None:
@@ -69,8 +77,10 @@ class Indexer:
     def handle(self, batch: Sequence[Message]) -> Handled:
         """Make a batch durable, its messages in the order of the log.
 
-        1. decode; 2. decide what each message makes of its document; 3. embed what changed; 4. heads, then chunks, then the
-        surplus; 5. dead letters.
+        Portion by portion, so that what is held at a time is bounded: 1. decode; 2. decide what each message makes of its
+        document; 3. embed what changed; 4. heads, then chunks, then the surplus. At the end 5. dead letters.
+
+        While a document is replaced, a reader finds it, and may find chunks of two versions; none when this returns.
 
         Raises:
             TransientError: something is away; nothing is lost, and the same batch may be handled again.
@@ -78,13 +88,8 @@ class Indexer:
         """
         started = time.perf_counter()
         handled = Handled()
-        events: list[Event] = []
-        for message in batch:
-            try:
-                events.append(decode(message))
-            except DocumentError as exc:
-                self._set_aside(handled, message, "decode", exc)
-        self._apply_or_isolate(events, handled)
+        for portion in portions(batch, self._limits.max_portion_bytes):
+            self._apply_or_isolate(self._decode(portion, handled), handled)
         self._dead_letters.put(handled.dead_letters)
         self._count(handled, time.perf_counter() - started)
         return handled
@@ -93,13 +98,29 @@ class Indexer:
         """Make what was handled durable against the death of the machine, not only of the process."""
         self._collection.flush()
 
+    def _decode(self, messages: Sequence[Message], handled: Handled) -> list[Event]:
+        events: list[Event] = []
+        for message in messages:
+            try:
+                events.append(decode(message))
+            except DocumentError as exc:
+                self._set_aside(handled, message, "decode", exc)
+            except _NOBODYS_FAULT:
+                raise
+            except Exception as exc:  # noqa: BLE001 (a defect of ours that one message brings to light must not stop the rest)
+                self._check_that_others_pass()
+                self._set_aside(handled, message, "decode", exc)
+        return events
+
     def _apply_or_isolate(self, events: Sequence[Event], handled: Handled) -> None:
-        """Apply events together; when a ContractError comes of it, one by one, so that only the culprit is set aside."""
+        """Apply events together; when that is refused, one by one, so that only the culprit is set aside."""
+        if not events:
+            return
         try:
             self._apply(events, handled)
-        except (MismatchError, SettingsError):
+        except _NOBODYS_FAULT:
             raise
-        except ContractError as exc:
+        except Exception as exc:  # noqa: BLE001 (not only ContractError: as above)
             if len(events) > 1:
                 for event in events:
                     self._apply_or_isolate([event], handled)
@@ -114,26 +135,20 @@ class Indexer:
         plans = list(decision.plans.values())
 
         # 3. Embed, before anything is written: most failures happen here, and leave no trace.
-        stored = list(self._collection.read_points(possible_points(plans), with_vectors=True).values())
+        stored = self._read_vectors(possible_points(plans))
         stored += self._donor.points_of(plans) if self._donor else []
-        vectors = find_vectors(plans, stored, self._embedder, self._limits.texts_per_request)
+        dimension, texts_per_request = self._collection.info.dimension, self._limits.texts_per_request
+        vectors = find_vectors(plans, stored, self._embedder, dimension, texts_per_request, self.between)
+        del stored
 
         # 4. Heads first. One that lost to a newer head, of another consumer, writes no chunks.
         self._collection.put_heads([plan.head for plan in plans])
-        standing = self._collection.read_heads([plan.head.id for plan in plans])
+        standing = self._read_standing([plan.head.id for plan in plans])
         winners = [plan for plan in plans if standing[plan.head.id].version == plan.head.version]
-        points = [
-            point
-            for plan in winners
-            if isinstance(plan.event.item, Document)
-            for point in chunk_points(plan, plan.event.item, self._collection.info, vectors)
-        ]
-        self._collection.put_points(points)
-        # Read once more: a newer head that came since must not be left with our chunks.
-        standing = self._collection.read_heads([plan.head.id for plan in winners])
-        self._collection.delete_surplus(
-            [standing[plan.head.id] for plan in winners if plan.previous or standing[plan.head.id] != plan.head]
-        )
+        for piece in pieces(self._points(winners, vectors), self._limits.points_per_write):
+            self._collection.put_points(piece)
+            self.between()
+        self._delete_surplus(winners, [heads[id_] for id_ in document_ids(decision.stale) if id_ in heads])
 
         # Counted only now: an attempt that failed half-way is made again.
         for refusal in decision.refused:
@@ -142,9 +157,44 @@ class Indexer:
         handled.deletes += sum(plan.head.deleted for plan in winners)
         handled.documents += sum(not plan.head.deleted for plan in winners)
         handled.chunks_embedded += vectors.embedded
-        handled.chunks_reused += sum(point.payload["content_hash"] in vectors.kept for point in points)
+        handled.chunks_reused += sum(chunk.content_hash in vectors.kept for plan in winners for chunk in plan.chunks)
         handled.chunks_truncated += sum(chunk.truncated for plan in winners for chunk in plan.chunks)
         self._observe_freshness(winners)
+
+    def _read_vectors(self, ids: Sequence[UUID]) -> list[StoredPoint]:
+        return [
+            point
+            for piece in pieces(ids, self._limits.points_per_write)
+            for point in self._collection.read_points(piece, with_vectors=True).values()
+        ]
+
+    def _read_standing(self, ids: Sequence[UUID]) -> dict[UUID, Head]:
+        standing = self._collection.read_heads(ids)
+        if len(standing) < len(ids):
+            # Somebody repairs or erases at this moment.
+            raise TransientError(f"collection {self._collection.name} lost the head of a document while it was written: again")
+        return standing
+
+    def _points(self, winners: Sequence[Plan], vectors: Vectors) -> Iterator[StoredPoint]:
+        for plan in winners:
+            if isinstance(plan.event.item, Document):
+                yield from chunk_points(plan, plan.event.item, self._collection.info, vectors)
+
+    def _delete_surplus(self, winners: Sequence[Plan], overtaking: Sequence[Head]) -> None:
+        """Remove what a longer version left.
+
+        Of documents that were there before; of those that another consumer has written meanwhile, whose newer head must not be
+        left with our chunks, nor ours with its; and of those whose message is overtaken: an attempt that was cut short may have
+        written chunks of it.
+        """
+        standing = self._read_standing([plan.head.id for plan in winners])
+        last = [plan for plan in winners if plan.previous is None and standing[plan.head.id] == plan.head]
+        beyond = {point_id(plan.head.source, plan.head.key, plan.head.chunk_count): plan.head.id for plan in last}
+        crowded = {beyond[id_] for id_ in self._collection.read_points(list(beyond))}
+        clean = {plan.head.id for plan in last} - crowded
+        heads = {head.id: head for head in (*overtaking, *standing.values()) if head.id not in clean}
+        if heads:
+            self._collection.delete_surplus(list(heads.values()))
 
     def _check_door(self) -> None:
         info, contract = self._collection.info, self._preprocessor.contract
@@ -159,11 +209,9 @@ class Indexer:
                 )
 
     def _check_that_others_pass(self) -> None:
-        """Raise when the encoder or the collection refuses anything at all: then no message is to blame."""
-        self._embedder.embed(["probe"], "document")
-        self._collection.count({"kind": "head"})
+        check_that_others_pass(self._collection, self._embedder, self._preprocessor)
 
-    def _set_aside(self, handled: Handled, message: Message, stage: str, error: ContractError) -> None:
+    def _set_aside(self, handled: Handled, message: Message, stage: str, error: Exception) -> None:
         place = {"partition": message.partition, "offset": message.offset, "stage": stage, "error": str(error)}
         _log.warning("message_set_aside", extra=place)
         handled.dead_letters.append(DeadLetter.of(message, stage, error, self._collection.info.release))

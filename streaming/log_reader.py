@@ -13,15 +13,21 @@ from kafka.errors import CommitFailedError, IllegalGenerationError, RebalanceInP
 from kafka.structs import OffsetAndMetadata
 from kafka.util import Timer
 
-from clients.kafka import kafka_errors, make_consumer
+from clients.kafka import kafka_errors, make_consumer, unless_set
 from clients.settings import Settings
 from contract.errors import TransientError
 from streaming.decode import Message
 
 _log = logging.getLogger(__name__)
 
-# Ample for joining a group: kafka-python loses track of a join that outlasts the round it began in.
 _ROUND_MS = 3_000
+# Ample for joining a group, whose other members first finish what they have in hand: kafka-python loses track of a join that
+# outlasts the round it began in.
+_JOIN_MS = 6_000
+# How soon a member hears that another one wants to join, and so how long that one waits.
+_HEARTBEAT_MS = 1_000
+# Of the time after which the group gives up on a member that does not poll.
+_SIGN_OF_LIFE_SHARE = 3
 _POSITION_MS = 200
 _HOLD_MS = 200
 # After a round without messages. An embedded broker answers an empty fetch at once, and without a rest the reader would ask again
@@ -40,10 +46,12 @@ _LOG_APPEND_TIME = 1
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Messages in the order of the log, and where each of their partitions goes on."""
+    """Messages in the order of the log, where each of their partitions began and goes on, and in which assignment."""
 
     messages: list[Message]
     next_offsets: Mapping[int, int]
+    first_offsets: Mapping[int, int]
+    assignment: int
 
 
 class LogReader:
@@ -58,6 +66,7 @@ class LogReader:
         self._group = group
         self._instance = instance
         self._max_batch_seconds = max_batch_seconds
+        self._membership = _Membership(0)
         # Where each of this member's partitions was to be read next, at the last poll; nothing for one that is not known yet.
         self.positions: dict[int, int] = {}
         self._join()
@@ -66,9 +75,11 @@ class LogReader:
         """Return what has come, or, after a short rest, nothing. Heartbeats and rebalances happen in here."""
         # Before the round: an error after it would lose the messages that it brought.
         positions = self._find_positions()
+        before = self.assignment_number
         polled = self._round(_ROUND_MS, max_messages)
         next_offsets = {partition.partition: records[-1].offset + 1 for partition, records in polled.items()}
-        self.positions = {**positions, **next_offsets}
+        # After a rebalance the group's committed offsets count, which are asked for at the next poll.
+        self.positions = {**(positions if before == self.assignment_number else {}), **next_offsets}
         if not polled:
             self._check_connection()
             time.sleep(_IDLE_SECONDS)
@@ -79,7 +90,32 @@ class LogReader:
         return Batch(
             [message_of(record) for records in polled.values() for record in records],
             next_offsets,
+            {partition.partition: records[0].offset for partition, records in polled.items()},
+            self.assignment_number,
         )
+
+    @property
+    def assignment_number(self) -> int:
+        """Return a number that changes whenever partitions are taken from this member, be it for a moment only."""
+        return self._membership.revocations
+
+    def wants_rebalance(self) -> bool:
+        """Say whether the group waits for this member to join again, which it does in the next `poll()`. Asks nobody."""
+        return bool(self._consumer._coordinator.need_rejoin())
+
+    def stay(self) -> None:
+        """Show that this member is alive although it does not poll. To be called often: it acts only when it is time to."""
+        if time.monotonic() - self._polled_at > self._max_batch_seconds / _SIGN_OF_LIFE_SHARE:
+            self._round_without_messages()
+
+    def give_back(self, batch: Batch) -> None:
+        """Read a batch again that was not finished; if its partitions are no longer this member's, the next owner does."""
+        if batch.assignment != self.assignment_number:
+            self.positions = {}
+            return
+        for number, offset in batch.first_offsets.items():
+            self._consumer.seek(self._partition(number), offset)
+            self.positions[number] = offset
 
     def start_at(self, offsets: Mapping[int, int]) -> bool:
         """Try to move the group to offsets by partition; return False when it has to be tried again.
@@ -119,17 +155,12 @@ class LogReader:
     def hold(self, seconds: float, stop: Event) -> None:
         """Wait, reading nothing, but so that the group does not take this member for dead."""
         deadline = time.monotonic() + seconds
-        while not stop.is_set() and time.monotonic() < deadline:
-            self._consumer.pause(*self._assignment())
+        while not stop.is_set() and time.monotonic() < deadline and not self.wants_rebalance():
             try:
-                polled = self._round(_HOLD_MS, max_messages=1)
+                self._round_without_messages()
             except TransientError:
                 # Two things are away at once. The caller waits for the other one; the next poll will tell of this one.
                 stop.wait(_HOLD_MS / 1000)
-                continue
-            # A partition assigned in this poll was not paused: give back what it brought.
-            for partition, records in polled.items():
-                self._consumer.seek(partition, records[0].offset)
 
     def go_on(self) -> None:
         """Read again after `hold()`."""
@@ -140,26 +171,41 @@ class LogReader:
         self._consumer.close(autocommit=False, timeout_ms=_CLOSE_TIMEOUT_MS)
 
     def _join(self) -> None:
-        self._membership = _Membership()
-        self._connected_at = time.monotonic()
+        # Its number goes on: a batch of before a new start is of another assignment.
+        self._membership = _Membership(self._membership.revocations + 1)
+        self._connected_at = self._polled_at = time.monotonic()
         self._consumer = make_consumer(
             self._settings,
             self._group,
             # Static membership: a consumer that comes back takes its old place without a rebalance, even after kill -9.
             group_instance_id=f"{self._group}-{self._instance}",
             max_poll_interval_ms=self._max_batch_seconds * 1000,
+            **unless_set(self._settings, heartbeat_interval_ms=_HEARTBEAT_MS),
         )
-        with kafka_errors(self._settings):
-            self._consumer.subscribe([self._settings.topic], listener=self._membership)
-            # A member that joins before it knows the topic's partitions joins a second time right after.
-            self._consumer.partitions_for_topic(self._settings.topic)
+        try:
+            with kafka_errors(self._settings):
+                self._consumer.subscribe([self._settings.topic], listener=self._membership)
+                # A member that joins before it knows the topic's partitions joins a second time right after.
+                self._consumer.partitions_for_topic(self._settings.topic)
+        except BaseException:
+            self.close()
+            raise
 
     def _round(self, limit_ms: int, max_messages: int) -> Mapping[TopicPartition, list[Any]]:
         """Return what one fetch brought; up to `limit_ms` where the group or the broker makes us wait."""
         # The public poll() repeats this round, without a rest, until its time is up; given little time, it breaks off joins.
+        limit_ms = _JOIN_MS if self.wants_rebalance() else limit_ms
         with kafka_errors(self._settings):
             polled: Mapping[TopicPartition, list[Any]] = self._consumer._poll_once(Timer(limit_ms), max_messages)
+        self._polled_at = time.monotonic()
         return polled
+
+    def _round_without_messages(self) -> None:
+        self._consumer.pause(*self._assignment())
+        polled = self._round(_HOLD_MS, max_messages=1)
+        # A partition assigned in this round was not paused: give back what it brought.
+        for partition, records in polled.items():
+            self._consumer.seek(partition, records[0].offset)
 
     def _check_connection(self) -> None:
         """Raise when no broker has been there for a while: kafka-python only returns nothing, as if there were no messages."""
@@ -188,13 +234,15 @@ class LogReader:
 
 
 class _Membership(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Since when the group has given this member no partitions."""
+    """Since when the group has given this member no partitions, and how often it took them away."""
 
-    def __init__(self) -> None:
+    def __init__(self, revocations: int) -> None:
+        self.revocations = revocations
         self._without_since: float | None = time.monotonic()
 
     def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         """Note that a rebalance has begun."""
+        self.revocations += 1
         self._without_since = time.monotonic()
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:

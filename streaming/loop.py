@@ -1,7 +1,8 @@
 """The consumer's loop: 1. poll, 2. handle, 3. flush and commit. Nothing is committed before it is durable.
 
-A batch that is cut short, by a crash or by a rebalance, is delivered again, and the law of `handle()` makes that harmless. So the
-loop never asks whether it still owns a partition: a commit that the group refuses is dropped, with the work it stood for.
+A batch that is cut short, by a crash or by a rebalance, is delivered again, and the law of `handle()` makes that harmless. When
+the group wants to rebalance, what is handled is committed first, and a batch in hand is finished if that takes little time, else
+left to whoever gets its partitions: it is finished or handed over, not both.
 """
 
 import logging
@@ -19,6 +20,7 @@ from clients.store import Collection
 from contract.embedding import Embedder
 from contract.errors import TransientError
 from contract.preprocess import Preprocessor
+from streaming.attendance import Attendance, BatchLeftError
 from streaming.dead_letters import KafkaDeadLetters
 from streaming.indexer import Indexer
 from streaming.limits import ConsumerLimits
@@ -78,6 +80,7 @@ class Consumer:
         self.take_vectors_from = self._indexer.take_vectors_from
         self._to_commit: dict[int, int] = {}
         self._committed_at = 0.0
+        self._assignment = -1
 
     def run(
         self,
@@ -105,12 +108,16 @@ class Consumer:
                 if self._ask_broker(stop, lambda: reader.start_at(start)):
                     break
             while not stop.is_set():
-                # 1. Poll.
+                # 1. Poll. A rebalance happens in here: what is handled must be committed before.
+                if reader.wants_rebalance():
+                    self._commit(reader)
                 batch = self._ask_broker(stop, lambda: reader.poll(self._limits.max_messages))
-                # 2. Handle: durable against the death of this process when it returns.
-                if batch is None or not self._handle(reader, batch, stop):
+                if batch is None:
                     break
-                progress(len(batch.messages))
+                self._forget_what_was_revoked(batch.assignment)
+                # 2. Handle: durable against the death of this process when it returns.
+                if self._handle(reader, batch, stop):
+                    progress(len(batch.messages))
                 self._observe_lag(reader)
                 # 3. Flush and commit, not more often than needed: queries wait while the embedded store flushes.
                 if time.monotonic() - self._committed_at >= self._limits.commit_interval_seconds:
@@ -122,26 +129,34 @@ class Consumer:
         finally:
             self.state.running = False
             # No commit in here: what was not committed above is not known to be durable.
-            reader.close()
-            self._dead_letters.close()
+            try:
+                reader.close()
+            finally:
+                self._dead_letters.close()
 
     def _open_reader(self) -> LogReader:
         return LogReader(self._settings, self.group, self._limits.instance, self._limits.max_batch_seconds)
 
     def _handle(self, reader: LogReader, batch: Batch, stop: Event) -> bool:
-        """Handle a batch, as often as it takes; return False when told to stop before it worked."""
+        """Handle a batch, as often as it takes; return False when it was left: then its messages come again."""
         if not batch.messages:
             return True
+        attendance = Attendance(reader, batch.assignment, stop, self._limits)
+        again = retrying(
+            # Only a failure of a dependency is tried again here; a batch that was left is the group's to give out.
+            retry=lambda failure: not isinstance(failure, BatchLeftError),
+            stop=stop_when_event_set(stop),
+            sleep=attendance.hold,
+            longest_wait_seconds=self._limits.longest_wait_seconds,
+        )
+        self._indexer.between = attendance.check
         try:
-            again = retrying(
-                stop=stop_when_event_set(stop),
-                sleep=lambda seconds: reader.hold(seconds, stop),
-                longest_wait_seconds=self._limits.longest_wait_seconds,
-            )
             handled = self._attempt(again, lambda: self._indexer.handle(batch.messages))
         finally:
             reader.go_on()
         if handled is None:
+            _log.info("batch_left", extra={"group": self.group, "messages": len(batch.messages)})
+            reader.give_back(batch)
             return False
         self.state.handled += len(batch.messages)
         self.state.dead_letters += len(handled.dead_letters)
@@ -152,18 +167,25 @@ class Consumer:
 
     def _commit(self, reader: LogReader) -> bool:
         """Flush and commit; return False when the group, or a broker that is away, did not take it."""
+        self._forget_what_was_revoked(reader.assignment_number)
         if not self._to_commit:
             return True
-        self._indexer.flush()
         try:
+            self._indexer.flush()
             accepted = reader.commit(self._to_commit)
         except TransientError as exc:
-            # The work is done and stays done; the next commit covers this one.
+            # The work is done and stays done, and the next commit covers this one. Not at once: a full disk is full for a while.
             self._failed(exc)
+            self._committed_at = time.monotonic()
             return False
         self._to_commit = {}
         self._committed_at = time.monotonic()
         return accepted
+
+    def _forget_what_was_revoked(self, assignment: int) -> None:
+        """Drop what was handled in an assignment that is over: its next owner may be further already."""
+        if assignment != self._assignment:
+            self._assignment, self._to_commit = assignment, {}
 
     def _ask_broker(self, stop: Event, call: Callable[[], T]) -> T | None:
         again = retrying(stop=stop_when_event_set(stop), sleep=stop.wait, longest_wait_seconds=_LONGEST_BROKER_WAIT_SECONDS)
@@ -175,6 +197,8 @@ class Consumer:
         def attempt() -> T:
             try:
                 answer = call()
+            except BatchLeftError:
+                raise
             except TransientError as exc:
                 self._failed(exc)
                 raise
@@ -184,14 +208,13 @@ class Consumer:
         try:
             return again(attempt)
         except TransientError:
-            # Only the event ends the attempts.
+            # Only the event ends the attempts, or a batch that was left.
             return None
 
     def _observe_lag(self, reader: LogReader) -> None:
         self.state.lag = reader.lag()
         if self._metrics is not None:
-            for partition, lag in self.state.lag.items():
-                self._metrics.lag.labels(self._release, str(partition)).set(lag)
+            self._metrics.show_lag(self._release, self.state.lag)
 
     def _failed(self, exc: TransientError) -> None:
         self.state.last_error = str(exc)

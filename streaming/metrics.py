@@ -1,5 +1,7 @@
 """What the consumer counts. One set of metrics a process; each release is a label."""
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -9,6 +11,8 @@ class StreamingMetrics:
     """Counters of all consumers in this process; the registry is the caller's, so that importing registers nothing."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self._lag_shown: dict[str, set[str]] = {}
+
         def counter(name: str, meaning: str, *labels: str) -> Counter:
             return Counter(f"twinline_{name}", meaning, ["release", *labels], registry=registry)
 
@@ -31,3 +35,12 @@ class StreamingMetrics:
             buckets=(*_SECONDS, 60.0, 300.0),
             registry=registry,
         )
+
+    def show_lag(self, release: str, lag: Mapping[int, int]) -> None:
+        """Show the lag of the partitions that a consumer has now; one that went to another consumer is that one's to show."""
+        now = {str(partition): behind for partition, behind in lag.items()}
+        for partition in self._lag_shown.get(release, set()) - now.keys():
+            self.lag.remove(release, partition)
+        for partition, behind in now.items():
+            self.lag.labels(release, partition).set(behind)
+        self._lag_shown[release] = set(now)

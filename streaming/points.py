@@ -1,6 +1,6 @@
 """From plans to points: vectors that are still good are kept, the rest is embedded in small pieces."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -41,16 +41,25 @@ def possible_points(plans: Sequence[Plan]) -> list[UUID]:
     ]
 
 
-def find_vectors(plans: Sequence[Plan], stored: Iterable[StoredPoint], embedder: Embedder, texts_per_request: int) -> Vectors:
+def find_vectors(
+    plans: Sequence[Plan],
+    stored: Iterable[StoredPoint],
+    embedder: Embedder,
+    dimension: int,
+    texts_per_request: int,
+    between: Callable[[], object] = lambda: None,
+) -> Vectors:
     """Return a vector for every chunk of the plans.
 
     Args:
         stored: old points of these documents, here or in another collection, with vectors. A text that only moved to another
             place in its document is found too.
+        dimension: of the collection's vectors.
         texts_per_request: how many texts go to the encoder at once, so that a query in between does not wait for long.
+        between: called before each request.
 
     Raises:
-        MismatchError: the encoder has changed its space under way.
+        MismatchError: the encoder has changed its space under way, or its vectors do not fit.
     """
     by_hash: dict[str, Vector] = {
         point.payload["content_hash"]: point.vector
@@ -63,11 +72,17 @@ def find_vectors(plans: Sequence[Plan], stored: Iterable[StoredPoint], embedder:
     waiting = sorted(changed.values(), key=lambda chunk: chunk.token_count)
     for start in range(0, len(waiting), texts_per_request):
         piece = waiting[start : start + texts_per_request]
+        between()
         answer = embedder.embed([chunk.encoder_text for chunk in piece], "document")
         if answer.space != embedder.space:
             raise MismatchError(
                 f"the encoder answered from space {answer.space}, this collection is of {embedder.space}: "
                 "serve the release's own encoder, or build a collection for the new one"
+            )
+        if answer.vectors.shape != (len(piece), dimension):
+            raise MismatchError(
+                f"the encoder gave vectors of shape {answer.vectors.shape} for {len(piece)} texts, this collection takes "
+                f"{dimension} numbers each: publish the release again"
             )
         by_hash.update(zip((chunk.content_hash for chunk in piece), answer.vectors, strict=True))
     return Vectors(by_hash, kept, embedded=len(waiting))

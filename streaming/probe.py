@@ -1,0 +1,29 @@
+"""Whose fault is it? Before a message is set aside for what was refused, something that is known to be right must pass."""
+
+from clients.store import Collection, Head
+from contract.embedding import Embedder
+from contract.errors import MismatchError
+from contract.preprocess import Preprocessor
+from contract.records import Document
+
+_WORD = Document("twinline", "probe", "probe")
+
+
+def check_that_others_pass(collection: Collection, embedder: Embedder, preprocessor: Preprocessor) -> None:
+    """Raise when chunker, encoder or collection refuse anything at all: then no message is to blame.
+
+    The collection is written to, since one that only refuses writes would send every document to the dead letters: with what
+    it has already, so that nothing changes.
+    """
+    texts = [chunk.encoder_text for chunk in preprocessor.chunks(_WORD)]
+    found = embedder.embed(texts, "document").vectors.shape
+    if found != (len(texts), collection.info.dimension):
+        raise MismatchError(
+            f"the encoder gave vectors of shape {found}, collection {collection.name} takes {collection.info.dimension} numbers: "
+            "publish the release again"
+        )
+    golden = collection.read_golden()
+    if golden:
+        collection.put_golden(golden)
+    heads, _ = collection.scroll({"kind": "head"}, limit=1)
+    collection.put_heads([Head.from_payload(point.payload) for point in heads])
