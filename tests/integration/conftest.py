@@ -18,6 +18,7 @@ from twinline.stack import broker as embedded_broker
 from twinline.stack import processes, readiness
 
 _START_LIMIT_SECONDS = 60
+EXTERNAL_BROKER = os.environ.get("KAFKA_BOOTSTRAP", "")
 _PORT_SETTINGS = ("KAFKA", "TRITON_HTTP", "TRITON_GRPC", "TRITON_METRICS", "SEARCH", "ADMIN", "AIRFLOW")
 
 
@@ -83,7 +84,13 @@ def stack(make_stack: Callable[[str], Stack]) -> Stack:
 
 @pytest.fixture(scope="session")
 def broker(short_folder: Path) -> Iterator[str]:
-    """The bootstrap address of a real broker."""
+    """The bootstrap address of a real broker: the one that KAFKA_BOOTSTRAP names, such as an Apache Kafka, else the embedded one.
+
+    It may be somebody's, and is shared by the tests: each uses topics and groups of its own.
+    """
+    if EXTERNAL_BROKER:
+        yield EXTERNAL_BROKER
+        return
     (port,) = free_ports(1)
     data_folder = short_folder / "broker"
     command = [sys.executable, "-m", "twinline.stack.broker", "127.0.0.1", str(port), str(data_folder)]
