@@ -1,6 +1,7 @@
 """Figures, measured side by side in one run.
 
 python -m bench quality    is what people get the same as what was evaluated, and is tuning worth it?
+python -m bench backlog    is a backlog of any size worked off at constant memory?
 python -m bench skew       is every way known for training and serving to drift apart refused, and at the right place?
 """
 
@@ -68,6 +69,26 @@ def skew(
         faults_table(report)
     if not passed(report):
         raise typer.Exit(1)
+
+
+@app.command()
+def backlog(
+    messages: Annotated[int, typer.Option(min=1_000, help="Messages of the backlog; 100,000 are about 40 MB.")] = 100_000,
+    encoder: Annotated[str, typer.Option(help="hash: vectors of hashes, no model; triton: the real one.")] = "hash",
+    release: Annotated[Path | None, typer.Option(help="A packaged release; by default the base model is exported.")] = None,
+    workspace: Annotated[Path, typer.Option(help="Folder for the log and the collections.")] = Path("var/bench/backlog"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Work off a backlog of messages of all sizes, and print how memory goes over the messages done."""
+    from bench.backlog import measure_backlog
+    from bench.tables import backlog_table
+
+    (chosen,) = _names(encoder, ("hash", "triton"))
+    report = measure_backlog(workspace.resolve(), release and release.resolve(), messages, chosen)  # type: ignore[arg-type]
+    if as_json:
+        typer.echo(json.dumps(report, indent=2))
+    else:
+        backlog_table(report)
 
 
 def _names(listed: str, known: tuple[str, ...]) -> tuple[str, ...]:

@@ -50,3 +50,20 @@ def faults_table(report: Mapping[str, Any]) -> None:
     console.print(f"control: nothing found, before or after; worst cosine distances: {worst}", soft_wrap=True)
     console.print(f"{report['caught']} of {report['planted']} caught, {len(report['wrong_place'])} at another place than planted")
     console.print(f"{report['seconds']} s")
+
+
+def backlog_table(report: Mapping[str, Any]) -> None:
+    """Print a report of a backlog that was worked off."""
+    console = Console()
+    log = report["backlog"]
+    size = f"{log['messages']:,} messages, {log['bytes'] / 1e6:.1f} MB, {log['smallest_bytes']} to {log['largest_bytes']:,} bytes"
+    table = Table("", "messages/s", "MiB per 10,000 messages", "of them its own", "peak MiB", "its own", title=size)
+    for name in ("consumer", "store_alone"):
+        row = report[name]
+        slopes = (f"{row[f'{of}slope_mib_per_10000_messages']:+.2f}" for of in ("", "own_"))
+        table.add_row(
+            name.replace("_", " "), f"{row['messages_per_second']}", *slopes, f"{row['peak_mib']}", f"{row['own_peak_mib']}"
+        )
+    console.print(table)
+    slope = report["own_slope_of_the_consumer_mib_per_10000_messages"]
+    console.print(f"the consumer adds {slope:+.2f} MiB in 10,000 messages; encoder: {report['encoder']}; {report['seconds']} s")

@@ -35,7 +35,7 @@ PARTITIONS = (0, 1)
 MEMBERS = ("first", "second")
 POISON = "poison"
 # Small, so that a handful of messages has several of everything.
-_LIMITS = ConsumerLimits(max_messages=4, max_portion_bytes=300, points_per_write=2, texts_per_request=2)
+_LIMITS = ConsumerLimits(max_messages=4, max_portion_bytes=300, points_per_write=2, texts_per_request=2, handover_seconds=0)
 _SETTINGS = Settings()
 # Documents that no message ever deletes: searches must find them from the first time on.
 NEVER_DELETED = ("live", "versioned")
@@ -50,7 +50,8 @@ class Fault:
     """What happens at the n-th call from now: before it or, where the call has worked and its answer is lost, after it."""
 
     call: int
-    act: str  # transient, crash, or overtake: the other member gets all partitions and works off a batch
+    # transient; crash; overtake: the other member gets all partitions and works off a batch; announce: it shall have them
+    act: str
     after: bool = False
 
 
@@ -64,7 +65,8 @@ class World:
     committed: dict[int, int] = field(default_factory=lambda: dict.fromkeys(PARTITIONS, 0))
     owner: dict[int, str] = field(default_factory=lambda: dict.fromkeys(PARTITIONS, MEMBERS[0]))
     generation: int = 0
-    is_announced: bool = False
+    # Partitions as they are to be, once the next member joins anew; the group waits for that, and takes commits until then.
+    announced: dict[int, str] | None = None
     letters: dict[tuple[int, int], DeadLetter] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     calls: int = 0
@@ -88,7 +90,10 @@ class World:
 
     def rebalance(self, owner: dict[int, str], announced: bool) -> None:
         """Give partitions out anew. Unannounced, who had them finds out when it asks: it may be in the middle of a batch."""
-        self.owner, self.generation, self.is_announced = owner, self.generation + 1, announced
+        if announced:
+            self.announced = owner
+        else:
+            self.owner, self.generation, self.announced = owner, self.generation + 1, None
 
     def work(self, member: str, batches: int, faults: Sequence[Fault] = (), commit_interval: float = 0) -> None:
         """Let a member work off some batches, and commit; a crash ends it earlier."""
@@ -136,9 +141,11 @@ class World:
             raise CrashError
         if fault.act == "transient":
             raise TransientError("away")
-        faults, calls = self.faults, self.calls
         other = next(member for member in MEMBERS if member != self.owner[0])
-        self.rebalance(dict.fromkeys(PARTITIONS, other), announced=False)
+        self.rebalance(dict.fromkeys(PARTITIONS, other), announced=fault.act == "announce")
+        if fault.act == "announce":
+            return
+        faults, calls = self.faults, self.calls
         self.work(other, batches=1)
         self.faults, self.calls = faults, calls
 
@@ -358,7 +365,7 @@ class FakeReader:
         self.positions = self._committed()
 
     def wants_rebalance(self) -> bool:
-        return self.world.is_announced and self.assignment_number != self.world.generation
+        return self.world.announced is not None
 
     def poll(self, max_messages: int) -> Batch:
         self._join()
@@ -399,6 +406,8 @@ class FakeReader:
         pass
 
     def _join(self) -> None:
+        if self.world.announced is not None:
+            self.world.rebalance(self.world.announced, announced=False)
         if self.assignment_number != self.world.generation:
             self.assignment_number = self.world.generation
             self.positions = self._committed()

@@ -30,7 +30,7 @@ TEXTS = (ONE, f"{ONE} {TWO}", f"{THREE} {ONE} {TWO}", TWO, f"{TWO} {THREE}")
 
 _FAULTS = st.lists(
     st.builds(
-        Fault, call=st.integers(1, 25), act=st.sampled_from(["transient", "crash", "overtake", "transient"]), after=st.booleans()
+        Fault, call=st.integers(1, 25), act=st.sampled_from(["transient", "crash", "overtake", "announce"]), after=st.booleans()
     ),
     max_size=3,
 )

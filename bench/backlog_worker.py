@@ -1,0 +1,117 @@
+"""A process of its own that works off the backlog, so that its memory is nobody else's.
+
+    python -m bench.backlog_worker consumer|store FOLDER RELEASE MESSAGES ENCODER
+
+`consumer` is the real one, over the log. `store` writes as many points of the same texts to the same kind of collection, with no
+consumer: what the memory of the store alone does. Prints the number of messages done, a line a batch.
+"""
+
+import hashlib
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.backlog_messages import SOURCE, texts
+from clients.edge import EdgeStore
+from clients.edge_collection import EdgeCollection
+from clients.settings import load_settings
+from clients.store import CollectionInfo, Head
+from contract.embedding import Embedder, Embeddings
+from contract.manifest import collection_name
+from contract.records import Document, Version, encode_key, encode_value
+from contract.release import ReleaseFolder
+from contract.specification import Role
+from streaming.decode import Message, decode
+from streaming.limits import load_limits
+from streaming.loop import Consumer
+from streaming.plans import Plan
+from streaming.points import Vectors, chunk_points
+from streaming.portions import pieces
+
+_WORDS_OF_A_HASH: Final = 8
+
+
+class HashEmbedder:
+    """No encoder: a text's vector is made of its hash. For what does not depend on what vectors mean, such as memory."""
+
+    def __init__(self, space: str, dimension: int) -> None:
+        self.space = space
+        self._dimension = dimension
+
+    def embed(self, texts: Sequence[str], role: Role) -> Embeddings:
+        """Return one vector a text."""
+        vectors = np.stack([self._vector(text) for text in texts])
+        counts = np.array([len(text.split()) for text in texts], np.int32)
+        return Embeddings(vectors, counts, np.zeros(len(texts), np.bool_), self.space)
+
+    def _vector(self, text: str) -> NDArray[np.float32]:
+        seed = np.frombuffer(hashlib.sha256(text.encode()).digest(), np.uint32)[:_WORDS_OF_A_HASH]
+        vector = np.random.default_rng(seed).standard_normal(self._dimension, np.float32)
+        unit: NDArray[np.float32] = vector / np.linalg.norm(vector)
+        return unit
+
+
+def consume(collection: EdgeCollection, release: ReleaseFolder, embedder: Embedder, messages: int) -> None:
+    """Work off the log from its start with the real consumer."""
+    stop, done = threading.Event(), 0
+
+    def count(handled: int) -> None:
+        nonlocal done
+        done += handled
+        if handled:
+            print(done, flush=True)
+        if done >= messages:
+            stop.set()
+
+    Consumer(load_settings(), embedder, collection, release.preprocessor, "backlog", load_limits()).run(stop, progress=count)
+
+
+def store_alone(collection: EdgeCollection, release: ReleaseFolder, embedder: Embedder, messages: int) -> None:
+    """Write the same points without a consumer, as many at a time."""
+    limits, done = load_limits(), 0
+    for batch in pieces(enumerate(texts(messages)), limits.max_messages):
+        plans = []
+        for number, text in batch:
+            document = Document(SOURCE, str(number), text)
+            message = Message(0, number, number, encode_key(SOURCE, document.key), encode_value(document))
+            event, chunks = decode(message), release.preprocessor.chunks(document)
+            plans.append(
+                Plan(event, Head(SOURCE, document.key, Version("log", number, number), False, len(chunks)), chunks, None)
+            )
+        cut = [chunk for plan in plans for chunk in plan.chunks]
+        made = embedder.embed([chunk.encoder_text for chunk in cut], "document").vectors
+        vectors = Vectors(dict(zip((chunk.content_hash for chunk in cut), made, strict=True)), frozenset(), len(cut))
+        collection.put_heads([plan.head for plan in plans])
+        for plan in plans:
+            assert isinstance(plan.event.item, Document)  # noqa: S101 (made above)
+            collection.put_points(chunk_points(plan, plan.event.item, collection.info, vectors))
+        done += len(batch)
+        print(done, flush=True)
+
+
+def main() -> None:
+    """Read the command line and work."""
+    what, folder, release_folder, messages, encoder = sys.argv[1:]
+    release = ReleaseFolder.load(Path(release_folder))
+    info = CollectionInfo.of(release.manifest)
+    embedder: Embedder
+    if encoder == "triton":
+        from clients.triton import TritonEmbedder
+
+        embedder = TritonEmbedder(load_settings().triton_grpc_address, info.release, info.space)
+    else:
+        embedder = HashEmbedder(info.space, info.dimension)
+    collection = EdgeStore(Path(folder)).create(collection_name(info.release), info)
+    try:
+        (consume if what == "consumer" else store_alone)(collection, release, embedder, int(messages))
+    finally:
+        collection.close()
+
+
+if __name__ == "__main__":
+    main()
