@@ -34,6 +34,7 @@ class Settings(BaseSettings):
     kafka_ssl_keyfile: Path | None = None
     kafka_ssl_password: SecretStr | None = None
     topic: str = Field(default="documents", description="the log of documents")
+    erasure_secret: SecretStr | None = Field(default=None, description="keys the list of erased documents; else a file of home")
     topic_partitions: int = Field(default=2, ge=1, description="partitions of the log, when Twinline creates it")
 
     triton_http_port: int = Field(default=18000, ge=1, le=65535)
@@ -57,6 +58,16 @@ class Settings(BaseSettings):
     def dead_letter_topic(self) -> str:
         """Return the topic of messages that were set aside."""
         return f"{self.topic}.dead-letters"
+
+    @property
+    def dead_letter_acts_topic(self) -> str:
+        """Return the topic that remembers which dead letters were replayed or discarded."""
+        return f"{self.topic}.dead-letter-acts"
+
+    @property
+    def erasure_topic(self) -> str:
+        """Return the topic of documents that were erased, by a keyed hash."""
+        return f"{self.topic}.erasures"
 
     @property
     def kafka_address(self) -> str:
@@ -102,6 +113,11 @@ class Settings(BaseSettings):
     def store_folder(self) -> Path:
         """Return the folder of the embedded store."""
         return self.home / "store"
+
+    @property
+    def erasures(self) -> Path:
+        """Return the folder of the list of erased documents, of its secret and of the receipts."""
+        return self.home / "erasures"
 
     @property
     def snapshots(self) -> Path:

@@ -16,6 +16,7 @@ from contract.records import Document
 from streaming.dead_letters import DeadLetter, DeadLetterSink
 from streaming.decode import Event, Message, decode
 from streaming.donors import Donor
+from streaming.erased import KnowsErasures, keep_erased_out
 from streaming.limits import ConsumerLimits
 from streaming.metrics import StreamingMetrics
 from streaming.plans import Plan, decide, document_ids
@@ -31,6 +32,7 @@ class Handled:
     documents: int = 0
     deletes: int = 0
     stale: int = 0
+    erased: int = 0
     chunks_embedded: int = 0
     chunks_reused: int = 0
     chunks_truncated: int = 0
@@ -60,17 +62,22 @@ class Indexer:
         self._limits = limits or ConsumerLimits()
         self._metrics = metrics
         self._donor: Donor | None = None
+        self._erasures: KnowsErasures | None = None
         self._check_door()
 
     def take_vectors_from(self, donor: Donor) -> None:
         """Look for vectors of texts that did not change in another collection, too, before they are embedded."""
         self._donor = donor
 
+    def keep_out(self, erasures: KnowsErasures) -> None:
+        """Take in no document that was erased."""
+        self._erasures = erasures
+
     def handle(self, batch: Sequence[Message]) -> Handled:
         """Make a batch durable, its messages in the order of the log.
 
-        1. decode; 2. decide what each message makes of its document; 3. embed what changed; 4. heads, then chunks, then the
-        surplus; 5. dead letters.
+        0. keep erased documents out; 1. decode; 2. decide what each message makes of its document; 3. embed what changed;
+        4. heads, then chunks, then the surplus; 5. dead letters.
 
         Raises:
             TransientError: something is away; nothing is lost, and the same batch may be handled again.
@@ -79,6 +86,11 @@ class Indexer:
         started = time.perf_counter()
         handled = Handled()
         events: list[Event] = []
+        if self._erasures is not None:
+            # Asked after the batch was polled: what was appended after an erasure is judged by it.
+            batch, handled.erased, refused = keep_erased_out(batch, self._erasures.current())
+            for message, error in refused:
+                self._set_aside(handled, message, "erasure", error)
         for message in batch:
             try:
                 events.append(decode(message))
