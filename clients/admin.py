@@ -9,7 +9,8 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.store import Head, StoredPoint
+from clients.audit import PointFacts
+from clients.store import Head, StoredPoint, version_part
 from contract.drift import Features
 from contract.errors import ContractError, MismatchError, SettingsError, TransientError, TwinlineError
 from contract.golden import decode_vector
@@ -140,6 +141,23 @@ class AdminClient:
         """Return the features of a collection's recent queries; None when its release has no drift reference."""
         value = self._send("GET", f"/collections/{name}/queries/features")["features"]
         return Features.from_json(value) if value else None
+
+    def audit(self, name: str, limit: int = 500, offset: UUID | None = None) -> tuple[list[PointFacts], UUID | None]:
+        """Return a page of what is to be known of every point, in the order of their ids, and the offset of the next."""
+        params = {"limit": limit, **({"offset": str(offset)} if offset else {})}
+        value = self._send("GET", f"/collections/{name}/audit", params=params)
+        following = value["next"]
+        return [PointFacts.from_json(facts) for facts in value["facts"]], UUID(following) if following else None
+
+    def apply(self, name: str, messages: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+        """Let a collection take messages of the log in once more, by the consumer's own law; return counts of what came of it."""
+        done: dict[str, int] = self._send("POST", f"/collections/{name}/apply", timeout=_ACT_SECONDS, json={"messages": messages})
+        return done
+
+    def remove_points(self, name: str, points: Sequence[StoredPoint]) -> None:
+        """Remove points that should not be there, except where another version of one is stored by now."""
+        body = {"points": [{"id": str(point.id), "version": version_part(point.payload)} for point in points]}
+        self._send("POST", f"/collections/{name}/remove", json=body)
 
     def close(self) -> None:
         """Let go of the client."""
