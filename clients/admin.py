@@ -87,6 +87,10 @@ class AdminClient:
         """Stop a collection's consumer, close it and drop it; harmless when it is gone."""
         self._send("POST", f"/collections/{name}/retire", timeout=_ACT_SECONDS)
 
+    def replace(self, name: str) -> None:
+        """Let a collection that was built anew beside a served one, of the same release, take its place."""
+        self._send("POST", f"/collections/{name}/replace", timeout=_ACT_SECONDS)
+
     def search(self, name: str, query: str, limit: int = 10, exact: bool = False) -> Mapping[str, Any]:
         """Ask one collection, active or not; returns what the search API returns."""
         found: dict[str, Any] = self._send(
@@ -142,9 +146,13 @@ class AdminClient:
         value = self._send("GET", f"/collections/{name}/queries/features")["features"]
         return Features.from_json(value) if value else None
 
-    def audit(self, name: str, limit: int = 500, offset: UUID | None = None) -> tuple[list[PointFacts], UUID | None]:
-        """Return a page of what is to be known of every point, in the order of their ids, and the offset of the next."""
-        params = {"limit": limit, **({"offset": str(offset)} if offset else {})}
+    def audit(self, name: str, limit: int, offset: UUID | None, where: Mapping[str, str]) -> tuple[list[PointFacts], UUID | None]:
+        """Return a page of what is to be known of points, in the order of their ids, and the offset of the next.
+
+        Args:
+            where: `source` and `key` of a document, or nothing: all points.
+        """
+        params = {**where, "limit": limit, **({"offset": str(offset)} if offset else {})}
         value = self._send("GET", f"/collections/{name}/audit", params=params)
         following = value["next"]
         return [PointFacts.from_json(facts) for facts in value["facts"]], UUID(following) if following else None

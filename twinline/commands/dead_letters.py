@@ -97,7 +97,7 @@ def replay_letters(
     key: Key = None,
     partition: Partition = None,
     offset: Offset = None,
-    everything: Annotated[bool, typer.Option("--all", help="All that are open; else name some by a filter.")] = False,
+    everything: Annotated[bool, typer.Option("--any", "--all", help="All that are open, where no filter says less.")] = False,
     again: Annotated[bool, typer.Option("--again", help="Also what was replayed, discarded, or failed too often.")] = False,
     max_attempts: Annotated[int, typer.Option(min=1, help="Leave what was replayed so often and failed again.")] = 3,
     why: Why = "",
@@ -136,7 +136,7 @@ def discard_letters(
     key: Key = None,
     partition: Partition = None,
     offset: Offset = None,
-    everything: Annotated[bool, typer.Option("--all", help="All that are open; else name some by a filter.")] = False,
+    everything: Annotated[bool, typer.Option("--any", "--all", help="All that are open, where no filter says less.")] = False,
     why: Why = "",
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -190,13 +190,22 @@ def _selection(
     if state not in (*known, "all"):
         raise SettingsError(f"--state {state!r}: there are {', '.join(known)} and all")
     states = frozenset(known if state == "all" else (cast(State, state),))
-    return Selection(reason, stage, stack, moment(since), moment(until), source, key, partition, offset, states)
+    # An empty filter is none: a scheduler fills in what it was given.
+    named = (
+        reason or None,
+        stage or None,
+        stack or None,
+        moment(since or None),
+        moment(until or None),
+        source or None,
+        key or None,
+    )
+    return Selection(*named, partition, offset, states)
 
 
 def _require_filter(selection: "Selection", everything: bool) -> None:
     names = ("reason", "stage", "stack", "since", "until", "source", "key", "partition", "offset")
-    has_filter = any(getattr(selection, name) is not None for name in names)
-    if has_filter == everything:
+    if not everything and all(getattr(selection, name) is None for name in names):
         raise SettingsError("say which: a filter such as --reason invalid_json or --partition 0 --offset 7, or else --all")
 
 

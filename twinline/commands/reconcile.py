@@ -23,7 +23,7 @@ class DifferenceError(ContractError):
 def command(
     *,
     release: Annotated[str, typer.Option(help="Only this release's collection; all that are in service by default.")] = "",
-    repair: Annotated[bool, typer.Option("--repair", help="Put right what is wrong, then compare again.")] = False,
+    repair: Annotated[bool, typer.Option("--repair/--no-repair", help="Put right what is wrong, then compare again.")] = False,
     snapshot: Annotated[str, typer.Option(help="Begin with this snapshot of the topic, where the log has expired.")] = "",
     limit: Annotated[int, typer.Option(min=0, help="Name at most so many findings of a collection.")] = 20,
     patience_seconds: Annotated[float, typer.Option(help="How long a consumer that is behind may stand still.")] = 60.0,

@@ -103,6 +103,11 @@ def _add_acts(app: FastAPI, service: OnlineService) -> None:
         """Stop the collection's consumer, close it and drop it."""
         service.retire(name)
 
+    @app.post("/collections/{name}/replace", status_code=204)
+    def replace(name: str) -> None:
+        """Let the collection that was built anew beside this one take its place."""
+        service.replace(name)
+
 
 def _add_reads(app: FastAPI, service: OnlineService) -> None:
     @app.post("/collections/{name}/search")
@@ -164,10 +169,18 @@ def _add_reads(app: FastAPI, service: OnlineService) -> None:
 
 def _add_upkeep(app: FastAPI, service: OnlineService, applier: Applier | None) -> None:
     @app.get("/collections/{name}/audit")
-    def audit(name: str, limit: Annotated[int, Query(ge=1, le=1_000)] = 500, offset: UUID | None = None) -> dict[str, Any]:
+    def audit(
+        name: str,
+        limit: Annotated[int, Query(ge=1, le=1_000)] = 500,
+        offset: UUID | None = None,
+        source: str | None = None,
+        key: str | None = None,
+    ) -> dict[str, Any]:
         """Return a page of what reconciliation must know of each point, vectors looked at but not sent."""
+        named = {"source": source, "key": key}
+        only = {field: value for field, value in named.items() if value is not None}
         with service.releases.using(name) as served:
-            found, following = served.collection.scroll(None, limit, offset, with_vectors=True)
+            found, following = served.collection.scroll(only, limit, offset, with_vectors=True)
             dimension = served.info.dimension
         return {"facts": [PointFacts.of(point, dimension).to_json() for point in found], "next": following}
 

@@ -33,8 +33,8 @@ _POINTS_AT_ONCE: Final = 200
 class Index(Protocol):
     """What is done to the collection, whoever owns it."""
 
-    def audit(self, limit: int, offset: UUID | None) -> tuple[list[PointFacts], UUID | None]:
-        """Return a page of facts and the offset of the next."""
+    def audit(self, limit: int, offset: UUID | None, where: Mapping[str, str]) -> tuple[list[PointFacts], UUID | None]:
+        """Return a page of facts, of all points or of those that match, and the offset of the next."""
 
     def apply(self, messages: Sequence[Message]) -> Mapping[str, int]:
         """Apply messages by the consumer's law; return counts."""
@@ -53,11 +53,12 @@ class Target:
     index: Index
     committed: Callable[[], Mapping[int, int]]
 
-    def facts(self) -> Iterator[list[PointFacts]]:
-        """Yield the facts of all points, a page at a time."""
+    def facts(self, source: str | None = None, key: str | None = None) -> Iterator[list[PointFacts]]:
+        """Yield the facts of all points, or of those that name a document, a page at a time."""
+        where = {name: value for name, value in (("source", source), ("key", key)) if value is not None}
         offset: UUID | None = None
         while True:
-            page, offset = self.index.audit(_PAGE, offset)
+            page, offset = self.index.audit(_PAGE, offset, where)
             yield page
             if offset is None:
                 return
@@ -68,8 +69,8 @@ class _Served:
         self._admin = admin
         self._name = name
 
-    def audit(self, limit: int, offset: UUID | None) -> tuple[list[PointFacts], UUID | None]:
-        return self._admin.audit(self._name, limit, offset)
+    def audit(self, limit: int, offset: UUID | None, where: Mapping[str, str]) -> tuple[list[PointFacts], UUID | None]:
+        return self._admin.audit(self._name, limit, offset, where)
 
     def apply(self, messages: Sequence[Message]) -> Mapping[str, int]:
         return self._admin.apply(self._name, [json_of_message(message) for message in messages])
@@ -87,9 +88,9 @@ class Direct:
         self._make_indexer = make_indexer
         self._indexer: Indexer | None = None
 
-    def audit(self, limit: int, offset: UUID | None) -> tuple[list[PointFacts], UUID | None]:
-        """Return a page of facts and the offset of the next."""
-        points, following = self._collection.scroll(None, limit, offset, with_vectors=True)
+    def audit(self, limit: int, offset: UUID | None, where: Mapping[str, str]) -> tuple[list[PointFacts], UUID | None]:
+        """Return a page of facts, of all points or of those that match, and the offset of the next."""
+        points, following = self._collection.scroll(where or None, limit, offset, with_vectors=True)
         return [PointFacts.of(point, self._collection.info.dimension) for point in points], following
 
     def apply(self, messages: Sequence[Message]) -> Mapping[str, int]:
