@@ -4,7 +4,7 @@ Compare the log with every index once a day, and raise the alarm where they do n
 
 | task | command | gives |
 | --- | --- | --- |
-| `reconcile` | `python -m twinline reconcile` | a report: missing, orphaned, stale, of a wrong release, with a wrong text or vector |
+| `reconcile` | `python -m twinline reconcile` | a report: missing, orphaned, stale, of a wrong release, wrong text or vector |
 
 The task fails when a document is missing or a point is wrong; its log names the first of them. What is in the dead letters is
 explained, and no alarm. It is skipped as long as no release is in service, and tried again when Kafka or the online process is

@@ -7,7 +7,7 @@ Send messages that were set aside back to the log, after what they failed on was
 | `replay` | `python -m twinline dead-letters` | how many were sent, and which were left and why |
 
 Without a filter, all that are open. A message goes back as it was, once; one that was replayed three times and failed again is
-left until a person insists on the command line (`twinline dead-letters replay --again`). Running this twice replays nothing twice.
+left until a person insists (`twinline dead-letters replay --again`). Running this twice replays nothing twice.
 """
 
 from datetime import timedelta
