@@ -75,7 +75,7 @@ class Kept:
         """Speak to the online process."""
         return closing(AdminClient(self.stack.settings.admin_url))
 
-    def keys(self) -> set[str]:
+    def stored_keys(self) -> set[str]:
         """Return the keys that the collection has chunks of."""
         with self.admin() as admin:
             points, _ = admin.points(self.collection, kind="chunk", limit=1_000)
@@ -122,11 +122,11 @@ def test_a_stretch_of_the_log_is_applied_again(kept: Kept) -> None:
     with kept.admin() as admin:
         points, _ = admin.points(kept.collection, kind="chunk", key="quinces", limit=10)
         admin.remove_points(kept.collection, points)
-    assert "quinces" not in kept.keys()
+    assert "quinces" not in kept.stored_keys()
     place = f"{points[0].payload['partition']}:{points[0].payload['offset']}"
     done = kept.run("replay", "--from-offset", place)
     assert done["release"] == kept.release
-    assert "quinces" in kept.keys()
+    assert "quinces" in kept.stored_keys()
     assert kept.run("reconcile")["clean"]
     assert kept.run("replay", "--from-time", "1h")["messages"] >= len(TEXTS)
     assert "write PARTITION:OFFSET" in kept.stack.run("replay", "--from-offset", "9:0").stderr
@@ -153,7 +153,7 @@ def test_a_collection_is_built_anew_and_takes_its_own_place_under_searches(kept:
     assert failures == []
     kept.catch_up()
     assert kept.run("reconcile")["clean"]
-    assert kept.keys() == set(TEXTS)
+    assert kept.stored_keys() == set(TEXTS)
     assert not (kept.stack.settings.store_folder / ".rebuilt").exists()
     partial = kept.stack.run("replay", "--new", "--from-offset", "0:1")
     assert (partial.returncode, "--partial" in partial.stderr) == (2, True)
@@ -175,7 +175,7 @@ def test_an_erased_document_is_gone_stays_out_and_has_a_receipt(kept: Kept, tmp_
     receipt = kept.run("erase", "--document", "ann", "--source", "test", "--reason", "request 17", "--yes")
 
     assert receipt["complete"]
-    assert kept.keys() == set(TEXTS) - {"ann"}
+    assert kept.stored_keys() == set(TEXTS) - {"ann"}
     removed = receipt["removed"]
     assert [(one["collection"], one["removed"], one["left"]) for one in removed["collections"]] == [(kept.release, 1, 0)]
     assert removed["published_state"] == 1
@@ -190,7 +190,7 @@ def test_an_erased_document_is_gone_stays_out_and_has_a_receipt(kept: Kept, tmp_
     # Publishing again is refused, also for whoever asks nobody; and it is not searched again after any of it.
     assert "refused, because they were erased" in kept.publish("ann", "quinces", code=1)
     kept.catch_up()
-    assert kept.keys() == set(TEXTS) - {"ann"}
+    assert kept.stored_keys() == set(TEXTS) - {"ann"}
     assert kept.run("reconcile")["clean"]
     # The same command again finishes what there is to finish, and removes nothing more.
     again = kept.run("erase", "--document", "ann", "--source", "test", "--yes")
@@ -199,7 +199,7 @@ def test_an_erased_document_is_gone_stays_out_and_has_a_receipt(kept: Kept, tmp_
     assert len(kept.run("erase", "--receipt", "--document", "ann", "--source", "test")["receipts"]) == 2
     # A collection that is built anew reads the old text in the log, and leaves it out.
     assert kept.run("replay", "--new")["counts"]["erased"] >= 1
-    assert kept.keys() == set(TEXTS) - {"ann"}
+    assert kept.stored_keys() == set(TEXTS) - {"ann"}
     # What a snapshot without it covers is expired, and then the log has nothing of it.
     kept.catch_up()
     later = subprocess.run(
@@ -220,4 +220,4 @@ def test_an_erased_document_is_gone_stays_out_and_has_a_receipt(kept: Kept, tmp_
     assert kept.run("erase", "--lift", "--document", "ann", "--source", "test", "--reason", "withdrawn")["act"] == "lift"
     kept.publish("ann")
     kept.catch_up()
-    assert kept.keys() == set(TEXTS)
+    assert kept.stored_keys() == set(TEXTS)

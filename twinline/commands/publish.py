@@ -48,8 +48,8 @@ def command(
     if refused := report.rejected.get(ERASED):
         # Not only counted: whoever publishes a document that must not come back has to hear of it.
         raise ErasedError(
-            f"{refused} documents were refused, because they were erased; the others were published. Each is named by its hash in "
-            f"{report.rejects_file}: take them out of your source, or, where that is no longer right, twinline erase --lift"
+            f"{refused} documents were refused, because they were erased; the others were published. Each is named by its hash "
+            f"in {report.rejects_file}: take them out of your source, or, where that is no longer right, twinline erase --lift"
         )
 
 
