@@ -195,7 +195,7 @@ def _entry(record: Any, letter: DeadLetter) -> Entry:
         letter.stage,
         letter.error,
         # Of the letter's headers, not of its fields: letters of earlier versions have none.
-        dict(headers_of(record)).get("dead-letter-stack", b"").decode(errors="replace"),
+        dict(headers_of(record)).get("dead-letter-stack-digest", b"").decode(errors="replace"),
         letter.time,
         record.offset,
         len(message.value or b""),

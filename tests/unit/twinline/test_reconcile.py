@@ -24,12 +24,12 @@ TEXT = "one two three four five six seven eight nine"
 
 @pytest.fixture
 def stored(world: World) -> list[PointFacts]:
-    world.handle(world.log.append(Document("s", "a", TEXT, title="T", metadata={"n": 2.5, "big": 2**60}, tenant="t")))
+    world.handle(world.log.append(Document("s", "a", TEXT, title="T", metadata={"n": 2.5, "big": 2**50}, tenant="t")))
     return [PointFacts.of(point, DIMENSION) for point in world.collection.points.values()]
 
 
 def found(stored: list[PointFacts], preprocessor: Preprocessor, world: World) -> list[tuple[str, bool]]:
-    event = decode(Log().append(Document("s", "a", TEXT, title="T", metadata={"n": 2.5, "big": 2**60}, tenant="t")))
+    event = decode(Log().append(Document("s", "a", TEXT, title="T", metadata={"n": 2.5, "big": 2**50}, tenant="t")))
     assert not isinstance(event.item, Deletion)
     findings = compare_document(event, preprocessor.chunks(event.item), stored, world.collection.info)
     return [(finding.kind, finding.remove) for finding in findings]
