@@ -9,7 +9,8 @@ import httpx
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.store import Head, StoredPoint
+from clients.audit import PointFacts
+from clients.store import Head, StoredPoint, version_part
 from contract.drift import Features
 from contract.errors import ContractError, MismatchError, SettingsError, TransientError, TwinlineError
 from contract.golden import decode_vector
@@ -86,6 +87,10 @@ class AdminClient:
         """Stop a collection's consumer, close it and drop it; harmless when it is gone."""
         self._send("POST", f"/collections/{name}/retire", timeout=_ACT_SECONDS)
 
+    def replace(self, name: str) -> None:
+        """Let a collection that was built anew beside a served one, of the same release, take its place."""
+        self._send("POST", f"/collections/{name}/replace", timeout=_ACT_SECONDS)
+
     def search(self, name: str, query: str, limit: int = 10, exact: bool = False) -> Mapping[str, Any]:
         """Ask one collection, active or not; returns what the search API returns."""
         found: dict[str, Any] = self._send(
@@ -140,6 +145,27 @@ class AdminClient:
         """Return the features of a collection's recent queries; None when its release has no drift reference."""
         value = self._send("GET", f"/collections/{name}/queries/features")["features"]
         return Features.from_json(value) if value else None
+
+    def audit(self, name: str, limit: int, offset: UUID | None, where: Mapping[str, str]) -> tuple[list[PointFacts], UUID | None]:
+        """Return a page of what is to be known of points, in the order of their ids, and the offset of the next.
+
+        Args:
+            where: `source` and `key` of a document, or nothing: all points.
+        """
+        params = {**where, "limit": limit, **({"offset": str(offset)} if offset else {})}
+        value = self._send("GET", f"/collections/{name}/audit", params=params)
+        following = value["next"]
+        return [PointFacts.from_json(facts) for facts in value["facts"]], UUID(following) if following else None
+
+    def apply(self, name: str, messages: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+        """Let a collection take messages of the log in once more, by the consumer's own law; return counts of what came of it."""
+        done: dict[str, int] = self._send("POST", f"/collections/{name}/apply", timeout=_ACT_SECONDS, json={"messages": messages})
+        return done
+
+    def remove_points(self, name: str, points: Sequence[StoredPoint]) -> None:
+        """Remove points that should not be there, except where another version of one is stored by now."""
+        body = {"points": [{"id": str(point.id), "version": version_part(point.payload)} for point in points]}
+        self._send("POST", f"/collections/{name}/remove", json=body)
 
     def close(self) -> None:
         """Let go of the client."""

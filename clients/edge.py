@@ -8,6 +8,7 @@
 One process owns a shard; the engine's lock refuses a second.
 """
 
+import ctypes
 import json
 import os
 import shutil
@@ -19,6 +20,11 @@ import qdrant_edge as engine
 from clients.edge_collection import EdgeCollection, engine_errors
 from clients.store import GOLDEN_VECTOR_NAME, INTEGER_FIELDS, KEYWORD_FIELDS, VECTOR_NAME, CollectionInfo
 from contract.errors import ContractError, MismatchError
+
+# Where a collection is made that is to take the place of a served one.
+REBUILT = ".rebuilt"
+# Two renames would leave, between them, no collection under the name (Linux 3.15, glibc 2.28).
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 class EdgeStore:
@@ -49,6 +55,19 @@ class EdgeStore:
         # Loading proves that nobody writes to it any more: the engine's lock would refuse.
         EdgeCollection(name, _read_info(self._building / name), _load_shard(self._building / name)).close()
         (self._building / name).rename(self.folder / name)
+
+    def exchange(self, name: str) -> None:
+        """Exchange a closed collection with the closed one of the same name in the folder `.rebuilt`: at once, or not at all.
+
+        Raises:
+            ContractError: none was built there, or this file system cannot exchange two folders.
+        """
+        mine, other = self.folder / name, self.folder / REBUILT / name
+        if not (other / "collection.json").exists():
+            raise ContractError(f"no collection {name} was built in {other.parent}: twinline replay --new")
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.renameat2(_AT_FDCWD, os.fsencode(mine), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) != 0:
+            raise ContractError(f"{mine} and {other} could not be exchanged: {os.strerror(ctypes.get_errno())}")
 
     def open(self, name: str, expected: CollectionInfo) -> EdgeCollection:
         info = self.info(name)

@@ -18,17 +18,19 @@ from clients.store import (
     GOLDEN_VECTOR_NAME,
     MOST_GOLDEN,
     VECTOR_NAME,
+    VERSION_FIELDS,
     CollectionInfo,
     Filter,
     Head,
     StoredPoint,
     golden_points,
     stored_version,
+    version_part,
 )
 from contract.errors import ContractError, TransientError
 from contract.ids import head_id
 
-_VERSION_FIELDS = ["version", "version_kind", "version_offset"]
+_VERSION_FIELDS = [*VERSION_FIELDS]
 
 
 class EdgeCollection:
@@ -85,6 +87,16 @@ class EdgeCollection:
             for head in heads:
                 for condition in _surplus(head):
                     self._shard.update(engine.UpdateOperation.delete_points_by_filter(condition))
+
+    def remove_points(self, points: Sequence[StoredPoint]) -> None:
+        if not points:
+            return
+        with self._writing, self._ours():
+            records = self._shard.retrieve([point.id for point in points], _VERSION_FIELDS, False)
+            stored = {record.id: version_part(record.payload or {}) for record in records}
+            gone = [point.id for point in points if stored.get(point.id) == version_part(point.payload)]
+            if gone:
+                self._shard.update(engine.UpdateOperation.delete_points(gone))
 
     def query(
         self, vector: NDArray[np.float32], limit: int, where: Filter | None = None, exact: bool = False

@@ -84,7 +84,7 @@ def make_admin(settings: Settings) -> KafkaAdminClient:
 
 
 def ensure_topics(settings: Settings) -> None:
-    """Create the topic of documents and that of dead letters where they are not there.
+    """Create the topic of documents and those that belong to it where they are not there.
 
     Raises:
         SettingsError: a topic is there, but is compacted, or lets producers say what time it is.
@@ -93,7 +93,11 @@ def ensure_topics(settings: Settings) -> None:
     admin = make_admin(settings)
     try:
         with kafka_errors(settings):
-            wanted = {settings.topic: settings.topic_partitions, settings.dead_letter_topic: 1}
+            wanted = {
+                settings.topic: settings.topic_partitions,
+                # Of one partition each: their order is that of time.
+                **dict.fromkeys((settings.dead_letter_topic, settings.dead_letter_acts_topic, settings.erasure_topic), 1),
+            }
             for topic in sorted(set(wanted) & set(admin.list_topics())):
                 _check_topic(admin, topic)
                 del wanted[topic]

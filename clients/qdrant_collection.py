@@ -15,12 +15,14 @@ from clients.store import (
     GOLDEN_VECTOR_NAME,
     MOST_GOLDEN,
     VECTOR_NAME,
+    VERSION_FIELDS,
     CollectionInfo,
     Filter,
     Head,
     StoredPoint,
     golden_points,
     stored_version,
+    version_part,
 )
 from contract.errors import ContractError, TransientError
 from contract.records import Version
@@ -79,6 +81,9 @@ class QdrantCollection:
 
     def delete_surplus(self, heads: Sequence[Head]) -> None:
         self._send(models.DeleteOperation(delete=models.FilterSelector(filter=_surplus(head))) for head in heads)
+
+    def remove_points(self, points: Sequence[StoredPoint]) -> None:
+        self._send(models.DeleteOperation(delete=models.FilterSelector(filter=_same_state(point))) for point in points)
 
     def query(
         self, vector: NDArray[np.float32], limit: int, where: Filter | None = None, exact: bool = False
@@ -180,6 +185,17 @@ def _surplus(head: Head) -> models.Filter:
     own = {"kind": "chunk", "source": head.source, "key": head.key}
     beyond = models.FieldCondition(key="chunk_index", range=models.Range(gte=head.chunk_count))
     return models.Filter(must=[*(_equals(field, value) for field, value in own.items()), beyond, _not_newer_than(head.version)])
+
+
+def _same_state(point: StoredPoint) -> models.Filter:
+    said = version_part(point.payload)
+    return models.Filter(
+        must=[
+            models.HasIdCondition(has_id=[str(point.id)]),
+            *(_equals(name, value) for name, value in said.items()),
+            *(models.IsEmptyCondition(is_empty=models.PayloadField(key=name)) for name in VERSION_FIELDS if name not in said),
+        ]
+    )
 
 
 def is_server(client: QdrantClient) -> bool:

@@ -38,6 +38,7 @@ class Settings(BaseSettings):
         default=SecretStr(""), description="JSON object of any other kafka-python settings, see clients/kafka_options.py"
     )
     topic: str = Field(default="documents", description="the log of documents")
+    erasure_secret: SecretStr | None = Field(default=None, description="keys the list of erased documents; else a file of home")
     topic_partitions: int = Field(default=2, ge=1, description="partitions of the log, when Twinline creates it")
 
     triton_http_port: int = Field(default=18000, ge=1, le=65535)
@@ -61,6 +62,16 @@ class Settings(BaseSettings):
     def dead_letter_topic(self) -> str:
         """Return the topic of messages that were set aside."""
         return f"{self.topic}.dead-letters"
+
+    @property
+    def dead_letter_acts_topic(self) -> str:
+        """Return the topic that remembers which dead letters were replayed or discarded."""
+        return f"{self.topic}.dead-letter-acts"
+
+    @property
+    def erasure_topic(self) -> str:
+        """Return the topic of documents that were erased, by a keyed hash."""
+        return f"{self.topic}.erasures"
 
     @property
     def kafka_address(self) -> str:
@@ -106,6 +117,11 @@ class Settings(BaseSettings):
     def store_folder(self) -> Path:
         """Return the folder of the embedded store."""
         return self.home / "store"
+
+    @property
+    def erasures(self) -> Path:
+        """Return the folder of the list of erased documents, of its secret and of the receipts."""
+        return self.home / "erasures"
 
     @property
     def snapshots(self) -> Path:

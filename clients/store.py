@@ -30,6 +30,7 @@ GOLDEN_VECTOR_NAME = "golden"
 MOST_GOLDEN = 1_000
 KEYWORD_FIELDS = ("kind", "source", "key", "tenant")
 INTEGER_FIELDS = ("version",)
+VERSION_FIELDS = ("version", "version_kind", "version_offset")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,11 @@ def stored_version(payload: Payload) -> Version:
     return Version(payload["version_kind"], payload["version"], payload["version_offset"])
 
 
+def version_part(payload: Payload) -> dict[str, JSON]:
+    """Return the fields of a payload that say its version; those that a damaged one lacks are absent."""
+    return {name: payload[name] for name in VERSION_FIELDS if name in payload}
+
+
 class Collection(Protocol):
     """One release's points. Methods may be called from several threads.
 
@@ -176,6 +182,9 @@ class Collection(Protocol):
 
         Never one below: those are replaced in place, so no removal makes a document missing, whoever else writes it.
         """
+
+    def remove_points(self, points: Sequence[StoredPoint]) -> None:
+        """Remove points that should not be there, except where another version of one is stored by now."""
 
     def query(
         self, vector: NDArray[np.float32], limit: int, where: Filter | None = None, exact: bool = False

@@ -3,6 +3,7 @@
 key    a JSON array `[source, key]`
 value  a JSON object `{"schema": 1, "title", "text", "version", "metadata", "tenant"}`, or null, which deletes the key
 header `version`: the explicit version of a deletion, whose null value has no room for it
+header `replay-version`: on a message sent again, the place in time (`timestamp_ms/offset`) that the log gave it at first
 
 For those who write such messages: docs/envelope.md and `schemas/document-v1.schema.json`.
 """
@@ -32,6 +33,7 @@ UNKNOWN = "_fields"
 # JSON may say any letter as \uXXXX, which is six bytes.
 _MAX_JSON_BYTES = 2 * MAX_TEXT_BYTES
 _DIGITS = re.compile(r"[0-9]{1,16}")
+REPLAY_VERSION_HEADER = "replay-version"
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,11 +198,29 @@ def decode_message(key: bytes | None, value: bytes | None, headers: Sequence[tup
     ).validate()
 
 
-def version_of(item: Document | Deletion, timestamp_ms: int, offset: int) -> Version:
-    """Return the version of a message: its explicit one, else the time (ms) the log appended it and its offset."""
+def version_of(item: Document | Deletion, timestamp_ms: int, offset: int, headers: Sequence[tuple[str, bytes]] = ()) -> Version:
+    """Return the version of a message: its explicit one, else the time (ms) the log appended it and its offset.
+
+    A message that was sent again keeps the time and offset it first had, or an old state would come back as the newest.
+
+    Raises:
+        DocumentError: it claims a time that is not older than its own.
+    """
     if item.version is not None:
         return Version("explicit", item.version)
-    return Version("log", timestamp_ms, offset)
+    own = Version("log", timestamp_ms, offset)
+    claimed = next((raw for name, raw in headers if name == REPLAY_VERSION_HEADER), None)
+    if claimed is None:
+        return own
+    first = re.fullmatch(rb"(\d{1,15})/(\d{1,15})", claimed)
+    version = Version("log", int(first[1]), int(first[2])) if first else None
+    # Whoever may write to the topic can say a time: one from the future would shut out every later state.
+    if version is None or version > own:
+        raise DocumentError(
+            "bad_version",
+            f"header {REPLAY_VERSION_HEADER} is {claimed[:40]!r}, must be timestamp_ms/offset, not after {own.number}",
+        )
+    return version
 
 
 def content_hash(document: Document) -> str:

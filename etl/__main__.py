@@ -40,6 +40,7 @@ def ingest(
     store: Annotated[bool, typer.Option("--store", help="Only into the snapshot store, not to `out`.")] = False,
 ) -> None:
     """Read a source into an immutable snapshot, or take a stored one by its id."""
+    from clients.erasures import read_list
     from clients.params import load_params, read_params
     from clients.settings import load_settings
     from etl.params import IngestParams
@@ -65,6 +66,8 @@ def ingest(
             open_source(source or str(top.get("source") or ""), settings, fields),
             out,
             max_reject_share=params.max_reject_share,
+            # The file, not the topic: a source of files is read where there is no broker. `publish` and consumers keep it fresh.
+            erasures=read_list(settings),
             progress=counted("read"),
         )
         store_snapshot(out, settings.snapshots)
@@ -77,6 +80,7 @@ def ingest(
 @app.command()
 def prepare(snapshot_folder: SnapshotFolder = SNAPSHOT, out: Out = PREPARED) -> None:
     """Clean the documents and cluster the near-duplicates."""
+    from clients.erasures import read_list
     from clients.params import load_params
     from clients.settings import load_settings
     from etl.params import PrepareParams
@@ -84,8 +88,9 @@ def prepare(snapshot_folder: SnapshotFolder = SNAPSHOT, out: Out = PREPARED) -> 
     from etl.storage import use_daft
 
     params = load_params("prepare", PrepareParams)
-    use_daft(load_settings().daft_runner)
-    report = run(snapshot_folder, out, params)
+    settings = load_settings()
+    use_daft(settings.daft_runner)
+    report = run(snapshot_folder, out, params, read_list(settings))
     typer.echo(
         f"prepared {report['documents']} documents of {report['snapshot']} in {report['clusters']} clusters, "
         f"{report['rejects']} set aside: {out}"

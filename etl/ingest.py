@@ -17,8 +17,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from clients.erasures import Erasures
 from contract.errors import ContractError, DocumentError
 from contract.records import Deletion, Document, Version, content_hash
+from etl.erased import keep_erased_out
 from etl.rejects import RejectsFile
 from etl.snapshots import Snapshot, seal
 from etl.sources.items import NOT_A_DOCUMENT, Item, Judgement, Logged, Query, Reject, Source, excerpt
@@ -44,9 +46,10 @@ def ingest(
     out: Path,
     *,
     max_reject_share: float,
+    erasures: Erasures | None = None,
     progress: Callable[[Iterable[Item]], Iterable[Item]] = lambda items: items,
 ) -> Snapshot:
-    """Read a source to its end and leave a sealed snapshot in `out`.
+    """Read a source to its end and leave a sealed snapshot in `out`; without the documents in `erasures`.
 
     Raises:
         ContractError: no document was found, or too many were set aside; `out` then holds the rejects as evidence.
@@ -57,7 +60,7 @@ def ingest(
         spool.mkdir()
         with RejectsFile(spool / "rejects.jsonl") as rejects:
             aside = _Aside(rejects)
-            items = progress(source.items())
+            items = keep_erased_out(progress(source.items()), source.uri, erasures or Erasures())
             write_table(spool / "arrived.parquet", _SPOOL, _arrivals(items, source.uri, aside))
             documents = write_documents(folder, DOCUMENTS, _latest(_in_order(spool), source.uri, aside))
             counts = {"documents": documents, **_write_aside(folder, aside)}

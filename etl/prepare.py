@@ -6,18 +6,20 @@ evaluation see all documents; only training pairs take one of each.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from clients.erasures import Erasures
 from contract.cleaning import DEFAULT_CLEANING, clean
 from etl.clusters import cluster_near_duplicates
+from etl.erased import erased_in
 from etl.params import PrepareParams
 from etl.snapshots import document_files, read_snapshot
-from etl.sources.items import Reject
+from etl.sources.items import ERASED, Reject
 from etl.storage import DOCUMENTS, REJECTS, frame_rows, replaced_folder, write_table
 
 if TYPE_CHECKING:
@@ -35,12 +37,16 @@ PREPARED = pa.schema(
 )
 
 
-def prepare(snapshot: Path, out: Path, params: PrepareParams) -> dict[str, Any]:
-    """Write documents.parquet, rejects.parquet and report.json, and return the report."""
+def prepare(snapshot: Path, out: Path, params: PrepareParams, erasures: Erasures | None = None) -> dict[str, Any]:
+    """Write documents.parquet, rejects.parquet and report.json, and return the report.
+
+    What was erased since the snapshot was taken is left out before anything is made of it: a cluster has a document's name.
+    """
     record = read_snapshot(snapshot)
-    frame = _cleaned([str(path) for path in document_files(snapshot)])
+    erased = erased_in(document_files(snapshot), erasures or Erasures())
+    frame = _without(erased, _cleaned([str(path) for path in document_files(snapshot)]))
     clusters = _clusters(frame, params)
-    rejects: list[Reject] = []
+    rejects = [Reject(record.uri, ERASED, why) for why in erased.values()]
     with replaced_folder(out) as folder:
         rows = _with_clusters(frame_rows(frame), clusters, rejects)
         kept = write_table(folder / "documents.parquet", PREPARED, rows)
@@ -67,6 +73,18 @@ def _cleaned(files: list[str]) -> "DataFrame":
     frame = daft.read_parquet(files)
     frame = frame.with_column("clean_title", cleaned(frame["title"])).with_column("clean_text", cleaned(frame["text"]))
     return frame.sort(["source", "key"]).collect()
+
+
+def _without(erased: Collection[tuple[str, str]], frame: "DataFrame") -> "DataFrame":
+    if not erased:
+        return frame
+    import daft
+
+    @daft.func(return_dtype=daft.DataType.bool())
+    def stays(source: str, key: str) -> bool:
+        return (source, key) not in erased
+
+    return frame.where(stays(frame["source"], frame["key"])).collect()
 
 
 def _clusters(frame: "DataFrame", params: PrepareParams) -> dict[tuple[str, str], str]:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
+from clients.erasure_topic import current_erasures
+from clients.erasures import Erasures
 from clients.kafka import end_offsets, ensure_topics, make_producer
 from clients.settings import Settings
 from contract.errors import DocumentError
@@ -19,7 +21,7 @@ from etl.feeds import Entry, Feed
 from etl.lineage import Lineage
 from etl.published import History, State
 from etl.rejects import RejectsFile
-from etl.sources.items import Reject
+from etl.sources.items import ERASED, Reject
 
 # When all went well nothing is under way any more; when not, an absent broker must not keep us.
 CLOSE_TIMEOUT_SECONDS = 5
@@ -73,6 +75,7 @@ def publish_documents(
     ensure_topics(settings)
     folder = settings.snapshots / "published"
     history = History(folder, settings.kafka_address, settings.topic, end_offsets(settings, settings.topic))
+    erasures = current_erasures(settings)
     report = Report(snapshot=feed.snapshot)
     with ExitStack() as at_exit:
         rejects = at_exit.enter_context(RejectsFile(folder / f"rejects-{_file_name(lineage.run_id)}.jsonl"))
@@ -80,13 +83,24 @@ def publish_documents(
         producer = make_producer(settings)
         at_exit.callback(producer.close, timeout=CLOSE_TIMEOUT_SECONDS)
         sender = Sender(producer, settings, history, rejects)
-        for item, state in _changed(progress(feed.entries), feed, history, mode or Mode(), rejects, report):
+        for item, state in _changed(
+            _not_erased(progress(feed.entries), erasures), feed, history, mode or Mode(), rejects, report
+        ):
             sender.send(item, state, lineage)
         sender.confirm_all()
     report.sent, report.deleted = sender.sent, sender.deleted
     report.rejected = rejects.by_reason()
     report.rejects_file = str(rejects.path) if report.rejected else ""
     return report
+
+
+def _not_erased(entries: Iterable[Entry], erasures: Erasures) -> Iterator[Entry]:
+    """Yield the entries, documents that were erased as rejects that name and quote nothing of them."""
+    for entry in entries:
+        if isinstance(entry, Document) and erasures.verdict(entry.source, entry.key) != "free":
+            yield Reject(entry.source, ERASED, erasures.refusal(entry.source, entry.key))
+        else:
+            yield entry
 
 
 def _changed(

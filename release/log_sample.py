@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from kafka import TopicPartition
 
+from clients.erasure_topic import current_erasures
 from clients.kafka import beginning_offsets, end_offsets, kafka_errors, make_consumer
 from clients.settings import Settings
 from contract.errors import DocumentError
@@ -66,10 +67,14 @@ def read_log(settings: Settings, ends: Mapping[int, int], sample: int) -> LogSta
     total = sum(ends.values()) - sum(beginning_offsets(settings, settings.topic).values())
     one_in = max(1, total // max(1, sample))
     state = LogState(ends=dict(ends))
+    erasures = current_erasures(settings)
     for record in _records(settings, settings.topic, ends):
         try:
             item = decode_message(record.key, record.value, record.headers)
-            state.take(item, version_of(item, record.timestamp, record.offset), is_chosen(item.source, item.key, one_in))
+            if isinstance(item, Document) and erasures.verdict(item.source, item.key, record.timestamp) != "free":
+                continue  # erased: no index may have it
+            version = version_of(item, record.timestamp, record.offset, record.headers)
+            state.take(item, version, is_chosen(item.source, item.key, one_in))
         except DocumentError:
             continue  # in the dead letters, where `refused_keys` looks
     return state

@@ -12,6 +12,8 @@ from contract.errors import TransientError
 from contract.preprocess import Preprocessor
 from search.recent import RecentQueries
 
+_HELD_SECONDS = 10.0
+
 
 @dataclass(frozen=True)
 class Served:
@@ -42,6 +44,7 @@ class Releases:
         self._open_release = open_release
         self._served: dict[str, Served] = {}
         self._users: dict[str, int] = {}
+        self._held: set[str] = set()
         self._changed = threading.Condition()
 
     def add(self, served: Served) -> None:
@@ -60,6 +63,18 @@ class Releases:
             if not self._changed.wait_for(lambda: not self._users.get(name), timeout_seconds):
                 raise TransientError(f"collection `{name}` still answers requests after {timeout_seconds} s: try again")
         return served
+
+    @contextmanager
+    def held(self, name: str) -> Iterator[None]:
+        """Let new users of a collection wait until the context ends, because it is closed and opened again."""
+        with self._changed:
+            self._held.add(name)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held.discard(name)
+                self._changed.notify_all()
 
     def names(self) -> list[str]:
         """Return the names of the collections served here."""
@@ -83,6 +98,8 @@ class Releases:
     def using(self, name: str) -> Iterator[Served]:
         """Keep the release of collection `name` open until the context ends."""
         with self._changed:
+            # Those who waited in vain hear that it is not served, and may ask again.
+            self._changed.wait_for(lambda: name not in self._held, _HELD_SECONDS)
             served = self._served.get(name) or self._opened(name)
             self._users[name] = self._users.get(name, 0) + 1
         try:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tenacity import stop_when_event_set
 
+from clients.erasure_topic import ErasureTopic
 from clients.index_door import check_index
 from clients.kafka import beginning_offsets, end_offsets, ensure_topics
 from clients.retry import retrying
@@ -107,12 +108,15 @@ def build(
         if inputs.snapshot:
             dead_letters = KafkaDeadLetters(settings)
             indexer = Indexer(collection, release.embedder, release.preprocessor, dead_letters, limits)
+            erasures = ErasureTopic(settings)
+            indexer.keep_out(erasures)
             if donor:
                 indexer.take_vectors_from(donor)
             try:
                 _index_rows(inputs.snapshot.messages(), indexer, limits, stop, progress, built)
             finally:
                 dead_letters.close()
+                erasures.close()
         # 3. The log, in the group that goes on with it once the collection is served.
         consumer = Consumer(settings, release.embedder, collection, release.preprocessor, release.group, limits)
         if donor:

@@ -49,7 +49,8 @@ def decode(message: Message) -> Event:
             f"message {message.partition}/{message.offset} has no version, and the topic takes the time from producers, whose "
             "clocks may disagree on what is newer: set message.timestamp.type=LogAppendTime, or publish with versions"
         )
-    return Event(item, version_of(item, message.timestamp_ms, message.offset), _lineage(message), message)
+    version = version_of(item, message.timestamp_ms, message.offset, message.headers)
+    return Event(item, version, _lineage(message), message)
 
 
 def _lineage(message: Message) -> dict[str, JSON]:

@@ -18,6 +18,7 @@ from contract.records import Document
 from streaming.dead_letters import DeadLetter, DeadLetterSink
 from streaming.decode import Event, Message, decode
 from streaming.donors import Donor
+from streaming.erased import KnowsErasures, keep_erased_out
 from streaming.limits import ConsumerLimits
 from streaming.metrics import StreamingMetrics
 from streaming.plans import Plan, decide, document_ids
@@ -37,6 +38,7 @@ class Handled:
     documents: int = 0
     deletes: int = 0
     stale: int = 0
+    erased: int = 0
     chunks_embedded: int = 0
     chunks_reused: int = 0
     chunks_truncated: int = 0
@@ -68,17 +70,23 @@ class Indexer:
         self._donor: Donor | None = None
         # Called between the pieces of a batch; what it raises ends the batch, as a crash would.
         self.between: Callable[[], object] = lambda: None
+        self._erasures: KnowsErasures | None = None
         self._check_door()
 
     def take_vectors_from(self, donor: Donor) -> None:
         """Look for vectors of texts that did not change in another collection, too, before they are embedded."""
         self._donor = donor
 
+    def keep_out(self, erasures: KnowsErasures) -> None:
+        """Take in no document that was erased."""
+        self._erasures = erasures
+
     def handle(self, batch: Sequence[Message]) -> Handled:
         """Make a batch durable, its messages in the order of the log.
 
-        Portion by portion, so that what is held at a time is bounded: 1. decode; 2. decide what each message makes of its
-        document; 3. embed what changed; 4. heads, then chunks, then the surplus. At the end 5. dead letters.
+        Erased documents are kept out. Then, portion by portion, so that what is held at a time is bounded: 1. decode; 2. decide
+        what each message makes of its document; 3. embed what changed; 4. heads, then chunks, then the surplus. At the end
+        5. dead letters.
 
         While a document is replaced, a reader finds it, and may find chunks of two versions; none when this returns.
 
@@ -88,6 +96,11 @@ class Indexer:
         """
         started = time.perf_counter()
         handled = Handled()
+        if self._erasures is not None:
+            # Asked after the batch was polled: what was appended after an erasure is judged by it.
+            batch, handled.erased, refused = keep_erased_out(batch, self._erasures.current())
+            for message, error in refused:
+                self._set_aside(handled, message, "erasure", error)
         for portion in portions(batch, self._limits.max_portion_bytes):
             self._apply_or_isolate(self._decode(portion, handled), handled)
         self._dead_letters.put(handled.dead_letters)

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from tenacity import Retrying, stop_when_event_set
 
+from clients.erasure_topic import ErasureTopic
 from clients.retry import retrying
 from clients.settings import Settings
 from clients.store import Collection
@@ -78,6 +79,8 @@ class Consumer:
         self._dead_letters = KafkaDeadLetters(settings)
         self._indexer = Indexer(collection, embedder, preprocessor, self._dead_letters, self._limits, metrics)
         self.take_vectors_from = self._indexer.take_vectors_from
+        self._erasures = ErasureTopic(settings)
+        self._indexer.keep_out(self._erasures)
         self._to_commit: dict[int, int] = {}
         self._committed_at = 0.0
         self._assignment = -1
@@ -133,6 +136,7 @@ class Consumer:
                 reader.close()
             finally:
                 self._dead_letters.close()
+                self._erasures.close()
 
     def _open_reader(self) -> LogReader:
         return LogReader(self._settings, self.group, self._limits.instance, self._limits.max_batch_seconds)

@@ -15,6 +15,7 @@ class PipelineParams:
     source: str
     snapshot: str
     base_model: str
+    erasures: str = ""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,10 @@ COMMANDS = {
     "publish": Command("twinline.commands.publish", "Write documents of a source to the log."),
     "search": Command("twinline.commands.search", "Ask a question; get documents, scores and lineage."),
     "trace": Command("twinline.commands.trace", "Follow an answer back to its bytes, or a document to its releases."),
-    "dead-letters": Command("twinline.commands.dead_letters", "List the messages that were set aside, and why."),
+    "dead-letters": Command("twinline.commands.dead_letters", "List, show, replay, discard the messages that were set aside."),
+    "reconcile": Command("twinline.commands.reconcile", "Compare the log with every index, point by point; --repair."),
+    "replay": Command("twinline.commands.replay", "Apply a stretch of the log again, or build a collection anew from it."),
+    "erase": Command("twinline.commands.erase", "Erase a document from everything, for good, with a receipt."),
     # encoders
     "train": Command("twinline.commands.train", "Run the offline pipeline as an experiment and register the encoder."),
     "release": Command("twinline.commands.release", "Publish, build, verify, switch, roll back, retire a release."),

@@ -10,8 +10,10 @@ from contract.records import Deletion, Document, Origin
 
 MAX_RAW_CHARS = 2_000
 
+# The reason of a document that was erased: it stays out, and its reject quotes nothing of it.
+ERASED = "erased"
 # A file of a kind that no reader knows was never a document: kept as a reject, but no sign that the source is broken.
-NOT_A_DOCUMENT = frozenset({"unsupported_format"})
+NOT_A_DOCUMENT = frozenset({"unsupported_format", ERASED})
 
 
 @dataclass(frozen=True, slots=True)

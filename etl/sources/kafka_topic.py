@@ -11,7 +11,7 @@ from clients.kafka import beginning_offsets, end_offsets, kafka_errors, make_con
 from clients.settings import Settings
 from contract.canonical import JSON
 from contract.errors import DocumentError, TransientError
-from contract.records import decode_message
+from contract.records import decode_message, version_of
 from etl.sources.items import Item, Logged, Reject, excerpt
 
 POLL_MS = 1_000
@@ -73,7 +73,10 @@ class KafkaTopic:
     def _item(self, record: Any) -> Item:
         try:
             item = decode_message(record.key, record.value, record.headers)
+            # A message that was sent again is as old as it first was.
+            version = version_of(item, record.timestamp, record.offset, record.headers)
         except DocumentError as exc:
             place = f"{self._topic}[{record.partition}]"
             return Reject(place, exc.reason, str(exc), record.offset, excerpt(record.key or b""), excerpt(record.value or b""))
-        return Logged(item, record.topic, record.partition, record.offset, record.timestamp)
+        time, offset = version.rank if version.kind == "log" else (record.timestamp, record.offset)
+        return Logged(item, record.topic, record.partition, offset, time)

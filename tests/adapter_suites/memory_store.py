@@ -8,7 +8,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.store import CollectionInfo, Filter, Head, StoredPoint, golden_points, stored_version
+from clients.store import CollectionInfo, Filter, Head, StoredPoint, golden_points, stored_version, version_part
 from contract.errors import ContractError
 from contract.ids import head_id
 
@@ -59,6 +59,13 @@ class MemoryCollection:
                     is_newer = head.version < stored_version(point.payload)
                     if point.payload["chunk_index"] >= head.chunk_count and not is_newer:
                         del self.points[id_]
+
+    def remove_points(self, points: Sequence[StoredPoint]) -> None:
+        self.before("remove_points")
+        for point in points:
+            stored = self.points.get(point.id)
+            if stored is not None and version_part(stored.payload) == version_part(point.payload):
+                del self.points[point.id]
 
     def query(
         self, vector: NDArray[np.float32], limit: int, where: Filter | None = None, exact: bool = False

@@ -76,6 +76,19 @@ class StoreSuite:
 
     # --- points ---
 
+    def test_a_point_is_removed_only_as_long_as_it_is_what_was_looked_at(self, store: Store) -> None:
+        collection = store.create(NAME, INFO)
+        collection.put_heads([head("a", explicit(1))])
+        collection.put_points([chunk("a", 0, explicit(1)), chunk("b", 0, explicit(1)), chunk("c", 0, explicit(1))])
+        looked_at = list(collection.read_points([point_id("s", key, 0) for key in "abc"]).values())
+        collection.put_points([chunk("b", 0, explicit(2))])
+        collection.remove_points([point for point in looked_at if point.payload["key"] != "c"])
+        collection.remove_points([StoredPoint(point_id("s", "never", 0), version_fields(explicit(1)))])
+        collection.remove_points([])
+        assert texts(collection) == {"b 0 v2", "c 0 v1"}
+        assert collection.read_heads([head_id("s", "a")])[head_id("s", "a")].version == explicit(1)
+        collection.close()
+
     def test_a_point_comes_back_as_it_was_written(self, collection: Collection) -> None:
         point = chunk("a", 0, explicit(7), (0, 3, 4, 0), metadata={"team": "x", "deep": [1, None, {"y": 1.5}]})
         collection.put_points([point])

@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clients.settings import Settings, load_settings
-from contract.errors import SettingsError
+from contract.errors import ContractError, SettingsError
 
 if TYPE_CHECKING:
     from etl.feeds import Feed
+
+
+class ErasedError(ContractError):
+    """Documents that were erased were to be published again."""
 
 
 def command(
@@ -34,12 +38,19 @@ def command(
     from etl.lineage import find_lineage
     from etl.progress import counted
     from etl.publish import Mode, publish_documents
+    from etl.sources.items import ERASED
 
     settings = load_settings()
     feed = _feed(files or [], source, delete or [], name, version, settings)
     mode = Mode(everything=everything, delete_missing=delete_missing)
     report = publish_documents(feed, settings, find_lineage(os.environ), mode, counted("publish", feed.total))
     typer.echo(report.summary(settings.topic))
+    if refused := report.rejected.get(ERASED):
+        # Not only counted: whoever publishes a document that must not come back has to hear of it.
+        raise ErasedError(
+            f"{refused} documents were refused, because they were erased; the others were published. Each is named by its hash "
+            f"in {report.rejects_file}: take them out of your source, or, where that is no longer right, twinline erase --lift"
+        )
 
 
 def _feed(files: list[str], source: str, delete: list[str], name: str, version: int | None, settings: Settings) -> "Feed":

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from clients.erasures import read_list
 from clients.settings import CHECKOUT, load_settings
 from contract.errors import SettingsError
 from release.experiment import Value, absolute_source, run_experiment, take_snapshot
@@ -33,6 +34,8 @@ def command(
     overrides = parse_overrides(set_param or [])
     chosen = experiment_name(name or default_name(source or snapshot or "params", datetime.now(UTC)))
     overrides["snapshot"] = snapshot or take_snapshot(CHECKOUT, settings.home, absolute_source(source, Path.cwd()))
+    if erased := read_list(settings).fingerprint():
+        overrides["erasures"] = erased
     revision = run_experiment(CHECKOUT, settings.home, chosen, overrides)
     _report(chosen, revision)
     result = {"experiment": chosen, "revision": revision}

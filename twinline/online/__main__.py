@@ -59,6 +59,7 @@ def _run(stop: threading.Event) -> int:
     from streaming.loop import Consumer
     from streaming.metrics import StreamingMetrics
     from twinline.online.admin import LOOPBACK, build_admin
+    from twinline.online.applying import Applier
     from twinline.online.consuming import ConsumerThread
     from twinline.online.servers import Servers
     from twinline.online.service import OnlineService
@@ -82,8 +83,9 @@ def _run(stop: threading.Event) -> int:
         return ConsumerThread(release, served.embedder, make)
 
     service = OnlineService(store, releases, partial(opening.open_release, settings, store), start_consumer)
+    applier = Applier(releases, settings, limits)
     servers = Servers()
-    servers.start(build_admin(service), LOOPBACK, Port(settings.admin_port, "TWINLINE_ADMIN_PORT"))
+    servers.start(build_admin(service, applier), LOOPBACK, Port(settings.admin_port, "TWINLINE_ADMIN_PORT"))
     search = build_app(releases, checks=[service.faults], registry=registry)
     servers.start(search, settings.host, Port(settings.search_port, "TWINLINE_SEARCH_PORT"))
     _log.info("online_started", extra={"search": settings.search_url, "admin": settings.admin_url})

@@ -10,12 +10,16 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import Response
 
 from clients.admin import MOST_POINTS, OnlineStatus
+from clients.audit import PointFacts
 from clients.store import StoredPoint
+from contract.errors import SettingsError
 from contract.golden import encode_vector
 from contract.ids import head_id
 from contract.preprocess import MAX_QUERY_CHARS
 from search import problems
 from search.query import Answer, Question, answer_from
+from streaming.message_json import message_of_json
+from twinline.online.applying import Applier
 from twinline.online.service import OnlineService
 from twinline.online.status import read_status
 
@@ -39,8 +43,27 @@ class WantedPoints(BaseModel):
     with_vectors: bool = False
 
 
-def build_admin(service: OnlineService) -> FastAPI:
-    """Return the admin application."""
+class PointState(BaseModel):
+    """A point, and the version fields that it had when somebody looked."""
+
+    id: UUID
+    version: dict[str, Any]
+
+
+class UnwantedPoints(BaseModel):
+    """Points to be removed where they are as they were."""
+
+    points: list[PointState] = Field(max_length=MOST_POINTS)
+
+
+class Messages(BaseModel):
+    """Messages of the log, as `streaming.message_json` writes them."""
+
+    messages: list[dict[str, Any]] = Field(max_length=MOST_POINTS)
+
+
+def build_admin(service: OnlineService, applier: Applier | None = None) -> FastAPI:
+    """Return the admin application; without an applier, nothing of the log can be applied again through it."""
     app = FastAPI(title="Twinline online process", docs_url=None, redoc_url=None)
     problems.install(app)
     # A page in somebody's browser can reach loopback too: it would name itself as the origin, or name another host.
@@ -60,6 +83,7 @@ def build_admin(service: OnlineService) -> FastAPI:
 
     _add_acts(app, service)
     _add_reads(app, service)
+    _add_upkeep(app, service, applier)
     return app
 
 
@@ -78,6 +102,11 @@ def _add_acts(app: FastAPI, service: OnlineService) -> None:
     def retire(name: str) -> None:
         """Stop the collection's consumer, close it and drop it."""
         service.retire(name)
+
+    @app.post("/collections/{name}/replace", status_code=204)
+    def replace(name: str) -> None:
+        """Let the collection that was built anew beside this one take its place."""
+        service.replace(name)
 
 
 def _add_reads(app: FastAPI, service: OnlineService) -> None:
@@ -136,6 +165,37 @@ def _add_reads(app: FastAPI, service: OnlineService) -> None:
         """Return the golden texts' vectors as the collection gives them back: base64 of little-endian float32."""
         with service.releases.using(name) as served:
             return {"golden": {text: encode_vector(vector) for text, vector in served.collection.read_golden().items()}}
+
+
+def _add_upkeep(app: FastAPI, service: OnlineService, applier: Applier | None) -> None:
+    @app.get("/collections/{name}/audit")
+    def audit(
+        name: str,
+        limit: Annotated[int, Query(ge=1, le=1_000)] = 500,
+        offset: UUID | None = None,
+        source: str | None = None,
+        key: str | None = None,
+    ) -> dict[str, Any]:
+        """Return a page of what reconciliation must know of each point, vectors looked at but not sent."""
+        named = {"source": source, "key": key}
+        only = {field: value for field, value in named.items() if value is not None}
+        with service.releases.using(name) as served:
+            found, following = served.collection.scroll(only, limit, offset, with_vectors=True)
+            dimension = served.info.dimension
+        return {"facts": [PointFacts.of(point, dimension).to_json() for point in found], "next": following}
+
+    @app.post("/collections/{name}/remove", status_code=204)
+    def remove(name: str, unwanted: UnwantedPoints) -> None:
+        """Remove points that should not be there, where they are still as they were."""
+        with service.releases.using(name) as served:
+            served.collection.remove_points([StoredPoint(point.id, point.version) for point in unwanted.points])
+
+    @app.post("/collections/{name}/apply")
+    def apply(name: str, wanted: Messages) -> dict[str, int]:
+        """Take messages of the log in once more, by the consumer's own law."""
+        if applier is None:
+            raise SettingsError("this process applies nothing but what its consumers read")
+        return applier.apply(name, [message_of_json(message) for message in wanted.messages])
 
 
 def _plain(point: StoredPoint) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from clients.edge import EdgeStore
 from clients.store import Store
 from contract.errors import ContractError, SettingsError, TransientError
 from search.releases import Releases, Served
@@ -127,6 +128,51 @@ class OnlineService:
             if name in self._store.names():
                 self._store.drop(name)
             _log.info("release_retired", extra={"collection": name})
+
+    def replace(self, name: str) -> None:
+        """Let a collection that was built anew beside a served one take its place. Searches of it wait meanwhile.
+
+        Raises:
+            SettingsError: it is not served, or none was built beside it.
+            TransientError: it is still busy; the old one stays, and the same call may succeed later.
+            MismatchError: the new one is not of the release; the old one is served again.
+        """
+        with self._acting:
+            consumer = self._consumers.get(name)
+            if consumer is None or not isinstance(self._store, EdgeStore):
+                raise SettingsError(f"collection `{name}` is not served here by the embedded store: nothing can take its place")
+            consumer.ask_to_stop()
+            if not consumer.join(_RETIRE_SECONDS):
+                raise TransientError(f"the consumer of `{name}` has not finished in {_RETIRE_SECONDS} s: try again")
+            try:
+                with self._releases.using(name) as old:
+                    pass  # only looked at: it must be there again if its users do not let go of it
+                with self._releases.held(name):
+                    try:
+                        self._releases.remove(name, _RETIRE_SECONDS)
+                    except TransientError:
+                        self._releases.add(old)
+                        raise
+                    old.collection.close()
+                    self._exchange(self._store, name)
+            finally:
+                # Whichever of the two is served now.
+                with self._releases.using(name) as served_now:
+                    self._consumers[name] = self._start_consumer(served_now)
+            _log.info("collection_replaced", extra={"collection": name})
+
+    def _exchange(self, store: EdgeStore, name: str) -> None:
+        try:
+            store.exchange(name)
+        except BaseException:
+            self._releases.add(self._open_release(name))
+            raise
+        try:
+            self._releases.add(self._open_release(name))
+        except BaseException:
+            store.exchange(name)
+            self._releases.add(self._open_release(name))
+            raise
 
     def consumer(self, name: str) -> ConsumerThread | None:
         """Return the consumer thread of a served collection."""

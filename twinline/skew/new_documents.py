@@ -43,7 +43,7 @@ def read_newest(settings: Settings, limit: int) -> list[Document]:
     for record in _tail(settings, {number: max(starts[number], end - limit) for number, end in ends.items()}, ends):
         try:
             item = decode_message(record.key, record.value, record.headers)
-            version = version_of(item, record.timestamp, record.offset)
+            version = version_of(item, record.timestamp, record.offset, record.headers)
             known = newest.get((item.source, item.key))
             if known is None or not version < known[0]:
                 newest[item.source, item.key] = version, record.timestamp, item if isinstance(item, Document) else None

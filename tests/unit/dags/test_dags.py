@@ -14,6 +14,7 @@ import pytest
 
 from clients.settings import CHECKOUT
 from twinline.__main__ import EXIT_FAILED
+from twinline.commands.reconcile import EXIT_UNMEASURED as UNCOMPARED
 from twinline.commands.skew import EXIT_UNMEASURED
 from twinline.demo.chain import CHAIN
 from twinline.demo.show import DOES
@@ -119,4 +120,18 @@ def test_skew_is_watched_every_six_hours_and_raises_the_alarm_at_once(bag: dict[
     # skew found is not tried again; what is away is
     assert task["final"] == [EXIT_FAILED]
     assert EXIT_UNMEASURED not in task["final"]
-    assert all(task["final"] == [2, 3] for name, other in bag["dags"].items() if name != "watch_skew" for task in other["tasks"])
+    alarms = {"watch_skew", "reconcile_index"}
+    assert all(task["final"] == [2, 3] for name, other in bag["dags"].items() if name not in alarms for task in other["tasks"])
+
+
+def test_index_and_log_are_compared_every_day_and_a_difference_is_an_alarm_at_once(bag: dict[str, Any]) -> None:
+    dag = bag["dags"]["reconcile_index"]
+    assert dag["schedule"] == "CronTriggerTimetable"
+    [task] = dag["tasks"]
+    assert task["command"][:4] == ["python", "-m", "twinline", "reconcile"]
+    assert task["final"] == [EXIT_FAILED]
+    assert UNCOMPARED not in task["final"]
+
+
+def test_dead_letters_are_replayed_by_hand_only(bag: dict[str, Any]) -> None:
+    assert bag["dags"]["replay_dead_letters"]["schedule"] == "NullTimetable"

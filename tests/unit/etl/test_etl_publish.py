@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from kafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 
+from clients.erasures import Erasures
 from clients.settings import Settings
 from contract.errors import SettingsError, TransientError
 from contract.records import Deletion, Document, decode_message
@@ -65,6 +66,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Log:
     made = Log()
     monkeypatch.setattr(publish, "ensure_topics", lambda settings: None)
     monkeypatch.setattr(publish, "end_offsets", lambda settings, topic: {0: len(made.messages)})
+    monkeypatch.setattr(publish, "current_erasures", lambda settings: Erasures())
     monkeypatch.setattr(publish, "make_producer", lambda settings: made)
     return made
 

@@ -60,3 +60,23 @@ def test_a_release_activated_elsewhere_is_opened_once(world: Any) -> None:
 def test_only_names_of_release_collections_reach_the_file_system(name: str) -> None:
     with pytest.raises(SettingsError):
         release_of(name)
+
+
+def test_whoever_asks_while_a_collection_is_exchanged_waits_and_gets_the_new_one(world: Any) -> None:
+    old, held, got = world.served["r1"], threading.Event(), []
+
+    def request() -> None:
+        held.wait(5)
+        with world.releases.using("documents_r1") as served:
+            got.append(served)
+
+    thread = threading.Thread(target=request)
+    thread.start()
+    with world.releases.held("documents_r1"):
+        held.set()
+        world.releases.remove("documents_r1")
+        thread.join(0.05)
+        assert got == []
+        world.releases.add(world.served["r1"])
+    thread.join(5)
+    assert got == [old]

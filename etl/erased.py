@@ -1,0 +1,47 @@
+"""Erased documents on their way into a snapshot or into training data: left out, counted, and neither named nor quoted."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from clients.erasures import Erasures
+from contract.errors import DocumentError
+from contract.records import Document, decode_message
+from etl.sources.items import ERASED, Item, Judgement, Logged, Reject
+from etl.storage import read_rows
+
+
+def keep_erased_out(items: Iterable[Item], uri: str, erasures: Erasures) -> Iterator[Item]:
+    """Yield the items, those of erased documents as rejects that say no more than a hash. Deletions stay: they hold no text."""
+    for item in items:
+        name = _name(item) if erasures.entries else None
+        if name is None or erasures.verdict(*name, item.timestamp_ms if isinstance(item, Logged) else None) == "free":
+            yield item
+        else:
+            yield Reject(uri, ERASED, erasures.refusal(*name))
+
+
+def erased_in(files: Iterable[Path], erasures: Erasures) -> dict[tuple[str, str], str]:
+    """Return the documents of a snapshot that were erased since it was taken, each with why it stays out."""
+    if not erasures.entries:
+        return {}
+    rows = read_rows(*files, columns=["source", "key", "log_timestamp_ms"])
+    return {
+        (row["source"], row["key"]): erasures.refusal(row["source"], row["key"])
+        for row in rows
+        if erasures.verdict(row["source"], row["key"], row["log_timestamp_ms"]) != "free"
+    }
+
+
+def _name(item: Item) -> tuple[str, str] | None:
+    """Return source and key of what may hold something of a document; None for what cannot, or names none."""
+    document = item.item if isinstance(item, Logged) else item
+    if isinstance(document, Document | Judgement):
+        return document.source, document.key
+    if isinstance(document, Reject) and document.key.startswith("["):
+        # A message of the log that could not be read still quotes the beginning of its value.
+        try:
+            broken = decode_message(document.key.encode(), None)
+        except DocumentError:
+            return None
+        return broken.source, broken.key
+    return None

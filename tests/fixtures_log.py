@@ -1,0 +1,109 @@
+"""A topic of its own on a real broker, a real embedded collection, and a fake encoder whose vectors can be foretold."""
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import Any
+from uuid import uuid4
+
+from clients.edge import EdgeStore
+from clients.erasure_topic import ErasureTopic
+from clients.kafka import committed_offsets, end_offsets, ensure_topics, kafka_errors, make_producer
+from clients.settings import Settings
+from clients.store import Collection, StoredPoint
+from contract.preprocess import Preprocessor
+from contract.records import Deletion, Document, encode_key, encode_value, version_header
+from streaming.dead_letters import KafkaDeadLetters
+from streaming.indexer import Indexer
+from streaming.limits import ConsumerLimits
+from streaming.loop import Consumer
+from streaming.release import Release
+from tests.fixtures_streaming import GOLDEN, FakeEmbedder, info_of
+from twinline.reconcile.measure import Comparison, Reconciliation
+from twinline.reconcile.repair import repair
+from twinline.reconcile.target import Direct, Target
+
+LIMITS = ConsumerLimits(longest_wait_seconds=0.5, commit_interval_seconds=0.0)
+
+
+@dataclass
+class Keeping:
+    """One release's collection, filled from a topic when a test says so."""
+
+    settings: Settings
+    release: Release
+    store: EdgeStore
+    collection: Collection
+
+    @classmethod
+    def start(cls, broker: str, home: Path, preprocessor: Preprocessor) -> "Keeping":
+        settings = Settings(kafka_bootstrap=broker, topic=f"documents-{uuid4().hex[:8]}", home=home)
+        ensure_topics(settings)
+        release = Release(info_of(preprocessor, f"r{uuid4().hex[:12]}"), preprocessor, FakeEmbedder(), GOLDEN)
+        store = EdgeStore(home / "store")
+        return cls(settings, release, store, store.create(release.collection_name, release.info))
+
+    def publish(self, *items: Document | Deletion | tuple[bytes | None, bytes | None], headers: Sequence[Any] = ()) -> None:
+        """Put documents, deletions and raw messages on the topic."""
+        producer = make_producer(self.settings)
+        with closing(producer), kafka_errors(self.settings):
+            for item in items:
+                key, value = item if isinstance(item, tuple) else (encode_key(item.source, item.key), None)
+                own = [*headers]
+                if isinstance(item, Document):
+                    value = encode_value(item)
+                elif isinstance(item, Deletion):
+                    own += version_header(item)
+                producer.send(self.settings.topic, key=key, value=value, headers=own).get(timeout=30)
+
+    def consume(self) -> Consumer:
+        """Let a consumer handle and commit all that the topic has now."""
+        consumer = Consumer(
+            self.settings, self.release.embedder, self.collection, self.release.preprocessor, self.release.group, LIMITS
+        )
+        consumer.run(Event(), until=end_offsets(self.settings, self.settings.topic))
+        return consumer
+
+    def target(self) -> Target:
+        """Return the collection as reconciliation sees it."""
+
+        def make_indexer() -> Indexer:
+            parts = (self.collection, self.release.embedder, self.release.preprocessor, KafkaDeadLetters(self.settings))
+            indexer = Indexer(*parts, LIMITS)
+            indexer.keep_out(ErasureTopic(self.settings))
+            return indexer
+
+        def committed() -> dict[int, int]:
+            return committed_offsets(self.settings, self.release.group, self.settings.topic)
+
+        index = Direct(self.collection, make_indexer)
+        return Target(self.release.info.release, self.release.info, self.release.preprocessor, index, committed)
+
+    def compare(self, snapshot: str = "") -> Comparison:
+        """Compare log and index."""
+        with Reconciliation(self.settings, self.target(), snapshot) as reconciliation:
+            return reconciliation.compare(patience_seconds=10)
+
+    def repair(self) -> Comparison:
+        """Repair what a comparison finds; return the comparison afterwards."""
+        target = self.target()
+        with Reconciliation(self.settings, target) as reconciliation:
+            reconciliation.compare(patience_seconds=10)
+            repair(reconciliation.findings(), reconciliation.ledger, target.index)
+        return self.compare()
+
+    def points(self, collection: Collection | None = None) -> dict[Any, StoredPoint]:
+        """Return every point but the golden ones, with vectors."""
+        points, following = (collection or self.collection).scroll(None, limit=10_000, with_vectors=True)
+        assert following is None
+        return {point.id: point for point in points if point.payload.get("kind") != "golden"}
+
+    def texts(self) -> dict[str, list[str]]:
+        """Return the stored texts by key, in order."""
+        found: dict[str, list[str]] = {}
+        chunks = [point.payload for point in self.points().values() if point.payload["kind"] == "chunk"]
+        for payload in sorted(chunks, key=lambda payload: (payload["key"], payload["chunk_index"])):
+            found.setdefault(payload["key"], []).append(payload["text"])
+        return found

@@ -1,0 +1,116 @@
+"""The log expires what a snapshot covers: a collection that is built then is complete, and equal to the live one."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+import pytest
+from kafka.admin import ConfigResource, ConfigResourceType
+
+from clients.edge import EdgeStore
+from clients.kafka import beginning_offsets, kafka_errors, make_admin
+from clients.settings import CHECKOUT
+from contract.ids import head_id
+from contract.preprocess import Preprocessor
+from contract.records import Deletion, Document
+from streaming.build import build, find_inputs
+from streaming.letters import read_entries
+from tests.fixtures_log import LIMITS, Keeping
+from tests.fixtures_streaming import preprocessor
+
+__all__ = ["preprocessor"]
+
+ONE = "one two three four five six seven eight"
+TWO = "nine ten eleven twelve thirteen fourteen fifteen sixteen"
+_EXPIRES_SECONDS = 40.0
+
+
+@pytest.fixture
+def keeping(broker: str, tmp_path: Path, preprocessor: Preprocessor) -> Iterator[Keeping]:
+    made = Keeping.start(broker, tmp_path, preprocessor)
+    yield made
+    made.collection.close()
+
+
+def take_snapshot(keeping: Keeping) -> str:
+    """Take a snapshot of the topic by the very command that a person or a DAG runs."""
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "TWINLINE_HOME": str(keeping.settings.home),
+        "KAFKA_BOOTSTRAP": keeping.settings.kafka_address,
+        "TWINLINE_TOPIC": keeping.settings.topic,
+    }
+    command = [sys.executable, "-m", "etl", "ingest", "--source", f"kafka:{keeping.settings.topic}", "--store"]
+    subprocess.run(command, cwd=CHECKOUT, env=environment, check=True, timeout=240, capture_output=True)
+    folders = [path.parent for path in keeping.settings.snapshots.glob("s*/snapshot.json")]
+    return max(folders, key=lambda folder: folder.stat().st_mtime).name
+
+
+def expire_by_size(keeping: Keeping) -> None:
+    """Let the broker's own retention take the beginning of every partition: small segments, few bytes, and what fills them."""
+    admin = make_admin(keeping.settings)
+    with closing(admin), kafka_errors(keeping.settings):
+        small = {"retention.bytes": "11000", "segment.bytes": "2000"}
+        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, keeping.settings.topic, small)])
+
+
+def test_a_collection_built_after_retention_is_equal_to_the_live_one(keeping: Keeping) -> None:
+    words = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"]
+    first = [Document("s", f"k{n}", " ".join(f"{word}{n}" for word in words), title=f"T{n}", tenant="t") for n in range(60)]
+    keeping.publish(
+        *first,
+        Document("s", "v", ONE, version=5),
+        Deletion("s", "k0"),
+        Document("s", "k1", TWO),
+        (b"poison", b"no json"),
+    )
+    keeping.consume()
+    snapshot = take_snapshot(keeping)
+    expire_by_size(keeping)
+    # After the snapshot: new, changed, deleted, late, and one more that is set aside; enough to fill segments.
+    keeping.publish(
+        *(Document("s", f"new{n}", " ".join(f"{word}{n}" for word in reversed(words)), metadata={"n": n}) for n in range(60)),
+        Document("s", "k2", TWO),
+        Deletion("s", "k3"),
+        Document("s", "v", TWO, version=4),
+        (b"poison", b"nor this"),
+    )
+    keeping.consume()
+    deadline = time.monotonic() + _EXPIRES_SECONDS
+    while not all(begin > 0 for begin in beginning_offsets(keeping.settings, keeping.settings.topic).values()):
+        assert time.monotonic() < deadline, "the broker has expired nothing"
+        time.sleep(0.2)
+
+    beside = EdgeStore(keeping.settings.home / "beside")
+    inputs = find_inputs(keeping.settings, snapshot)
+    assert build(keeping.release, beside, keeping.settings, LIMITS, inputs, Event(), lambda handled: None)
+
+    rebuilt = beside.open(keeping.release.collection_name, keeping.release.info)
+    try:
+        live, found = keeping.points(), keeping.points(rebuilt)
+    finally:
+        rebuilt.close()
+    assert found.keys() == live.keys()
+    for id_, point in live.items():
+        assert said(found[id_].payload) == said(point.payload)
+        if point.vector is not None:
+            np.testing.assert_allclose(np.asarray(found[id_].vector), point.vector, atol=1e-6)
+    assert found[head_id("s", "k0")].payload["deleted"]
+    assert found[head_id("s", "k3")].payload["deleted"]
+    # The dead letters are as they were: the build set nothing aside that was not, and lost none.
+    assert {entry.reason for entry in read_entries(keeping.settings)} == {"invalid_json"}
+    assert len(read_entries(keeping.settings)) == 2
+    # Reconciliation finds the same by itself: it begins with the snapshot that covers what the log has lost.
+    compared = keeping.compare()
+    assert (compared.clean, compared.snapshot, compared.documents) == (True, snapshot, 121)
+
+
+def said(payload: object) -> dict[str, object]:
+    """Return a payload without the producer's headers, of which a snapshot keeps only the content's hash."""
+    assert isinstance(payload, dict)
+    return {name: value for name, value in payload.items() if name != "headers"}
