@@ -19,6 +19,10 @@ import qdrant_edge as engine
 from clients.edge_collection import EdgeCollection, engine_errors
 from clients.store import GOLDEN_VECTOR_NAME, INTEGER_FIELDS, KEYWORD_FIELDS, VECTOR_NAME, CollectionInfo
 from contract.errors import ContractError, MismatchError
+from contract.index_settings import IndexSettings
+
+# The engine's own default: below so many kilobytes of vectors comparing all is quicker than the graph.
+_FULL_SCAN_KB = 10_000
 
 
 class EdgeStore:
@@ -92,7 +96,12 @@ def _make_shard(folder: Path, info: CollectionInfo) -> None:
     (folder / "shard").mkdir(parents=True)
     config = engine.EdgeConfig(
         vectors={
-            VECTOR_NAME: engine.EdgeVectorParams(info.dimension, engine.Distance.Cosine),
+            VECTOR_NAME: engine.EdgeVectorParams(
+                info.dimension,
+                engine.Distance.Cosine,
+                hnsw_config=engine.HnswIndexConfig(info.index.m, info.index.ef_construct, _FULL_SCAN_KB),
+                quantization_config=_quantization(info.index),
+            ),
             # The engine keeps a slot for every point in every named vector: on disk these cost no memory.
             GOLDEN_VECTOR_NAME: engine.EdgeVectorParams(info.dimension, engine.Distance.Cosine, on_disk=True),
         }
@@ -100,12 +109,19 @@ def _make_shard(folder: Path, info: CollectionInfo) -> None:
     with engine_errors(str(folder)):
         shard = engine.EdgeShard.create(str(folder / "shard"), config)
         for fields, schema in (
-            (KEYWORD_FIELDS, engine.PayloadSchemaType.Keyword),
+            ((*KEYWORD_FIELDS, *info.index.keywords), engine.PayloadSchemaType.Keyword),
             (INTEGER_FIELDS, engine.PayloadSchemaType.Integer),
         ):
             for field in fields:
                 shard.update(engine.UpdateOperation.create_field_index(field, schema))
         shard.close()
+
+
+def _quantization(index: IndexSettings) -> Any:
+    # In memory: compressed vectors that had to be read from disk would save nothing.
+    if index.quantization == "int8":
+        return engine.ScalarQuantizationConfig(engine.ScalarType.Int8, always_ram=True)
+    return engine.BinaryQuantizationConfig(always_ram=True) if index.quantization == "binary" else None
 
 
 def _load_shard(folder: Path) -> Any:

@@ -26,6 +26,7 @@ from clients.store import (
     stored_version,
 )
 from contract.errors import ContractError, TransientError
+from contract.index_settings import IndexSettings
 
 _VERSION_FIELDS = ["version", "version_kind", "version_offset"]
 
@@ -94,7 +95,7 @@ class EdgeCollection:
             # Heads have no vector, so no query meets them.
             filter=_filter(where),
             with_payload=True,
-            params=engine.SearchParams(exact=True) if exact else None,
+            params=engine.SearchParams(exact=True) if exact else _approximate(self.info.index),
         )
         with self._ours():
             return [_stored(point, point.score) for point in self._shard.query(request)]
@@ -169,6 +170,13 @@ def _stored(record: Any, score: float | None = None) -> StoredPoint:
 def _values(vector: NDArray[np.float32]) -> list[float]:
     # The engine takes an array as it is, and much faster than a list; its type stubs know only lists.
     return cast(list[float], np.ascontiguousarray(vector, np.float32))
+
+
+def _approximate(index: IndexSettings) -> Any:
+    compressed = None
+    if index.quantization != "none":
+        compressed = engine.QuantizationSearchParams(rescore=index.rescore, oversampling=index.oversampling)
+    return engine.SearchParams(hnsw_ef=index.ef_search, quantization=compressed)
 
 
 def _filter(fields: Mapping[str, Any] | None) -> Any:

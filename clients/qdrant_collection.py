@@ -23,6 +23,7 @@ from clients.store import (
     stored_version,
 )
 from contract.errors import ContractError, TransientError
+from contract.index_settings import IndexSettings
 from contract.records import Version
 
 _TRY_AGAIN = (408, 429)
@@ -91,7 +92,7 @@ class QdrantCollection:
                 limit=limit,
                 # Heads have no vector, so no query meets them.
                 query_filter=_filter(where),
-                search_params=models.SearchParams(exact=True) if exact and is_server(self._client) else None,
+                search_params=_search_params(self.info.index, exact) if is_server(self._client) else None,
             )
         return [_stored(point, point.score) for point in answer.points]
 
@@ -153,6 +154,15 @@ def _stored(record: Any, score: float | None = None) -> StoredPoint:
     return StoredPoint(
         UUID(str(record.id)), record.payload or {}, None if vector is None else np.asarray(vector, np.float32), score
     )
+
+
+def _search_params(index: IndexSettings, exact: bool) -> models.SearchParams:
+    if exact:
+        return models.SearchParams(exact=True)
+    compressed = None
+    if index.quantization != "none":
+        compressed = models.QuantizationSearchParams(rescore=index.rescore, oversampling=index.oversampling)
+    return models.SearchParams(hnsw_ef=index.ef_search, quantization=compressed)
 
 
 def _filter(fields: Mapping[str, Any] | None) -> models.Filter | None:

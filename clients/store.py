@@ -5,7 +5,7 @@ Every write is conditional on the version: a point is never replaced, nor remove
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol, Self
 from uuid import UUID
 
@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.canonical import JSON
-from contract.errors import MismatchError
+from contract.errors import MismatchError, SettingsError
 from contract.ids import golden_id, head_id
+from contract.index_settings import IndexSettings
 from contract.manifest import Manifest
 from contract.records import Version
 
@@ -28,6 +29,7 @@ VECTOR_NAME = "dense"
 # Of the same size and distance. A point that has only this one is met by no search.
 GOLDEN_VECTOR_NAME = "golden"
 MOST_GOLDEN = 1_000
+# Indexed in every collection; a release's own come on top.
 KEYWORD_FIELDS = ("kind", "source", "key", "tenant")
 INTEGER_FIELDS = ("version",)
 
@@ -43,34 +45,34 @@ class CollectionInfo:
     index_fingerprint: str
     dimension: int
     distance: str = "cosine"
+    index: IndexSettings = field(default_factory=IndexSettings)
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self:
         """Return what the collection of a release must be built with."""
         prints = manifest.fingerprints
-        return cls(
-            manifest.release, manifest.space, prints.contract, prints.vector, prints.index, manifest.dimension, distance="cosine"
-        )
+        fingerprints = (prints.contract, prints.vector, prints.index)
+        return cls(manifest.release, manifest.space, *fingerprints, manifest.dimension, distance="cosine", index=manifest.index)
 
     def to_json(self) -> dict[str, JSON]:
         """Return the JSON form."""
-        return asdict(self)
+        return {**asdict(self), "index": self.index.to_json()}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], place: str) -> Self:
         """Read the JSON form; raise MismatchError when it is no collection of ours."""
         try:
-            return cls(**value)
-        except TypeError as exc:
+            return cls(**{**value, "index": IndexSettings.from_json(value.get("index", {}))})
+        except (TypeError, SettingsError) as exc:
             raise MismatchError(f"{place} says {sorted(value)} of itself: no collection of this version; build it again") from exc
 
     def check(self, expected: "CollectionInfo", name: str) -> None:
         """Raise MismatchError, naming both sides and the remedy, when a collection is not the one that was expected."""
-        for field in ("space", "contract_fingerprint", "dimension", "distance", "release"):
-            found, wanted = getattr(self, field), getattr(expected, field)
+        for what in ("space", "contract_fingerprint", "dimension", "distance", "index", "release"):
+            found, wanted = getattr(self, what), getattr(expected, what)
             if found != wanted:
                 raise MismatchError(
-                    f"collection {name} has {field} {found!r}, release {expected.release} needs {wanted!r}: "
+                    f"collection {name} has {what} {found!r}, release {expected.release} needs {wanted!r}: "
                     f"build the collection of release {expected.release}, or serve release {self.release}"
                 )
 

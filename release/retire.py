@@ -6,8 +6,8 @@ from typing import Protocol
 from clients.admin import OnlineStatus
 from contract.errors import SettingsError
 from contract.manifest import collection_name
-from triton_models.names import STABLE_MODEL, embed_model, encoder_model
-from triton_models.repository import releases_in, remove_models
+from triton_models.names import STABLE_MODEL, embed_model
+from triton_models.repository import is_stable, releases_in, remove_models
 
 
 class Online(Protocol):
@@ -40,7 +40,7 @@ def retire(release: str, repository: Path, online: Online, models: ModelUnloader
     status = online.status()
     if status.active == name:
         raise SettingsError(f"release {release} is the active one: switch to another release before retiring it")
-    if _is_stable(release, repository):
+    if is_stable(release, repository):
         raise SettingsError(
             f"the model `{STABLE_MODEL}` still stands for release {release}, as after a switch that was cut short: switch to "
             f"{(status.active or 'a release').removeprefix(collection_name(''))} again, then retire"
@@ -57,9 +57,3 @@ def retire(release: str, repository: Path, online: Online, models: ModelUnloader
         remove_models(release, repository)
         found = True
     return found
-
-
-def _is_stable(release: str, repository: Path) -> bool:
-    """Say whether `embed` stands for the release, by the models that it is made of."""
-    config = repository / STABLE_MODEL / "config.pbtxt"
-    return config.is_file() and f'"{encoder_model(release)}"' in config.read_text()
