@@ -359,7 +359,7 @@ class StoreSuite:
             asked = vectors[row] + numbers.standard_normal(64, np.float32) / 4
             quick = {point.id for point in collection.query(asked, 10)}
             agreed += len(quick & {point.id for point in collection.query(asked, 10, exact=True)})
-        assert agreed >= 0.95 * 200
+        assert agreed >= (0.85 if quantization == "binary" else 0.97) * 200, agreed
         # rescored: the scores are those of the full vectors
         best = collection.query(vectors[3], 1)[0]
         assert (best.payload["key"], best.score) == ("k3", pytest.approx(1.0, abs=1e-5))
