@@ -2,6 +2,7 @@
 
 python -m bench quality    is what people get the same as what was evaluated, and is tuning worth it?
 python -m bench skew       is every way known for training and serving to drift apart refused, and at the right place?
+python -m bench switch     does a search fail, is an answer of two releases, is a document lost, while a release takes over?
 """
 
 import json
@@ -66,6 +67,26 @@ def skew(
         typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
     else:
         faults_table(report)
+    if not passed(report):
+        raise typer.Exit(1)
+
+
+@app.command()
+def switch(
+    short: Annotated[bool, typer.Option("--short", help="Over few documents, and for a few seconds.")] = False,
+    seconds: Annotated[float, typer.Option(min=0.5, help="Load before, after and between switches; --short: 4.")] = 30.0,
+    workspace: Annotated[Path, typer.Option(help="Folder for releases and the stack's state.")] = Path("var/bench/switch"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Build, verify, promote, roll back and promote again under searches and writes: nothing failed, mixed or missing."""
+    from bench.switch import measure_switch, passed
+    from bench.tables import switch_table
+
+    report = measure_switch(workspace.resolve(), 4.0 if short else seconds, short=short)
+    if as_json:
+        typer.echo(json.dumps(report, indent=2))
+    else:
+        switch_table(report)
     if not passed(report):
         raise typer.Exit(1)
 

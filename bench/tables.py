@@ -50,3 +50,19 @@ def faults_table(report: Mapping[str, Any]) -> None:
     console.print(f"control: nothing found, before or after; worst cosine distances: {worst}", soft_wrap=True)
     console.print(f"{report['caught']} of {report['planted']} caught, {len(report['wrong_place'])} at another place than planted")
     console.print(f"{report['seconds']} s")
+
+
+def switch_table(report: Mapping[str, Any]) -> None:
+    """Print a report of a switch under load."""
+    console = Console()
+    table = Table("phase", "answers", "p50", "p95", "p99", "max", title="Searches around a switch, milliseconds")
+    for phase, figures in report["latency_ms"].items():
+        table.add_row(phase, *(str(figures.get(name, "-")) for name in ("answers", "p50", "p95", "p99", "max")))
+    console.print(table)
+    for switch in report["switches"]:
+        console.print(f"{switch['what']} to {switch['to']}: {switch['seconds']} s")
+    counts = ("failed", "mixed", "missing", "stale", "searches", "searches_per_second", "longest_gap_seconds")
+    console.print(", ".join(f"{name} {report[name]}" for name in counts), soft_wrap=True)
+    for reason in (*report["failures"], *report["mixed_reasons"], *report["missing_or_stale"]):
+        console.print(reason, markup=False, soft_wrap=True)
+    console.print(f"{report['seconds']} s")
