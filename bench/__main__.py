@@ -3,6 +3,7 @@
 python -m bench quality    is what people get the same as what was evaluated, and is tuning worth it?
 python -m bench skew       is every way known for training and serving to drift apart refused, and at the right place?
 python -m bench switch     does a search fail, is an answer of two releases, is a document lost, while a release takes over?
+python -m bench kills      is the system whole again after kill -9 of anyone at any step of a release?
 """
 
 import json
@@ -87,6 +88,27 @@ def switch(
         typer.echo(json.dumps(report, indent=2))
     else:
         switch_table(report)
+    if not passed(report):
+        raise typer.Exit(1)
+
+
+@app.command()
+def kills(
+    short: Annotated[bool, typer.Option("--short", help="A few kills.")] = False,
+    only: Annotated[str, typer.Option(help="Parts of kills' names, with commas between them.")] = "",
+    workspace: Annotated[Path, typer.Option(help="Folder for releases and the stack's state.")] = Path("var/bench/switch"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Kill -9 each participant at each step of a release; the system serves, and the same command again finishes."""
+    from bench.kills import measure_kills, passed
+    from bench.tables import kills_table
+
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    report = measure_kills(workspace.resolve(), names, short=short)
+    if as_json:
+        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        kills_table(report)
     if not passed(report):
         raise typer.Exit(1)
 

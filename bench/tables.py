@@ -66,3 +66,18 @@ def switch_table(report: Mapping[str, Any]) -> None:
     for reason in (*report["failures"], *report["mixed_reasons"], *report["missing_or_stale"]):
         console.print(reason, markup=False, soft_wrap=True)
     console.print(f"{report['seconds']} s")
+
+
+def kills_table(report: Mapping[str, Any]) -> None:
+    """Print a report of kills."""
+    console = Console()
+    table = Table("kill", "of", "exit code", "repeats", "searches failed", "longest gap, s", "", title="Kills")
+    for row in report["cases"]:
+        state = "[green]ok[/]" if not row["faults"] else "[bold red]FAULT[/]"
+        failed = f"{row['failed']} of {row['searches']}"
+        cells = (row["victim"], str(row["exit_code"]), str(row["repeats"]), failed, str(row["longest_gap_seconds"]))
+        table.add_row(row["name"], *cells, state)
+    console.print(table)
+    for fault in report["faults"]:
+        console.print(fault, style="red", markup=False, soft_wrap=True)
+    console.print(f"{report['survived']} of {report['kills']} survived, {report['seconds']} s")
