@@ -158,7 +158,7 @@ def running_kill_system(folder: Path) -> Iterator[KillSystem]:
     registry = _make_registry(home / "registry", releases)
     with running_stack(workspace):
         workspace.module("twinline", "publish", "--source", _SOURCE, "--all")
-        workspace.module("etl", "ingest", "--source", "kafka:", "--out", str(home / "snapshot"))
+        workspace.module("etl", "ingest", "--source", "kafka:", "--store")
         settings = workspace.settings()
         snapshot = next((path.parent.name for path in settings.snapshots.glob("*/snapshot.json")), "")
         if not snapshot:

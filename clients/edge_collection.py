@@ -22,9 +22,12 @@ from clients.store import (
     Filter,
     Head,
     StoredPoint,
+    build_point,
     golden_points,
+    read_build,
     stored_version,
 )
+from contract.canonical import JSON
 from contract.errors import ContractError, TransientError
 from contract.index_settings import IndexSettings
 
@@ -79,6 +82,13 @@ class EdgeCollection:
             for record in records
             if GOLDEN_VECTOR_NAME in (record.vector or {})
         }
+
+    def put_build(self, state: Mapping[str, JSON]) -> None:
+        with self._writing:
+            self._upsert([build_point(state)])
+
+    def read_build(self) -> Mapping[str, Any]:
+        return read_build(self)
 
     def delete_surplus(self, heads: Sequence[Head]) -> None:
         with self._writing, self._ours():

@@ -19,9 +19,12 @@ from clients.store import (
     Filter,
     Head,
     StoredPoint,
+    build_point,
     golden_points,
+    read_build,
     stored_version,
 )
+from contract.canonical import JSON
 from contract.errors import ContractError, TransientError
 from contract.index_settings import IndexSettings
 from contract.records import Version
@@ -77,6 +80,14 @@ class QdrantCollection:
             for name, vector in vectors.items()
             if isinstance(vector, dict) and GOLDEN_VECTOR_NAME in vector
         }
+
+    def put_build(self, state: Mapping[str, JSON]) -> None:
+        point = build_point(state)
+        struct = models.PointStruct(id=str(point.id), vector={}, payload=dict(point.payload))
+        self._send([models.UpsertOperation(upsert=models.PointsList(points=[struct]))])
+
+    def read_build(self) -> Mapping[str, Any]:
+        return read_build(self)
 
     def delete_surplus(self, heads: Sequence[Head]) -> None:
         self._send(models.DeleteOperation(delete=models.FilterSelector(filter=_surplus(head))) for head in heads)

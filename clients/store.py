@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from contract.canonical import JSON
 from contract.errors import MismatchError, SettingsError
-from contract.ids import golden_id, head_id
+from contract.ids import build_id, golden_id, head_id
 from contract.index_settings import IndexSettings
 from contract.manifest import Manifest
 from contract.records import Version
@@ -22,7 +22,7 @@ from contract.records import Version
 Payload = Mapping[str, Any]
 # Every field must equal its value, or one of its values where several are given. `metadata.team` reaches into objects.
 Filter = Mapping[str, str | int | bool | Sequence[str] | Sequence[int]]
-Kind = Literal["chunk", "head", "golden"]
+Kind = Literal["chunk", "head", "golden", "build"]
 
 COLLECTION_PREFIX = "documents_"
 VECTOR_NAME = "dense"
@@ -127,6 +127,11 @@ def golden_points(info: CollectionInfo, names: Iterable[str]) -> dict[str, Store
     }
 
 
+def build_point(state: Mapping[str, JSON]) -> StoredPoint:
+    """Return the point in which a build notes how far it has come; it stays, and says what the collection was built from."""
+    return StoredPoint(build_id(), {"kind": "build", "state": dict(state)})
+
+
 def version_fields(version: Version) -> dict[str, JSON]:
     """Return how a version is stored in any payload."""
     return {"version": version.number, "version_kind": version.kind, "version_offset": version.offset}
@@ -169,6 +174,12 @@ class Collection(Protocol):
 
     def read_golden(self) -> dict[str, NDArray[np.float32]]:
         """Return the stored vectors `(dim,)` of golden texts by name; none where none were written."""
+
+    def put_build(self, state: Mapping[str, JSON]) -> None:
+        """Note how far a build has come. Whoever reads it finds every write that came before it."""
+
+    def read_build(self) -> Mapping[str, Any]:
+        """Return what a build noted last; nothing where none did."""
 
     def delete_surplus(self, heads: Sequence[Head]) -> None:
         """Remove the chunks that are not of these heads: older than the head, or at or beyond its chunk count."""
@@ -225,3 +236,10 @@ class Store(Protocol):
 
     def activate(self, name: str) -> None:
         """Make a visible collection the active one: the only commit point of a release."""
+
+
+def read_build(collection: Collection) -> Mapping[str, Any]:
+    """Return what a build noted last in a collection; nothing where none did."""
+    found = collection.read_points([build_id()]).get(build_id())
+    state: Mapping[str, Any] = found.payload["state"] if found else {}
+    return state

@@ -8,7 +8,8 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.store import CollectionInfo, Filter, Head, StoredPoint, golden_points, stored_version
+from clients.store import CollectionInfo, Filter, Head, StoredPoint, build_point, golden_points, read_build, stored_version
+from contract.canonical import JSON
 from contract.errors import ContractError
 
 
@@ -48,6 +49,14 @@ class MemoryCollection:
 
     def read_golden(self) -> dict[str, NDArray[np.float32]]:
         return dict(self.golden)
+
+    def put_build(self, state: Mapping[str, JSON]) -> None:
+        self.before("put_build")
+        point = build_point(state)
+        self.points[point.id] = point
+
+    def read_build(self) -> Mapping[str, Any]:
+        return read_build(self)
 
     def delete_surplus(self, heads: Sequence[Head]) -> None:
         self.before("delete_surplus")

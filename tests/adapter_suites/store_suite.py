@@ -341,6 +341,21 @@ class StoreSuite:
         with pytest.raises(ContractError):
             store.drop(OTHER)
 
+    # --- how far a build has come ---
+
+    def test_what_a_build_noted_is_there_again_and_is_no_document(self, store: Store) -> None:
+        collection = store.begin(NAME, INFO)
+        assert collection.read_build() == {}
+        for rows in (1, 2):
+            collection.put_build({"snapshot": "s1", "rows": rows})
+        collection.put_points([chunk("a", 0, explicit(1))])
+        collection.close()
+        again = store.begin(NAME, INFO)
+        assert again.read_build() == {"snapshot": "s1", "rows": 2}
+        assert [point.payload["key"] for point in again.query(direction(1, 0, 0, 0), 10)] == ["a"]
+        assert again.count({"kind": "chunk"}) == 1
+        again.close()
+
     # --- the index ---
 
     @pytest.mark.parametrize("quantization", ["none", "int8", "binary"])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import psutil
 
 from clients.admin import AdminClient, OnlineStatus
+from clients.builds import Build, running_builds
 from clients.settings import Settings
 from clients.triton_fleet import Replica, TritonFleet
 from contract.errors import TransientError
@@ -52,6 +53,7 @@ class StackStatus:
     served: OnlineStatus | None
     served_problem: str | None
     model_servers: tuple[ModelServerStatus, ...] = ()
+    builds: tuple[Build, ...] = ()
 
     @property
     def is_ready(self) -> bool:
@@ -73,6 +75,7 @@ def read_status(settings: Settings) -> StackStatus:
         served=served,
         served_problem=served_problem,
         model_servers=_model_servers(settings) if settings.triton_grpc else (),
+        builds=tuple(running_builds(settings.home)),
     )
 
 
