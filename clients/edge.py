@@ -4,6 +4,7 @@
     store/documents_R/collection.json      CollectionInfo
     store/documents_R/shard/               the engine's files
     store/.building/documents_R/           the same, not yet visible
+    store/.dropped-documents_R/            on its way out
 
 One process owns a shard; the engine's lock refuses a second.
 """
@@ -23,6 +24,7 @@ from contract.index_settings import IndexSettings
 
 # The engine's own default: below so many kilobytes of vectors comparing all is quicker than the graph.
 _FULL_SCAN_KB = 10_000
+_DROPPED = ".dropped-"
 
 
 class EdgeStore:
@@ -62,6 +64,9 @@ class EdgeStore:
     def names(self) -> list[str]:
         return sorted(path.parent.name for path in self.folder.glob("[!.]*/collection.json"))
 
+    def begun(self) -> list[str]:
+        return sorted(path.name for path in self._building.glob("*"))
+
     def info(self, name: str) -> CollectionInfo:
         return _read_info(self.folder / name)
 
@@ -70,15 +75,20 @@ class EdgeStore:
             raise ContractError(f"collection {name} is the active one: activate another before dropping it")
         for place in (self.folder, self._building):
             if (place / name).exists():
-                with engine_errors(f"collection {name}"):
-                    engine.EdgeShard.load(str(place / name / "shard")).close()
-                gone = self.folder / f".dropped-{name}"
+                # Nobody else may have it open. One that died before its info file was written has nothing to open.
+                if (place / name / "collection.json").exists():
+                    _load_shard(place / name).close()
+                gone = self.folder / f"{_DROPPED}{name}"
                 shutil.rmtree(gone, ignore_errors=True)
                 # Renamed first: a deletion cut short must not leave half a collection under its name.
                 (place / name).rename(gone)
                 shutil.rmtree(gone)
                 return
         raise ContractError(f"no collection {name} in {self.folder}: there are {self.names()}")
+
+    def sweep(self) -> None:
+        for gone in self.folder.glob(f"{_DROPPED}*"):
+            shutil.rmtree(gone)
 
     def active(self) -> str | None:
         try:

@@ -74,11 +74,10 @@ class QdrantStore:
         return QdrantCollection(name, info, self._client)
 
     def names(self) -> list[str]:
-        with server_errors(self._client, "the list of collections"):
-            names = [collection.name for collection in self._client.get_collections().collections]
-            # Other people's collections may live on the same server.
-            states = {name: (self._client.get_collection(name).config.metadata or {}).get(_OWNER, {}) for name in names}
-        return sorted(name for name, own in states.items() if own.get("state") == "ready")
+        return self._in_state("ready")
+
+    def begun(self) -> list[str]:
+        return self._in_state("building")
 
     def info(self, name: str) -> CollectionInfo:
         state, info = self._metadata(name)
@@ -92,6 +91,9 @@ class QdrantStore:
         self._metadata(name)
         with server_errors(self._client, f"collection {name}"):
             self._client.delete_collection(name)
+
+    def sweep(self) -> None:
+        """Do nothing: the server drops a collection whole."""
 
     def active(self) -> str | None:
         with server_errors(self._client, f"alias {self._alias}"):
@@ -108,6 +110,13 @@ class QdrantStore:
             operations.insert(0, unset)
         with server_errors(self._client, f"alias {self._alias}"):
             self._client.update_collection_aliases(change_aliases_operations=operations)
+
+    def _in_state(self, state: str) -> list[str]:
+        with server_errors(self._client, "the list of collections"):
+            names = [collection.name for collection in self._client.get_collections().collections]
+            # Other people's collections may live on the same server.
+            own = {name: (self._client.get_collection(name).config.metadata or {}).get(_OWNER, {}) for name in names}
+        return sorted(name for name, said in own.items() if said.get("state") == state)
 
     def _index_payloads(self, name: str, index: IndexSettings) -> None:
         if not is_server(self._client):

@@ -88,7 +88,9 @@ class TritonEmbedder:
             TransientError: Triton is away, or has not loaded the model.
             MismatchError: space or golden vector are another encoder's.
         """
-        return self._on_a_replica(lambda replica: replica.check())
+        # One that was checked speaks for all of them: each is checked again by itself before it is used.
+        known = next((replica.checked for replica in self._replicas if replica.checked), None)
+        return known or self._on_a_replica(lambda replica: replica.check())
 
     def close(self) -> None:
         """Close the connections."""
@@ -136,7 +138,7 @@ class _Replica:
         self._address = address
         self._model = model
         self._space = space
-        self._checked: ServedModel | None = None
+        self.checked: ServedModel | None = None
         self._lock = threading.Lock()
         self._rest_seconds = 0.0
         self._rests_until = 0.0
@@ -153,12 +155,12 @@ class _Replica:
 
     def check(self) -> ServedModel:
         with self._lock:
-            if self._checked is None:
+            if self.checked is None:
                 served = read_served_model(self.transport.config(self._model), self._model)
                 self._check_space(served.space)
                 self._check_golden(served)
-                self._checked = served
-            return self._checked
+                self.checked = served
+            return self.checked
 
     def embed(self, texts: Sequence[bytes], role: Role) -> Embeddings:
         self.check()
@@ -171,7 +173,7 @@ class _Replica:
             found = self.transport.infer(self._model, {tensors.TEXT: column, tensors.ROLE: roles}, _OUTPUTS, _PRIORITY[role])
         except TransientError:
             # A server that was away may come back with other files.
-            self._checked = None
+            self.checked = None
             raise
         for space in {_decoded(value) for value in found[tensors.SPACE].reshape(-1)}:
             self._check_space(space)

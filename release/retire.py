@@ -7,7 +7,7 @@ from clients.admin import OnlineStatus
 from contract.errors import SettingsError
 from contract.manifest import collection_name
 from triton_models.names import STABLE_MODEL, embed_model
-from triton_models.repository import is_stable, releases_in, remove_models
+from triton_models.repository import is_stable, remove_models
 
 
 class Online(Protocol):
@@ -47,13 +47,12 @@ def retire(release: str, repository: Path, online: Online, models: ModelUnloader
         )
     found = False
     # First whoever asks the models, then the models, then their files.
-    if status.collection(name) is not None or name in status.refused:
+    if status.collection(name) is not None or name in status.refused or name in status.begun:
         online.retire(name)
         found = True
     if models.ready(embed_model(release)):
         models.unload(embed_model(release), with_members=True)
         found = True
-    if release in releases_in(repository):
-        remove_models(release, repository)
+    if remove_models(release, repository):
         found = True
     return found

@@ -98,12 +98,17 @@ def is_stable(release: str, repository: Path) -> bool:
     return config.is_file() and f'"{encoder_model(release)}"' in config.read_text()
 
 
-def remove_models(release: str, repository: Path) -> None:
-    """Remove a release's models, ensemble first; to be done after the server has unloaded them."""
+def remove_models(release: str, repository: Path) -> bool:
+    """Remove a release's models, ensemble first; return whether there were any. To be done after the server unloaded them."""
+    names = (embed_model(release), encoder_model(release), tokenizer_model(release))
+    there = [name for name in names if (repository / name).is_dir()]
+    # Also where nothing is left to remove: of an earlier call that was cut short there may be what it had renamed away.
+    if not repository.parent.is_dir():
+        return False
     with _writing(repository) as staging:
-        for name in (embed_model(release), encoder_model(release), tokenizer_model(release)):
-            if (repository / name).is_dir():
-                (repository / name).rename(staging / name)
+        for name in there:
+            (repository / name).rename(staging / name)
+    return bool(there)
 
 
 def releases_in(repository: Path) -> list[str]:

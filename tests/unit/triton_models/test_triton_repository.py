@@ -162,7 +162,7 @@ def test_writing_twice_equals_writing_once(tmp_path: Path) -> None:
     write_models(tmp_path / "release", tmp_path / "models")
     assert hash_files(tmp_path / "models") == once
     # nothing is left beside the repository either
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["models", "release"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".models.lock", "models", "release"]
 
 
 def test_the_stable_model_points_at_one_release_and_can_be_moved(tmp_path: Path) -> None:
