@@ -70,14 +70,15 @@ def publish(
     """
     name = embed_model(manifest.release)
     lacking = [server for server in servers if not server.control.ready(name)]
-    written: list[Path] = []
+    new: list[Path] = []
     loaded: list[Server] = []
     try:
         for repository in dict.fromkeys(server.repository for server in lacking):
             in_use = any(server.repository == repository and server not in lacking for server in servers)
-            if not (in_use and is_whole(manifest.release, repository)):
+            new += [] if in_use else [repository]
+            # Whole ones are left as they lie: a server may be loading them, for a call before this one that was cut short.
+            if not is_whole(manifest.release, repository, None if in_use else device):
                 write_models(folder, repository, device)
-                written += [] if in_use else [repository]
         for server in lacking:
             # Counted before: of a load that fails, parts may have succeeded.
             loaded.append(server)
@@ -85,22 +86,22 @@ def publish(
         for server in servers:
             require_pass(confirm(server.address), f"release {manifest.release} in Triton at {server.address}", REMEDY)
     except TwinlineError as exc:
-        left = _undo(manifest.release, loaded, written)
+        left = _undo(manifest.release, loaded, new)
         where = f" (of {len(servers)} servers)" if len(servers) > 1 else ""
         exc.args = (f"{exc}{where}" + (f"; not undone: {'; '.join(left)}" if left else ""), *exc.args[1:])
         raise
     return [server.address for server in lacking]
 
 
-def _undo(release: str, loaded: Sequence[Server], written: Sequence[Path]) -> list[str]:
-    """Take back what a call that failed had done; return what could not be taken back."""
+def _undo(release: str, loaded: Sequence[Server], new: Sequence[Path]) -> list[str]:
+    """Unload from the servers that were to load, empty the repositories that nobody serves it from; return what failed."""
     left = []
     for server in loaded:
         try:
             server.control.unload(embed_model(release), with_members=True)
         except TwinlineError as exc:
             left.append(str(exc))
-    for repository in written:
+    for repository in new:
         # `embed` may stand for it where a repository was lost and is being made again.
         if not is_stable(release, repository):
             remove_models(release, repository)

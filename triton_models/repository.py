@@ -64,14 +64,18 @@ def write_models(release_folder: Path, repository: Path, device: Device = "cpu")
     return names
 
 
-def is_whole(release: str, repository: Path) -> bool:
-    """Say whether a release's models are in a repository, every file as it was published."""
+def is_whole(release: str, repository: Path, device: Device | None = None) -> bool:
+    """Say whether a release's models are in a repository, every file as it was published, and to run on a device."""
     folder = repository / tokenizer_model(release)
     try:
         check_served(folder, Manifest.load(folder / _VERSION / "release"))
     except MismatchError:
         return False
-    return True
+    return device is None or _kind(device) in (repository / encoder_model(release) / "config.pbtxt").read_text()
+
+
+def _kind(device: Device) -> str:
+    return f"kind: KIND_{device.upper()}"
 
 
 def point_stable_model(release: str, repository: Path) -> str:

@@ -78,13 +78,24 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtu
             (repository / f"{part}_{manifest.release}").mkdir(parents=True, exist_ok=True)
 
     monkeypatch.setattr(publish, "write_models", write)
-    monkeypatch.setattr(publish, "is_whole", lambda release, repository: made.whole)
+
+    def is_whole(release: str, repository: Path, device: str | None) -> bool:
+        return made.whole and (repository / f"embed_{release}").is_dir()
+
+    monkeypatch.setattr(publish, "is_whole", is_whole)
     return made
 
 
 def everything_gone(world: World) -> bool:
     folders = {server.repository for server in world.servers}
     return not any(any(folder.glob("*_r*")) for folder in folders) and not any(server.loaded for server in world.servers)
+
+
+def test_what_a_call_that_was_cut_short_had_written_is_loaded_as_it_lies(world: World) -> None:
+    for server in world.servers:
+        (server.repository / world.model).mkdir(parents=True, exist_ok=True)
+    assert world.publish() == ["a:1", "b:1"]
+    assert world.written == []
 
 
 def test_every_server_loads_and_each_repository_is_written_once(world: World) -> None:
