@@ -75,7 +75,7 @@ def skew(
 @app.command()
 def switch(
     short: Annotated[bool, typer.Option("--short", help="Over few documents, and for a few seconds.")] = False,
-    seconds: Annotated[float, typer.Option(min=0.5, help="Load before, after and between switches; --short: 4.")] = 30.0,
+    seconds: Annotated[float, typer.Option(min=0.5, help="Load before, after and between switches; --short: 2.")] = 30.0,
     workspace: Annotated[Path, typer.Option(help="Folder for releases and the stack's state.")] = Path("var/bench/switch"),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -83,7 +83,7 @@ def switch(
     from bench.switch import measure_switch, passed
     from bench.tables import switch_table
 
-    report = measure_switch(workspace.resolve(), 4.0 if short else seconds, short=short)
+    report = measure_switch(workspace.resolve(), 2.0 if short else seconds, short=short)
     if as_json:
         typer.echo(json.dumps(report, indent=2))
     else:
