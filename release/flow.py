@@ -13,6 +13,7 @@ from contract.manifest import Manifest, collection_name, consumer_group
 from contract.release import ReleaseFolder
 from release import build, fetch, gate, publish, retire, switch, verify
 from release.checks import Check, require_pass
+from release.live_sample import live_sample_checks
 from release.log_sample import read_log, refused_keys
 from release.registry import Registered, Registry
 from release.remote import ensure_remote
@@ -100,14 +101,12 @@ class Flow:
             checks += publish.golden_checks(settings.releases / release, manifest, embedder)
             heads = verify.read_heads(admin, name)
             checks.append(verify.whole_check(state, heads, partial(refused_keys, settings)))
-            documents = verify.still_current(state.documents, state, heads)
             checks.append(verify.golden_check(name, opened.golden, admin))
             if state.is_empty:
                 # A platform without documents yet. Documents that were all set aside are another matter, and are refused below.
                 checks.append(Check("sample", True, "the log holds no document: there is nothing to compare or to find"))
             else:
-                checks += verify.equal_checks(candidate, admin, documents)
-                checks += verify.found_checks(candidate, admin, documents)
+                checks += live_sample_checks(candidate, admin, state, heads)
         self._report(checks)
         require_pass(checks, f"collection {name}", "Nobody is answered from it; retire the release, then build it again")
 
