@@ -89,13 +89,15 @@ def _under_load(workspace: Workspace, releases: Releases, seconds: float) -> dic
         ):
             time.sleep(seconds)
             searchers.phase = "during"
-            steps = _bring_up(workspace, releases)
+            steps, build_window = _bring_up(workspace, releases)
             switches = _switch_there_and_back(workspace, releases, seconds)
             searchers.phase = "after"
             time.sleep(seconds)
             publisher.stop()
         lost = _account(settings, releases, publisher.ledger, admin)
+    beside_build = [one for one in searchers.asked if build_window[0] <= one.sent_at <= build_window[1]]
     return _report(searchers.asked, checker.verdict, publisher.ledger, lost) | {
+        "latency_beside_build_ms": latencies(beside_build),
         "steps": {done.command.split()[1]: done.seconds for done in steps},
         "switches": switches,
         "releases": {name: _side(manifest) for name, manifest in (("a", releases.a), ("b", releases.b))},
@@ -104,10 +106,14 @@ def _under_load(workspace: Workspace, releases: Releases, seconds: float) -> dic
     }
 
 
-def _bring_up(workspace: Workspace, releases: Releases) -> list[Done]:
+def _bring_up(workspace: Workspace, releases: Releases) -> tuple[list[Done], tuple[float, float]]:
+    """Make B ready to be promoted; return its steps, and from when to when its collection was built."""
     b = releases.b.release
-    steps = (["fetch", str(releases.folders["b"])], ["publish", b], ["build", b], ["verify", b])
-    return [require(run_release(workspace, step)) for step in steps]
+    before = [require(run_release(workspace, step)) for step in (["fetch", str(releases.folders["b"])], ["publish", b])]
+    began = time.time()
+    built = require(run_release(workspace, ["build", b]))
+    window = (began, time.time())
+    return [*before, built, require(run_release(workspace, ["verify", b]))], window
 
 
 def _switch_there_and_back(workspace: Workspace, releases: Releases, seconds: float) -> list[JSON]:

@@ -56,7 +56,8 @@ def switch_table(report: Mapping[str, Any]) -> None:
     """Print a report of a switch under load."""
     console = Console()
     table = Table("phase", "answers", "p50", "p95", "p99", "max", title="Searches around a switch, milliseconds")
-    for phase, figures in report["latency_ms"].items():
+    phases = report["latency_ms"] | {"beside the build": report["latency_beside_build_ms"]}
+    for phase, figures in phases.items():
         table.add_row(phase, *(str(figures.get(name, "-")) for name in ("answers", "p50", "p95", "p99", "max")))
     console.print(table)
     for switch in report["switches"]:
