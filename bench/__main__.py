@@ -3,6 +3,8 @@
 python -m bench quality    is what people get the same as what was evaluated, and is tuning worth it?
 python -m bench backlog    is a backlog of any size worked off at constant memory?
 python -m bench skew       is every way known for training and serving to drift apart refused, and at the right place?
+python -m bench switch     does a search fail, is an answer of two releases, is a document lost, while a release takes over?
+python -m bench kills      is the system whole again after kill -9 of anyone at any step of a release?
 """
 
 import json
@@ -89,6 +91,47 @@ def backlog(
         typer.echo(json.dumps(report, indent=2))
     else:
         backlog_table(report)
+
+
+@app.command()
+def switch(
+    short: Annotated[bool, typer.Option("--short", help="Over few documents, and for a few seconds.")] = False,
+    seconds: Annotated[float, typer.Option(min=0.5, help="Load before, after and between switches; --short: 2.")] = 30.0,
+    workspace: Annotated[Path, typer.Option(help="Folder for releases and the stack's state.")] = Path("var/bench/switch"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Build, verify, promote, roll back and promote again under searches and writes: nothing failed, mixed or missing."""
+    from bench.switch import measure_switch, passed
+    from bench.tables import switch_table
+
+    report = measure_switch(workspace.resolve(), 2.0 if short else seconds, short=short)
+    if as_json:
+        typer.echo(json.dumps(report, indent=2))
+    else:
+        switch_table(report)
+    if not passed(report):
+        raise typer.Exit(1)
+
+
+@app.command()
+def kills(
+    short: Annotated[bool, typer.Option("--short", help="A few kills.")] = False,
+    only: Annotated[str, typer.Option(help="Parts of kills' names, with commas between them.")] = "",
+    workspace: Annotated[Path, typer.Option(help="Folder for releases and the stack's state.")] = Path("var/bench/switch"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Kill -9 each participant at each step of a release; the system serves, and the same command again finishes."""
+    from bench.kills import measure_kills, passed
+    from bench.tables import kills_table
+
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    report = measure_kills(workspace.resolve(), names, short=short)
+    if as_json:
+        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        kills_table(report)
+    if not passed(report):
+        raise typer.Exit(1)
 
 
 def _names(listed: str, known: tuple[str, ...]) -> tuple[str, ...]:

@@ -85,7 +85,7 @@ def running_system(folder: Path, source: str) -> Iterator[System]:
     home = folder / "home"
     shutil.rmtree(home, ignore_errors=True)
     workspace = make_workspace(folder, {})
-    releases = [_release(workspace, name) for name in ("a", "b")]
+    releases = [release_folder(workspace, name) for name in ("a", "b")]
     a, b = (Manifest.load(release) for release in releases)
     with running_stack(workspace):
         workspace.module("twinline", "publish", "--source", source, "--all")
@@ -100,7 +100,8 @@ def running_system(folder: Path, source: str) -> Iterator[System]:
         yield System(settings, a, b, exported, scratch, _messages(settings, a))
 
 
-def _release(workspace: Workspace, name: str) -> Path:
+def release_folder(workspace: Workspace, name: str) -> Path:
+    """Return a packaged release of the base model, `a` as it is, `b` with every weight moved: two spaces; made once."""
     out = workspace.folder / "releases" / f"{name}-{_made_by()}"
     if not out.is_dir():
         base = workspace.folder / "base" / name

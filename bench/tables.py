@@ -67,3 +67,35 @@ def backlog_table(report: Mapping[str, Any]) -> None:
     console.print(table)
     slope = report["own_slope_of_the_consumer_mib_per_10000_messages"]
     console.print(f"the consumer adds {slope:+.2f} MiB in 10,000 messages; encoder: {report['encoder']}; {report['seconds']} s")
+
+
+def switch_table(report: Mapping[str, Any]) -> None:
+    """Print a report of a switch under load."""
+    console = Console()
+    table = Table("phase", "answers", "p50", "p95", "p99", "max", title="Searches around a switch, milliseconds")
+    phases = report["latency_ms"] | {"beside the build": report["latency_beside_build_ms"]}
+    for phase, figures in phases.items():
+        table.add_row(phase, *(str(figures.get(name, "-")) for name in ("answers", "p50", "p95", "p99", "max")))
+    console.print(table)
+    for switch in report["switches"]:
+        console.print(f"{switch['what']} to {switch['to']}: {switch['seconds']} s")
+    counts = ("failed", "mixed", "missing", "stale", "searches", "searches_per_second", "longest_gap_seconds")
+    console.print(", ".join(f"{name} {report[name]}" for name in counts), soft_wrap=True)
+    for reason in (*report["failures"], *report["mixed_reasons"], *report["missing_or_stale"]):
+        console.print(reason, markup=False, soft_wrap=True)
+    console.print(f"{report['seconds']} s")
+
+
+def kills_table(report: Mapping[str, Any]) -> None:
+    """Print a report of kills."""
+    console = Console()
+    table = Table("kill", "of", "exit code", "repeats", "searches failed", "longest gap, s", "", title="Kills")
+    for row in report["cases"]:
+        state = "[green]ok[/]" if not row["faults"] else "[bold red]FAULT[/]"
+        failed = f"{row['failed']} of {row['searches']}"
+        cells = (row["victim"], str(row["exit_code"]), str(row["repeats"]), failed, str(row["longest_gap_seconds"]))
+        table.add_row(row["name"], *cells, state)
+    console.print(table)
+    for fault in report["faults"]:
+        console.print(fault, style="red", markup=False, soft_wrap=True)
+    console.print(f"{report['survived']} of {report['kills']} survived, {report['seconds']} s")

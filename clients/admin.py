@@ -45,6 +45,8 @@ class OnlineStatus:
     active: str | None
     collections: list[CollectionStatus]
     refused: dict[str, str]
+    # Collections whose build was not finished.
+    begun: tuple[str, ...] = ()
 
     def collection(self, name: str) -> CollectionStatus | None:
         """Return one served collection, or None."""
@@ -73,7 +75,7 @@ class AdminClient:
         """Return what is served, what is active and how far behind each collection is."""
         value = self._send("GET", "/status")
         collections = [CollectionStatus(**listed) for listed in value["collections"]]
-        return OnlineStatus(value["active"], collections, value["refused"])
+        return OnlineStatus(value["active"], collections, value["refused"], tuple(value["begun"]))
 
     def serve(self, name: str) -> None:
         """Open a collection that was built and start its consumer; harmless when that is so already."""

@@ -4,6 +4,7 @@
     store/documents_R/collection.json      CollectionInfo
     store/documents_R/shard/               the engine's files
     store/.building/documents_R/           the same, not yet visible
+    store/.dropped-documents_R/            on its way out
 
 One process owns a shard; the engine's lock refuses a second.
 """
@@ -20,6 +21,11 @@ import qdrant_edge as engine
 from clients.edge_collection import EdgeCollection, engine_errors
 from clients.store import GOLDEN_VECTOR_NAME, INTEGER_FIELDS, KEYWORD_FIELDS, VECTOR_NAME, CollectionInfo
 from contract.errors import ContractError, MismatchError
+from contract.index_settings import IndexSettings
+
+# The engine's own default: below so many kilobytes of vectors comparing all is quicker than the graph.
+_FULL_SCAN_KB = 10_000
+_DROPPED = ".dropped-"
 
 # Where a collection is made that is to take the place of a served one.
 REBUILT = ".rebuilt"
@@ -77,6 +83,9 @@ class EdgeStore:
     def names(self) -> list[str]:
         return sorted(path.parent.name for path in self.folder.glob("[!.]*/collection.json"))
 
+    def begun(self) -> list[str]:
+        return sorted(path.name for path in self._building.glob("*"))
+
     def info(self, name: str) -> CollectionInfo:
         return _read_info(self.folder / name)
 
@@ -85,15 +94,20 @@ class EdgeStore:
             raise ContractError(f"collection {name} is the active one: activate another before dropping it")
         for place in (self.folder, self._building):
             if (place / name).exists():
-                with engine_errors(f"collection {name}"):
-                    engine.EdgeShard.load(str(place / name / "shard")).close()
-                gone = self.folder / f".dropped-{name}"
+                # Nobody else may have it open. One that died before its info file was written has nothing to open.
+                if (place / name / "collection.json").exists():
+                    _load_shard(place / name).close()
+                gone = self.folder / f"{_DROPPED}{name}"
                 shutil.rmtree(gone, ignore_errors=True)
                 # Renamed first: a deletion cut short must not leave half a collection under its name.
                 (place / name).rename(gone)
                 shutil.rmtree(gone)
                 return
         raise ContractError(f"no collection {name} in {self.folder}: there are {self.names()}")
+
+    def sweep(self) -> None:
+        for gone in self.folder.glob(f"{_DROPPED}*"):
+            shutil.rmtree(gone)
 
     def active(self) -> str | None:
         try:
@@ -111,7 +125,12 @@ def _make_shard(folder: Path, info: CollectionInfo) -> None:
     (folder / "shard").mkdir(parents=True)
     config = engine.EdgeConfig(
         vectors={
-            VECTOR_NAME: engine.EdgeVectorParams(info.dimension, engine.Distance.Cosine),
+            VECTOR_NAME: engine.EdgeVectorParams(
+                info.dimension,
+                engine.Distance.Cosine,
+                hnsw_config=engine.HnswIndexConfig(info.index.m, info.index.ef_construct, _FULL_SCAN_KB),
+                quantization_config=_quantization(info.index),
+            ),
             # The engine keeps a slot for every point in every named vector: on disk these cost no memory.
             GOLDEN_VECTOR_NAME: engine.EdgeVectorParams(info.dimension, engine.Distance.Cosine, on_disk=True),
         }
@@ -119,12 +138,19 @@ def _make_shard(folder: Path, info: CollectionInfo) -> None:
     with engine_errors(str(folder)):
         shard = engine.EdgeShard.create(str(folder / "shard"), config)
         for fields, schema in (
-            (KEYWORD_FIELDS, engine.PayloadSchemaType.Keyword),
+            ((*KEYWORD_FIELDS, *info.index.keywords), engine.PayloadSchemaType.Keyword),
             (INTEGER_FIELDS, engine.PayloadSchemaType.Integer),
         ):
             for field in fields:
                 shard.update(engine.UpdateOperation.create_field_index(field, schema))
         shard.close()
+
+
+def _quantization(index: IndexSettings) -> Any:
+    # In memory: compressed vectors that had to be read from disk would save nothing.
+    if index.quantization == "int8":
+        return engine.ScalarQuantizationConfig(engine.ScalarType.Int8, always_ram=True)
+    return engine.BinaryQuantizationConfig(always_ram=True) if index.quantization == "binary" else None
 
 
 def _load_shard(folder: Path) -> Any:

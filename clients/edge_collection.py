@@ -23,12 +23,16 @@ from clients.store import (
     Filter,
     Head,
     StoredPoint,
+    build_point,
     golden_points,
+    read_build,
     stored_version,
     version_part,
 )
+from contract.canonical import JSON
 from contract.errors import ContractError, TransientError
 from contract.ids import head_id
+from contract.index_settings import IndexSettings
 
 _VERSION_FIELDS = [*VERSION_FIELDS]
 
@@ -82,6 +86,13 @@ class EdgeCollection:
             if GOLDEN_VECTOR_NAME in (record.vector or {})
         }
 
+    def put_build(self, state: Mapping[str, JSON]) -> None:
+        with self._writing:
+            self._upsert([build_point(state)])
+
+    def read_build(self) -> Mapping[str, Any]:
+        return read_build(self)
+
     def delete_surplus(self, heads: Sequence[Head]) -> None:
         with self._writing, self._ours():
             for head in heads:
@@ -107,7 +118,7 @@ class EdgeCollection:
             # Heads have no vector, so no query meets them.
             filter=_filter(where),
             with_payload=True,
-            params=engine.SearchParams(exact=True) if exact else None,
+            params=engine.SearchParams(exact=True) if exact else _approximate(self.info.index),
         )
         with self._ours():
             return [_stored(point, point.score) for point in self._shard.query(request)]
@@ -196,6 +207,13 @@ def _stored(record: Any, score: float | None = None) -> StoredPoint:
 def _values(vector: NDArray[np.float32]) -> list[float]:
     # The engine takes an array as it is, and much faster than a list; its type stubs know only lists.
     return cast(list[float], np.ascontiguousarray(vector, np.float32))
+
+
+def _approximate(index: IndexSettings) -> Any:
+    compressed = None
+    if index.quantization != "none":
+        compressed = engine.QuantizationSearchParams(rescore=index.rescore, oversampling=index.oversampling)
+    return engine.SearchParams(hnsw_ef=index.ef_search, quantization=compressed)
 
 
 def _filter(fields: Mapping[str, Any] | None) -> Any:

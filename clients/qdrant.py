@@ -9,6 +9,7 @@ from qdrant_client import QdrantClient, models
 from clients.qdrant_collection import QdrantCollection, is_server, server_errors
 from clients.store import GOLDEN_VECTOR_NAME, INTEGER_FIELDS, KEYWORD_FIELDS, VECTOR_NAME, CollectionInfo
 from contract.errors import ContractError, MismatchError
+from contract.index_settings import IndexSettings
 
 ALIAS = "documents"
 _OWNER = "twinline"
@@ -40,7 +41,12 @@ class QdrantStore:
                 self._client.create_collection(
                     name,
                     vectors_config={
-                        VECTOR_NAME: models.VectorParams(size=info.dimension, distance=models.Distance.COSINE),
+                        VECTOR_NAME: models.VectorParams(
+                            size=info.dimension,
+                            distance=models.Distance.COSINE,
+                            hnsw_config=models.HnswConfigDiff(m=info.index.m, ef_construct=info.index.ef_construct),
+                            quantization_config=_quantization(info.index),
+                        ),
                         # The engine keeps a slot for every point in every named vector: on disk these cost no memory.
                         GOLDEN_VECTOR_NAME: models.VectorParams(
                             size=info.dimension, distance=models.Distance.COSINE, on_disk=True
@@ -52,7 +58,7 @@ class QdrantStore:
         if state != "building":
             raise ContractError(f"collection {name} is on the server already: retire its release before building it again")
         found.check(info, name)
-        self._index_payloads(name)
+        self._index_payloads(name, found.index)
         return QdrantCollection(name, found, self._client)
 
     def finish(self, name: str) -> None:
@@ -68,11 +74,10 @@ class QdrantStore:
         return QdrantCollection(name, info, self._client)
 
     def names(self) -> list[str]:
-        with server_errors(self._client, "the list of collections"):
-            names = [collection.name for collection in self._client.get_collections().collections]
-            # Other people's collections may live on the same server.
-            states = {name: (self._client.get_collection(name).config.metadata or {}).get(_OWNER, {}) for name in names}
-        return sorted(name for name, own in states.items() if own.get("state") == "ready")
+        return self._in_state("ready")
+
+    def begun(self) -> list[str]:
+        return self._in_state("building")
 
     def info(self, name: str) -> CollectionInfo:
         state, info = self._metadata(name)
@@ -86,6 +91,9 @@ class QdrantStore:
         self._metadata(name)
         with server_errors(self._client, f"collection {name}"):
             self._client.delete_collection(name)
+
+    def sweep(self) -> None:
+        """Do nothing: the server drops a collection whole."""
 
     def active(self) -> str | None:
         with server_errors(self._client, f"alias {self._alias}"):
@@ -103,12 +111,19 @@ class QdrantStore:
         with server_errors(self._client, f"alias {self._alias}"):
             self._client.update_collection_aliases(change_aliases_operations=operations)
 
-    def _index_payloads(self, name: str) -> None:
+    def _in_state(self, state: str) -> list[str]:
+        with server_errors(self._client, "the list of collections"):
+            names = [collection.name for collection in self._client.get_collections().collections]
+            # Other people's collections may live on the same server.
+            own = {name: (self._client.get_collection(name).config.metadata or {}).get(_OWNER, {}) for name in names}
+        return sorted(name for name, said in own.items() if said.get("state") == state)
+
+    def _index_payloads(self, name: str, index: IndexSettings) -> None:
         if not is_server(self._client):
             return
         with server_errors(self._client, f"collection {name}"):
             for fields, schema in (
-                (KEYWORD_FIELDS, models.PayloadSchemaType.KEYWORD),
+                ((*KEYWORD_FIELDS, *index.keywords), models.PayloadSchemaType.KEYWORD),
                 (INTEGER_FIELDS, models.PayloadSchemaType.INTEGER),
             ):
                 for field in fields:
@@ -126,6 +141,15 @@ class QdrantStore:
                 "use another server, or upgrade it and build the collection again"
             )
         return own["state"], CollectionInfo.from_json(own["info"], f"collection {name}")
+
+
+def _quantization(index: IndexSettings) -> models.ScalarQuantization | models.BinaryQuantization | None:
+    # In memory: compressed vectors that had to be read from disk would save nothing.
+    if index.quantization == "int8":
+        return models.ScalarQuantization(scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8, always_ram=True))
+    if index.quantization == "binary":
+        return models.BinaryQuantization(binary=models.BinaryQuantizationConfig(always_ram=True))
+    return None
 
 
 def _to_metadata(state: str, info: CollectionInfo) -> dict[str, object]:

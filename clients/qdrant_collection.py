@@ -20,11 +20,15 @@ from clients.store import (
     Filter,
     Head,
     StoredPoint,
+    build_point,
     golden_points,
+    read_build,
     stored_version,
     version_part,
 )
+from contract.canonical import JSON
 from contract.errors import ContractError, TransientError
+from contract.index_settings import IndexSettings
 from contract.records import Version
 
 _TRY_AGAIN = (408, 429)
@@ -79,6 +83,14 @@ class QdrantCollection:
             if isinstance(vector, dict) and GOLDEN_VECTOR_NAME in vector
         }
 
+    def put_build(self, state: Mapping[str, JSON]) -> None:
+        point = build_point(state)
+        struct = models.PointStruct(id=str(point.id), vector={}, payload=dict(point.payload))
+        self._send([models.UpsertOperation(upsert=models.PointsList(points=[struct]))])
+
+    def read_build(self) -> Mapping[str, Any]:
+        return read_build(self)
+
     def delete_surplus(self, heads: Sequence[Head]) -> None:
         self._send(models.DeleteOperation(delete=models.FilterSelector(filter=_surplus(head))) for head in heads)
 
@@ -96,7 +108,7 @@ class QdrantCollection:
                 limit=limit,
                 # Heads have no vector, so no query meets them.
                 query_filter=_filter(where),
-                search_params=models.SearchParams(exact=True) if exact and is_server(self._client) else None,
+                search_params=_search_params(self.info.index, exact) if is_server(self._client) else None,
             )
         return [_stored(point, point.score) for point in answer.points]
 
@@ -158,6 +170,15 @@ def _stored(record: Any, score: float | None = None) -> StoredPoint:
     return StoredPoint(
         UUID(str(record.id)), record.payload or {}, None if vector is None else np.asarray(vector, np.float32), score
     )
+
+
+def _search_params(index: IndexSettings, exact: bool) -> models.SearchParams:
+    if exact:
+        return models.SearchParams(exact=True)
+    compressed = None
+    if index.quantization != "none":
+        compressed = models.QuantizationSearchParams(rescore=index.rescore, oversampling=index.oversampling)
+    return models.SearchParams(hnsw_ef=index.ef_search, quantization=compressed)
 
 
 def _filter(fields: Mapping[str, Any] | None) -> models.Filter | None:

@@ -44,8 +44,15 @@ class Settings(BaseSettings):
     triton_http_port: int = Field(default=18000, ge=1, le=65535)
     triton_grpc_port: int = Field(default=18001, ge=1, le=65535)
     triton_metrics_port: int = Field(default=18002, ge=1, le=65535)
-    triton_grpc: str = Field(default="", description="host:port of a Triton that is not ours; empty: the embedded one")
-    triton_http: str = Field(default="", description="host:port of its HTTP endpoint")
+    triton_grpc: str = Field(
+        default="", description="host:port of a Triton that is not ours, of several with commas; empty: the embedded one"
+    )
+    triton_http: str = Field(default="", description="host:port of their HTTP endpoints, in the same order")
+    triton_repositories: str = Field(
+        default="",
+        description="model repositories, folders with commas: one for each server in the order of triton_grpc, or one for all; "
+        "empty: the one under home",
+    )
 
     store: Literal["edge", "qdrant"] = Field(default="edge", description="Qdrant Edge in process, or a Qdrant server")
     qdrant_url: str | None = Field(default=None, validation_alias=AliasChoices("QDRANT_URL", "TWINLINE_QDRANT_URL"))
@@ -80,12 +87,12 @@ class Settings(BaseSettings):
 
     @property
     def triton_grpc_address(self) -> str:
-        """Return host:port of Triton's gRPC endpoint."""
+        """Return host:port of Triton's gRPC endpoint; of several, with commas."""
         return self.triton_grpc or f"{self.host}:{self.triton_grpc_port}"
 
     @property
     def triton_http_address(self) -> str:
-        """Return host:port of Triton's HTTP endpoint."""
+        """Return host:port of Triton's HTTP endpoint; of several, with commas."""
         return self.triton_http or f"{self.host}:{self.triton_http_port}"
 
     @property
@@ -110,8 +117,14 @@ class Settings(BaseSettings):
 
     @property
     def model_repository(self) -> Path:
-        """Return Triton's model repository."""
+        """Return the embedded Triton's model repository."""
         return self.home / "triton" / "models"
+
+    @property
+    def model_repositories(self) -> tuple[Path, ...]:
+        """Return the model repositories of all servers: as many as there are, or one that they share."""
+        listed = [folder.strip() for folder in self.triton_repositories.split(",") if folder.strip()]
+        return tuple(Path(folder).expanduser().resolve() for folder in listed) or (self.model_repository,)
 
     @property
     def store_folder(self) -> Path:
@@ -144,6 +157,12 @@ def load_settings() -> Settings:
         raise SettingsError(f"environment: {problems}") from exc
     if settings.store == "qdrant" and not settings.qdrant_url:
         raise SettingsError("TWINLINE_STORE is qdrant but QDRANT_URL is not set: name the server, or use TWINLINE_STORE=edge")
+    servers, folders = len(settings.triton_grpc_address.split(",")), len(settings.model_repositories)
+    if folders not in (1, servers):
+        raise SettingsError(
+            f"TWINLINE_TRITON_REPOSITORIES names {folders} folders, TWINLINE_TRITON_GRPC {servers} servers: name one folder that "
+            "all share, or one for each, in the same order"
+        )
     return settings.model_copy(update={"home": settings.home.expanduser().resolve()})
 
 

@@ -5,7 +5,7 @@ Every write is conditional on the version: a point is never replaced, nor remove
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol, Self
 from uuid import UUID
 
@@ -13,21 +13,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contract.canonical import JSON
-from contract.errors import MismatchError
-from contract.ids import golden_id, head_id
+from contract.errors import MismatchError, SettingsError
+from contract.ids import build_id, golden_id, head_id
+from contract.index_settings import IndexSettings
 from contract.manifest import Manifest
 from contract.records import Version
 
 Payload = Mapping[str, Any]
 # Every field must equal its value, or one of its values where several are given. `metadata.team` reaches into objects.
 Filter = Mapping[str, str | int | bool | Sequence[str] | Sequence[int]]
-Kind = Literal["chunk", "head", "golden"]
+Kind = Literal["chunk", "head", "golden", "build"]
 
 COLLECTION_PREFIX = "documents_"
 VECTOR_NAME = "dense"
 # Of the same size and distance. A point that has only this one is met by no search.
 GOLDEN_VECTOR_NAME = "golden"
 MOST_GOLDEN = 1_000
+# Indexed in every collection; a release's own come on top.
 KEYWORD_FIELDS = ("kind", "source", "key", "tenant")
 INTEGER_FIELDS = ("version",)
 VERSION_FIELDS = ("version", "version_kind", "version_offset")
@@ -44,34 +46,34 @@ class CollectionInfo:
     index_fingerprint: str
     dimension: int
     distance: str = "cosine"
+    index: IndexSettings = field(default_factory=IndexSettings)
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self:
         """Return what the collection of a release must be built with."""
         prints = manifest.fingerprints
-        return cls(
-            manifest.release, manifest.space, prints.contract, prints.vector, prints.index, manifest.dimension, distance="cosine"
-        )
+        fingerprints = (prints.contract, prints.vector, prints.index)
+        return cls(manifest.release, manifest.space, *fingerprints, manifest.dimension, distance="cosine", index=manifest.index)
 
     def to_json(self) -> dict[str, JSON]:
         """Return the JSON form."""
-        return asdict(self)
+        return {**asdict(self), "index": self.index.to_json()}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], place: str) -> Self:
         """Read the JSON form; raise MismatchError when it is no collection of ours."""
         try:
-            return cls(**value)
-        except TypeError as exc:
+            return cls(**{**value, "index": IndexSettings.from_json(value.get("index", {}))})
+        except (TypeError, SettingsError) as exc:
             raise MismatchError(f"{place} says {sorted(value)} of itself: no collection of this version; build it again") from exc
 
     def check(self, expected: "CollectionInfo", name: str) -> None:
         """Raise MismatchError, naming both sides and the remedy, when a collection is not the one that was expected."""
-        for field in ("space", "contract_fingerprint", "dimension", "distance", "release"):
-            found, wanted = getattr(self, field), getattr(expected, field)
+        for what in ("space", "contract_fingerprint", "dimension", "distance", "index", "release"):
+            found, wanted = getattr(self, what), getattr(expected, what)
             if found != wanted:
                 raise MismatchError(
-                    f"collection {name} has {field} {found!r}, release {expected.release} needs {wanted!r}: "
+                    f"collection {name} has {what} {found!r}, release {expected.release} needs {wanted!r}: "
                     f"build the collection of release {expected.release}, or serve release {self.release}"
                 )
 
@@ -126,6 +128,11 @@ def golden_points(info: CollectionInfo, names: Iterable[str]) -> dict[str, Store
     }
 
 
+def build_point(state: Mapping[str, JSON]) -> StoredPoint:
+    """Return the point in which a build notes how far it has come; it stays, and says what the collection was built from."""
+    return StoredPoint(build_id(), {"kind": "build", "state": dict(state)})
+
+
 def version_fields(version: Version) -> dict[str, JSON]:
     """Return how a version is stored in any payload."""
     return {"version": version.number, "version_kind": version.kind, "version_offset": version.offset}
@@ -177,6 +184,12 @@ class Collection(Protocol):
     def read_golden(self) -> dict[str, NDArray[np.float32]]:
         """Return the stored vectors `(dim,)` of golden texts by name; none where none were written."""
 
+    def put_build(self, state: Mapping[str, JSON]) -> None:
+        """Note how far a build has come. Whoever reads it finds every write that came before it."""
+
+    def read_build(self) -> Mapping[str, Any]:
+        """Return what a build noted last; nothing where none did."""
+
     def delete_surplus(self, heads: Sequence[Head]) -> None:
         """Remove the chunks at or beyond a head's chunk count that are not newer than the head.
 
@@ -227,14 +240,27 @@ class Store(Protocol):
     def names(self) -> list[str]:
         """Return the names of the visible collections, sorted."""
 
+    def begun(self) -> list[str]:
+        """Return the names of the collections that were begun and not finished, sorted."""
+
     def info(self, name: str) -> CollectionInfo:
         """Return what a visible collection was built with, without opening it."""
 
     def drop(self, name: str) -> None:
-        """Remove a closed collection; ContractError for the active one."""
+        """Remove a closed collection, or one that was begun; ContractError for the active one."""
+
+    def sweep(self) -> None:
+        """Remove what a drop that was cut short left behind; for the one process that drops."""
 
     def active(self) -> str | None:
         """Return the name of the active collection. Cheap: search asks once a request."""
 
     def activate(self, name: str) -> None:
         """Make a visible collection the active one: the only commit point of a release."""
+
+
+def read_build(collection: Collection) -> Mapping[str, Any]:
+    """Return what a build noted last in a collection; nothing where none did."""
+    found = collection.read_points([build_id()]).get(build_id())
+    state: Mapping[str, Any] = found.payload["state"] if found else {}
+    return state

@@ -1,22 +1,24 @@
 """Embedding by Triton, and control of its models.
 
-An embedder checks before its first use that the server runs the encoder that was asked for: the space in the model's config,
-and one golden text whose vector the training framework computed. After that every answer brings its space along.
+An embedder checks before its first use of a server that it runs the encoder that was asked for: the space in the model's config,
+and one golden text whose vector the training framework computed. After that every answer brings its space along. Where there
+are several servers, each is checked by itself, they take turns, and one that is away costs no query.
 """
 
-import json
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Self
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+from typing import Final, Self, TypeVar
 
 import numpy as np
 
-from clients.triton_transport import Transport, TransportName, open_transport
+from clients.served_model import ServedModel, read_served_model
+from clients.triton_transport import Transport, TransportName, addresses, open_transport
 from contract import tensors
 from contract.embedding import Embeddings
 from contract.errors import ContractError, DocumentError, MismatchError, TransientError
-from contract.golden import PARITY_LIMITS, GoldenVector, decode_vector
+from contract.golden import PARITY_LIMITS
 from contract.specification import Role
 
 _OUTPUTS: Final = (tensors.EMBEDDING, tensors.TOKEN_COUNT, tensors.TRUNCATED, tensors.SPACE)
@@ -27,17 +29,10 @@ _PIECE_TEXTS: Final = 8
 _TIMEOUT_SECONDS: Final = 30.0
 # Loading compiles the model and warms it up.
 _LOAD_TIMEOUT_SECONDS: Final = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class ServedModel:
-    """What the configuration of an `embed` ensemble says."""
-
-    space: str
-    precision: str
-    dimension: int
-    max_batch_size: int
-    golden: GoldenVector
+# A server that did not answer is passed over for so long, twice as long each time: one that hangs holds up whoever asks it.
+_FIRST_REST_SECONDS: Final = 1.0
+_LONGEST_REST_SECONDS: Final = 60.0
+T = TypeVar("T")
 
 
 class TritonEmbedder:
@@ -47,18 +42,19 @@ class TritonEmbedder:
         """Connect lazily: nothing is sent before the first use.
 
         Args:
-            url: `host:port` of the endpoint of `protocol`.
+            url: `host:port` of the endpoint of `protocol`; several servers that serve the same, with commas between them.
             release: whose ensemble to call.
             expected_space: of the release's manifest; any other is refused.
             protocol: gRPC is quicker, HTTP passes more proxies.
             model: another name that must stand for the same encoder, such as `embed`.
         """
-        self._url = url
         self._model = model or f"embed_{release}"
         self._space = expected_space
-        self._transport: Transport = open_transport(url, protocol, _TIMEOUT_SECONDS)
-        self._checked: ServedModel | None = None
-        self._lock = threading.Lock()
+        self._replicas = [
+            _Replica(address, open_transport(address, protocol, _TIMEOUT_SECONDS), self._model, expected_space)
+            for address in addresses(url)
+        ]
+        self._turns = count()
 
     @property
     def space(self) -> str:
@@ -86,23 +82,20 @@ class TritonEmbedder:
         return Embeddings(vectors, token_counts, truncated, self._space)
 
     def check(self) -> ServedModel:
-        """Make sure, once, that Triton serves the encoder that was asked for; return what its config says.
+        """Make sure, once a server, that Triton serves the encoder that was asked for; return what its config says.
 
         Raises:
             TransientError: Triton is away, or has not loaded the model.
             MismatchError: space or golden vector are another encoder's.
         """
-        with self._lock:
-            if self._checked is None:
-                served = read_served_model(self._transport.config(self._model), self._model)
-                self._check_space(served.space)
-                self._check_golden(served)
-                self._checked = served
-            return self._checked
+        # One that was checked speaks for all of them: each is checked again by itself before it is used.
+        known = next((replica.checked for replica in self._replicas if replica.checked), None)
+        return known or self._on_a_replica(lambda replica: replica.check())
 
     def close(self) -> None:
-        """Close the connection."""
-        self._transport.close()
+        """Close the connections."""
+        for replica in self._replicas:
+            replica.transport.close()
 
     def __enter__(self) -> Self:
         return self
@@ -111,13 +104,76 @@ class TritonEmbedder:
         self.close()
 
     def _infer(self, texts: Sequence[bytes], role: Role) -> Embeddings:
+        return self._on_a_replica(lambda replica: replica.embed(texts, role))
+
+    def _on_a_replica(self, call: Callable[["_Replica"], T]) -> T:
+        """Return what a call returns on the server whose turn it is, or else on the next one that answers.
+
+        Only what may pass sends a call on: a server with another encoder is refused, not gone around.
+        """
+        failures: list[TransientError] = []
+        for replica in self._in_turn():
+            try:
+                answer = call(replica)
+            except TransientError as exc:
+                replica.rest()
+                failures.append(exc)
+            else:
+                replica.answered()
+                return answer
+        raise failures[0]
+
+    def _in_turn(self) -> list["_Replica"]:
+        first = next(self._turns) % len(self._replicas)
+        turned = self._replicas[first:] + self._replicas[:first]
+        # One that rests is asked last, and so only when nobody else answers. Sorting keeps the order of equals.
+        return sorted(turned, key=lambda replica: replica.rests())
+
+
+class _Replica:
+    """One server: its connection, whether it was found to serve the right encoder, and until when it is passed over."""
+
+    def __init__(self, address: str, transport: Transport, model: str, space: str) -> None:
+        self.transport = transport
+        self._address = address
+        self._model = model
+        self._space = space
+        self.checked: ServedModel | None = None
+        self._lock = threading.Lock()
+        self._rest_seconds = 0.0
+        self._rests_until = 0.0
+
+    def rests(self) -> bool:
+        return time.monotonic() < self._rests_until
+
+    def rest(self) -> None:
+        self._rest_seconds = min(max(_FIRST_REST_SECONDS, 2 * self._rest_seconds), _LONGEST_REST_SECONDS)
+        self._rests_until = time.monotonic() + self._rest_seconds
+
+    def answered(self) -> None:
+        self._rest_seconds = self._rests_until = 0.0
+
+    def check(self) -> ServedModel:
+        with self._lock:
+            if self.checked is None:
+                served = read_served_model(self.transport.config(self._model), self._model)
+                self._check_space(served.space)
+                self._check_golden(served)
+                self.checked = served
+            return self.checked
+
+    def embed(self, texts: Sequence[bytes], role: Role) -> Embeddings:
+        self.check()
+        return self._infer(texts, role)
+
+    def _infer(self, texts: Sequence[bytes], role: Role) -> Embeddings:
         column = np.array(list(texts), dtype=np.object_)[:, None]
         roles = np.full(column.shape, role.encode(), dtype=np.object_)
         try:
-            found = self._transport.infer(self._model, {tensors.TEXT: column, tensors.ROLE: roles}, _OUTPUTS, _PRIORITY[role])
+            found = self.transport.infer(self._model, {tensors.TEXT: column, tensors.ROLE: roles}, _OUTPUTS, _PRIORITY[role])
         except TransientError:
             # A server that was away may come back with other files.
-            self._checked = None
+            self.checked = None
             raise
         for space in {_decoded(value) for value in found[tensors.SPACE].reshape(-1)}:
             self._check_space(space)
@@ -131,7 +187,7 @@ class TritonEmbedder:
     def _check_space(self, space: str) -> None:
         if space != self._space:
             raise MismatchError(
-                f"Triton at {self._url} serves space {space} as `{self._model}`, the release has {self._space}: "
+                f"Triton at {self._address} serves space {space} as `{self._model}`, the release has {self._space}: "
                 "publish the release again"
             )
 
@@ -140,17 +196,18 @@ class TritonEmbedder:
         distance, limit = served.golden.distance(found), PARITY_LIMITS[served.precision]
         if distance > limit:
             raise MismatchError(
-                f"Triton at {self._url}, `{self._model}`: golden text {served.golden.name!r} comes out {distance:.1e} away "
+                f"Triton at {self._address}, `{self._model}`: golden text {served.golden.name!r} comes out {distance:.1e} away "
                 f"from the training framework's vector, {served.precision} allows {limit:.0e}: publish the release again, "
                 "and check the backend's precision on this machine"
             )
 
 
 class TritonControl:
-    """Loads and unloads models, and says what is there."""
+    """Loads and unloads models of one server, and says what is there."""
 
     def __init__(self, url: str, protocol: TransportName = "grpc") -> None:
         """Connect lazily to `host:port`."""
+        self.address = url
         self._transport: Transport = open_transport(url, protocol, _LOAD_TIMEOUT_SECONDS)
 
     def ready(self, model: str = "") -> bool:
@@ -206,36 +263,6 @@ class TritonControl:
     def close(self) -> None:
         """Close the connection."""
         self._transport.close()
-
-
-def read_served_model(config: dict[str, Any], model: str) -> ServedModel:
-    """Return what a model configuration says of its encoder.
-
-    Raises:
-        MismatchError: when it was not written by Twinline.
-    """
-    try:
-        parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
-        golden = json.loads(parameters["golden"])
-        dims = next(output["dims"] for output in config["output"] if output["name"] == tensors.EMBEDDING)
-        return ServedModel(
-            space=parameters["space"],
-            precision=parameters["precision"],
-            dimension=int(dims[0]),
-            max_batch_size=int(config["max_batch_size"]),
-            golden=GoldenVector(
-                name=golden["name"],
-                role=golden["role"],
-                text=golden["text"],
-                token_ids=(),
-                truncated=False,
-                vector=decode_vector(golden["vector"]),
-            ),
-        )
-    except (KeyError, ValueError, StopIteration) as exc:
-        raise MismatchError(
-            f"Triton's model `{model}` has no {exc} in its configuration: it was not published by Twinline; publish the release"
-        ) from exc
 
 
 def _pieces(texts: Sequence[bytes], size: int) -> Iterator[list[int]]:

@@ -5,7 +5,7 @@ from typing import Final, Self
 
 import numpy as np
 
-from clients.triton_transport import Transport, TransportName, open_transport
+from clients.triton_transport import Transport, TransportName, addresses, open_transport
 from contract import tensors
 from contract.specification import Role
 
@@ -19,9 +19,9 @@ class TritonTokenizer:
     """Texts and a role in, token ids out, padding taken off."""
 
     def __init__(self, url: str, model: str, protocol: TransportName = "grpc") -> None:
-        """Connect lazily to `host:port`; `model` is the name of a tokenizer model."""
+        """Connect lazily to `host:port`, the first one of a list; `model` is the name of a tokenizer model."""
         self._model = model
-        self._transport: Transport = open_transport(url, protocol, _TIMEOUT_SECONDS)
+        self._transport: Transport = open_transport(addresses(url)[0], protocol, _TIMEOUT_SECONDS)
 
     def token_ids(self, texts: Sequence[str], role: Role) -> list[list[int]]:
         """Return the ids of each text, special tokens included, as one request gives them.

@@ -9,11 +9,19 @@ import numpy as np
 from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
-from contract.errors import ContractError, TransientError
+from contract.errors import ContractError, SettingsError, TransientError
 
 TransportName: TypeAlias = Literal["grpc", "http"]
 Tensors: TypeAlias = Mapping[str, NDArray[Any]]
 
+# As tritonclient sets them, but for the last two: gRPC's own waits between attempts to connect grow to two minutes, in which a
+# server that has long been back is still taken for away.
+_CHANNEL: Final = (
+    ("grpc.max_send_message_length", 2**31 - 1),
+    ("grpc.max_receive_message_length", 2**31 - 1),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+)
 # Answers that the same request would get again. All others (away, busy, still loading, a crashed backend) may pass.
 _FINAL_STATUSES: Final = frozenset({"StatusCode.INVALID_ARGUMENT", "StatusCode.UNIMPLEMENTED", "400", "501"})
 
@@ -43,6 +51,20 @@ class Transport(Protocol):
         """Close all connections."""
 
 
+def addresses(listed: str) -> list[str]:
+    """Return the addresses in a list with commas between them.
+
+    Raises:
+        SettingsError: one is not `host:port`.
+    """
+    found = [address.strip() for address in listed.split(",")]
+    parted = [(address, *address.rpartition(":")) for address in found]
+    wrong = next((address for address, host, _, port in parted if not host or not port.isdecimal()), None)
+    if wrong is not None:
+        raise SettingsError(f"{wrong!r} in {listed!r} is no address of a Triton: host:port, with commas between several")
+    return found
+
+
 def open_transport(address: str, protocol: TransportName, timeout_seconds: float) -> Transport:
     """Return a transport to `host:port`; no connection is made yet."""
     return _Grpc(address, timeout_seconds) if protocol == "grpc" else _Http(address, timeout_seconds)
@@ -57,7 +79,7 @@ class _Grpc:
         self._module = triton_grpc
         self._address = address
         self._timeout = timeout_seconds
-        self._client = triton_grpc.InferenceServerClient(address)
+        self._client = triton_grpc.InferenceServerClient(address, channel_args=list(_CHANNEL))
 
     def infer(self, model: str, inputs: Tensors, outputs: Sequence[str], priority: int) -> dict[str, NDArray[Any]]:
         sent = _infer_inputs(self._module, inputs)

@@ -23,3 +23,9 @@ def golden_id(name: str) -> UUID:
     """Return the id of the point that holds the vector of one golden text."""
     # One element: neither a head nor a chunk can have this id.
     return uuid5(_NAMESPACE, json.dumps([name]))
+
+
+def build_id() -> UUID:
+    """Return the id of the point in which a build notes how far it has come."""
+    # No element at all: no head, chunk or golden text can have this id.
+    return uuid5(_NAMESPACE, json.dumps([]))

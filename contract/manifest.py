@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from contract.canonical import JSON, fingerprint
-from contract.errors import MismatchError
+from contract.errors import MismatchError, SettingsError
+from contract.index_settings import IndexSettings
 from contract.specification import Contract
 
 MANIFEST_SCHEMA = 1
@@ -86,6 +87,7 @@ class Manifest:
     files: Mapping[str, str]
     metrics: Mapping[str, JSON] = field(default_factory=dict)
     lineage: Mapping[str, JSON] = field(default_factory=dict)
+    index: IndexSettings = field(default_factory=IndexSettings)
 
     def serving_format(self) -> Format:
         """Return the format that Triton serves."""
@@ -120,13 +122,14 @@ class Manifest:
                     "formats": tuple(Format(**{**f, "parity": Parity(**f["parity"])}) for f in value["formats"]),
                     "dropped_formats": tuple(DroppedFormat(**f) for f in value["dropped_formats"]),
                     "serving": Serving(**{**value["serving"], "length_buckets": tuple(value["serving"]["length_buckets"])}),
+                    "index": IndexSettings.from_json(value.get("index", {})),
                 }
             )
         except FileNotFoundError as exc:
             raise MismatchError(f"{place} is missing: {folder} is no release") from exc
-        except (KeyError, TypeError, ValueError) as exc:
+        except (KeyError, TypeError, ValueError, SettingsError) as exc:
             raise MismatchError(f"{place}: not a manifest of schema {MANIFEST_SCHEMA}: {exc}") from exc
-        expected = release_id(manifest.space, manifest.fingerprints.contract, manifest.serving, manifest.files)
+        expected = release_id(manifest.space, manifest.fingerprints.contract, manifest.serving, manifest.files, manifest.index)
         if manifest.release != expected:
             raise MismatchError(f"{place} says release {manifest.release}, its content makes {expected}: it was edited")
         return manifest
@@ -147,7 +150,9 @@ class Manifest:
             )
 
 
-def release_id(space: str, contract_fingerprint: str, serving: Serving, files: Mapping[str, str]) -> str:
+def release_id(
+    space: str, contract_fingerprint: str, serving: Serving, files: Mapping[str, str], index: IndexSettings | None = None
+) -> str:
     """Return `r` and twelve hexadecimal digits, a name that Triton models and collections can carry.
 
     Reports (what was measured, and when) do not count: only what is served does.
@@ -159,6 +164,9 @@ def release_id(space: str, contract_fingerprint: str, serving: Serving, files: M
         "serving": {**asdict(serving), "length_buckets": list(serving.length_buckets)},
         "files": served,
     }
+    # By default they do not count: releases from before there were any keep their ids.
+    if index is not None and index != IndexSettings():
+        identity["index"] = index.to_json()
     return "r" + fingerprint(identity)[:12]
 
 

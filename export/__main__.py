@@ -17,6 +17,7 @@ from clients.params import load_params
 from contract.canonical import JSON
 from contract.drift_reference import PROFILE_FILE, PROFILE_VECTORS_FILE
 from contract.errors import TwinlineError
+from contract.index_settings import IndexSettings
 from contract.manifest import Manifest
 from contract.preprocess import Preprocessor
 from contract.selfcheck import check_process
@@ -70,7 +71,7 @@ def package_stage() -> None:
     profile = {name: PROFILE / name for name in (PROFILE_FILE, PROFILE_VECTORS_FILE)}
     reports = {"parity.json": PARITY, "evaluation.json": EVALUATION, **profile}
     export, package = load_params("export", ExportParams), load_params("package", PackageParams)
-    _package(ENCODER, EXPORTED, RELEASE, reports, metrics, export, package, SNAPSHOT)
+    _package(ENCODER, EXPORTED, RELEASE, reports, metrics, export, package, SNAPSHOT, load_params("index", IndexSettings))
 
 
 @app.command("base")
@@ -123,6 +124,7 @@ def _package(
     export: ExportParams,
     package: PackageParams,
     snapshot: Path | None = None,
+    index: IndexSettings | None = None,
 ) -> Manifest:
     from export.gate import golden_vectors, read_report
     from export.lineage import collect_lineage
@@ -135,7 +137,7 @@ def _package(
     lineage = collect_lineage(os.environ, snapshot, params, training["base_model"])
     notes = ReleaseNotes(training["base_model"], metrics, lineage)
     buckets = served_buckets(export.length_buckets, load_encoder_contract(encoder).vector.max_tokens)
-    manifest = package_release(parts, notes, out, package.serve, buckets, export.max_batch_size)
+    manifest = package_release(parts, notes, out, package.serve, buckets, export.max_batch_size, index)
     typer.echo(f"release {manifest.release}, space {manifest.space[:12]}, serves {manifest.serving.format}, in {out}")
     return manifest
 

@@ -9,6 +9,7 @@ from contract.canonical import JSON
 from contract.encoder_record import TRAINING_FILE, check_encoder
 from contract.errors import ContractError, MismatchError
 from contract.golden import GoldenVector, write_golden
+from contract.index_settings import IndexSettings
 from contract.manifest import Fingerprints, Format, Manifest, Serving, hash_files, release_id
 from contract.space import hash_safetensors, space_id
 from contract.specification import Contract
@@ -49,7 +50,13 @@ class ReleaseNotes:
 
 
 def package_release(
-    parts: ReleaseParts, notes: ReleaseNotes, target: Path, serve: Sequence[str], buckets: Sequence[int], max_batch: int
+    parts: ReleaseParts,
+    notes: ReleaseNotes,
+    target: Path,
+    serve: Sequence[str],
+    buckets: Sequence[int],
+    max_batch: int,
+    index: IndexSettings | None = None,
 ) -> Manifest:
     """Build the release folder `target`; an older one there is replaced once the new one is whole.
 
@@ -60,6 +67,7 @@ def package_release(
         serve: format names in order of preference; the first that passed is served.
         buckets: padded lengths that are served.
         max_batch: the largest batch that is served.
+        index: how the release's collection is indexed; None: as by default.
 
     Raises:
         ContractError: when none of the formats in `serve` passed.
@@ -86,7 +94,7 @@ def package_release(
     for name, path in parts.reports.items():
         shutil.copyfile(path, staging / name)
     # 4. the manifest, last, over everything
-    manifest = _manifest(staging, contract, parts.report, serving, notes)
+    manifest = _manifest(staging, contract, parts.report, serving, index or IndexSettings(), notes)
     manifest.save(staging)
     shutil.rmtree(target, ignore_errors=True)
     staging.rename(target)
@@ -110,12 +118,14 @@ def _check_parts(parts: ReleaseParts, notes: ReleaseNotes, contract: Contract) -
         )
 
 
-def _manifest(folder: Path, contract: Contract, report: ParityReport, serving: Serving, notes: ReleaseNotes) -> Manifest:
+def _manifest(
+    folder: Path, contract: Contract, report: ParityReport, serving: Serving, index: IndexSettings, notes: ReleaseNotes
+) -> Manifest:
     weights = hash_safetensors(folder / "encoder" / WEIGHTS_FILE)
     space = space_id(contract.vector_fingerprint, weights)
     files = hash_files(folder)
     return Manifest(
-        release=release_id(space, contract.fingerprint, serving, files),
+        release=release_id(space, contract.fingerprint, serving, files, index),
         space=space,
         fingerprints=Fingerprints.of(contract),
         weights_sha256=weights,
@@ -127,6 +137,7 @@ def _manifest(folder: Path, contract: Contract, report: ParityReport, serving: S
         files=files,
         metrics=notes.metrics,
         lineage=notes.lineage,
+        index=index,
     )
 
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from clients.admin import AdminClient
 from clients.settings import CHECKOUT, Settings
-from clients.triton import TritonControl, TritonEmbedder
-from contract.errors import TransientError
+from clients.triton import TritonEmbedder
+from clients.triton_fleet import TritonFleet
 from contract.manifest import Manifest, collection_name, consumer_group
 from contract.release import ReleaseFolder
 from release import build, fetch, gate, publish, retire, switch, verify
 from release.checks import Check, require_pass
+from release.live_sample import live_sample_checks
 from release.log_sample import read_log, refused_keys
 from release.registry import Registered, Registry
 from release.remote import ensure_remote
@@ -58,21 +59,21 @@ class Flow:
         return manifest
 
     def publish(self, release: str, device: Device = "cpu") -> None:
-        """Load a release in Triton and compare its golden texts."""
+        """Load a release on every Triton server and compare its golden texts; on all of them or on none."""
         folder = self._settings.releases / release
         manifest = fetch.open_release(self._settings.releases, release)
-        with closing(TritonControl(self._settings.triton_grpc_address)) as control:
-            if not control.ready():
-                raise TransientError(
-                    f"no Triton answers at {self._settings.triton_grpc_address}: start it with `twinline up`, or set "
-                    "TWINLINE_TRITON_GRPC"
-                )
-            done = publish.publish(folder, manifest, self._settings.model_repository, control, device)
-        self._say(f"Triton {'loaded' if done else 'has'} embed_{release}: {manifest.serving.format}")
-        with TritonEmbedder(self._settings.triton_grpc_address, release, manifest.space) as embedder:
-            checks = publish.golden_checks(folder, manifest, embedder)
-        self._report(checks)
-        require_pass(checks, f"release {release} in Triton", "The model is loaded and nobody uses it: publish again")
+
+        def confirm(address: str) -> list[Check]:
+            with TritonEmbedder(address, release, manifest.space) as embedder:
+                checks = publish.golden_checks(folder, manifest, embedder)
+            self._say(f"Triton at {address} has embed_{release}: {manifest.serving.format}")
+            self._report(checks)
+            return checks
+
+        with closing(TritonFleet.connect(self._settings)) as fleet:
+            fleet.require_all()
+            loaded = publish.publish(folder, manifest, fleet.replicas, device, confirm)
+        self._say(f"loaded on {len(loaded)} of {len(fleet.replicas)} servers, confirmed by all")
 
     def build(self, release: str, snapshot: str = "") -> None:
         """Build the release's collection, and let the online process serve it."""
@@ -100,25 +101,24 @@ class Flow:
             checks += publish.golden_checks(settings.releases / release, manifest, embedder)
             heads = verify.read_heads(admin, name)
             checks.append(verify.whole_check(state, heads, partial(refused_keys, settings)))
-            documents = verify.still_current(state.documents, state, heads)
             checks.append(verify.golden_check(name, opened.golden, admin))
             if state.is_empty:
                 # A platform without documents yet. Documents that were all set aside are another matter, and are refused below.
                 checks.append(Check("sample", True, "the log holds no document: there is nothing to compare or to find"))
             else:
-                checks += verify.equal_checks(candidate, admin, documents)
-                checks += verify.found_checks(candidate, admin, documents)
+                checks += live_sample_checks(candidate, admin, state, heads)
         self._report(checks)
         require_pass(checks, f"collection {name}", "Nobody is answered from it; retire the release, then build it again")
 
     def switch(self, release: str) -> str:
         """Make a release the active one, whole; return the one before it, empty if there was none or it is this one."""
         manifest = self._manifest(release)
-        with closing(AdminClient(self._settings.admin_url)) as admin:
-            before = switch.activate(release, admin)
-        self._say(f"release {release} {'was' if before is None else 'is now'} the active one")
-        with closing(TritonControl(self._settings.triton_grpc_address)) as control:
-            switch.follow(release, manifest.space, self._settings.model_repository, control)
+        with closing(TritonFleet.connect(self._settings)) as fleet:
+            publish.require_everywhere(release, fleet.replicas)
+            with closing(AdminClient(self._settings.admin_url)) as admin:
+                before = switch.activate(release, admin)
+            self._say(f"release {release} {'was' if before is None else 'is now'} the active one")
+            fleet.each(lambda server: switch.follow(release, manifest.space, server.repository, server.control))
         self._assign(release)
         return (before or "").removeprefix(collection_name(""))
 
@@ -126,9 +126,9 @@ class Flow:
         """Take a release that is not active out of service; return whether there was anything left of it."""
         with (
             closing(AdminClient(self._settings.admin_url)) as admin,
-            closing(TritonControl(self._settings.triton_grpc_address)) as control,
+            closing(TritonFleet.connect(self._settings)) as fleet,
         ):
-            done = retire.retire(release, self._settings.model_repository, admin, control)
+            done = any(fleet.each(lambda server: retire.retire(release, server.repository, admin, server.control)))
         self._say(f"release {release} {'is retired' if done else 'was not in service'}; the registry keeps its version")
         return done
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.table import Table
 
 from clients.admin import AdminClient, CollectionStatus
+from clients.builds import running_builds
 from clients.settings import Settings
 from contract.errors import TransientError
 from contract.manifest import collection_name
@@ -19,6 +20,7 @@ def overview(settings: Settings, repository: Path) -> tuple[Table, list[str]]:
     versions = {registry.release_of(entry): entry for entry in registry.versions()}
     fetched = fetched_releases(settings.releases)
     served, notes = _served(settings)
+    notes += [build.describe() for build in running_builds(settings.home)]
     table = Table("release", "version", "stage", "registered", "fetched", "documents", "lag", "state", box=None)
     for release in dict.fromkeys([*versions, *fetched, *served]):
         here = "yes" if release in fetched else "no"

@@ -6,8 +6,8 @@ from typing import Protocol
 from clients.admin import OnlineStatus
 from contract.errors import SettingsError
 from contract.manifest import collection_name
-from triton_models.names import STABLE_MODEL, embed_model, encoder_model
-from triton_models.repository import releases_in, remove_models
+from triton_models.names import STABLE_MODEL, embed_model
+from triton_models.repository import is_stable, remove_models
 
 
 class Online(Protocol):
@@ -40,26 +40,19 @@ def retire(release: str, repository: Path, online: Online, models: ModelUnloader
     status = online.status()
     if status.active == name:
         raise SettingsError(f"release {release} is the active one: switch to another release before retiring it")
-    if _is_stable(release, repository):
+    if is_stable(release, repository):
         raise SettingsError(
             f"the model `{STABLE_MODEL}` still stands for release {release}, as after a switch that was cut short: switch to "
             f"{(status.active or 'a release').removeprefix(collection_name(''))} again, then retire"
         )
     found = False
     # First whoever asks the models, then the models, then their files.
-    if status.collection(name) is not None or name in status.refused:
+    if status.collection(name) is not None or name in status.refused or name in status.begun:
         online.retire(name)
         found = True
     if models.ready(embed_model(release)):
         models.unload(embed_model(release), with_members=True)
         found = True
-    if release in releases_in(repository):
-        remove_models(release, repository)
+    if remove_models(release, repository):
         found = True
     return found
-
-
-def _is_stable(release: str, repository: Path) -> bool:
-    """Say whether `embed` stands for the release, by the models that it is made of."""
-    config = repository / STABLE_MODEL / "config.pbtxt"
-    return config.is_file() and f'"{encoder_model(release)}"' in config.read_text()

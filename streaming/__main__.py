@@ -62,24 +62,28 @@ def build(
     snapshot: Annotated[str, typer.Option(help="A snapshot of the topic to start from; else the whole log.")] = "",
 ) -> None:
     """Make a release's collection, complete up to now, and visible when it is whole; again after a stop, it goes on."""
-    from tqdm import tqdm
+    from dataclasses import replace
 
     from clients.settings import load_settings
     from clients.stores import make_store
     from streaming.build import build as build_collection
     from streaming.build import find_inputs
     from streaming.limits import load_limits
+    from streaming.pace import PacedEmbedder, SearchTraffic, lower_priority
+    from streaming.progress import BuildProgress
     from streaming.release import open_release
 
+    lower_priority()
     settings, limits, stop = load_settings(), load_limits(), _stop_at_signals()
     opened, store = open_release(settings, release), make_store(settings)
+    opened = replace(opened, embedder=PacedEmbedder(opened.embedder, SearchTraffic(settings.search_url).is_busy))
     if opened.collection_name in store.names():
         store.info(opened.collection_name).check(opened.info, opened.collection_name)
         typer.echo(f"collection {opened.collection_name} is built already")
         return
     inputs = find_inputs(settings, snapshot or None)
-    with tqdm(total=inputs.size, unit=" messages", desc=f"indexing {release}", mininterval=0.5) as bar:
-        built = build_collection(opened, store, settings, limits, inputs, stop, bar.update)
+    with BuildProgress(settings.home, release, inputs.size) as progress:
+        built = build_collection(opened, store, settings, limits, inputs, stop, progress)
     if built is None:
         typer.echo(f"stopped; run the same command again to go on with {opened.collection_name}", err=True)
         raise typer.Exit(EXIT_INTERRUPTED)

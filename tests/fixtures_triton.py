@@ -33,6 +33,7 @@ class RunningTriton:
     grpc: str
     http: str
     log: Path
+    pid: int = 0
 
     @property
     def repository(self) -> Path:
@@ -100,7 +101,8 @@ def running_triton(home: Path, *releases: Path) -> Iterator[RunningTriton]:
         )
         try:
             _wait_until_ready(server, process)
-            yield server
+            # The command becomes the server: its process is the server's own.
+            yield replace(server, pid=process.pid)
         finally:
             process.terminate()
             try:

@@ -1,9 +1,11 @@
 """Write a release's models into a Triton model repository: beside, then renamed in, so that no half model can be loaded."""
 
+import fcntl
 import json
 import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -15,7 +17,7 @@ from contract import tensors
 from contract.errors import MismatchError
 from contract.golden import GOLDEN_FILE, GoldenVector, encode_vector, read_golden
 from contract.manifest import MANIFEST_FILE, Format, Manifest
-from contract.served import write_served
+from contract.served import check_served, write_served
 from contract.specification import CONTRACT_FILE, TOKENIZER_FILE
 from triton_models.names import STABLE_MODEL, embed_model, encoder_model, tokenizer_model
 
@@ -48,16 +50,32 @@ def write_models(release_folder: Path, repository: Path, device: Device = "cpu")
     manifest.verify_files(release_folder)
     golden = read_golden(release_folder)
     repository.mkdir(parents=True, exist_ok=True)
-    staging = _staging(repository)
     names = (tokenizer_model(manifest.release), encoder_model(manifest.release), embed_model(manifest.release))
-    _write_tokenizer(staging / names[0], release_folder, manifest)
-    _write_encoder(staging / names[1], release_folder, manifest, golden, device)
-    _write_ensemble(staging / names[2], manifest, golden)
-    write_served(dict(zip(("tokenizer", "encoder", "embed"), (staging / name for name in names), strict=True)))
-    for name in names:
-        _rename_in(staging / name, repository / name, staging / f"{name}.old")
-    shutil.rmtree(staging)
+    with _writing(repository) as staging:
+        _write_tokenizer(staging / names[0], release_folder, manifest)
+        _write_encoder(staging / names[1], release_folder, manifest, golden, device)
+        _write_ensemble(staging / names[2], manifest, golden)
+        write_served(dict(zip(("tokenizer", "encoder", "embed"), (staging / name for name in names), strict=True)))
+        # What was written, not what was read: a disk that lies is found before anything is renamed in.
+        check_served(staging / names[0], manifest)
+        # The ensemble last: what is there without it is loaded by nobody.
+        for name in names:
+            _rename_in(staging / name, repository / name, staging / f"{name}.old")
     return names
+
+
+def is_whole(release: str, repository: Path, device: Device | None = None) -> bool:
+    """Say whether a release's models are in a repository, every file as it was published, and to run on a device."""
+    folder = repository / tokenizer_model(release)
+    try:
+        check_served(folder, Manifest.load(folder / _VERSION / "release"))
+    except MismatchError:
+        return False
+    return device is None or _kind(device) in (repository / encoder_model(release) / "config.pbtxt").read_text()
+
+
+def _kind(device: Device) -> str:
+    return f"kind: KIND_{device.upper()}"
 
 
 def point_stable_model(release: str, repository: Path) -> str:
@@ -72,20 +90,29 @@ def point_stable_model(release: str, repository: Path) -> str:
     (target / _VERSION).mkdir(parents=True, exist_ok=True)
     config = target / "config.pbtxt"
     # A file can be replaced in one step, a folder cannot; and the config is all that there is to an ensemble.
-    written = _staging(repository) / "config.pbtxt"
-    written.write_text(_ensemble_config(STABLE_MODEL, manifest, read_golden(folder)))
-    written.replace(config)
-    written.parent.rmdir()
+    with _writing(repository) as staging:
+        (staging / "config.pbtxt").write_text(_ensemble_config(STABLE_MODEL, manifest, read_golden(folder)))
+        (staging / "config.pbtxt").replace(config)
     return STABLE_MODEL
 
 
-def remove_models(release: str, repository: Path) -> None:
-    """Remove a release's models, ensemble first; to be done after the server has unloaded them."""
-    staging = _staging(repository)
-    for name in (embed_model(release), encoder_model(release), tokenizer_model(release)):
-        if (repository / name).is_dir():
+def is_stable(release: str, repository: Path) -> bool:
+    """Say whether `embed` stands for a release, by the models that it is made of."""
+    config = repository / STABLE_MODEL / "config.pbtxt"
+    return config.is_file() and f'"{encoder_model(release)}"' in config.read_text()
+
+
+def remove_models(release: str, repository: Path) -> bool:
+    """Remove a release's models, ensemble first; return whether there were any. To be done after the server unloaded them."""
+    names = (embed_model(release), encoder_model(release), tokenizer_model(release))
+    there = [name for name in names if (repository / name).is_dir()]
+    # Also where nothing is left to remove: of an earlier call that was cut short there may be what it had renamed away.
+    if not repository.parent.is_dir():
+        return False
+    with _writing(repository) as staging:
+        for name in there:
             (repository / name).rename(staging / name)
-    shutil.rmtree(staging)
+    return bool(there)
 
 
 def releases_in(repository: Path) -> list[str]:
@@ -172,11 +199,22 @@ def _protobuf_text(value: Any) -> str:
     return json.dumps(value)
 
 
-def _staging(repository: Path) -> Path:
-    """Return a new folder on the repository's file system, but outside of what Triton lists."""
-    staging = repository.parent / f".{repository.name}-{uuid.uuid4().hex[:8]}"
-    staging.mkdir(parents=True)
-    return staging
+@contextmanager
+def _writing(repository: Path) -> Iterator[Path]:
+    """Give a new folder on the repository's file system, but outside of what Triton lists, to the one who writes now.
+
+    What an earlier writer left there, because it was killed, is removed: it holds the lock no more.
+    """
+    with (repository.parent / f".{repository.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for left in repository.parent.glob(f".{repository.name}-*"):
+            shutil.rmtree(left)
+        staging = repository.parent / f".{repository.name}-{uuid.uuid4().hex[:8]}"
+        staging.mkdir()
+        try:
+            yield staging
+        finally:
+            shutil.rmtree(staging)
 
 
 def _rename_in(new: Path, target: Path, old: Path) -> None:

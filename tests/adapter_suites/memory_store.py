@@ -8,7 +8,18 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.store import CollectionInfo, Filter, Head, StoredPoint, golden_points, stored_version, version_part
+from clients.store import (
+    CollectionInfo,
+    Filter,
+    Head,
+    StoredPoint,
+    build_point,
+    golden_points,
+    read_build,
+    stored_version,
+    version_part,
+)
+from contract.canonical import JSON
 from contract.errors import ContractError
 from contract.ids import head_id
 
@@ -50,6 +61,14 @@ class MemoryCollection:
 
     def read_golden(self) -> dict[str, NDArray[np.float32]]:
         return dict(self.golden)
+
+    def put_build(self, state: Mapping[str, JSON]) -> None:
+        self.before("put_build")
+        point = build_point(state)
+        self.points[point.id] = point
+
+    def read_build(self) -> Mapping[str, Any]:
+        return read_build(self)
 
     def delete_surplus(self, heads: Sequence[Head]) -> None:
         self.before("delete_surplus")
@@ -136,6 +155,12 @@ class MemoryStore:
     def names(self) -> list[str]:
         return sorted(self.ready)
 
+    def begun(self) -> list[str]:
+        return sorted(self.building)
+
+    def sweep(self) -> None:
+        pass
+
     def info(self, name: str) -> CollectionInfo:
         if name not in self.ready:
             raise ContractError(f"no collection {name}: build it")
@@ -144,8 +169,9 @@ class MemoryStore:
     def drop(self, name: str) -> None:
         if name == self.active_name:
             raise ContractError(f"collection {name} is the active one")
-        self.info(name)
-        del self.ready[name]
+        if self.building.pop(name, None) is None:
+            self.info(name)
+            del self.ready[name]
 
     def active(self) -> str | None:
         return self.active_name

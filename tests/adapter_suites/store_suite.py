@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from clients.store import Collection, CollectionInfo, Head, Store, StoredPoint, version_fields
 from contract.errors import ContractError, MismatchError
 from contract.ids import golden_id, head_id, point_id
+from contract.index_settings import IndexSettings, Quantization
 from contract.records import Version
 
 NAME = "documents_r000000000001"
@@ -359,3 +360,64 @@ class StoreSuite:
         assert store.names() == [NAME]
         with pytest.raises(ContractError):
             store.drop(OTHER)
+
+    # --- how far a build has come ---
+
+    def test_what_a_build_noted_is_there_again_and_is_no_document(self, store: Store) -> None:
+        collection = store.begin(NAME, INFO)
+        assert collection.read_build() == {}
+        for rows in (1, 2):
+            collection.put_build({"snapshot": "s1", "rows": rows})
+        collection.put_points([chunk("a", 0, explicit(1))])
+        collection.close()
+        again = store.begin(NAME, INFO)
+        assert again.read_build() == {"snapshot": "s1", "rows": 2}
+        assert [point.payload["key"] for point in again.query(direction(1, 0, 0, 0), 10)] == ["a"]
+        assert again.count({"kind": "chunk"}) == 1
+        again.close()
+
+    def test_a_collection_that_was_only_begun_is_listed_and_can_be_dropped(self, store: Store) -> None:
+        store.begin(NAME, INFO).close()
+        assert (store.begun(), store.names()) == ([NAME], [])
+        store.drop(NAME)
+        assert store.begun() == []
+        store.create(NAME, INFO).close()
+        assert (store.begun(), store.names()) == ([], [NAME])
+        store.sweep()
+        assert store.names() == [NAME]
+
+    # --- the index ---
+
+    @pytest.mark.parametrize("quantization", ["none", "int8", "binary"])
+    def test_a_compressed_index_finds_what_exact_search_finds(self, store: Store, quantization: Quantization) -> None:
+        index = IndexSettings(m=8, ef_construct=64, ef_search=200, quantization=quantization, oversampling_percent=2_000)
+        info = replace(INFO, dimension=64, index=index)
+        collection = store.create(NAME, info)
+        numbers = np.random.default_rng(7)
+        vectors = numbers.standard_normal((1_200, 64), np.float32)
+        for start in range(0, len(vectors), 400):
+            rows = range(start, min(start + 400, len(vectors)))
+            collection.put_points([chunk(f"k{row}", 0, explicit(1), vectors[row].tolist()) for row in rows])
+        collection.optimize()
+        agreed = 0
+        for row in range(20):
+            asked = vectors[row] + numbers.standard_normal(64, np.float32) / 4
+            quick = {point.id for point in collection.query(asked, 10)}
+            agreed += len(quick & {point.id for point in collection.query(asked, 10, exact=True)})
+        assert agreed >= (0.7 if quantization == "binary" else 0.97) * 200, agreed
+        # rescored: the scores are those of the full vectors
+        best = collection.query(vectors[3], 1)[0]
+        assert (best.payload["key"], best.score) == ("k3", pytest.approx(1.0, abs=1e-5))
+
+    def test_a_collection_with_another_index_is_not_opened(self, store: Store) -> None:
+        store.create(NAME, INFO).close()
+        wanted = replace(INFO, index=IndexSettings(m=32, quantization="int8"))
+        with pytest.raises(MismatchError, match=r"has index .*m=16.*needs .*m=32"):
+            store.open(NAME, wanted)
+        assert store.info(NAME).index == IndexSettings()
+
+    def test_a_field_of_the_release_can_be_filtered_by(self, store: Store) -> None:
+        collection = store.create(NAME, replace(INFO, index=IndexSettings(keywords=("metadata.team",))))
+        collection.put_points([chunk(key, 0, explicit(1), metadata={"team": key}) for key in ("a", "b")])
+        found = collection.query(direction(1, 0, 0, 0), 5, {"metadata.team": "b"})
+        assert [point.payload["key"] for point in found] == ["b"]

@@ -42,6 +42,20 @@ from twinline.stack import broker as embedded_broker
 
 __all__ = ["preprocessor"]
 
+
+class Counted:
+    """A build's progress, handed on; what an attempt before had done counts too."""
+
+    def __init__(self, count: Callable[[int], object] = lambda handled: None) -> None:
+        self._count = count
+
+    def enter(self, phase: str, already_done: int = 0) -> None:
+        self._count(already_done)
+
+    def __call__(self, handled: int) -> None:
+        self._count(handled)
+
+
 LIMITS = ConsumerLimits(longest_wait_seconds=0.5, commit_interval_seconds=0.2)
 PATIENCE_SECONDS = 30
 ONE = "one two three four five six seven eight"
@@ -256,11 +270,11 @@ def test_a_build_is_hidden_until_it_is_whole_and_the_consumer_goes_on_from_it(
         if sum(seen) > 0:
             stop.set()
 
-    assert not build(release, store, settings, LIMITS, find_inputs(settings, None), stop, interrupt)
+    assert not build(release, store, settings, LIMITS, find_inputs(settings, None), stop, Counted(interrupt))
     assert store.names() == []
     seen.clear()
     inputs = find_inputs(settings, None)
-    assert build(release, store, settings, LIMITS, inputs, Event(), seen.append)
+    assert build(release, store, settings, LIMITS, inputs, Event(), Counted(seen.append))
     # More than that where a rebalance made the broker deliver again.
     assert sum(seen) >= inputs.size == 101
     assert store.names() == [release.collection_name]
@@ -281,7 +295,7 @@ def test_a_build_forgets_what_an_earlier_life_of_its_group_had_committed(
 ) -> None:
     publish(settings, *documents(5))
     for _ in range(2):
-        assert build(release, store, settings, LIMITS, find_inputs(settings, None), Event(), lambda handled: None)
+        assert build(release, store, settings, LIMITS, find_inputs(settings, None), Event(), Counted())
         collection = store.open(release.collection_name, release.info)
         assert collection.count({"kind": "head"}) == 5
         collection.close()
@@ -308,7 +322,7 @@ def test_a_build_from_a_snapshot_of_the_topic_equals_one_from_the_log(
     contents = []
     for chosen in (snapshot, None):
         inputs = find_inputs(settings, chosen)
-        assert build(release, store, settings, LIMITS, inputs, Event(), lambda handled: None)
+        assert build(release, store, settings, LIMITS, inputs, Event(), Counted())
         collection = store.open(release.collection_name, release.info)
         heads, _ = collection.scroll({"kind": "head"}, limit=1000)
         contents.append((stored(collection), {point.payload["key"]: point.payload for point in heads}))

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -110,6 +111,28 @@ def test_many_texts_come_back_in_their_order(embedder: TritonEmbedder, golden: t
 
 def test_no_texts_give_no_vectors(embedder: TritonEmbedder, manifest: Manifest) -> None:
     assert embedder.embed([], "query").vectors.shape == (0, manifest.dimension)
+
+
+def test_a_query_goes_before_the_documents_that_wait(embedder: TritonEmbedder) -> None:
+    finished: list[str] = []
+
+    def index() -> None:
+        embedder.embed(["a contract of lease and its many clauses " * 30] * 8, "document")
+        finished.append("document")
+
+    bulk = [Thread(target=index) for _ in range(8)]
+    for thread in bulk:
+        thread.start()
+    # One is through: all others stand in Triton's queue, or are on their way into it.
+    while not finished:
+        time.sleep(0.005)
+    before = len(finished)
+    embedder.embed(["how do I end a lease?"], "query")
+    overtaken_by = len(finished) - before
+    for thread in bulk:
+        thread.join()
+    # The batch that is running, and one that may have been taken from the queue as the query came through the tokenizer.
+    assert overtaken_by <= 2, f"{overtaken_by} of {8 - before} requests that came before it were answered first"
 
 
 def test_requests_that_arrive_together_do_not_mix_up_their_answers(

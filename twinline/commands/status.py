@@ -34,6 +34,11 @@ def _show(status: StackStatus, console: Console) -> None:
     for part in status.parts:
         if part.problem:
             console.print(f"{part.name}: {part.problem}", style="yellow", markup=False, soft_wrap=True)
+    for server in status.model_servers:
+        state = f"serves {', '.join(server.releases) or 'no release'}" if server.ready else "does not answer"
+        console.print(f"Triton at {server.address} {state}", style="" if server.ready else "red", markup=False, soft_wrap=True)
+    for build in status.builds:
+        console.print(build.describe(), markup=False, soft_wrap=True)
     if status.served_problem:
         console.print(status.served_problem, style="yellow", markup=False, soft_wrap=True)
     if status.served is None:

@@ -125,7 +125,7 @@ class OnlineService:
             if served is not None:
                 served.collection.close()
             self._forget(name)
-            if name in self._store.names():
+            if name in self._store.names() or name in self._store.begun():
                 self._store.drop(name)
             _log.info("release_retired", extra={"collection": name})
 
@@ -178,6 +178,10 @@ class OnlineService:
         """Return the consumer thread of a served collection."""
         return self._consumers.get(name)
 
+    def begun(self) -> list[str]:
+        """Return the collections whose build was not finished; a builder may be at work on them."""
+        return self._store.begun()
+
     def refused(self) -> dict[str, str]:
         """Return the collections that are not served, with the reason."""
         return {**(self._pending or {}), **self._refused}
@@ -209,6 +213,7 @@ class OnlineService:
 
     def _open_pending(self) -> None:
         if self._pending is None:
+            self._store.sweep()
             self._pending = dict.fromkeys(self._store.names(), "being opened")
         waiting: TransientError | None = None
         for name in list(self._pending):

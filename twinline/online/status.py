@@ -19,6 +19,7 @@ def read_status(service: OnlineService) -> OnlineStatus:
         active=active,
         collections=[_look(service, name, is_active=name == active) for name in service.releases.names()],
         refused=service.refused(),
+        begun=tuple(service.begun()),
     )
 
 

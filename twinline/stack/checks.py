@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +17,7 @@ import psutil
 
 from clients.settings import CHECKOUT, Settings
 from clients.telemetry import TELEMETRY_OFF
+from clients.triton_fleet import TritonFleet
 from contract.errors import ContractError, SettingsError
 from contract.golden import check_tokens, read_golden
 from contract.preprocess import Preprocessor
@@ -81,7 +83,10 @@ def _versions(_: Settings) -> Finding:
 
 def _model_server(settings: Settings) -> Finding:
     if settings.triton_grpc:
-        return Finding("model server", "good", f"elsewhere, at {settings.triton_grpc}")
+        with closing(TritonFleet.connect(settings)) as fleet:
+            away = [server.address for server in fleet.replicas if not server.control.ready()]
+        found = f"no answer at {', '.join(away)}" if away else f"elsewhere, at {settings.triton_grpc}"
+        return _finding("model server", not away, found, "start it; searches go to the servers that answer, publishing needs all")
     try:
         requirements.check_model_server()
     except SettingsError as error:

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 import psutil
 
 from clients.admin import AdminClient, OnlineStatus
+from clients.builds import Build, running_builds
 from clients.settings import Settings
+from clients.triton_fleet import Replica, TritonFleet
 from contract.errors import TransientError
+from triton_models.names import embed_model
 from twinline.stack import processes
 from twinline.stack.parts import Part, parts
 from twinline.stack.supervisor import Program, Supervisor
@@ -29,6 +32,15 @@ class PartStatus:
 
 
 @dataclass(frozen=True)
+class ModelServerStatus:
+    """One Triton server of several, or elsewhere: does it answer, and which releases does it serve?"""
+
+    address: str
+    ready: bool
+    releases: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class StackStatus:
     """The whole stack. `served` is the online process's own account: collections, active release, counts, lag.
 
@@ -40,11 +52,13 @@ class StackStatus:
     parts: tuple[PartStatus, ...]
     served: OnlineStatus | None
     served_problem: str | None
+    model_servers: tuple[ModelServerStatus, ...] = ()
+    builds: tuple[Build, ...] = ()
 
     @property
     def is_ready(self) -> bool:
-        """Say whether every part is ready."""
-        return all(part.state == "ready" for part in self.parts)
+        """Say whether every part, and every model server elsewhere, is ready."""
+        return all(part.state == "ready" for part in self.parts) and all(server.ready for server in self.model_servers)
 
 
 def read_status(settings: Settings) -> StackStatus:
@@ -60,7 +74,22 @@ def read_status(settings: Settings) -> StackStatus:
         parts=listed,
         served=served,
         served_problem=served_problem,
+        model_servers=_model_servers(settings) if settings.triton_grpc else (),
+        builds=tuple(running_builds(settings.home)),
     )
+
+
+def _model_servers(settings: Settings) -> tuple[ModelServerStatus, ...]:
+    with closing(TritonFleet.connect(settings)) as fleet:
+        return tuple(_model_server(server) for server in fleet.replicas)
+
+
+def _model_server(server: Replica) -> ModelServerStatus:
+    if not server.control.ready():
+        return ModelServerStatus(server.address, ready=False, releases=())
+    prefix = embed_model("")
+    loaded = [name for name, state in server.control.models().items() if name.startswith(prefix) and state == "READY"]
+    return ModelServerStatus(server.address, ready=True, releases=tuple(name.removeprefix(prefix) for name in sorted(loaded)))
 
 
 def _is_ready(listed: tuple[PartStatus, ...], name: str) -> bool:

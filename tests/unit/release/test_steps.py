@@ -76,12 +76,6 @@ def test_a_fetch_that_was_cut_short_is_no_release(tmp_path: Path, packaged: Mani
         open_release(releases, packaged.release)
 
 
-def test_a_loaded_release_is_not_written_again(tmp_path: Path, packaged: Manifest) -> None:
-    control = FakeControl([f"embed_{packaged.release}"])
-    assert publish.publish(tmp_path / "packaged", packaged, tmp_path / "repository", control, "cpu") is False
-    assert not (tmp_path / "repository").exists()
-
-
 @pytest.mark.parametrize(
     ("embedder", "refused"),
     [

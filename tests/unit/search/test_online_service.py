@@ -60,6 +60,8 @@ class Online:
         self.opening: list[Exception] = []
         self.closed: list[str] = []
         world.store.names = lambda: [f"documents_{release}" for release in world.served]
+        world.store.begun = list
+        world.store.sweep = lambda: None
         world.store.activate = lambda name: setattr(world.store, "active_name", name)
         world.store.drop = lambda name: world.served.pop(name.removeprefix("documents_"))
         self.releases = Releases(world.store)

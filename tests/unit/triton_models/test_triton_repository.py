@@ -1,6 +1,8 @@
 """The model repository is written from the manifest alone, and stands whole or not at all."""
 
+import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from contract.golden import GoldenVector, write_golden
 from contract.manifest import Fingerprints, Format, Manifest, Parity, Serving, hash_files, release_id
 from contract.specification import ChunkerSettings, make_contract
 from triton_models.repository import (
+    is_whole,
     point_stable_model,
     releases_in,
     remove_models,
@@ -162,7 +165,7 @@ def test_writing_twice_equals_writing_once(tmp_path: Path) -> None:
     write_models(tmp_path / "release", tmp_path / "models")
     assert hash_files(tmp_path / "models") == once
     # nothing is left beside the repository either
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["models", "release"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".models.lock", "models", "release"]
 
 
 def test_the_stable_model_points_at_one_release_and_can_be_moved(tmp_path: Path) -> None:
@@ -192,3 +195,44 @@ def test_removing_a_release_leaves_the_other(tmp_path: Path) -> None:
     remove_models(first.release, tmp_path / "models")
     assert releases_in(tmp_path / "models") == [second.release]
     assert len(list((tmp_path / "models").iterdir())) == 3
+
+
+def test_models_are_whole_as_written_and_for_their_device(tmp_path: Path) -> None:
+    manifest = write_release(tmp_path / "release")
+    models = tmp_path / "models"
+    assert not is_whole(manifest.release, models)
+    write_models(tmp_path / "release", models)
+    assert is_whole(manifest.release, models)
+    assert is_whole(manifest.release, models, "cpu")
+    assert not is_whole(manifest.release, models, "gpu")
+    config = models / f"embed_{manifest.release}" / "config.pbtxt"
+    config.write_text(config.read_text() + "# changed\n")
+    assert not is_whole(manifest.release, models)
+
+
+def test_what_a_writer_that_was_killed_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    manifest = write_release(tmp_path / "release")
+    models = tmp_path / "models"
+    (tmp_path / ".models-deadbeef" / "embed_r1.old").mkdir(parents=True)
+    write_models(tmp_path / "release", models)
+    (tmp_path / ".models-deadbeef").mkdir()
+    assert remove_models(manifest.release, models) is True
+    (tmp_path / ".models-deadbeef").mkdir()
+    assert remove_models(manifest.release, models) is False
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".models.lock", "models", "release"]
+
+
+def test_a_copy_that_came_out_otherwise_is_not_renamed_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_release(tmp_path / "release")
+    copy = shutil.copytree
+
+    def damaging(source: Path, target: Path, **options: Any) -> Path:
+        copied: Path = copy(source, target, **options)
+        for path in copied.glob("*.onnx"):
+            path.write_bytes(path.read_bytes() + b"x")
+        return copied
+
+    monkeypatch.setattr(shutil, "copytree", damaging)
+    with pytest.raises(MismatchError, match="SHA-256"):
+        write_models(tmp_path / "release", tmp_path / "models")
+    assert list((tmp_path / "models").iterdir()) == []

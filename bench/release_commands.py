@@ -1,0 +1,64 @@
+"""The steps of a release as a person types them: which commands go forth and back is said here and nowhere else."""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from bench.workspace import Workspace
+from contract.errors import ContractError
+
+
+def _commands() -> set[str]:
+    from release.__main__ import app
+
+    return {command.name or "" for command in app.registered_commands}
+
+
+def to_promote(release: str) -> list[str]:
+    """Return the command that makes a release the active one."""
+    return ["promote" if "promote" in _commands() else "switch", release]
+
+
+def to_roll_back(release: str) -> list[str]:
+    """Return the command that goes back to a release."""
+    return ["rollback", "--to", release] if "rollback" in _commands() else ["switch", release]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of a command."""
+
+    command: str
+    code: int
+    seconds: float
+    errors: str
+    result: Mapping[str, object] = field(default_factory=dict)
+
+
+def run_release(workspace: Workspace, arguments: Sequence[str], module: Sequence[str] = ("-m", "release")) -> Done:
+    """Run a step, and return what became of it; a failure is the caller's to judge."""
+    shown = f"release {' '.join(arguments)}"
+    print(f"$ {shown}", file=sys.stderr, flush=True)
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, *module, *arguments],
+        cwd=workspace.folder,
+        env=dict(workspace.environment),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    lines = done.stdout.strip().splitlines()
+    result = json.loads(lines[-1]) if done.returncode == 0 and lines and lines[-1].startswith("{") else {}
+    return Done(shown, done.returncode, round(time.monotonic() - started, 2), done.stderr[-2_000:], result)
+
+
+def require(done: Done) -> Done:
+    """Return what was done; raise ContractError, with its own message, when it failed."""
+    if done.code != 0:
+        raise ContractError(f"`{done.command}` ended with {done.code}: {done.errors}")
+    return done

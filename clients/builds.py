@@ -1,0 +1,84 @@
+"""How far the builds of collections are: a small file a build under home, written by the builder, read by who wants to know."""
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+_FOLDER = "builds"
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """A build that is under way. `remaining_seconds` is an estimate, None until there is something to estimate from."""
+
+    release: str
+    phase: str
+    done: int
+    total: int
+    per_second: float
+    remaining_seconds: float | None
+    pid: int
+    process_started: float
+    updated_at: float
+
+    def describe(self) -> str:
+        """Return one line for a person."""
+        share = f"{self.done / self.total:.0%}, " if self.total else ""
+        return (
+            f"building {self.release}: {self.phase}, {self.done:,} of {self.total:,} messages ({share}{self.per_second:.1f} a "
+            f"second), {duration(self.remaining_seconds)}"
+        )
+
+
+def duration(seconds: float | None) -> str:
+    """Return an estimated time as people say it."""
+    if seconds is None:
+        return "time left not known yet"
+    if seconds < 90:
+        return f"about {seconds:.0f} s left"
+    return f"about {seconds / 60:.0f} min left" if seconds < 5_400 else f"about {seconds / 3600:.1f} h left"
+
+
+def write_build(home: Path, build: Build) -> None:
+    """Say how far a build is."""
+    path = _path(home, build.release)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_suffix(".new")
+    beside.write_text(json.dumps(asdict(build)))
+    beside.replace(path)
+
+
+def end_build(home: Path, release: str) -> None:
+    """Say that a build is no more under way."""
+    _path(home, release).unlink(missing_ok=True)
+
+
+def running_builds(home: Path) -> list[Build]:
+    """Return the builds whose process is there; what one that was killed left behind is no build."""
+    found = [Build(**json.loads(path.read_text())) for path in sorted((home / _FOLDER).glob("*.json"))]
+    return [build for build in found if _is_running(build)]
+
+
+def this_process() -> tuple[int, float]:
+    """Return this process's id and when it started: ids are used again, the two together are not."""
+    process = psutil.Process()
+    return process.pid, process.create_time()
+
+
+def now() -> float:
+    """Return the time that goes into a file."""
+    return round(time.time(), 3)
+
+
+def _is_running(build: Build) -> bool:
+    try:
+        return abs(psutil.Process(build.pid).create_time() - build.process_started) < 1
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _path(home: Path, release: str) -> Path:
+    return home / _FOLDER / f"{release}.json"
