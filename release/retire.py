@@ -1,12 +1,14 @@
 """Retire a release: no more answers, no more indexing, its models and its collection gone. The registry still has it."""
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from clients.admin import OnlineStatus
 from contract.errors import SettingsError
 from contract.manifest import collection_name
-from triton_models.names import STABLE_MODEL, embed_model, encoder_model
+from release.switch import stands_for
+from triton_models.names import STABLE_MODEL, embed_model
 from triton_models.repository import releases_in, remove_models
 
 
@@ -40,7 +42,7 @@ def retire(release: str, repository: Path, online: Online, models: ModelUnloader
     status = online.status()
     if status.active == name:
         raise SettingsError(f"release {release} is the active one: switch to another release before retiring it")
-    if _is_stable(release, repository):
+    if stands_for(release, repository):
         raise SettingsError(
             f"the model `{STABLE_MODEL}` still stands for release {release}, as after a switch that was cut short: switch to "
             f"{(status.active or 'a release').removeprefix(collection_name(''))} again, then retire"
@@ -59,7 +61,15 @@ def retire(release: str, repository: Path, online: Online, models: ModelUnloader
     return found
 
 
-def _is_stable(release: str, repository: Path) -> bool:
-    """Say whether `embed` stands for the release, by the models that it is made of."""
-    config = repository / STABLE_MODEL / "config.pbtxt"
-    return config.is_file() and f'"{encoder_model(release)}"' in config.read_text()
+def outdated(served: Sequence[str], active: str, back: Sequence[str], superseded: Collection[str], keep: int) -> list[str]:
+    """Return the releases that are served and not needed any more, in the order given. Pure.
+
+    Args:
+        served: every release that takes memory and is being indexed.
+        back: those that were active before `active`, nearest first.
+        superseded: those that were verified, and never promoted before another one was.
+        keep: how many of `back` stay, for a way back.
+    """
+    kept = {active, *[release for release in back if release in served][:keep]}
+    # One that was never active is left alone while it may be on its way: being built, or waiting to be promoted.
+    return [release for release in served if release not in kept and (release in back or release in superseded)]

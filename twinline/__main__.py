@@ -9,6 +9,7 @@ import typer
 
 from clients import telemetry
 from contract.errors import SettingsError, TwinlineError
+from release.checks import RefusedError, refusal_line
 
 
 class Command(NamedTuple):
@@ -31,7 +32,7 @@ COMMANDS = {
     "dead-letters": Command("twinline.commands.dead_letters", "List the messages that were set aside, and why."),
     # encoders
     "train": Command("twinline.commands.train", "Run the offline pipeline as an experiment and register the encoder."),
-    "release": Command("twinline.commands.release", "Publish, build, verify, switch, roll back, retire a release."),
+    "release": Command("twinline.commands.release", "List, show, compare, build, verify, promote, roll back, retire releases."),
     # trust
     "skew": Command("twinline.commands.skew", "Measure every hop from training to the stored vector; name the one that broke."),
     # all of it
@@ -40,6 +41,7 @@ COMMANDS = {
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_REFUSED = 3
 
 
 def _version(wanted: bool) -> None:
@@ -84,6 +86,10 @@ def main() -> None:
     telemetry.apply()
     try:
         build_app(sys.argv[1:])()
+    except RefusedError as error:
+        typer.secho(f"twinline: {error}", err=True, fg=typer.colors.RED)
+        typer.echo(refusal_line(error))
+        sys.exit(EXIT_REFUSED)
     except TwinlineError as error:
         typer.secho(f"twinline: {error}", err=True, fg=typer.colors.RED)
         sys.exit(EXIT_USAGE if isinstance(error, SettingsError) else EXIT_FAILED)
