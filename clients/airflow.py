@@ -16,7 +16,10 @@ PASSWORDS_FILE: Final = "simple_auth_manager_passwords.json.generated"
 _TIMEOUT_SECONDS: Final = 20.0
 _TAIL_BYTES: Final = 16_384
 # What Airflow's own part of a task says before the command does.
-_OWN_WORDS: Final = ("DAG bundles", "Filling up", "Worker startup", "Tmp dir root", "Running command:", "Output:")
+_OWN_WORDS: Final = (
+    "DAG bundles", "Filling up", "Worker startup", "Tmp dir root", "Running command:", "Output:", "Trigger ", "trigger ",
+    "Pausing task",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,20 +122,10 @@ class Airflow:
     def last_line(self, dag_id: str, run_id: str, task: TaskRun) -> str:
         """Return what a running task's log says last, where the log is a file of this machine; else nothing."""
         path = self.log_file(dag_id, run_id, task)
-        try:
-            with path.open("rb") as file:
-                file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-                entries = file.read().decode(errors="replace").splitlines()
-        except FileNotFoundError:
-            return ""
-        for entry in reversed(entries):
-            # The first one may be cut, and the last one half written.
-            if entry.startswith("{") and entry.endswith("}"):
-                said = [line for line in _lines(json.loads(entry)) if not line.startswith(_OWN_WORDS)]
-                if said:
-                    # A progress bar is one line of many states: the newest stands last.
-                    return said[-1].rstrip().rsplit("\r", 1)[-1].strip()
-        return ""
+        # Of a deferred task the triggerer writes another file beside it.
+        found = [*path.parent.glob(f"{path.name}.trigger.*"), *path.parent.glob(path.name)]
+        lines = (_last_line(path) for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True))
+        return next((line for line in lines if line), "")
 
     def log_file(self, dag_id: str, run_id: str, task: TaskRun) -> Path:
         """Return where that log lies, for an Airflow on this machine."""
@@ -179,6 +172,20 @@ def _content(response: httpx.Response, request: str) -> Any:
         return response.json()
     message = f"Airflow answered {response.status_code} to {request}: {response.text[:300]}"
     raise TransientError(message) if response.is_server_error else ContractError(message)
+
+
+def _last_line(path: Path) -> str:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+        entries = file.read().decode(errors="replace").splitlines()
+    for entry in reversed(entries):
+        # The first one may be cut, and the last one half written.
+        if entry.startswith("{") and entry.endswith("}"):
+            said = [line for line in _lines(json.loads(entry)) if not line.startswith(_OWN_WORDS)]
+            if said:
+                # A progress bar is one line of many states: the newest stands last.
+                return said[-1].rstrip().rsplit("\r", 1)[-1].strip()
+    return ""
 
 
 def _time(value: str | None) -> datetime | None:

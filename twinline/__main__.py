@@ -32,6 +32,7 @@ COMMANDS = {
     "dead-letters": Command("twinline.commands.dead_letters", "List the messages that were set aside, and why."),
     # encoders
     "train": Command("twinline.commands.train", "Run the offline pipeline as an experiment and register the encoder."),
+    "changed": Command("twinline.commands.changed", "Say whether the documents changed enough to train another encoder."),
     "release": Command("twinline.commands.release", "List, show, compare, build, verify, promote, roll back, retire releases."),
     # trust
     "skew": Command("twinline.commands.skew", "Measure every hop from training to the stored vector; name the one that broke."),

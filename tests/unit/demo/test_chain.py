@@ -117,7 +117,7 @@ def test_a_log_has_a_line_for_each_change_and_no_more() -> None:
     watch(chain.follow(FakeAirflow(), "run-of-ingest_documents", sleep=lambda _: None), console)
     lines = console.export_text().splitlines()
     assert lines[:2] == ["ingest_documents.ingest: running", "ingest_documents.ingest: success 2.0 s"]
-    assert len(lines) == len(set(lines)) == 20
+    assert len(lines) == len(set(lines)) == 22
 
 
 def test_the_table_shows_every_task_and_the_times_add_up() -> None:
@@ -128,6 +128,6 @@ def test_the_table_shows_every_task_and_the_times_add_up() -> None:
     times.add_steps(last.steps)
     console.print(times.table(21.0))
     text = console.export_text()
-    assert text.count("done") == 10
-    assert "release_encoder.switch" in text
+    assert text.count("done") == 11
+    assert "release_encoder.promote" in text
     assert "21.0" in text
