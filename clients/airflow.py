@@ -99,6 +99,21 @@ class Airflow:
             for entry in found["task_instances"]
         ]
 
+    def runs(self, dag_id: str, run_type: str) -> list[DagRun]:
+        """Return the runs of a DAG that are of one type: `manual`, `scheduled`, `backfill`, `asset_triggered`."""
+        found = self._send("GET", f"/api/v2/dags/{dag_id}/dagRuns", params={"run_type": run_type})
+        return [DagRun(dag_id, str(run["dag_run_id"]), str(run["state"])) for run in found["dag_runs"]]
+
+    def backfill(self, dag_id: str, day: str, conf: Mapping[str, Any]) -> None:
+        """Run a DAG for the interval of one moment of the past."""
+        body = {"dag_id": dag_id, "from_date": day, "to_date": day, "dag_run_conf": dict(conf), "max_active_runs": 1}
+        self._send("POST", "/api/v2/backfills", json=body)
+
+    def returned(self, dag_id: str, run_id: str, task_id: str) -> Any:
+        """Return what a task has left for others: its result, or what it was refused by."""
+        place = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
+        return self._send("GET", place)["value"]
+
     def runs_started_by(self, dag_id: str, run_id: str) -> list[DagRun]:
         """Return the runs that the assets updated by a run have started.
 

@@ -136,7 +136,10 @@ class Acting:
         self._say(f"release {release} is now the active one")
         with closing(self._control()) as control:
             switch.follow(release, manifest.space, self._settings.model_repository, control, self._followed)
-        self._assign(release)
+        stage = self._assign(release)
+        self._say(
+            f"encoder {stage}" if stage else f"release {release} is not registered, so no version takes the stage {PRODUCTION}"
+        )
         return before
 
     def _repair(self, admin: AdminClient) -> list[str]:
@@ -163,13 +166,11 @@ class Acting:
         entry = self._registry.version_of(release)
         if entry is None:
             # The stage is left where it is: a release that no version holds, as an untuned one, cannot take it.
-            self._say(f"release {release} is not registered, so no version takes the stage {PRODUCTION}")
             return ""
         last = next((each for each in reversed(self._journal.read()) if each.release == release), None)
         message = last.line() if last else f"release {release} is active"
         if not self._registry.assign(entry.version, message):
             return ""
-        self._say(f"encoder {entry.version} is in stage {PRODUCTION}")
         return f"{entry.version} is in stage {PRODUCTION}"
 
     def _retire(self, release: str, admin: AdminClient) -> bool:
