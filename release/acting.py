@@ -136,10 +136,10 @@ class Acting:
         self._say(f"release {release} is now the active one")
         with closing(self._control()) as control:
             switch.follow(release, manifest.space, self._settings.model_repository, control, self._followed)
-        stage = self._assign(release)
-        self._say(
-            f"encoder {stage}" if stage else f"release {release} is not registered, so no version takes the stage {PRODUCTION}"
-        )
+        if stage := self._assign(release):
+            self._say(f"encoder {stage}")
+        elif self._registry.version_of(release) is None:
+            self._say(f"release {release} is not registered, so no version takes the stage {PRODUCTION}")
         return before
 
     def _repair(self, admin: AdminClient) -> list[str]:
