@@ -82,9 +82,10 @@ class AdminClient:
         """Answer searches from a served collection from now on."""
         self._send("POST", f"/collections/{name}/activate", timeout=_ACT_SECONDS)
 
-    def retire(self, name: str) -> None:
-        """Stop a collection's consumer, close it and drop it; harmless when it is gone."""
-        self._send("POST", f"/collections/{name}/retire", timeout=_ACT_SECONDS)
+    def retire(self, name: str) -> bool:
+        """Stop a collection's consumer, close it and drop it, finished or not; return whether it was there."""
+        answer = self._send("POST", f"/collections/{name}/retire", timeout=_ACT_SECONDS)
+        return bool(answer["retired"])
 
     def search(self, name: str, query: str, limit: int = 10, exact: bool = False) -> Mapping[str, Any]:
         """Ask one collection, active or not; returns what the search API returns."""

@@ -58,6 +58,9 @@ class EdgeStore:
     def names(self) -> list[str]:
         return sorted(path.parent.name for path in self.folder.glob("[!.]*/collection.json"))
 
+    def begun(self) -> list[str]:
+        return sorted(path.name for path in self._building.glob("*") if path.is_dir())
+
     def info(self, name: str) -> CollectionInfo:
         return _read_info(self.folder / name)
 
@@ -66,8 +69,10 @@ class EdgeStore:
             raise ContractError(f"collection {name} is the active one: activate another before dropping it")
         for place in (self.folder, self._building):
             if (place / name).exists():
-                with engine_errors(f"collection {name}"):
-                    engine.EdgeShard.load(str(place / name / "shard")).close()
+                # Without its info file it is what a first attempt left that died early: no shard that could be loaded.
+                if (place / name / "collection.json").exists():
+                    with engine_errors(f"collection {name}"):
+                        engine.EdgeShard.load(str(place / name / "shard")).close()
                 gone = self.folder / f".dropped-{name}"
                 shutil.rmtree(gone, ignore_errors=True)
                 # Renamed first: a deletion cut short must not leave half a collection under its name.

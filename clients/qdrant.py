@@ -68,11 +68,17 @@ class QdrantStore:
         return QdrantCollection(name, info, self._client)
 
     def names(self) -> list[str]:
+        return self._in_state("ready")
+
+    def begun(self) -> list[str]:
+        return self._in_state("building")
+
+    def _in_state(self, state: str) -> list[str]:
         with server_errors(self._client, "the list of collections"):
             names = [collection.name for collection in self._client.get_collections().collections]
             # Other people's collections may live on the same server.
             states = {name: (self._client.get_collection(name).config.metadata or {}).get(_OWNER, {}) for name in names}
-        return sorted(name for name, own in states.items() if own.get("state") == "ready")
+        return sorted(name for name, own in states.items() if own.get("state") == state)
 
     def info(self, name: str) -> CollectionInfo:
         state, info = self._metadata(name)

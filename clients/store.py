@@ -212,11 +212,14 @@ class Store(Protocol):
     def names(self) -> list[str]:
         """Return the names of the visible collections, sorted."""
 
+    def begun(self) -> list[str]:
+        """Return the names of the collections that were begun and not finished, sorted."""
+
     def info(self, name: str) -> CollectionInfo:
         """Return what a visible collection was built with, without opening it."""
 
     def drop(self, name: str) -> None:
-        """Remove a closed collection; ContractError for the active one."""
+        """Remove a closed collection, also an unfinished one; ContractError for the active one."""
 
     def active(self) -> str | None:
         """Return the name of the active collection. Cheap: search asks once a request."""

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -137,6 +138,9 @@ def forget(folder: Path) -> None:
         shutil.rmtree(gone, ignore_errors=True)
         folder.rename(gone)
         shutil.rmtree(gone)
+        # The folder of the run, which the last of its commands leaves empty.
+        with suppress(OSError):
+            folder.parent.rmdir()
 
 
 def _asked_for(folder: Path) -> list[str]:

@@ -18,8 +18,8 @@ class Online(Protocol):
     def status(self) -> OnlineStatus:
         """Return what is served and what is active."""
 
-    def retire(self, name: str) -> None:
-        """Stop a collection's consumer, close it and drop it."""
+    def retire(self, name: str) -> bool:
+        """Stop a collection's consumer, close it and drop it, finished or not; return whether it was there."""
 
 
 class ModelUnloader(Protocol):
@@ -47,11 +47,8 @@ def retire(release: str, repository: Path, online: Online, models: ModelUnloader
             f"the model `{STABLE_MODEL}` still stands for release {release}, as after a switch that was cut short: switch to "
             f"{(status.active or 'a release').removeprefix(collection_name(''))} again, then retire"
         )
-    found = False
     # First whoever asks the models, then the models, then their files.
-    if status.collection(name) is not None or name in status.refused:
-        online.retire(name)
-        found = True
+    found = online.retire(name)
     if models.ready(embed_model(release)):
         models.unload(embed_model(release), with_members=True)
         found = True

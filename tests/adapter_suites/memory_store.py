@@ -124,6 +124,9 @@ class MemoryStore:
     def names(self) -> list[str]:
         return sorted(self.ready)
 
+    def begun(self) -> list[str]:
+        return sorted(self.building)
+
     def info(self, name: str) -> CollectionInfo:
         if name not in self.ready:
             raise ContractError(f"no collection {name}: build it")
@@ -132,8 +135,9 @@ class MemoryStore:
     def drop(self, name: str) -> None:
         if name == self.active_name:
             raise ContractError(f"collection {name} is the active one")
-        self.info(name)
-        del self.ready[name]
+        if self.building.pop(name, None) is None:
+            self.info(name)
+            del self.ready[name]
 
     def active(self) -> str | None:
         return self.active_name

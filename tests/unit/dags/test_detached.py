@@ -62,6 +62,7 @@ def test_a_command_ends_and_waits_to_be_collected(detached: Any, folder: Path, s
 def test_whoever_asks_again_finds_the_one_that_runs(detached: Any, folder: Path, start: Callable[[str], Any]) -> None:
     first = start(_SLEEPS)
     assert first.phase == "running"
+    wait_for(lambda: len(processes_of(detached, folder)) == 3)
     before = processes_of(detached, folder)
     assert start(_SLEEPS) == first
     assert processes_of(detached, folder) == before

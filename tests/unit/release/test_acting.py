@@ -52,9 +52,11 @@ class Parts(FakeOnline):
         self.step("alias")
         super().activate(name)
 
-    def retire(self, name: str) -> None:
+    def retire(self, name: str) -> bool:
         self.step("drop")
-        self.served.remove(name)
+        was_there = name in self.served
+        self.served = [served for served in self.served if served != name]
+        return was_there
 
     def close(self) -> None: ...
 

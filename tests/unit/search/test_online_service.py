@@ -60,6 +60,7 @@ class Online:
         self.opening: list[Exception] = []
         self.closed: list[str] = []
         world.store.names = lambda: [f"documents_{release}" for release in world.served]
+        world.store.begun = list
         world.store.activate = lambda name: setattr(world.store, "active_name", name)
         world.store.drop = lambda name: world.served.pop(name.removeprefix("documents_"))
         self.releases = Releases(world.store)
@@ -176,8 +177,8 @@ def test_a_release_is_served_then_activated_then_the_old_one_retired(online: Onl
     online.admin.serve("documents_r2")
     online.admin.serve("documents_r2")  # twice is harmless
     online.admin.activate("documents_r2")
-    online.admin.retire("documents_r1")
-    online.admin.retire("documents_r1")
+    assert online.admin.retire("documents_r1") is True
+    assert online.admin.retire("documents_r1") is False
     status = online.admin.status()
     assert (status.active, [listed.name for listed in status.collections]) == ("documents_r2", ["documents_r2"])
     assert online.consumer.drained
