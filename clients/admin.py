@@ -85,9 +85,10 @@ class AdminClient:
         """Answer searches from a served collection from now on."""
         self._send("POST", f"/collections/{name}/activate", timeout=_ACT_SECONDS)
 
-    def retire(self, name: str) -> None:
-        """Stop a collection's consumer, close it and drop it; harmless when it is gone."""
-        self._send("POST", f"/collections/{name}/retire", timeout=_ACT_SECONDS)
+    def retire(self, name: str) -> bool:
+        """Stop a collection's consumer, close it and drop it, finished or not; return whether it was there."""
+        answer = self._send("POST", f"/collections/{name}/retire", timeout=_ACT_SECONDS)
+        return bool(answer["retired"])
 
     def replace(self, name: str) -> None:
         """Let a collection that was built anew beside a served one, of the same release, take its place."""

@@ -16,7 +16,10 @@ PASSWORDS_FILE: Final = "simple_auth_manager_passwords.json.generated"
 _TIMEOUT_SECONDS: Final = 20.0
 _TAIL_BYTES: Final = 16_384
 # What Airflow's own part of a task says before the command does.
-_OWN_WORDS: Final = ("DAG bundles", "Filling up", "Worker startup", "Tmp dir root", "Running command:", "Output:")
+_OWN_WORDS: Final = (
+    "DAG bundles", "Filling up", "Worker startup", "Tmp dir root", "Running command:", "Output:", "Trigger ", "trigger ",
+    "Pausing task",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,21 @@ class Airflow:
             for entry in found["task_instances"]
         ]
 
+    def runs(self, dag_id: str, run_type: str) -> list[DagRun]:
+        """Return the runs of a DAG that are of one type: `manual`, `scheduled`, `backfill`, `asset_triggered`."""
+        found = self._send("GET", f"/api/v2/dags/{dag_id}/dagRuns", params={"run_type": run_type})
+        return [DagRun(dag_id, str(run["dag_run_id"]), str(run["state"])) for run in found["dag_runs"]]
+
+    def backfill(self, dag_id: str, day: str, conf: Mapping[str, Any]) -> None:
+        """Run a DAG for the interval of one moment of the past."""
+        body = {"dag_id": dag_id, "from_date": day, "to_date": day, "dag_run_conf": dict(conf), "max_active_runs": 1}
+        self._send("POST", "/api/v2/backfills", json=body)
+
+    def returned(self, dag_id: str, run_id: str, task_id: str) -> Any:
+        """Return what a task has left for others: its result, or what it was refused by."""
+        place = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
+        return self._send("GET", place)["value"]
+
     def runs_started_by(self, dag_id: str, run_id: str) -> list[DagRun]:
         """Return the runs that the assets updated by a run have started.
 
@@ -119,20 +137,10 @@ class Airflow:
     def last_line(self, dag_id: str, run_id: str, task: TaskRun) -> str:
         """Return what a running task's log says last, where the log is a file of this machine; else nothing."""
         path = self.log_file(dag_id, run_id, task)
-        try:
-            with path.open("rb") as file:
-                file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-                entries = file.read().decode(errors="replace").splitlines()
-        except FileNotFoundError:
-            return ""
-        for entry in reversed(entries):
-            # The first one may be cut, and the last one half written.
-            if entry.startswith("{") and entry.endswith("}"):
-                said = [line for line in _lines(json.loads(entry)) if not line.startswith(_OWN_WORDS)]
-                if said:
-                    # A progress bar is one line of many states: the newest stands last.
-                    return said[-1].rstrip().rsplit("\r", 1)[-1].strip()
-        return ""
+        # Of a deferred task the triggerer writes another file beside it.
+        found = [*path.parent.glob(f"{path.name}.trigger.*"), *path.parent.glob(path.name)]
+        lines = (_last_line(path) for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True))
+        return next((line for line in lines if line), "")
 
     def log_file(self, dag_id: str, run_id: str, task: TaskRun) -> Path:
         """Return where that log lies, for an Airflow on this machine."""
@@ -179,6 +187,20 @@ def _content(response: httpx.Response, request: str) -> Any:
         return response.json()
     message = f"Airflow answered {response.status_code} to {request}: {response.text[:300]}"
     raise TransientError(message) if response.is_server_error else ContractError(message)
+
+
+def _last_line(path: Path) -> str:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+        entries = file.read().decode(errors="replace").splitlines()
+    for entry in reversed(entries):
+        # The first one may be cut, and the last one half written.
+        if entry.startswith("{") and entry.endswith("}"):
+            said = [line for line in _lines(json.loads(entry)) if not line.startswith(_OWN_WORDS)]
+            if said:
+                # A progress bar is one line of many states: the newest stands last.
+                return said[-1].rstrip().rsplit("\r", 1)[-1].strip()
+    return ""
 
 
 def _time(value: str | None) -> datetime | None:

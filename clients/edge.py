@@ -84,7 +84,7 @@ class EdgeStore:
         return sorted(path.parent.name for path in self.folder.glob("[!.]*/collection.json"))
 
     def begun(self) -> list[str]:
-        return sorted(path.name for path in self._building.glob("*"))
+        return sorted(path.name for path in self._building.glob("*") if path.is_dir())
 
     def info(self, name: str) -> CollectionInfo:
         return _read_info(self.folder / name)

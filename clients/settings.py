@@ -116,6 +116,11 @@ class Settings(BaseSettings):
         return self.home / "releases"
 
     @property
+    def release_state(self) -> Path:
+        """Return the folder of what happened to releases here: promotions, verifications."""
+        return self.home / "release-state"
+
+    @property
     def model_repository(self) -> Path:
         """Return the embedded Triton's model repository."""
         return self.home / "triton" / "models"

@@ -8,7 +8,8 @@ Read a source into an immutable snapshot, and write its documents to the log.
 | `publish` | `python -m etl publish` | its documents on the Kafka topic, from where every index is filled |
 
 Updates the asset **corpus**, whose event names the snapshot; `train_encoder` starts on it. Documents that did not change
-since they were last published are skipped by every index, so running this again costs little.
+since they were last published are skipped by every index, so running this again costs little. The event also says when the run
+is about the past, as a back-fill is, or a run by hand for an older interval: nothing is trained on that.
 
 Started by hand, it takes another `source`: `pydocs:`, `files:FOLDER`, `beir:FOLDER`, `kafka:`.
 """

@@ -7,11 +7,12 @@ Put a registered encoder into service, beside the active one until the last step
 | `fetch` | `python -m release fetch` | the release folder, every file checked by its hash |
 | `publish` | `python -m release publish` | models loaded in Triton, golden texts answered as in training |
 | `build` | `python -m release build` | a new collection: snapshot, then the log, then kept up to date |
-| `verify` | `python -m release verify` | nothing; fails when the collection lags, lacks documents or does not find them |
-| `switch` | `python -m release switch` | the new release answers; the old one stays loaded, for a way back |
+| `verify` | `python -m release verify` | the checks with numbers; fails when it lags, lacks documents or answers worse |
+| `promote` | `python -m release promote` | the new release answers; the old one stays loaded: `rollback_release` goes back |
 
-Search answers from the old release until `switch`, and from the new one after it, never from both. Every task may run
-again. Started by hand, it takes a `version` or a stage, such as `prod`.
+Search answers from the old release until `promote`, and from the new one after it, never from both. Every task may run
+again, and `promote` first repairs what a kill has left half done. `build` and `verify` are deferred: they hold no
+worker, and a worker or triggerer that dies does not end them. Started by hand, it takes a `version` or a stage, such as `prod`.
 """
 
 from datetime import timedelta
@@ -41,16 +42,18 @@ with DAG(
     build = CommandTask(
         task_id="build",
         command=["python", "-m", "release", "build", release],
+        takes_long=True,
         execution_timeout=timedelta(days=1),
     )
     verify = CommandTask(
         task_id="verify",
         command=["python", "-m", "release", "verify", release],
+        takes_long=True,
         execution_timeout=timedelta(hours=1),
     )
-    switch = CommandTask(
-        task_id="switch",
-        command=["python", "-m", "release", "switch", release],
-        execution_timeout=timedelta(minutes=10),
+    promote = CommandTask(
+        task_id="promote",
+        command=["python", "-m", "release", "promote", release],
+        execution_timeout=timedelta(hours=1),
     )
-    fetch >> publish >> build >> verify >> switch
+    fetch >> publish >> build >> verify >> promote

@@ -4,15 +4,21 @@ Fine-tune the encoder on the newest snapshot, and register it if it passes the g
 
 | task | command | gives |
 | --- | --- | --- |
+| `changed` | `python -m twinline changed` | how much changed since the last training; skips the rest where too little did |
 | `train` | `python -m twinline train` | a DVC experiment: prepare, pairs, train, evaluate, export, parity, package |
-| `gate` | `python -m release gate` | nothing; fails with the numbers when quality or parity are not good enough |
+| `gate` | `python -m release gate` | the verdict, check by check; fails with the numbers when something is not good enough |
 | `register` | `python -m release register` | a version by GTO (`encoder@v3.0.0`), its files in the DVC remote |
 
-A refused gate stops the chain: open the log of `gate` for the reasons. The experiment stays, with its evidence, and the
-active release goes on serving. Your branch and your workspace are not touched.
+Starts on the asset **corpus**, and goes on if at least `min_changed_share` of the documents were added, changed or deleted since
+the snapshot of the version in stage `prod`; without such a version always. A snapshot that a back-fill made, or a run by hand
+for an interval of the past, trains nothing: the first task is skipped, and says so. Started by hand, it always trains: on
+`snapshot`, or without one on the source of `params.yaml`.
 
-Updates the asset **encoder**, whose event names the version; `release_encoder` starts on it. Started by hand, it takes a
-`snapshot`; without one it reads the source of `params.yaml`.
+A refused gate stops the chain: the log of `gate` has the reasons, its XCom `return_value` the checks with their numbers. The
+experiment stays, with its evidence, and the active release goes on serving. Your branch and your workspace are not touched.
+
+`train` is deferred: it holds no worker, and a worker or triggerer that dies does not end it. Updates the asset **encoder**, whose
+event names the version; `release_encoder` starts on it.
 """
 
 from datetime import timedelta
@@ -21,16 +27,30 @@ from airflow.sdk import DAG, Param
 from command_task import CORPUS, ENCODER, CommandTask, dag_options
 
 SNAPSHOT = "{{ params.snapshot or event_field(triggering_asset_events, 'snapshot') }}"
+# Who starts it by hand wants it to train.
+MIN_SHARE = "{{ params.min_changed_share if triggering_asset_events else 0 }}"
 
 with DAG(
     "train_encoder",
     schedule=CORPUS,
-    params={"snapshot": Param("", type="string", description="the snapshot to train on; empty: the one of the event")},
+    params={
+        "snapshot": Param("", type="string", description="the snapshot to train on; empty: the one of the event"),
+        "min_changed_share": Param(
+            0.05, type="number", minimum=0, description="share of documents that must have changed for an event to train"
+        ),
+    },
     **dag_options(__doc__, ["training"]),
 ):
+    changed = CommandTask(
+        task_id="changed",
+        command=["python", "-m", "twinline", "changed", "--snapshot", SNAPSHOT, "--min-share", MIN_SHARE],
+        skip_reason="{{ past_reason(triggering_asset_events) }}",
+        execution_timeout=timedelta(minutes=30),
+    )
     train = CommandTask(
         task_id="train",
         command=["python", "-m", "twinline", "train", "--snapshot", SNAPSHOT, "--name", "{{ dag_run.run_id }}"],
+        takes_long=True,
         execution_timeout=timedelta(days=2),
     )
     gate = CommandTask(
@@ -46,4 +66,4 @@ with DAG(
         updates=ENCODER,
         execution_timeout=timedelta(hours=1),
     )
-    train >> gate >> register
+    changed >> train >> gate >> register

@@ -4,6 +4,7 @@
     python -m etl prepare    data/snapshot         -> data/prepared   clean texts, clusters of near-duplicates
     python -m etl pairs      data/prepared         -> data/pairs      training pairs, held-out queries, leak check
     python -m etl publish    source or snapshot    -> Kafka           documents onto the log, only what changed
+    python -m etl changed    two snapshots         -> a figure        how much of the documents changed between them
 
 Numbers come from params.yaml, addresses and folders from the environment; an option on the command line wins.
 """
@@ -140,6 +141,22 @@ def publish(
     report = publish_documents(feed, settings, find_lineage(os.environ), mode, counted("publish", feed.total))
     typer.echo(report.summary(settings.topic))
     _last_line(asdict(report))
+
+
+@app.command()
+def changed(
+    since: Annotated[str, typer.Option(help="Id of the older stored snapshot, or its folder.")],
+    snapshot: Annotated[str, typer.Option(help="Id of the newer one, or its folder.")],
+) -> None:
+    """Say how much of the documents changed from one snapshot to another."""
+    from clients.settings import load_settings
+    from etl.changes import count_changes
+    from etl.feeds import open_snapshot
+
+    store = load_settings().snapshots
+    changes = count_changes(open_snapshot(since, store), open_snapshot(snapshot, store))
+    typer.echo(f"from {since} to {snapshot}: {changes.summary()}")
+    _last_line({"since": since, "snapshot": snapshot, "share": changes.share, **asdict(changes)})
 
 
 def _last_line(result: Mapping[str, object]) -> None:

@@ -1,5 +1,6 @@
 """The steps of a release, each safe to repeat: what `python -m release` and `twinline release` call."""
 
+import os
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
@@ -11,13 +12,17 @@ from clients.triton import TritonEmbedder
 from clients.triton_fleet import TritonFleet
 from contract.manifest import Manifest, collection_name, consumer_group
 from contract.release import ReleaseFolder
-from release import build, fetch, gate, publish, retire, switch, verify
+from release import build, fetch, gate, live_quality, publish, verify
+from release.acting import Acting
 from release.checks import Check, require_pass
+from release.journal import who
 from release.live_sample import live_sample_checks
-from release.log_sample import read_log, refused_keys
+from release.log_sample import LogState, read_log, refused_keys
+from release.record import Verification, forget_verification
 from release.registry import Registered, Registry
 from release.remote import ensure_remote
 from release.revisions import Workspace
+from release.tables import check_lines
 from triton_models.repository import Device
 
 Say = Callable[[str], None]
@@ -35,6 +40,7 @@ class Flow:
         self._say = say
         self._checkout = checkout
         self.registry = Registry(checkout)
+        self.acting = Acting(settings, self.registry, say)
 
     def gate(self, revision: str) -> list[Check]:
         """Refuse an experiment, version or the workspace (`workspace`) that is not good enough; raises RefusedError."""
@@ -79,15 +85,24 @@ class Flow:
         """Build the release's collection, and let the online process serve it."""
         self._manifest(release)
         with closing(AdminClient(self._settings.admin_url)) as admin:
+            if admin.status().collection(collection_name(release)) is None:
+                # What was found of an earlier collection of this name says nothing of the one to come.
+                forget_verification(self._settings.release_state, release)
             done = build.build(release, snapshot, admin)
         self._say(f"collection {collection_name(release)} {'built and served' if done else 'was there, and is served'}")
 
-    def verify(self, release: str, sample: int = 24, patience_seconds: float = 120.0) -> None:
-        """Refuse a collection that is behind, lacks documents, holds other vectors or does not find what it holds."""
+    def verify(
+        self, release: str, sample: int = 24, patience_seconds: float = 120.0, margin: float = live_quality.MARGIN
+    ) -> Verification:
+        """Refuse a collection that is behind, lacks documents, holds other vectors, or answers worse than the active one.
+
+        What was found is kept in the release's state folder, also when it is refused.
+        """
         from clients.kafka import committed_offsets, end_offsets
 
         manifest = self._manifest(release)
         name, settings = collection_name(release), self._settings
+        forget_verification(settings.release_state, release)
         ends = end_offsets(settings, settings.topic)
         committed = partial(committed_offsets, settings, consumer_group(release), settings.topic)
         checks = [verify.wait_until_caught_up(ends, committed, patience_seconds)]
@@ -97,6 +112,7 @@ class Flow:
             closing(AdminClient(settings.admin_url)) as admin,
             TritonEmbedder(settings.triton_grpc_address, release, manifest.space) as embedder,
         ):
+            active = (admin.status().active or "").removeprefix(collection_name(""))
             candidate = verify.Candidate(name, manifest, opened.preprocessor, embedder)
             checks += publish.golden_checks(settings.releases / release, manifest, embedder)
             heads = verify.read_heads(admin, name)
@@ -107,51 +123,47 @@ class Flow:
                 checks.append(Check("sample", True, "the log holds no document: there is nothing to compare or to find"))
             else:
                 checks += live_sample_checks(candidate, admin, state, heads)
+                checks += self._quality(manifest, active, admin, state, margin)
         self._report(checks)
+        found = Verification.of(release, who(os.environ), active, checks)
+        found.save(settings.release_state)
         require_pass(checks, f"collection {name}", "Nobody is answered from it; retire the release, then build it again")
+        return found
 
-    def switch(self, release: str) -> str:
-        """Make a release the active one, whole; return the one before it, empty if there was none or it is this one."""
-        manifest = self._manifest(release)
-        with closing(TritonFleet.connect(self._settings)) as fleet:
-            publish.require_everywhere(release, fleet.replicas)
-            with closing(AdminClient(self._settings.admin_url)) as admin:
-                before = switch.activate(release, admin)
-            self._say(f"release {release} {'was' if before is None else 'is now'} the active one")
-            fleet.each(lambda server: switch.follow(release, manifest.space, server.repository, server.control))
-        self._assign(release)
-        return (before or "").removeprefix(collection_name(""))
+    def _quality(self, manifest: Manifest, active: str, admin: AdminClient, state: LogState, margin: float) -> list[Check]:
+        entry = self.registry.version_of(manifest.release)
+        if entry is None:
+            return [live_quality.not_measured("the release is not registered, so no commit has held-out queries for it")]
+        other = collection_name(active) if active and active != manifest.release else ""
+        sides = live_quality.Sides(collection_name(manifest.release), other, manifest.metrics)
+        return live_quality.quality_checks(admin, sides, self.registry.revision(entry.version), state, margin)
 
-    def retire(self, release: str) -> bool:
-        """Take a release that is not active out of service; return whether there was anything left of it."""
-        with (
-            closing(AdminClient(self._settings.admin_url)) as admin,
-            closing(TritonFleet.connect(self._settings)) as fleet,
-        ):
-            done = any(fleet.each(lambda server: retire.retire(release, server.repository, admin, server.control)))
-        self._say(f"release {release} {'is retired' if done else 'was not in service'}; the registry keeps its version")
-        return done
+    def promote(self, release: str, margin: float = live_quality.MARGIN) -> str:
+        """Make a release the active one that verification has seen to pass; return the one before it, empty if it is this one.
+
+        It is verified now where there is no record of that, or one beside another active release.
+        """
+        self._manifest(release)
+        seen = self.acting.verified(release)
+        if seen is None:
+            self._say(f"release {release} was not verified beside the release that is active now: verifying")
+            seen = self.verify(release, margin=margin)
+        else:
+            self._say(f"release {release} was verified at {seen.time} by {seen.by}: {len(seen.checks)} checks passed")
+        return self.acting.promote(release)
 
     def deploy(self, what: str, device: Device = "cpu") -> Manifest:
-        """Fetch, publish, build, verify and switch, in this order."""
+        """Fetch, publish, build, verify and promote, in this order."""
         manifest = self.fetch(what)
         self.publish(manifest.release, device)
         self.build(manifest.release)
         self.verify(manifest.release)
-        self.switch(manifest.release)
+        self.promote(manifest.release)
         return manifest
-
-    def _assign(self, release: str) -> None:
-        entry = next((entry for entry in self.registry.versions() if self.registry.release_of(entry) == release), None)
-        if entry is None:
-            self._say(f"release {release} is not registered, so no version takes the stage prod")
-            return
-        self.registry.assign(entry.version)
-        self._say(f"encoder {entry.version} is in stage prod")
 
     def _manifest(self, release: str) -> Manifest:
         return fetch.read_manifest(self._settings.releases, release)
 
     def _report(self, checks: list[Check]) -> None:
-        for check in checks:
-            self._say(f"  {'ok     ' if check.passed else 'REFUSED'} {check.name}: {check.detail}")
+        for line in check_lines(check.to_json() for check in checks):
+            self._say(line)

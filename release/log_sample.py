@@ -1,6 +1,7 @@
 """What the log says should be in an index: every key, and a sample of documents in full."""
 
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -25,12 +26,14 @@ class LogState:
         versions: the newest version of each key, deletions included.
         deleted: the keys whose newest state is a deletion.
         documents: the newest state of the sampled keys, unless that is a deletion.
+        contents: what each document says, as a hash of title and text; none where it is not there.
         ends: the offset after the last message that was read, by partition.
     """
 
     versions: dict[DocumentKey, Version] = field(default_factory=dict)
     deleted: set[DocumentKey] = field(default_factory=set)
     documents: dict[DocumentKey, Document] = field(default_factory=dict)
+    contents: dict[DocumentKey, bytes] = field(default_factory=dict)
     ends: Mapping[int, int] = field(default_factory=dict)
 
     @property
@@ -51,8 +54,10 @@ class LogState:
         self.versions[name] = version
         if isinstance(item, Deletion):
             self.deleted.add(name)
+            self.contents.pop(name, None)
         else:
             self.deleted.discard(name)
+            self.contents[name] = content_digest(item.title, item.text)
         if isinstance(item, Document) and is_sampled:
             self.documents[name] = item
         else:
@@ -78,6 +83,11 @@ def read_log(settings: Settings, ends: Mapping[int, int], sample: int) -> LogSta
         except DocumentError:
             continue  # in the dead letters, where `refused_keys` looks
     return state
+
+
+def content_digest(title: str | None, text: str) -> bytes:
+    """Return a hash of what a document says, for comparison with the corpus that was evaluated on."""
+    return hashlib.sha256(json.dumps([title or "", text]).encode()).digest()[:16]
 
 
 def refused_keys(settings: Settings) -> set[bytes | None]:

@@ -6,8 +6,10 @@ workspace stay as they are.
 
 import json
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,6 +40,16 @@ class Registered:
     def version(self) -> str:
         """Return the version as GTO writes it: every new encoder is a new major one, since vectors never mix."""
         return f"v{self.number}.0.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One time that a version took a stage, as its tag says: the message is what whoever assigned it wrote down."""
+
+    version: str
+    stage: str
+    created_at: str
+    message: str
 
 
 class Registry:
@@ -75,6 +87,24 @@ class Registry:
         """Return the files of a version, stage or experiment."""
         entry = next((entry for entry in self.versions() if name in (entry.version, *entry.stages)), None)
         return GitRevision(self._repository, entry.revision if entry else resolve_commit(self._repository, name))
+
+    def version_of(self, release: str) -> Registered | None:
+        """Return the newest version that holds a release, None where it was never registered."""
+        return next((entry for entry in self.versions() if self.release_of(entry) == release), None)
+
+    def assignments(self) -> list[Assignment]:
+        """Return every time that a version took a stage, oldest first, wherever that was done."""
+        import gto
+
+        try:
+            events = gto.api.history(str(self._repository), ARTIFACT, ascending=True)
+        except gto.exceptions.ArtifactNotFound:
+            return []
+        return [
+            Assignment(str(event["version"]), str(event["stage"]), str(event["timestamp"]), str(event["message"]).strip())
+            for event in events
+            if event["event"] == "assignment"
+        ]
 
     def release_of(self, entry: Registered) -> str:
         """Return the id of the release that a version holds."""
@@ -114,15 +144,30 @@ class Registry:
         )
         return self.find(f"v{number}.0.0")
 
-    def assign(self, version: str, stage: str = PRODUCTION) -> None:
-        """Put a version in a stage, from which it takes the place of another; again changes nothing."""
+    def assign(self, version: str, message: str, stage: str = PRODUCTION) -> bool:
+        """Put a version in a stage, where it takes the place of another; return whether it was not there yet.
+
+        Args:
+            message: kept in the tag, and so carried to every clone.
+        """
         import gto
 
         if stage in self.find(version).stages:
-            return
+            return False
+        self._wait_for_another_second(stage)
         name, email = identity(self._repository)
         # force: a version that was in this stage before comes back when a release is rolled back.
-        gto.api.assign(str(self._repository), ARTIFACT, stage, version=version, force=True, author=name, author_email=email)
+        gto.api.assign(
+            str(self._repository), ARTIFACT, stage, version=version, message=message, force=True, author=name, author_email=email
+        )
+        return True
+
+    def _wait_for_another_second(self, stage: str) -> None:
+        """Wait until a new tag is younger than the last one: tags have times of whole seconds, and the youngest one counts."""
+        times = [datetime.fromisoformat(entry.created_at) for entry in self.assignments() if entry.stage == stage]
+        last = max((stamp if stamp.tzinfo else stamp.astimezone() for stamp in times), default=None)
+        while last is not None and datetime.now(UTC).replace(microsecond=0) <= last:
+            time.sleep(0.05)
 
     def push(self, commit: str) -> None:
         """Copy the files of one commit to the DVC remote.

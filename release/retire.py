@@ -1,5 +1,6 @@
 """Retire a release: no more answers, no more indexing, its models and its collection gone. The registry still has it."""
 
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -16,8 +17,8 @@ class Online(Protocol):
     def status(self) -> OnlineStatus:
         """Return what is served and what is active."""
 
-    def retire(self, name: str) -> None:
-        """Stop a collection's consumer, close it and drop it."""
+    def retire(self, name: str) -> bool:
+        """Stop a collection's consumer, close it and drop it, finished or not; return whether it was there."""
 
 
 class ModelUnloader(Protocol):
@@ -45,14 +46,25 @@ def retire(release: str, repository: Path, online: Online, models: ModelUnloader
             f"the model `{STABLE_MODEL}` still stands for release {release}, as after a switch that was cut short: switch to "
             f"{(status.active or 'a release').removeprefix(collection_name(''))} again, then retire"
         )
-    found = False
     # First whoever asks the models, then the models, then their files.
-    if status.collection(name) is not None or name in status.refused or name in status.begun:
-        online.retire(name)
-        found = True
+    found = online.retire(name)
     if models.ready(embed_model(release)):
         models.unload(embed_model(release), with_members=True)
         found = True
     if remove_models(release, repository):
         found = True
     return found
+
+
+def outdated(served: Sequence[str], active: str, back: Sequence[str], superseded: Collection[str], keep: int) -> list[str]:
+    """Return the releases that are served and not needed any more, in the order given. Pure.
+
+    Args:
+        served: every release that takes memory and is being indexed.
+        back: those that were active before `active`, nearest first.
+        superseded: those that were verified, and never promoted before another one was.
+        keep: how many of `back` stay, for a way back.
+    """
+    kept = {active, *[release for release in back if release in served][:keep]}
+    # One that was never active is left alone while it may be on its way: being built, or waiting to be promoted.
+    return [release for release in served if release not in kept and (release in back or release in superseded)]

@@ -33,6 +33,20 @@ class GitRevision:
         except FileNotFoundError as exc:
             raise SettingsError(f"{self.name} has no {path}: is it an experiment of this pipeline that ran to its end?") from exc
 
+    def read_bytes(self, path: str) -> bytes:
+        """Return a file's bytes."""
+        try:
+            return bytes(self._files.read_bytes(path))
+        except FileNotFoundError as exc:
+            raise SettingsError(f"{self.name} has no {path}, in cache or remote: was it pushed from where it was made?") from exc
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names of the files of a folder, sorted; none where there is no such folder."""
+        try:
+            return sorted(Path(entry).name for entry in self._files.ls(folder, detail=False))
+        except FileNotFoundError:
+            return []
+
     def download(self, path: str, target: Path) -> None:
         """Copy a folder to `target`, which must not exist yet."""
         try:

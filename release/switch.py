@@ -6,7 +6,9 @@ from typing import Protocol
 from clients.admin import OnlineStatus
 from contract.errors import MismatchError, SettingsError
 from contract.manifest import collection_name
-from triton_models.repository import point_stable_model
+from release.files import replace_file
+from triton_models.names import STABLE_MODEL
+from triton_models.repository import is_stable, point_stable_model
 
 
 class Online(Protocol):
@@ -21,6 +23,9 @@ class Online(Protocol):
 
 class ModelLoader(Protocol):
     """What we ask of the model server."""
+
+    def ready(self, model: str) -> bool:
+        """Say whether a model is loaded."""
 
     def load(self, model: str) -> None:
         """Load a model, again if it is loaded."""
@@ -49,7 +54,23 @@ def activate(release: str, online: Online) -> str | None:
     return status.active or ""
 
 
-def follow(release: str, space: str, repository: Path, loader: ModelLoader) -> None:
+def follows(release: str, space: str, repository: Path, loader: ModelLoader, followed: Path) -> bool:
+    """Say whether the stable model `embed` stands for a release: by its file, by what was loaded last, and by its answers.
+
+    Args:
+        followed: where `follow` notes what it has loaded. Two releases of one space answer alike, so that a load that was
+            cut short would not be seen by the answers.
+    """
+    return (
+        followed.is_file()
+        and followed.read_text(encoding="utf-8") == release
+        and is_stable(release, repository)
+        and loader.ready(STABLE_MODEL)
+        and loader.space(STABLE_MODEL) == space
+    )
+
+
+def follow(release: str, space: str, repository: Path, loader: ModelLoader, followed: Path) -> None:
     """Let the stable model `embed` stand for the active release; again repairs it after a crash between the two.
 
     Raises:
@@ -63,3 +84,4 @@ def follow(release: str, space: str, repository: Path, loader: ModelLoader) -> N
             f"Triton's `{model}` serves space {found}, release {release} has {space}: let TWINLINE_HOME be the folder "
             "whose models this Triton serves, and switch again"
         )
+    replace_file(followed, release)

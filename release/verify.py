@@ -5,6 +5,7 @@
 3. equal: a sample, cut and embedded here again, is what is stored, text and vectors
 4. stored golden texts: the collection gives them back as the release says
 5. found: a sample is found by its own text, and the index finds what exact search finds
+6. live quality: held-out queries, beside the active release (`live_quality.py`)
 """
 
 import time
@@ -86,7 +87,7 @@ def wait_until_caught_up(
                 f"the consumer is {behind} messages behind and has not moved for {patience_seconds:.0f} s: see "
                 "`twinline status` and the log of the online process, then verify again"
             )
-    return Check("caught up", True, f"past the offsets {dict(ends)}")
+    return Check("caught up", True, f"past the offsets {dict(ends)}", {"messages": sum(ends.values())})
 
 
 def _behind(ends: Mapping[int, int], committed: Mapping[int, int]) -> int:
@@ -114,14 +115,16 @@ def whole_check(state: LogState, heads: Mapping[DocumentKey, Head], refused: Cal
         absent = [name for name in absent if encode_key(*name) not in aside]
     shown = ", ".join(f"[{source}, {key}]" for source, key in absent[:_NAMED])
     detail = f"{len(state.versions)} documents in the log, {len(heads)} in the collection, {len(absent)} missing or old"
-    return Check("whole", not absent, f"{detail}: {shown}" if absent else detail)
+    numbers = {"log": len(state.versions), "collection": len(heads), "missing": len(absent)}
+    return Check("whole", not absent, f"{detail}: {shown}" if absent else detail, numbers)
 
 
 def golden_check(collection: str, golden: GoldenSet, reads: Reads) -> Check:
     """Compare the golden vectors that the collection gives back with the release's: the check that opens it, in figures."""
     worst, distance = golden.worst_stored(reads.golden(collection))
     said = f"{len(golden.entries)} texts, worst cosine distance {distance:.2e} ({worst.name}), limit {golden.stored_limit:.0e}"
-    return Check("stored golden texts", distance <= golden.stored_limit, said)
+    numbers = {"texts": len(golden.entries), "worst": distance, "limit": golden.stored_limit}
+    return Check("stored golden texts", distance <= golden.stored_limit, said, numbers)
 
 
 def equal_checks(candidate: Candidate, reads: Reads, documents: Sequence[Document]) -> list[Check]:
@@ -143,10 +146,13 @@ def equal_checks(candidate: Candidate, reads: Reads, documents: Sequence[Documen
                 distances.append(float(cosine_distance(vector[None, :], stored.vector[None, :])[0]))
     worst = float(np.max(distances)) if distances else float("nan")
     texts = f"{len(documents)} documents, {len(other_text)} chunks missing or with another text"
+    named = f"{texts}: {', '.join(other_text[:_NAMED])}" if other_text else texts
+    compared = f"worst cosine distance {worst:.2e} over {len(distances)} chunks"
     return [
-        Check("equal text", not other_text, f"{texts}: {', '.join(other_text[:_NAMED])}" if other_text else texts),
+        Check("equal text", not other_text, named, {"documents": len(documents), "different": len(other_text)}),
         # Each side may be `limit` away from the training framework: twice the angle is four times the distance.
-        Check("equal vectors", worst <= 4 * limit, f"worst cosine distance {worst:.2e} over {len(distances)} chunks"),
+        # None where nothing could be compared: JSON has no word for it.
+        Check("equal vectors", worst <= 4 * limit, compared, {"chunks": len(distances), "worst": worst if distances else None}),
     ]
 
 
@@ -171,9 +177,11 @@ def found_checks(candidate: Candidate, reads: Reads, documents: Sequence[Documen
     found = 1 - len(lost) / asked if asked else 0.0
     recall = agreed / expected if expected else 0.0
     said = f"{found:.1%} of {asked} documents, at least {MIN_SHARE:.0%}"
+    named = f"{said}; not {', '.join(lost[:_NAMED])}" if lost else said
+    index = f"{recall:.1%} of the first {_HITS} of exact search, at least {MIN_SHARE:.0%}"
     return [
-        Check("found by own text", found >= MIN_SHARE, f"{said}; not {', '.join(lost[:_NAMED])}" if lost else said),
-        Check("index", recall >= MIN_SHARE, f"{recall:.1%} of the first {_HITS} of exact search, at least {MIN_SHARE:.0%}"),
+        Check("found by own text", found >= MIN_SHARE, named, {"documents": asked, "found": found, "least": MIN_SHARE}),
+        Check("index", recall >= MIN_SHARE, index, {"recall": recall, "least": MIN_SHARE}),
     ]
 
 

@@ -9,6 +9,7 @@ import typer
 
 from clients import telemetry
 from contract.errors import SettingsError, TwinlineError
+from release.checks import RefusedError, refusal_line
 
 
 class Command(NamedTuple):
@@ -34,7 +35,8 @@ COMMANDS = {
     "erase": Command("twinline.commands.erase", "Erase a document from everything, for good, with a receipt."),
     # encoders
     "train": Command("twinline.commands.train", "Run the offline pipeline as an experiment and register the encoder."),
-    "release": Command("twinline.commands.release", "Publish, build, verify, switch, roll back, retire a release."),
+    "changed": Command("twinline.commands.changed", "Say whether the documents changed enough to train another encoder."),
+    "release": Command("twinline.commands.release", "List, show, compare, build, verify, promote, roll back, retire releases."),
     # trust
     "skew": Command("twinline.commands.skew", "Measure every hop from training to the stored vector; name the one that broke."),
     # all of it
@@ -43,6 +45,7 @@ COMMANDS = {
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_REFUSED = 3
 
 
 def _version(wanted: bool) -> None:
@@ -87,6 +90,10 @@ def main() -> None:
     telemetry.apply()
     try:
         build_app(sys.argv[1:])()
+    except RefusedError as error:
+        typer.secho(f"twinline: {error}", err=True, fg=typer.colors.RED)
+        typer.echo(refusal_line(error))
+        sys.exit(EXIT_REFUSED)
     except TwinlineError as error:
         typer.secho(f"twinline: {error}", err=True, fg=typer.colors.RED)
         sys.exit(EXIT_USAGE if isinstance(error, SettingsError) else EXIT_FAILED)

@@ -314,7 +314,7 @@ class StoreSuite:
         building = store.begin(NAME, INFO)
         building.put_points([chunk("a", 0, explicit(1))])
         building.close()
-        assert store.names() == []
+        assert (store.names(), store.begun()) == ([], [NAME])
         with pytest.raises(ContractError):
             store.open(NAME, INFO)
         with pytest.raises(ContractError):
@@ -325,7 +325,7 @@ class StoreSuite:
         again.optimize()
         again.close()
         store.finish(NAME)
-        assert store.names() == [NAME]
+        assert (store.names(), store.begun()) == ([NAME], [])
         opened = store.open(NAME, INFO)
         assert texts(opened) == {"a 0 v1", "b 0 v1"}
         assert list(opened.read_golden()) == ["short"]
@@ -334,6 +334,12 @@ class StoreSuite:
         store.begin(NAME, INFO).close()
         with pytest.raises(MismatchError):
             store.begin(NAME, replace(INFO, space="space-b"))
+
+    def test_an_unfinished_build_can_be_dropped_and_begun_anew_as_something_else(self, store: Store) -> None:
+        store.begin(NAME, INFO).close()
+        store.drop(NAME)
+        assert store.begun() == []
+        store.begin(NAME, replace(INFO, space="space-b")).close()
 
     def test_the_active_name_moves_in_one_step_and_back(self, store: Store) -> None:
         assert store.active() is None

@@ -2,10 +2,12 @@
 
 import importlib
 import inspect
+import json
 import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -13,8 +15,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from clients.airflow import Airflow
+from clients.airflow import Airflow, DagRun
 from clients.settings import CHECKOUT
+from contract.errors import TransientError
 from release.git import git
 from release.registry import Registry
 from tests.integration.conftest import Stack
@@ -117,6 +120,73 @@ def test_the_demo_goes_from_files_to_an_answer(project: Project, demo: subproces
     assert re.search(r"found \d+ ms later", demo.stdout)
 
 
+def test_a_task_that_takes_long_has_held_no_worker(project: Project, demo: subprocess.CompletedProcess[str]) -> None:
+    assert demo.returncode == 0
+    logs = project.stack.home / "airflow" / "logs"
+    # what a triggerer writes while it follows a command, which is what a person reads meanwhile
+    (followed,) = logs.glob("dag_id=train_encoder/*/task_id=train/attempt=1.log.trigger.*")
+    assert "Running stage 'train'" in followed.read_text()
+    # and nothing of the command is left behind
+    assert [path for path in (project.stack.home / "commands").rglob("*") if path.is_file()] == []
+
+
+def test_the_verification_is_in_airflow_with_its_numbers_and_the_promotion_names_its_run(
+    project: Project, demo: subprocess.CompletedProcess[str]
+) -> None:
+    assert demo.returncode == 0
+    with closing(_airflow(project)) as airflow:
+        (run,) = airflow.runs("release_encoder", "asset_triggered")
+        checks = {check["name"]: check for check in airflow.returned("release_encoder", run.run_id, "verify")["checks"]}
+        gate = airflow.returned("train_encoder", airflow.runs("train_encoder", "asset_triggered")[-1].run_id, "gate")
+    assert checks["whole"]["numbers"]["missing"] == 0
+    assert "live quality" in checks
+    assert all(check["passed"] for check in gate["checks"])
+    done = project.run("release", "show", "prod", "--json")
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(done.stdout)
+    assert shown["served"]["active"] is True
+    assert shown["verdict"]["accepted"] is True
+    assert shown["data"]["counts"]["documents"] > 60
+    (promotion,) = shown["promotions"]
+    assert promotion["by"] == f"airflow release_encoder {run.run_id}"
+    assert project.run("release", "show", "v1.0.0").returncode == 0
+
+
+@pytest.mark.timeout(400)
+def test_documents_that_did_not_change_train_nothing_and_neither_does_a_back_fill(
+    project: Project, documents: Path, demo: subprocess.CompletedProcess[str]
+) -> None:
+    assert demo.returncode == 0
+    conf = {"source": f"files:{documents}"}
+    with closing(_airflow(project)) as airflow:
+        run_id = airflow.trigger("ingest_documents", conf)
+        assert "0.0% of" in _why_nothing_was_trained(airflow, run_id)
+        # other documents, for an interval of the past
+        for path in sorted(documents.iterdir())[:20]:
+            path.write_text(path.read_text() + "\nOne sentence more than before.\n")
+        airflow.backfill("ingest_documents", "2026-01-05T00:00:00Z", conf)
+        (run,) = _until(lambda: airflow.runs("ingest_documents", "backfill"))
+        assert "is a back-fill" in _why_nothing_was_trained(airflow, run.run_id)
+    assert [entry.version for entry in Registry(project.folder).versions()] == ["v1.0.0"]
+
+
+def test_a_roll_back_without_an_earlier_release_is_refused_once_with_the_reason(
+    project: Project, demo: subprocess.CompletedProcess[str]
+) -> None:
+    assert demo.returncode == 0
+    active = _active(project)
+    with closing(_airflow(project)) as airflow:
+        airflow.unpause("rollback_release")
+        run_id = airflow.trigger("rollback_release", {})
+        with pytest.raises(chain.TaskFailedError):
+            for _ in chain.follow_run(airflow, "rollback_release", run_id, chain.Progress()):
+                pass
+        assert "no release was active before" in airflow.returned("rollback_release", run_id, "rollback")["refused"]
+        (task,) = airflow.tasks("rollback_release", run_id)
+    assert task.attempt == 1
+    assert _active(project) == active
+
+
 def test_the_encoder_is_registered_in_production_and_the_branch_is_as_it_was(
     project: Project, demo: subprocess.CompletedProcess[str]
 ) -> None:
@@ -141,10 +211,43 @@ def test_a_refused_gate_stops_the_chain_and_says_why(project: Project, demo: sub
         tasks = {task.task_id: task for task in airflow.tasks("train_encoder", run_id)}
     assert (tasks["train"].state, tasks["gate"].state, tasks["register"].state) == ("success", "failed", "upstream_failed")
     assert tasks["gate"].attempt == 1
+    # what was looked at is there for whoever asks Airflow
+    with closing(_airflow(project)) as airflow:
+        checks = airflow.returned("train_encoder", run_id, "gate")["checks"]
+    assert [check["passed"] for check in checks if check["name"] == "quality"] == [False]
     # the numbers are in the task's log, which is what the page of the task shows
     assert any("ndcg_at_10" in line and "refused" in line for line in failure.value.lines), failure.value.lines
     assert [entry.version for entry in Registry(project.folder).versions()] == ["v1.0.0"]
     assert _active(project) == active
+
+
+def _why_nothing_was_trained(airflow: Airflow, run_id: str) -> str:
+    """Follow an ingest to the training that it starts, and return what that was skipped for."""
+    for _ in chain.follow_run(airflow, "ingest_documents", run_id, chain.Progress()):
+        pass
+    (started,) = _until(lambda: _started(airflow, run_id))
+    for _ in chain.follow_run(airflow, "train_encoder", started.run_id, chain.Progress()):
+        pass
+    tasks = {task.task_id: task for task in airflow.tasks("train_encoder", started.run_id)}
+    assert {name: task.state for name, task in tasks.items()} == dict.fromkeys(
+        ("changed", "train", "gate", "register"), "skipped"
+    )
+    return "\n".join(airflow.log("train_encoder", started.run_id, tasks["changed"]))
+
+
+def _started(airflow: Airflow, run_id: str) -> list[DagRun]:
+    try:
+        return [run for run in airflow.runs_started_by("ingest_documents", run_id) if run.dag_id == "train_encoder"]
+    except TransientError:
+        return []  # so it answers while the run is there and has not begun
+
+
+def _until(found: Callable[[], list[DagRun]]) -> list[DagRun]:
+    give_up = time.monotonic() + 90
+    while not (runs := found()):
+        assert time.monotonic() < give_up
+        time.sleep(0.5)
+    return runs
 
 
 def _airflow(project: Project) -> Airflow:
@@ -160,6 +263,5 @@ def _active(project: Project) -> str:
 
 
 def _snapshot(project: Project) -> str:
-    stored = [path.name for path in project.stack.settings.snapshots.glob("s*") if (path / "snapshot.json").is_file()]
-    assert len(stored) == 1
-    return stored[0]
+    stored = [path for path in project.stack.settings.snapshots.glob("s*") if (path / "snapshot.json").is_file()]
+    return min(stored, key=lambda path: path.stat().st_mtime).name

@@ -105,10 +105,30 @@ def test_a_release_is_deployed_and_answers(platform: Platform) -> None:
 
 def test_a_step_done_again_changes_nothing(platform: Platform) -> None:
     first = platform.releases[0]
-    for step in ("fetch", "publish", "build", "verify", "switch"):
+    for step in ("fetch", "publish", "build", "verify", "promote", "switch"):
         done = platform.release(step, first)
         assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["before"] == ""
+    assert result(platform.release("repair")) == {"active": first, "repaired": []}
+
+
+def test_a_verification_leaves_its_numbers_and_says_what_it_could_not_measure(platform: Platform) -> None:
+    first = platform.releases[0]
+    checks = {check["name"]: check for check in result(platform.release("verify", first))["checks"]}
+    assert checks["whole"]["numbers"] == {"log": len(DOCUMENTS), "collection": len(DOCUMENTS), "missing": 0}
+    assert checks["index"]["numbers"]["recall"] == 1.0
+    # a release without a commit has no held-out queries
+    assert checks["live quality"]["numbers"] == {"measured": False}
+    shown = result(platform.release("show", "active", "--json"))
+    assert shown["verification"]["passed"] is True
+    assert {check["name"] for check in shown["verification"]["checks"]} == set(checks)
+
+
+def test_there_is_nothing_before_the_first_release_to_go_back_to(platform: Platform) -> None:
+    done = platform.release("rollback")
+    assert done.returncode == 3
+    assert "no release was active before" in json.loads(done.stdout.splitlines()[-1])["refused"]
+    assert platform.active() == collection_name(platform.releases[0])
 
 
 def test_another_release_takes_over_both_stay_fresh_and_the_way_back_is_open(platform: Platform) -> None:
@@ -127,21 +147,60 @@ def test_another_release_takes_over_both_stay_fresh_and_the_way_back_is_open(pla
         assert head is not None, f"{release} was not told of a new document"
         assert not head.deleted
 
-    back = platform.release("switch", first)
-    assert json.loads(back.stdout)["before"] == second
+    back = platform.release("rollback")
+    assert result(back) == {"release": first, "before": second}
     answer = platform.search("when is the tide high?")
     assert (answer["release"], answer["hits"][0]["key"]) == (first, "tides")
     assert _stable_release(platform) == first
 
 
-def test_what_follows_the_switch_is_repaired_by_switching_again(platform: Platform) -> None:
+def test_every_promotion_is_in_the_journal_with_who_did_it(platform: Platform) -> None:
+    first, second = platform.releases
+    shown = result(platform.release("show", second, "--json"))
+    (promotion,) = shown["promotions"]
+    assert (promotion["kind"], promotion["before"], promotion["release"]) == ("promote", first, second)
+    assert "@" in promotion["by"]
+    assert [entry["kind"] for entry in result(platform.release("show", first, "--json"))["promotions"]] == ["promote", "rollback"]
+
+
+def test_two_releases_of_one_space_differ_in_what_is_served_and_keep_their_vectors(platform: Platform) -> None:
+    first, second = platform.releases
+    found = result(platform.release("diff", first, second, "--json"))
+    assert found["same_space"] is True
+    assert "nothing is embedded again; its collection is served" in found["meaning"]
+    (row,) = found["sections"]["formats"]
+    assert (row["what"], row["b"]) == ("serving.format", "onnx_fp32")
+    # and for a person
+    shown = platform.release("diff", first, second)
+    assert "serving.format" in shown.stdout
+    listed = {row["release"]: row for row in result(platform.release("list", "--json"))["releases"]}
+    assert (listed[first]["state"], listed[first]["verified"]) == ("active", "passed")
+    assert first in platform.release("list").stdout
+    assert "last verification" in platform.release("show", first).stdout
+
+
+def test_what_follows_the_switch_is_repaired_and_recorded(platform: Platform) -> None:
     first, second = platform.releases
     # as after a crash between the two: the alias says one release, `embed` still answers as the other
     with platform.admin() as admin:
         admin.activate(collection_name(second))
     assert _stable_release(platform) == first
-    assert platform.release("switch", second).returncode == 0
+    done = result(platform.release("repair"))
+    assert done["active"] == second
+    assert [line.split(":")[0] for line in done["repaired"]] == ["journal", "embed"]
     assert _stable_release(platform) == second
+    assert result(platform.release("show", second, "--json"))["promotions"][-1]["kind"] == "repair"
+
+
+def test_a_promotion_without_a_verification_beside_the_active_release_verifies_first(platform: Platform) -> None:
+    first, second = platform.releases
+    record = platform.stack.settings.release_state / first / "verification.json"
+    record.unlink()
+    done = platform.release("promote", first)
+    assert result(done) == {"release": first, "before": second}
+    assert "was not verified beside the release that is active now: verifying" in done.stderr
+    assert json.loads(record.read_text())["against"] == second
+    assert platform.search("bread")["release"] == first
 
 
 def test_a_release_that_was_not_built_cannot_become_active(platform: Platform) -> None:
@@ -172,8 +231,15 @@ def test_a_damaged_release_goes_no_further_than_the_fetch(platform: Platform, tm
 def test_a_release_that_is_retired_is_gone_and_the_active_one_is_not(platform: Platform) -> None:
     active = str(platform.active()).removeprefix(collection_name(""))
     other = next(release for release in platform.releases if release != active)
-    assert json.loads(platform.release("retire", other).stdout)["retired"] is True
-    assert json.loads(platform.release("retire", other).stdout)["retired"] is False
+    # it is the way back
+    kept = platform.release("retire", other)
+    assert (kept.returncode, "no way back" in kept.stderr) == (3, True)
+    assert result(platform.release("retire", "--older-than-last", "1"))["retired"] == []
+    assert result(platform.release("retire", "--older-than-last", "0"))["retired"] == [other]
+    assert result(platform.release("retire", other))["retired"] is False
+    gone = platform.release("rollback")
+    assert gone.returncode == 3
+    assert "it was retired" in gone.stderr
     refused = platform.release("retire", active)
     assert refused.returncode == 2
     assert "active" in refused.stderr
@@ -183,6 +249,13 @@ def test_a_release_that_is_retired_is_gone_and_the_active_one_is_not(platform: P
     assert not (platform.stack.settings.model_repository / f"encoder_{other}").exists()
     # and it comes back
     assert platform.release("deploy", other).returncode == 0
+
+
+def result(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """Return the JSON object that a command that went well ends with."""
+    assert done.returncode == 0, done.stderr
+    value: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return value
 
 
 def _stable_release(platform: Platform) -> str:

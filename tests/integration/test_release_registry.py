@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 from contract.errors import SettingsError
 from release.experiment import PipelineFailedError, run_experiment
 from release.git import git
+from release.journal import Promotion
 from release.registry import Registry
 from release.remote import ensure_remote
 
@@ -107,11 +107,45 @@ def test_a_stage_moves_from_version_to_version_and_back(project: Path) -> None:
     registry = Registry(project)
     for snapshot in ("s1", "s2"):
         registry.register(run(project, f"train-{snapshot}", snapshot), "")
+    # as fast as they come: tags have times of whole seconds, and the youngest one counts
+    moved = []
     for version in ("v1.0.0", "v2.0.0", "v2.0.0", "v1.0.0"):
-        registry.assign(version)
+        moved.append(registry.assign(version, f"to {version}"))
         assert registry.find("prod").version == version
-        # tags have times of whole seconds
-        time.sleep(1.1)
+    assert moved == [True, True, False, True]
+    assert [(entry.version, entry.message) for entry in registry.assignments()] == [
+        ("v1.0.0", "to v1.0.0"),
+        ("v2.0.0", "to v2.0.0"),
+        ("v1.0.0", "to v1.0.0"),
+    ]
+
+
+def test_any_version_is_fetched_on_another_machine_that_has_the_repository_and_the_remote(project: Path, tmp_path: Path) -> None:
+    before = state_of(project)
+    registry = Registry(project)
+    promotion = Promotion("2026-05-01", "", "rs2", "promote", "ada@host")
+    for snapshot in ("s1", "s2"):
+        registry.register(run(project, f"train-{snapshot}", snapshot), "nDCG 0.7")
+    registry.assign("v2.0.0", promotion.line())
+    assert state_of(project) == before
+
+    # the other machine: a clone, no cache, no working folder of the first, and the address of the remote
+    elsewhere = tmp_path / "elsewhere"
+    git(tmp_path, "clone", "-q", str(project), str(elsewhere))
+    (tmp_path / "home" / "dvc-remote").rename(tmp_path / "bucket")
+    project.rename(tmp_path / "gone")
+    dvc = [sys.executable, "-m", "dvc"]
+    subprocess.run([*dvc, "remote", "add", "-q", "--local", "-d", "team", str(tmp_path / "bucket")], cwd=elsewhere, check=True)
+    for chosen, wanted in ((("--rev", "v1.0.0"), "rs1"), (("--rev", "v2.0.0"), "rs2"), (("--stage", "prod"), "rs2")):
+        out = tmp_path / f"got-{chosen[1]}"
+        command = [*dvc, "artifacts", "get", ".", "encoder", *chosen, "-o", str(out)]
+        done = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert json.loads((out / "manifest.json").read_text()) == {"release": wanted}
+    # and who promoted it is known there too
+    (assignment,) = Registry(elsewhere).assignments()
+    assert Promotion.parse(assignment.message, "tag") == promotion
+    assert json.loads(Registry(elsewhere).revision("v1.0.0").read_text("models/release/manifest.json")) == {"release": "rs1"}
 
 
 def test_a_name_used_again_gives_way_and_the_work_comes_from_the_cache(project: Path) -> None:

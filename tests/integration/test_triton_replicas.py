@@ -134,7 +134,10 @@ def test_where_both_accept_both_follow(pair: Pair, fleet: TritonFleet) -> None:
     assert "loaded on 0 of 2 servers, confirmed by all" in done.stderr
     publish.require_everywhere(second.release, fleet.replicas)
     for manifest in (second, base):
-        fleet.each(lambda one, to=manifest: switch.follow(to.release, to.space, one.repository, one.control))  # type: ignore[misc]
+        for replica in fleet.replicas:
+            note = replica.repository.parent / f"embed-{replica.address}"
+            switch.follow(manifest.release, manifest.space, replica.repository, replica.control, note)
+            assert switch.follows(manifest.release, manifest.space, replica.repository, replica.control, note)
         for replica in fleet.replicas:
             assert is_stable(manifest.release, replica.repository)
             require_pass(_golden_of_stable(replica, pair.base, manifest), replica.address, "")

@@ -14,8 +14,8 @@ from contract.errors import TransientError, TwinlineError
 # The order of the DAG files: Airflow's API gives tasks in no order.
 CHAIN: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("ingest_documents", ("ingest", "publish")),
-    ("train_encoder", ("train", "gate", "register")),
-    ("release_encoder", ("fetch", "publish", "build", "verify", "switch")),
+    ("train_encoder", ("changed", "train", "gate", "register")),
+    ("release_encoder", ("fetch", "publish", "build", "verify", "promote")),
 )
 _POLL_SECONDS: Final = 1.0
 _PARSED_SECONDS: Final = 90.0
@@ -58,8 +58,14 @@ class Progress:
         for step in self.steps:
             if step.dag_id == dag_id and step.task_id in by_id:
                 task = by_id[step.task_id]
-                step.state, step.started_at, step.ended_at = task.state, task.started_at, task.ended_at
-                step.says = last_line(task) if task.state == "running" else ""
+                # A deferred task is at work too: its command runs, and no worker waits for it.
+                step.state = "running" if task.state == "deferred" else task.state
+                step.started_at, step.ended_at = task.started_at, task.ended_at if step.state != "running" else None
+                step.says = last_line(task) if step.state == "running" else ""
+
+    def ends_early(self, dag_id: str) -> str:
+        """Return the task of a DAG's run that was skipped, which starts nothing after it; empty if none was."""
+        return next((step.task_id for step in self.steps if step.dag_id == dag_id and step.state == "skipped"), "")
 
 
 def start(airflow: Airflow, conf: dict[str, Any], sleep: Callable[[float], None] = time.sleep) -> str:
@@ -76,7 +82,7 @@ def start(airflow: Airflow, conf: dict[str, Any], sleep: Callable[[float], None]
 
 
 def follow(airflow: Airflow, run_id: str, sleep: Callable[[float], None] = time.sleep) -> Iterator[Progress]:
-    """Yield the state of the chain about once a second, until the last run has ended.
+    """Yield the state of the chain about once a second, until the last run has ended, or one had nothing to do.
 
     Raises:
         TaskFailedError: a task failed, and so the chain ends there.
@@ -85,6 +91,8 @@ def follow(airflow: Airflow, run_id: str, sleep: Callable[[float], None] = time.
     progress = Progress()
     for (dag_id, _), following in zip_longest(CHAIN, CHAIN[1:]):
         yield from follow_run(airflow, dag_id, run_id, progress, sleep)
+        if progress.ends_early(dag_id):
+            return
         if following is not None:
             run_id = _next_run(airflow, dag_id, run_id, following[0], sleep)
 

@@ -19,14 +19,15 @@ _MARKS: Final = {"success": "done", "upstream_failed": "not run", "": "waits", "
 DOES: Final = {
     "ingest_documents.ingest": "read the source into an immutable snapshot",
     "ingest_documents.publish": "write what changed to the Kafka topic",
+    "train_encoder.changed": "how much changed since the last training",
     "train_encoder.train": "DVC experiment: pairs, fine-tuning, evaluation, export, parity",
-    "train_encoder.gate": "read the verdict: quality and parity",
+    "train_encoder.gate": "read the verdict, check by check",
     "train_encoder.register": "a version in Git by GTO, files in the DVC remote",
     "release_encoder.fetch": "the release here, every file by its hash",
     "release_encoder.publish": "load it in Triton, compare golden texts",
     "release_encoder.build": "index the log into a new Qdrant collection",
-    "release_encoder.verify": "caught up, whole, equal, found",
-    "release_encoder.switch": "the new release answers, the old one stays",
+    "release_encoder.verify": "caught up, whole, equal, found, as good as before",
+    "release_encoder.promote": "the new release answers, the old one stays",
 }
 
 
@@ -80,7 +81,7 @@ def _watch_lines(progress: Iterable[Progress], console: Console) -> Progress:
     for last in progress:
         for step in last.steps:
             name = (step.dag_id, step.task_id)
-            if step.state in ("running", "success", "failed") and shown.get(name) != step.state:
+            if step.state in ("running", "success", "failed", "skipped") and shown.get(name) != step.state:
                 shown[name] = step.state
                 seconds = f" {step.seconds(now()) or 0:.1f} s" if step.state != "running" else ""
                 console.print(f"{step.dag_id}.{step.task_id}: {step.state}{seconds}")

@@ -98,10 +98,10 @@ def _add_acts(app: FastAPI, service: OnlineService) -> None:
         """Answer searches from this collection from now on."""
         service.activate(name)
 
-    @app.post("/collections/{name}/retire", status_code=204)
-    def retire(name: str) -> None:
-        """Stop the collection's consumer, close it and drop it."""
-        service.retire(name)
+    @app.post("/collections/{name}/retire")
+    def retire(name: str) -> dict[str, bool]:
+        """Stop the collection's consumer, close it and drop it; say whether it was there."""
+        return {"retired": service.retire(name)}
 
     @app.post("/collections/{name}/replace", status_code=204)
     def replace(name: str) -> None:

@@ -105,8 +105,11 @@ class OnlineService:
             self._store.activate(name)
             _log.info("release_activated", extra={"collection": name, "before": before})
 
-    def retire(self, name: str) -> None:
-        """Stop a release's consumer, close its collection and drop it; do nothing when it is gone already.
+    def retire(self, name: str) -> bool:
+        """Stop a release's consumer, close its collection and drop it, also one whose build never came to its end.
+
+        Returns:
+            Whether there was anything to drop.
 
         Raises:
             SettingsError: it is the active one.
@@ -125,9 +128,11 @@ class OnlineService:
             if served is not None:
                 served.collection.close()
             self._forget(name)
-            if name in self._store.names() or name in self._store.begun():
+            is_there = name in self._store.names() or name in self._store.begun()
+            if is_there:
                 self._store.drop(name)
             _log.info("release_retired", extra={"collection": name})
+            return is_there
 
     def replace(self, name: str) -> None:
         """Let a collection that was built anew beside a served one take its place. Searches of it wait meanwhile.

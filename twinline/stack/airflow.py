@@ -28,6 +28,8 @@ def environment(settings: Settings, scripts: Path) -> dict[str, str]:
         # `airflow standalone` starts its parts by name, and a DAG's task its command.
         "PATH": f"{_SHIMS}:{scripts}:{os.environ.get('PATH', os.defpath)}",
         "TWINLINE_AIRFLOW": str(scripts / "airflow"),
+        # The triggerer imports a trigger by its name, and looks for it nowhere else.
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(CHECKOUT / "dags"), os.environ.get("PYTHONPATH")])),
         # Processes that write their title over their environment could not be found by it (processes.py).
         "SPT_NOENV": "1",
         "AIRFLOW__CORE__DAGS_FOLDER": str(CHECKOUT / "dags"),

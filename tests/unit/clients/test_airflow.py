@@ -111,3 +111,20 @@ def test_the_last_line_of_a_running_task_is_what_its_command_says(tmp_path: Path
     assert client.last_line("d", "r", task) == "3/16 [00:24]"
     path.write_text('{"event": "Output:"}\n{"event": "::endgroup::"}\n')
     assert client.last_line("d", "r", task) == ""
+
+
+def test_of_a_deferred_task_the_triggerer_writes_what_its_command_says(tmp_path: Path) -> None:
+    client, task = airflow(lambda _: httpx.Response(500), tmp_path), TaskRun("train", "deferred", 1, None, None)
+    path = client.log_file("d", "r", task)
+    path.parent.mkdir(parents=True)
+    path.write_text('{"event": "Running command: train"}\n{"event": "Pausing task as DEFERRED."}\n')
+    path.with_name(path.name + ".trigger.7.log").write_text('{"event": "epoch 1"}\n{"event": "epoch 2"}\n')
+    assert client.last_line("d", "r", task) == "epoch 2"
+
+
+def test_what_a_task_has_left_is_its_return_value() -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        assert request.url.path.endswith("/dags/d/dagRuns/r/taskInstances/gate/xcomEntries/return_value")
+        return httpx.Response(200, json={"value": {"refused": "nDCG too low"}})
+
+    assert airflow(handler).returned("d", "r", "gate") == {"refused": "nDCG too low"}

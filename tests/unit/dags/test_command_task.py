@@ -13,33 +13,46 @@ from clients.settings import CHECKOUT
 _RUN = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from airflow.sdk import Asset
-from command_task import CommandTask, event_field
+from command_task import CommandTask, about_the_past, event_field, past_reason
 
 asset = Asset("corpus")
 
 def run(arguments, **options):
     events = {asset: SimpleNamespace(extra={})}
-    context = {"dag": SimpleNamespace(dag_id="d"), "run_id": "r", "outlet_events": events}
+    pushed = {}
+    context = {"dag": SimpleNamespace(dag_id="d"), "run_id": "r", "outlet_events": events,
+               "ti": SimpleNamespace(xcom_push=lambda key, value: pushed.update({key: value}))}
     task = CommandTask(task_id="t", command=["python", "-c", *arguments], updates=asset, **options)
     try:
         return ["returned", task.execute(context), events[asset].extra]
     except Exception as error:
-        return [type(error).__name__, str(error), events[asset].extra]
+        return [type(error).__name__, str(error), events[asset].extra, pushed]
 
+now = datetime(2026, 5, 10, 12, tzinfo=UTC)
+def dag_run(run_type, day):
+    return SimpleNamespace(run_id="x", run_type=run_type, logical_date=day and datetime(2026, 5, day, tzinfo=UTC))
+past = [about_the_past(dag_run(*case), now) for case in
+        [("backfill", 10), ("manual", 8), ("manual", None), ("manual", 10), ("scheduled", 8), ("asset_triggered", None)]]
+old = SimpleNamespace(extra={"snapshot": "s0", "about_the_past": "run x is a back-fill"})
 one, two = SimpleNamespace(extra={"snapshot": "s1"}), SimpleNamespace(extra={"snapshot": "s2"})
-fields = [event_field({asset: [one, two]}, "snapshot"), event_field({}, "snapshot")]
+fields = [event_field({asset: [one, two]}, "snapshot"), event_field({}, "snapshot"),
+          event_field({asset: [one, old]}, "snapshot"), event_field({asset: [old]}, "snapshot")]
+reasons = [past_reason({asset: [one, old]}), past_reason({}), past_reason({asset: [old]})]
 runs = [run(arguments) for arguments in json.loads(sys.argv[2])]
 # a command for which 1 is final, and 2 is not
 own = [run(["import sys; print('%d'); sys.exit(%d)" % (code, code)], final_exit_codes={1})[0] for code in (1, 2)]
-print(json.dumps({"runs": runs, "own": own, "fields": fields}))
+print(json.dumps({"runs": runs, "own": own, "fields": fields, "past": past, "reasons": reasons,
+    "skipped": run(["print(1)"], skip_reason="run x is a back-fill")}))
 """
 _SAY_FIRST = "import json, sys; print('noise'); print(json.dumps({'snapshot': sys.argv[1]}))"
 _CASES = {
     # no shell sees the arguments
     "ended well": (_SAY_FIRST, "$(id); a b"),
     "refused": ("import sys; print('nDCG too low', file=sys.stderr); sys.exit(3)",),
+    "refused with checks": ('print(\'{"refused": "nDCG too low", "checks": [1]}\'); import sys; sys.exit(3)',),
     "used wrongly": ("import sys; print('no such key'); sys.exit(2)",),
     "failed": ("import sys; print('broker away'); sys.exit(1)",),
     "said nothing": ("print('done')",),
@@ -56,12 +69,14 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[object]]
         env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
     said = json.loads(done.stdout.splitlines()[-1])
-    return dict(zip(_CASES, said["runs"], strict=True)) | {"fields": said["fields"], "own": said["own"]}
+    return dict(zip(_CASES, said["runs"], strict=True)) | {
+        name: said[name] for name in ("fields", "own", "past", "reasons", "skipped")
+    }
 
 
 def test_the_result_is_returned_and_attached_to_the_asset(outcome: dict[str, list[object]]) -> None:
     result = {"snapshot": "$(id); a b"}
-    assert outcome["ended well"] == ["returned", result, result]
+    assert outcome["ended well"] == ["returned", result, {**result, "about_the_past": ""}]
 
 
 @pytest.mark.parametrize(
@@ -70,6 +85,7 @@ def test_the_result_is_returned_and_attached_to_the_asset(outcome: dict[str, lis
         # not tried again, and the last line is the reason
         ("refused", "AirflowFailException", "nDCG too low"),
         ("used wrongly", "AirflowFailException", "no such key"),
+        ("refused with checks", "AirflowFailException", "refused: nDCG too low"),
         # anything else may be tried again
         ("failed", "AirflowException", "ended with 1: broker away"),
         # a result that the next task could not read
@@ -80,7 +96,7 @@ def test_the_result_is_returned_and_attached_to_the_asset(outcome: dict[str, lis
     ],
 )
 def test_a_failure_says_why_and_whether_to_try_again(outcome: dict[str, list[object]], case: str, raised: str, said: str) -> None:
-    name, message, attached = outcome[case]
+    name, message, attached, _ = outcome[case]
     assert name == raised
     assert said in str(message)
     assert attached == {}
@@ -91,4 +107,23 @@ def test_a_task_may_say_itself_which_exit_codes_are_final(outcome: dict[str, lis
 
 
 def test_the_newest_event_counts_and_a_run_by_hand_has_none(outcome: dict[str, list[object]]) -> None:
-    assert outcome["fields"] == ["s2", ""]
+    # what a back-fill made is no reason, as long as something else is
+    assert outcome["fields"] == ["s2", "", "s1", ""]
+
+
+def test_what_a_refusal_was_judged_by_stays_with_the_task(outcome: dict[str, list[object]]) -> None:
+    assert outcome["refused with checks"][3] == {"return_value": {"refused": "nDCG too low", "checks": [1]}}
+    assert outcome["refused"][3] == {}
+
+
+def test_a_back_fill_and_a_run_by_hand_for_an_older_interval_are_about_the_past(outcome: dict[str, list[object]]) -> None:
+    backfill, manual_for_an_old_one, manual, manual_for_today, late, by_asset = outcome["past"]
+    assert backfill == "run x is a back-fill"
+    assert "2026-05-08" in str(manual_for_an_old_one)
+    # a scheduled run that comes late is the present all the same
+    assert [manual, manual_for_today, late, by_asset] == [""] * 4
+
+
+def test_a_run_that_only_the_past_has_started_is_skipped_before_its_command_runs(outcome: dict[str, list[object]]) -> None:
+    assert outcome["reasons"] == ["", "", "run x is a back-fill"]
+    assert outcome["skipped"][:2] == ["AirflowSkipException", "run x is a back-fill"]

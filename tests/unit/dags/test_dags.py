@@ -19,7 +19,9 @@ from twinline.commands.skew import EXIT_UNMEASURED
 from twinline.demo.chain import CHAIN
 from twinline.demo.show import DOES
 
-DAGS = sorted(path.stem for path in (CHECKOUT / "dags").glob("*.py") if path.stem != "command_task")
+# What the DAGs are made of.
+MODULES = {"command_task", "command_trigger", "detached"}
+DAGS = sorted(path.stem for path in (CHECKOUT / "dags").glob("*.py") if path.stem not in MODULES)
 
 # Airflow reads its settings and makes folders when it is imported: in a process of its own, with a home of its own.
 _READ = """
@@ -35,7 +37,8 @@ dags = {
         "schedule": type(dag.timetable).__name__,
         "tasks": [
             {"id": task.task_id, "operator": type(task).__name__, "command": [str(part) for part in task.command],
-             "retries": task.retries, "final": sorted(task.final_exit_codes), "delay": task.retry_delay.total_seconds(),
+             "retries": task.retries, "takes_long": task.takes_long, "skip_reason": task.skip_reason,
+             "final": sorted(task.final_exit_codes), "delay": task.retry_delay.total_seconds(),
              "limit": task.execution_timeout and task.execution_timeout.total_seconds(),
              "after": sorted(task.upstream_task_ids), "updates": [asset.name for asset in task.outlets]}
             for task in dag.topological_sort()
@@ -100,6 +103,34 @@ def test_tasks_stand_in_a_row_as_the_demo_shows_them(bag: dict[str, Any]) -> Non
         # each after the one before it, and what it takes from others came earlier
         assert all(before["id"] in task["after"] for before, task in pairwise(found))
     assert list(DOES) == [f"{dag_id}.{task}" for dag_id, tasks in CHAIN for task in tasks]
+
+
+def test_what_takes_long_holds_no_worker(bag: dict[str, Any]) -> None:
+    found = {name: [task["id"] for task in dag["tasks"] if task["takes_long"]] for name, dag in bag["dags"].items()}
+    assert {name: tasks for name, tasks in found.items() if tasks} == {
+        "release_encoder": ["build", "verify"],
+        "train_encoder": ["train"],
+    }
+
+
+def test_training_begins_with_the_question_whether_enough_changed_and_a_back_fill_does_not_get_that_far(
+    bag: dict[str, Any],
+) -> None:
+    first = bag["dags"]["train_encoder"]["tasks"][0]
+    assert first["command"][:5] == ["python", "-m", "twinline", "changed", "--snapshot"]
+    assert "past_reason(triggering_asset_events)" in first["skip_reason"]
+    # by hand there is no event, and it always trains
+    assert first["command"][-1] == "{{ params.min_changed_share if triggering_asset_events else 0 }}"
+
+
+def test_going_back_is_done_by_hand_and_retiring_by_the_clock(bag: dict[str, Any]) -> None:
+    [back] = bag["dags"]["rollback_release"]["tasks"]
+    assert back["command"] == ["python", "-m", "release", "rollback", "--to", "{{ params.release }}"]
+    assert bag["dags"]["rollback_release"]["schedule"] == "NullTimetable"
+    retiring = bag["dags"]["retire_releases"]
+    assert retiring["schedule"] == "CronTriggerTimetable"
+    assert [task["command"][3] for task in retiring["tasks"]] == ["repair", "retire"]
+    assert retiring["tasks"][1]["command"][-1] == "{{ params.keep }}"
 
 
 def test_one_dag_starts_the_next_by_an_asset(bag: dict[str, Any]) -> None:

@@ -19,9 +19,12 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 class FakeAirflow(Airflow):
     """Each look at a run moves it one task on; `failing` fails, `deaf` DAGs are never started; one is busy for some looks."""
 
-    def __init__(self, failing: str = "", deaf: str = "", busy_looks: int = 0) -> None:
+    def __init__(
+        self, failing: str = "", deaf: str = "", busy_looks: int = 0, skipping: str = "", at_work: str = "running"
+    ) -> None:
         super().__init__("http://airflow", Path("/airflow"))
         self._failing, self._deaf, self._busy_looks = failing, deaf, busy_looks
+        self._skipping, self._at_work = skipping, at_work
         self._looks: dict[str, int] = {}
         self._asked = 0
 
@@ -30,7 +33,7 @@ class FakeAirflow(Airflow):
         states = [task.state for task in self._tasks(dag_id, looks)]
         if "failed" in states:
             return DagRun(dag_id, run_id, "failed")
-        return DagRun(dag_id, run_id, "success" if set(states) == {"success"} else "running")
+        return DagRun(dag_id, run_id, "success" if set(states) <= {"success", "skipped"} else "running")
 
     def tasks(self, dag_id: str, run_id: str) -> list[TaskRun]:
         assert run_id == f"run-of-{dag_id}"
@@ -61,7 +64,9 @@ class FakeAirflow(Airflow):
     def _tasks(self, dag_id: str, looks: int) -> list[TaskRun]:
         found, before = [], "success"
         for position, name in enumerate(dict(chain.CHAIN)[dag_id]):
-            state = "success" if position < looks else "running" if position == looks else ""
+            state = "success" if position < looks else self._at_work if position == looks else ""
+            if before == "skipped" or (f"{dag_id}.{name}" == self._skipping and state == "success"):
+                state = "skipped"
             if f"{dag_id}.{name}" == self._failing and state == "success":
                 state = "failed"
             if before in ("failed", "upstream_failed"):
@@ -112,12 +117,28 @@ def test_a_run_that_waits_for_an_earlier_one_of_its_dag_is_waited_for() -> None:
     assert {step.state for step in last.steps} == {"success"}
 
 
+def test_a_chain_in_which_a_task_had_nothing_to_do_ends_there() -> None:
+    airflow = FakeAirflow(skipping="train_encoder.changed")
+    last = follow(airflow)[-1]
+    states = {f"{step.dag_id}.{step.task_id}": step.state for step in last.steps}
+    assert states["ingest_documents.publish"] == "success"
+    assert states["train_encoder.register"] == "skipped"
+    # nobody waits for what does not start
+    assert states["release_encoder.fetch"] == ""
+
+
+def test_a_deferred_task_is_at_work() -> None:
+    looks = chain.follow(FakeAirflow(at_work="deferred"), "run-of-ingest_documents", sleep=lambda _: None)
+    (ingest, *_) = next(looks).steps
+    assert (ingest.state, ingest.ended_at, ingest.says) == ("running", None, "ingest is at it")
+
+
 def test_a_log_has_a_line_for_each_change_and_no_more() -> None:
     console = Console(force_terminal=False, record=True, width=120)
     watch(chain.follow(FakeAirflow(), "run-of-ingest_documents", sleep=lambda _: None), console)
     lines = console.export_text().splitlines()
     assert lines[:2] == ["ingest_documents.ingest: running", "ingest_documents.ingest: success 2.0 s"]
-    assert len(lines) == len(set(lines)) == 20
+    assert len(lines) == len(set(lines)) == 22
 
 
 def test_the_table_shows_every_task_and_the_times_add_up() -> None:
@@ -128,6 +149,6 @@ def test_the_table_shows_every_task_and_the_times_add_up() -> None:
     times.add_steps(last.steps)
     console.print(times.table(21.0))
     text = console.export_text()
-    assert text.count("done") == 10
-    assert "release_encoder.switch" in text
+    assert text.count("done") == 11
+    assert "release_encoder.promote" in text
     assert "21.0" in text

@@ -161,9 +161,11 @@ class FakeModels(FakeControl):
 class RetirableOnline(FakeOnline):
     """An online process that drops collections."""
 
-    def retire(self, name: str) -> None:
+    def retire(self, name: str) -> bool:
         self.calls.append(f"retire {name}")
-        self.served.remove(name)
+        was_there = name in self.served
+        self.served = [served for served in self.served if served != name]
+        return was_there
 
 
 def test_the_active_release_cannot_be_retired(tmp_path: Path) -> None:

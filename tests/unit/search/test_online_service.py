@@ -178,8 +178,8 @@ def test_a_release_is_served_then_activated_then_the_old_one_retired(online: Onl
     online.admin.serve("documents_r2")
     online.admin.serve("documents_r2")  # twice is harmless
     online.admin.activate("documents_r2")
-    online.admin.retire("documents_r1")
-    online.admin.retire("documents_r1")
+    assert online.admin.retire("documents_r1") is True
+    assert online.admin.retire("documents_r1") is False
     status = online.admin.status()
     assert (status.active, [listed.name for listed in status.collections]) == ("documents_r2", ["documents_r2"])
     assert online.consumer.drained

@@ -9,6 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from contract.errors import SettingsError, TransientError, TwinlineError
+from release.checks import RefusedError, refusal_line
 from twinline import __main__ as entry
 
 
@@ -38,6 +39,8 @@ def test_the_overview_imports_no_command() -> None:
         (SettingsError("TWINLINE_X is 3: use 4"), 2),  # wrong use
         (TransientError("no broker answers at :1: start it"), 1),
         (TwinlineError("anything else of ours"), 1),
+        # a scheduler does not repeat what was refused
+        (RefusedError("nothing to roll back to"), 3),
     ],
 )
 def test_an_error_of_ours_is_one_line_and_an_exit_code(
@@ -51,4 +54,7 @@ def test_an_error_of_ours_is_one_line_and_an_exit_code(
         entry.main()
 
     assert exit_info.value.code == code
-    assert capsys.readouterr().err == f"twinline: {error}\n"
+    said = capsys.readouterr()
+    assert said.err == f"twinline: {error}\n"
+    # for whatever called it
+    assert said.out == (refusal_line(error) + "\n" if isinstance(error, RefusedError) else "")

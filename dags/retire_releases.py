@@ -1,0 +1,38 @@
+"""# retire_releases
+
+Take releases out of service that nobody needs any more: each costs memory in Triton and its share of indexing. Daily.
+
+| task | command | gives |
+| --- | --- | --- |
+| `repair` | `python -m release repair` | model `embed`, stage `prod` and journal agree with the release that answers |
+| `retire` | `python -m release retire` | the releases that were retired, and those that were left |
+
+Stays: the active release, the `keep` that were active before it, and what is on its way. Goes: what was active before those,
+and what was verified and passed over. The registry keeps every version, and `release_encoder` brings any of them back.
+"""
+
+from datetime import timedelta
+
+from airflow.sdk import DAG, CronTriggerTimetable, Param
+from command_task import CommandTask, dag_options
+
+# At this hour, and only then: without the last argument, unpausing the DAG could start a run at once.
+DAILY = CronTriggerTimetable("0 3 * * *", timezone="UTC", run_immediately=timedelta(0))
+
+with DAG(
+    "retire_releases",
+    schedule=DAILY,
+    params={"keep": Param(2, type="integer", minimum=0, description="how many releases before the active one stay")},
+    **dag_options(__doc__, ["serving"]),
+):
+    repair = CommandTask(
+        task_id="repair",
+        command=["python", "-m", "release", "repair"],
+        execution_timeout=timedelta(minutes=10),
+    )
+    retire = CommandTask(
+        task_id="retire",
+        command=["python", "-m", "release", "retire", "--older-than-last", "{{ params.keep }}"],
+        execution_timeout=timedelta(minutes=30),
+    )
+    repair >> retire

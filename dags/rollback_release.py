@@ -1,0 +1,28 @@
+"""# rollback_release
+
+Go back to a release that was active before. By hand only; it takes seconds, since that release is still loaded and indexed.
+
+| task | command | gives |
+| --- | --- | --- |
+| `rollback` | `python -m release rollback` | the release that answers now, and the one before it |
+
+Takes a `release`; empty, it is the one that was active before the active one. Refused, with the releases that are possible, when
+there is none, or when it was retired. Run again it goes further back.
+"""
+
+from datetime import timedelta
+
+from airflow.sdk import DAG, Param
+from command_task import CommandTask, dag_options
+
+with DAG(
+    "rollback_release",
+    schedule=None,
+    params={"release": Param("", type="string", description="the release to go back to; empty: the one before the active one")},
+    **dag_options(__doc__, ["serving"]),
+):
+    rollback = CommandTask(
+        task_id="rollback",
+        command=["python", "-m", "release", "rollback", "--to", "{{ params.release }}"],
+        execution_timeout=timedelta(minutes=10),
+    )
