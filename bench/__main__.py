@@ -2,6 +2,7 @@
 
 python -m bench quality    is what people get the same as what was evaluated, and is tuning worth it?
 python -m bench skew       is every way known for training and serving to drift apart refused, and at the right place?
+python -m bench gates      is every bad encoder refused by the right gate, in a real DAG run?
 """
 
 import json
@@ -66,6 +67,29 @@ def skew(
         typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
     else:
         faults_table(report)
+    if not passed(report):
+        raise typer.Exit(1)
+
+
+@app.command()
+def gates(
+    short: Annotated[bool, typer.Option("--short", help="Two of the cases.")] = False,
+    only: Annotated[str, typer.Option(help="Names of cases, with commas between them.")] = "",
+    workspace: Annotated[Path, typer.Option(help="Folder for the clone and its stack; must have a short path.")] = Path(
+        "var/bench/gates"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Plant bad encoders one at a time in a clone of this checkout; the DAG's gate must refuse each, by the right check."""
+    from bench.gates import measure_gates, passed
+    from bench.tables import gates_table
+
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    report = measure_gates(workspace.resolve(), names, short=short)
+    if as_json:
+        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        gates_table(report)
     if not passed(report):
         raise typer.Exit(1)
 

@@ -50,3 +50,15 @@ def faults_table(report: Mapping[str, Any]) -> None:
     console.print(f"control: nothing found, before or after; worst cosine distances: {worst}", soft_wrap=True)
     console.print(f"{report['caught']} of {report['planted']} caught, {len(report['wrong_place'])} at another place than planted")
     console.print(f"{report['seconds']} s")
+
+
+def gates_table(report: Mapping[str, Any]) -> None:
+    """Print a report of planted encoders."""
+    console = Console()
+    table = Table("case", "planted", "refused by", "seconds", title="Bad encoders")
+    for row in report["cases"]:
+        problems = "".join(f" [red]{escape(problem)}[/]" for problem in row["problems"])
+        table.add_row(row["name"], escape(row["planted"]), ", ".join(row["refused_by"]) + problems, f"{row['seconds']:.0f}")
+    console.print(table)
+    console.print(f"{report['by_the_right_gate']} of {report['planted']} refused by the right gate, controls passed")
+    console.print(f"{report['seconds']} s")
