@@ -123,6 +123,8 @@ def _not_refused_rightly(case: Case, run: TrainingRun, refused: Sequence[str]) -
     wanted = {"train": "success", "gate": "failed", "register": "upstream_failed"}
     if dict(run.states) != wanted:
         yield f"the tasks ended as {dict(run.states)}, not {wanted}"
+    if run.attempts["gate"] != 1:
+        yield f"the gate was asked {run.attempts['gate']} times: a verdict does not change"
     if case.gate not in refused:
         yield f"`{case.gate}` let it pass"
     if strangers := [name for name in refused if name != case.gate and name not in case.also]:

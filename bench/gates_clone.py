@@ -40,9 +40,10 @@ class Patch:
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """What came of one run of the DAG: the state of each task, what the gate's log says, and the checks of its experiment."""
+    """What came of one run of the DAG: state and attempts of each task, the gate's log, and the checks of its experiment."""
 
     states: Mapping[str, str]
+    attempts: Mapping[str, int]
     log: Sequence[str]
     checks: Sequence[Check]
 
@@ -128,9 +129,10 @@ class Clone:
             if states["train"] != "success":
                 lines = airflow.log(DAG, run_id, tasks["train"])[-25:]
                 raise ContractError("\n".join([f"{DAG}.train ended as {states['train']}: the fault broke the pipeline", *lines]))
+            attempts = {name: task.attempt for name, task in tasks.items()}
             log = airflow.log(DAG, run_id, tasks["gate"])
         revision = GitRevision(self.folder, resolve_commit(self.folder, experiment_name(run_id)))
-        return TrainingRun(states, log, read_checks(revision))
+        return TrainingRun(states, attempts, log, read_checks(revision))
 
     def versions(self) -> list[tuple[str, tuple[str, ...]]]:
         """Return the registered versions with their stages."""

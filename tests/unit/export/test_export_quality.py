@@ -80,7 +80,7 @@ def test_a_format_that_answers_like_the_exact_one_loses_nothing_and_is_served(wo
 def test_a_format_that_answers_worse_is_dropped_with_its_numbers_and_the_next_one_serves(world: Path) -> None:  # noqa: F811
     report = measure(world, spoilt_words=3)
     figure = report.figures["onnx_coarse"]
-    assert figure.lost > 0.1
+    assert figure.lost > 0.05
     # the words that were spoilt are those of the second half
     assert (figure.worst_slice, figure.worst_slice_lost > figure.lost) == ("second half", True)
     assert [entry.name for entry in report.dropped] == ["onnx_coarse"]
