@@ -1,4 +1,4 @@
-"""int8 by NNCF on a small real model: calibrated on its texts it is near the exact one, on garbage it is not, and parity says so."""
+"""int8 by NNCF on a small real model: near the exact one if calibrated on texts like those asked; on garbage it is not."""
 
 import json
 from collections.abc import Sequence
