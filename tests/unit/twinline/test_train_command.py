@@ -12,6 +12,13 @@ from tests.unit.release.factories import FakeRevision, make_release
 from twinline.commands.train import champion
 
 
+class Fetched(FakeRevision):
+    """A revision whose release is here already."""
+
+    def download(self, path: str, target: Path) -> None:
+        raise AssertionError(f"{path} was fetched again to {target}")
+
+
 class FakeRegistry(Registry):
     """Versions with their stages; `prod` holds the release in a folder."""
 
@@ -23,7 +30,7 @@ class FakeRegistry(Registry):
 
     def revision(self, name: str) -> GitRevision:
         assert name == "v2.0.0"
-        return FakeRevision({"models/release/manifest.json": self._manifest})  # type: ignore[return-value]
+        return Fetched({"models/release/manifest.json": self._manifest})  # type: ignore[return-value]
 
 
 def entry(number: int, *stages: str) -> Registered:
