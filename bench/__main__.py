@@ -5,6 +5,7 @@ python -m bench backlog    is a backlog of any size worked off at constant memor
 python -m bench skew       is every way known for training and serving to drift apart refused, and at the right place?
 python -m bench switch     does a search fail, is an answer of two releases, is a document lost, while a release takes over?
 python -m bench kills      is the system whole again after kill -9 of anyone at any step of a release?
+python -m bench gates      is every bad encoder refused by the right gate, in a real DAG run?
 """
 
 import json
@@ -121,7 +122,7 @@ def kills(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Kill -9 each participant at each step of a release; the system serves, and the same command again finishes."""
-    from bench.kills import measure_kills, passed
+    from bench.kills import measure_kills
     from bench.tables import kills_table
 
     names = [name.strip() for name in only.split(",") if name.strip()]
@@ -130,6 +131,27 @@ def kills(
         typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
     else:
         kills_table(report)
+
+
+@app.command()
+def gates(
+    short: Annotated[bool, typer.Option("--short", help="Two of the cases.")] = False,
+    only: Annotated[str, typer.Option(help="Names of cases, with commas between them.")] = "",
+    workspace: Annotated[Path, typer.Option(help="Folder for the clone and its stack; must have a short path.")] = Path(
+        "var/bench/gates"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Plant bad encoders one at a time in a clone of this checkout; the DAG's gate must refuse each, by the right check."""
+    from bench.gates import measure_gates, passed
+    from bench.tables import gates_table
+
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    report = measure_gates(workspace.resolve(), names, short=short)
+    if as_json:
+        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        gates_table(report)
     if not passed(report):
         raise typer.Exit(1)
 

@@ -99,3 +99,15 @@ def kills_table(report: Mapping[str, Any]) -> None:
     for fault in report["faults"]:
         console.print(fault, style="red", markup=False, soft_wrap=True)
     console.print(f"{report['survived']} of {report['kills']} survived, {report['seconds']} s")
+
+
+def gates_table(report: Mapping[str, Any]) -> None:
+    """Print a report of planted encoders."""
+    console = Console()
+    table = Table("case", "planted", "refused by", "seconds", title="Bad encoders")
+    for row in report["cases"]:
+        problems = "".join(f" [red]{escape(problem)}[/]" for problem in row["problems"])
+        table.add_row(row["name"], escape(row["planted"]), ", ".join(row["refused_by"]) + problems, f"{row['seconds']:.0f}")
+    console.print(table)
+    console.print(f"{report['by_the_right_gate']} of {report['planted']} refused by the right gate, controls passed")
+    console.print(f"{report['seconds']} s")

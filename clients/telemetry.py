@@ -20,6 +20,7 @@ TELEMETRY_OFF: Final[dict[str, str]] = {
     "ITERATIVE_DO_NOT_TRACK": "1",  # GTO
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_UPDATE_CHECK": "1",
+    "NNCF_CI": "1",  # its only switch: what it reports in its makers' own test runs is nothing
     "WANDB_MODE": "disabled",  # the trainer's reporters, should one be installed
     "RAY_USAGE_STATS_ENABLED": "0",
     # The wheels for Linux carry an uploader that is on by default.

@@ -15,7 +15,9 @@ from contract.errors import MismatchError, SettingsError
 from contract.index_settings import IndexSettings
 from contract.specification import Contract
 
-MANIFEST_SCHEMA = 1
+MANIFEST_SCHEMA = 2
+# What schema 2 adds may be absent, so releases of before stay readable.
+READABLE_SCHEMAS = (1, 2)
 MANIFEST_FILE = "manifest.json"
 
 
@@ -30,14 +32,44 @@ class Parity:
 
 
 @dataclass(frozen=True, slots=True)
+class Quality:
+    """What a format answers to the held-out queries, and at what cost.
+
+    `lost` is nDCG@10 of the fp32 format minus its own, paired, with its interval; `budget` is what the interval's upper end may
+    reach. Bytes are those of its files, `query_ms` the median of one short query, both as measured where it was exported.
+    """
+
+    ndcg_at_10: float
+    lost: float
+    lost_low: float
+    lost_high: float
+    budget: float
+    worst_slice: str
+    worst_slice_lost: float
+    bytes: int
+    query_ms: float
+    texts_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
 class Format:
-    """One exported form of the encoder that passed its gates. `file` is relative to the release folder."""
+    """One exported form of the encoder that passed its gates. `file` is relative to the release folder.
+
+    `quality` is None in a release that was not evaluated, as that of an untuned base model.
+    """
 
     name: str
     backend: str
     precision: str
     file: str
     parity: Parity
+    quality: Quality | None = None
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Read what `asdict` gave."""
+        quality = value.get("quality")
+        return cls(**{**value, "parity": Parity(**value["parity"]), "quality": Quality(**quality) if quality else None})
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,13 +145,13 @@ class Manifest:
         place = folder / MANIFEST_FILE
         try:
             value: dict[str, Any] = json.loads(place.read_bytes())
-            if value.pop("schema") != MANIFEST_SCHEMA:
-                raise MismatchError(f"{place}: not schema {MANIFEST_SCHEMA}")
+            if (schema := value.pop("schema")) not in READABLE_SCHEMAS:
+                raise MismatchError(f"{place}: schema {schema!r}, this version reads {READABLE_SCHEMAS}: fetch the release again")
             manifest = cls(
                 **{
                     **value,
                     "fingerprints": Fingerprints(**value["fingerprints"]),
-                    "formats": tuple(Format(**{**f, "parity": Parity(**f["parity"])}) for f in value["formats"]),
+                    "formats": tuple(Format.from_json(f) for f in value["formats"]),
                     "dropped_formats": tuple(DroppedFormat(**f) for f in value["dropped_formats"]),
                     "serving": Serving(**{**value["serving"], "length_buckets": tuple(value["serving"]["length_buckets"])}),
                     "index": IndexSettings.from_json(value.get("index", {})),
@@ -175,6 +207,7 @@ REPORT_FILES = frozenset(
     {
         "evaluation.json",
         "parity.json",
+        "quality.json",
         "verdict.json",
         "training.json",
         "encoder/training.json",

@@ -1,4 +1,4 @@
-"""`python -m export`: the stages `export`, `parity`, `profile`, `package`; `base` releases an untuned model."""
+"""`python -m export`: the stages `export`, `parity`, `quality`, `profile`, `package`; `base` releases an untuned model."""
 
 import json
 import logging
@@ -22,15 +22,18 @@ from contract.manifest import Manifest
 from contract.preprocess import Preprocessor
 from contract.selfcheck import check_process
 from contract.specification import ChunkerSettings
-from export.build import export_encoder, load_encoder_contract
-from export.params import ExportParams, PackageParams, ParityParams, ProfileParams, served_buckets
+from export.build import Calibration, export_encoder, load_encoder_contract
+from export.params import ExportParams, PackageParams, ParityParams, ProfileParams, QualityParams, served_buckets
 
 ENCODER = Path("models/encoder")
 EXPORTED = Path("models/exported")
 PROFILE = Path("models/profile")
 PAIRS = Path("data/pairs/train.parquet")
 PARITY = Path("models/parity.json")
+QUALITY = Path("models/quality.json")
 EVALUATION = Path("models/evaluation/evaluation.json")
+VERDICT = Path("models/evaluation/verdict.json")
+HELD_OUT = Path("models/evaluation/heldout")
 RELEASE = Path("models/release")
 DOCUMENTS = Path("data/prepared/documents.parquet")
 SNAPSHOT = Path("data/snapshot/snapshot.json")
@@ -42,7 +45,10 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 @app.command("export")
 def export_stage() -> None:
     """models/encoder -> models/exported."""
-    _export(ENCODER, EXPORTED, load_params("export", ExportParams))
+    from export.calibration import calibration_ids
+
+    params = load_params("export", ExportParams)
+    _export(ENCODER, EXPORTED, params, calibration_ids(DOCUMENTS, Preprocessor.load(ENCODER), params))
 
 
 @app.command("parity")
@@ -50,6 +56,22 @@ def parity_stage() -> None:
     """Every exported format against torch -> models/parity.json; an fp32 format over its limit stops the run."""
     params = load_params("parity", ParityParams)
     _parity(ENCODER, EXPORTED, DOCUMENTS, PARITY, load_params("export", ExportParams), params)
+
+
+@app.command("quality")
+def quality_stage() -> None:
+    """Every format that passed parity on the held-out queries -> models/quality.json; one over its budget is dropped."""
+    from export.gate import read_report
+    from export.quality import measure_quality, read_held_out
+
+    params, export = load_params("quality", QualityParams), load_params("export", ExportParams)
+    serve = load_params("package", PackageParams).serve
+    preprocessor = Preprocessor.load(ENCODER)
+    buckets = served_buckets(export.length_buckets, load_encoder_contract(ENCODER).vector.max_tokens)
+    held_out = read_held_out(HELD_OUT, preprocessor)
+    report = measure_quality(EXPORTED, preprocessor, read_report(PARITY), held_out, buckets, serve, params)
+    report.save(QUALITY)
+    typer.echo(f"quality: {report.statement}; {report.check.name}: {report.check.statement}")
 
 
 @app.command("profile")
@@ -67,9 +89,10 @@ def profile_stage() -> None:
 @app.command("package")
 def package_stage() -> None:
     """Encoder, passed formats, golden texts, reports and lineage -> models/release."""
-    metrics = json.loads(EVALUATION.read_bytes())
+    metrics = {**json.loads(EVALUATION.read_bytes()), "verdict": json.loads(VERDICT.read_bytes())}
     profile = {name: PROFILE / name for name in (PROFILE_FILE, PROFILE_VECTORS_FILE)}
-    reports = {"parity.json": PARITY, "evaluation.json": EVALUATION, **profile}
+    measured = {"parity.json": PARITY, "quality.json": QUALITY, "evaluation.json": EVALUATION, "verdict.json": VERDICT}
+    reports = {**measured, **profile}
     export, package = load_params("export", ExportParams), load_params("package", PackageParams)
     _package(ENCODER, EXPORTED, RELEASE, reports, metrics, export, package, SNAPSHOT, load_params("index", IndexSettings))
 
@@ -96,9 +119,9 @@ def base(
     shutil.rmtree(work)
 
 
-def _export(encoder: Path, exported: Path, params: ExportParams) -> None:
+def _export(encoder: Path, exported: Path, params: ExportParams, calibration: Calibration = ()) -> None:
     shutil.rmtree(exported, ignore_errors=True)
-    made = export_encoder(encoder, exported, params)
+    made = export_encoder(encoder, exported, params, calibration)
     typer.echo(f"exported: {', '.join(entry.name for entry in made.formats)}")
     for dropped in made.dropped:
         typer.echo(f"dropped:  {dropped.name}: {dropped.reason}", err=True)
@@ -129,9 +152,12 @@ def _package(
     from export.gate import golden_vectors, read_report
     from export.lineage import collect_lineage
     from export.package import ReleaseNotes, ReleaseParts, package_release
+    from export.quality import read_quality
 
     training = json.loads((encoder / "training.json").read_bytes())
-    parts = ReleaseParts(encoder, exported, read_report(reports["parity.json"]), golden_vectors(encoder), reports)
+    # An untuned model has no held-out queries to be asked.
+    quality = read_quality(reports["quality.json"]) if "quality.json" in reports else None
+    parts = ReleaseParts(encoder, exported, read_report(reports["parity.json"]), golden_vectors(encoder), reports, quality)
     # An untuned model was trained on no snapshot, whichever one lies in the checkout.
     params = PARAMS if snapshot else None
     lineage = collect_lineage(os.environ, snapshot, params, training["base_model"])

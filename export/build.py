@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 from contract.encoder_record import check_encoder
 from contract.errors import ContractError, MismatchError
@@ -14,14 +15,18 @@ from export.params import ExportParams, served_buckets
 
 WEIGHTS_FILE = "model.safetensors"
 
+Calibration: TypeAlias = Sequence[Sequence[int]]
+"""token ids of texts, special tokens included"""
 
-def export_encoder(encoder: Path, target: Path, params: ExportParams) -> Export:
+
+def export_encoder(encoder: Path, target: Path, params: ExportParams, calibration: Calibration = ()) -> Export:
     """Write every wanted format below `target`, and the list of what was made.
 
     Args:
         encoder: a transformers folder with the contract beside the weights.
         target: the export's folder, made if need be.
         params: the wanted formats and the shapes that a TensorRT plan is optimised for.
+        calibration: token ids of texts as they will be served; without them no int8 format is made.
 
     Raises:
         MismatchError: when weights and contract do not belong together.
@@ -37,7 +42,7 @@ def export_encoder(encoder: Path, target: Path, params: ExportParams) -> Export:
     dropped: list[DroppedFormat] = []
     for entry in wanted:
         try:
-            made.append(_build(entry, onnx_file, target, params, contract.vector.max_tokens))
+            made.append(_build(entry, onnx_file, target, params, contract.vector.max_tokens, calibration))
         except ContractError as exc:
             if entry.precision == "fp32":
                 raise
@@ -82,7 +87,11 @@ def _write_onnx(encoder: Path, pooling: Pooling, target: Path) -> None:
     export_onnx(encoder, pooling, target)
 
 
-def _build(entry: ExportedFormat, onnx_file: Path, target: Path, params: ExportParams, max_tokens: int) -> ExportedFormat:
+def _build(
+    entry: ExportedFormat, onnx_file: Path, target: Path, params: ExportParams, max_tokens: int, calibration: Calibration
+) -> ExportedFormat:
+    if entry.backend == "openvino" and entry.precision == "int8":
+        return _build_int8(entry, onnx_file, target, calibration)
     if entry.backend == "openvino":
         return _build_openvino(entry, onnx_file, target)
     if entry.backend == "tensorrt":
@@ -98,6 +107,17 @@ def _build_openvino(entry: ExportedFormat, onnx_file: Path, target: Path) -> Exp
         raise ContractError("this CPU has no bfloat16 arithmetic (AVX512-BF16 or AMX)")
     if not (target / entry.file).is_file():
         export_openvino(onnx_file, target / entry.file)
+    return entry
+
+
+def _build_int8(entry: ExportedFormat, onnx_file: Path, target: Path, calibration: Calibration) -> ExportedFormat:
+    from export.to_int8 import export_int8
+
+    if not calibration:
+        raise ContractError(
+            "an int8 format is calibrated on texts of the corpus, and there are none: set export.calibration_chunks"
+        )
+    export_int8(onnx_file, target / entry.file, calibration)
     return entry
 
 

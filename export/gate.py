@@ -45,7 +45,7 @@ def read_report(path: Path) -> ParityReport:
     value = json.loads(path.read_bytes())
     return ParityReport(
         export_sha256=value.get("export_sha256", ""),
-        formats=tuple(Format(**{**entry, "parity": Parity(**entry["parity"])}) for entry in value["formats"]),
+        formats=tuple(Format.from_json(entry) for entry in value["formats"]),
         dropped=tuple(DroppedFormat(**entry) for entry in value["dropped"]),
     )
 

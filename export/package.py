@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from contract.canonical import JSON
@@ -10,12 +10,13 @@ from contract.encoder_record import TRAINING_FILE, check_encoder
 from contract.errors import ContractError, MismatchError
 from contract.golden import GoldenVector, write_golden
 from contract.index_settings import IndexSettings
-from contract.manifest import Fingerprints, Format, Manifest, Serving, hash_files, release_id
+from contract.manifest import DroppedFormat, Fingerprints, Format, Manifest, Serving, hash_files, release_id
 from contract.space import hash_safetensors, space_id
 from contract.specification import Contract
 from export.build import WEIGHTS_FILE
 from export.formats import export_sha256, read_export
 from export.gate import ParityReport
+from export.quality import QualityReport
 
 # Of a training folder only these go out: no pickles, no optimiser states, no tokenizer that a trainer re-saved.
 _ENCODER_FILES = ("config.json", WEIGHTS_FILE, "contract.json", "tokenizer.json", TRAINING_FILE)
@@ -31,6 +32,7 @@ class ReleaseParts:
         report: the formats that passed parity.
         golden: tokens and reference vectors of the golden texts.
         reports: files that describe the release without being served, by the name that they get in it.
+        quality: what the formats answer to held-out queries, and which of them is served; None where nothing is held out.
     """
 
     encoder: Path
@@ -38,6 +40,7 @@ class ReleaseParts:
     report: ParityReport
     golden: Sequence[GoldenVector]
     reports: Mapping[str, Path]
+    quality: QualityReport | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,8 @@ def package_release(
     """
     contract, tokenizer_json = Contract.load(parts.encoder)
     _check_parts(parts, notes, contract)
-    serving = Serving(_choose(parts.report.formats, serve).name, tuple(buckets), max_batch)
+    formats, dropped = _judged(parts)
+    serving = Serving(_choose(formats, serve, parts.quality).name, tuple(buckets), max_batch)
     staging = target.with_name(target.name + ".partial")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
@@ -87,14 +91,14 @@ def package_release(
         if (parts.encoder / name).is_file():
             shutil.copyfile(parts.encoder / name, staging / "encoder" / name)
     # 2. the formats that passed
-    for folder in sorted({Path(entry.file).parent for entry in parts.report.formats}):
+    for folder in sorted({Path(entry.file).parent for entry in formats}):
         shutil.copytree(parts.exported / folder, staging / folder)
     # 3. what it must compute, and what was measured
     write_golden(staging, parts.golden)
     for name, path in parts.reports.items():
         shutil.copyfile(path, staging / name)
     # 4. the manifest, last, over everything
-    manifest = _manifest(staging, contract, parts.report, serving, index or IndexSettings(), notes)
+    manifest = _manifest(staging, contract, formats, dropped, serving, index or IndexSettings(), notes)
     manifest.save(staging)
     shutil.rmtree(target, ignore_errors=True)
     staging.rename(target)
@@ -109,6 +113,10 @@ def _check_parts(parts: ReleaseParts, notes: ReleaseNotes, contract: Contract) -
         raise MismatchError(
             f"the parity report was measured on another export than {parts.exported}: measure this one (`dvc repro parity`)"
         )
+    if parts.quality is not None and parts.quality.export_sha256 != parts.report.export_sha256:
+        raise MismatchError(
+            f"quality was measured on another export than {parts.exported}: measure this one (`dvc repro quality`)"
+        )
     spaces = notes.metrics.get("spaces")
     evaluated = spaces.get("tuned") if isinstance(spaces, Mapping) else space
     if evaluated != space:
@@ -118,8 +126,27 @@ def _check_parts(parts: ReleaseParts, notes: ReleaseNotes, contract: Contract) -
         )
 
 
+def _judged(parts: ReleaseParts) -> tuple[tuple[Format, ...], tuple[DroppedFormat, ...]]:
+    """Return the formats that go out, with their figures, and those that are left out, with the reason.
+
+    The one that is served goes out even if it is over a budget: then the gate has refused, and the folder is evidence.
+    """
+    quality = parts.quality
+    if quality is None:
+        return parts.report.formats, parts.report.dropped
+    over = {entry.name for entry in quality.dropped} - {quality.serves}
+    formats = tuple(replace(e, quality=quality.figures[e.name]) for e in parts.report.formats if e.name not in over)
+    return formats, (*parts.report.dropped, *quality.dropped)
+
+
 def _manifest(
-    folder: Path, contract: Contract, report: ParityReport, serving: Serving, index: IndexSettings, notes: ReleaseNotes
+    folder: Path,
+    contract: Contract,
+    formats: tuple[Format, ...],
+    dropped: tuple[DroppedFormat, ...],
+    serving: Serving,
+    index: IndexSettings,
+    notes: ReleaseNotes,
 ) -> Manifest:
     weights = hash_safetensors(folder / "encoder" / WEIGHTS_FILE)
     space = space_id(contract.vector_fingerprint, weights)
@@ -131,8 +158,8 @@ def _manifest(
         weights_sha256=weights,
         dimension=contract.vector.dimension,
         base_model=notes.base_model,
-        formats=report.formats,
-        dropped_formats=report.dropped,
+        formats=formats,
+        dropped_formats=dropped,
         serving=serving,
         files=files,
         metrics=notes.metrics,
@@ -141,8 +168,10 @@ def _manifest(
     )
 
 
-def _choose(formats: Sequence[Format], serve: Sequence[str]) -> Format:
+def _choose(formats: Sequence[Format], serve: Sequence[str], quality: QualityReport | None) -> Format:
     by_name = {entry.name: entry for entry in formats}
+    if quality is not None:
+        return by_name[quality.serves]
     for name in serve:
         if name in by_name:
             return by_name[name]

@@ -1,6 +1,7 @@
-"""The sections `export`, `parity` and `package` of params.yaml, checked when they are read."""
+"""The sections `export`, `parity`, `quality` and `package` of params.yaml, checked when they are read."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from contract.errors import SettingsError
 
@@ -9,11 +10,15 @@ DEFAULT_BUCKETS = (16, 32, 64, 96, 128, 192, 256)
 
 @dataclass(frozen=True, slots=True)
 class ExportParams:
-    """Which formats to make. `length_buckets` and `max_batch_size` shape a TensorRT plan's profiles and the serving."""
+    """Which formats to make. `length_buckets` and `max_batch_size` shape a TensorRT plan's profiles and the serving.
+
+    `calibration_chunks`: on how many chunks of the corpus, beside the golden texts, an int8 format is calibrated.
+    """
 
     formats: tuple[str, ...] = ("onnx_fp32", "openvino_fp32")
     length_buckets: tuple[int, ...] = DEFAULT_BUCKETS
     max_batch_size: int = 64
+    calibration_chunks: int = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,31 @@ class ProfileParams:
     queries: int = 500
     seed: int = 19
     batch_size: int = 16
+
+
+PRECISIONS = ("fp32", "bf16", "fp16", "int8")
+
+
+@dataclass(frozen=True, slots=True)
+class QualityParams:
+    """What a format may cost, and on how much that is measured. 0: no limit, and all that the evaluation took.
+
+    `max_ndcg_lost` holds, by precision, what the upper end of the interval of the loss against fp32 may reach.
+    """
+
+    max_queries: int = 0
+    max_documents: int = 0
+    batch_size: int = 16
+    bootstrap_samples: int = 10_000
+    max_ndcg_lost: Mapping[str, float] = field(default_factory=lambda: {"fp32": 0.001, "bf16": 0.01, "fp16": 0.01, "int8": 0.02})
+    max_bytes: int = 0
+    max_query_ms: float = 0.0
+
+    def __post_init__(self) -> None:
+        if set(self.max_ndcg_lost) != set(PRECISIONS):
+            raise SettingsError(
+                f"params.yaml quality.max_ndcg_lost has {sorted(self.max_ndcg_lost)}, needs {', '.join(PRECISIONS)}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

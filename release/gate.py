@@ -8,33 +8,57 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final
 
+from contract.verdict import EVALUATION_CHECKS, FORMAT_TO_SERVE, GateCheck, Verdict
 from release.checks import Check, RefusedError
 from release.revisions import Revision
 
 VERDICT_FILE: Final = "models/evaluation/verdict.json"
 PARITY_FILE: Final = "models/parity.json"
+QUALITY_FILE: Final = "models/quality.json"
 REMEDY: Final = "The active release stays as it is, and the experiment keeps the evidence (`dvc exp show`)"
 
 
 def read_checks(revision: Revision) -> list[Check]:
-    """Return every condition that the evaluation and the parity stage wrote down for a revision.
+    """Return every condition that the evaluation, the parity and the quality stage wrote down for a revision.
 
     Raises:
-        SettingsError: the revision lacks one of the two files.
+        SettingsError: the revision lacks one of the three files.
         RefusedError: a file says something else than a verdict; what cannot be read is never a pass.
     """
-    quality = _read_object(revision, VERDICT_FILE)
+    verdict = _read_object(revision, VERDICT_FILE)
     parity = _read_object(revision, PARITY_FILE)
+    quality = _read_object(revision, QUALITY_FILE)
     try:
         return [
-            Check("quality", quality["accepted"] is True, "; ".join(quality["reasons"])),
+            *_evaluation_checks(verdict),
             *(_parity_check(entry) for entry in parity["formats"]),
             _has_exact_format(parity),
+            _format_to_serve(quality),
         ]
-    except (KeyError, TypeError) as exc:
+    except (KeyError, TypeError, ValueError) as exc:
         raise RefusedError(
-            f"{revision.name}: {VERDICT_FILE} or {PARITY_FILE} has another form than this gate reads ({exc!r}): train again"
+            f"{revision.name}: {VERDICT_FILE}, {PARITY_FILE} or {QUALITY_FILE} has another form than this gate reads ({exc!r}): "
+            "train again"
         ) from exc
+
+
+def _evaluation_checks(value: Mapping[str, Any]) -> list[Check]:
+    found = Verdict.from_json(value).checks
+    missing = [name for name in EVALUATION_CHECKS if name not in {check.name for check in found}]
+    # A condition that nobody looked at is not one that holds.
+    unseen = [Check(name, False, f"{VERDICT_FILE} does not say: train again") for name in missing]
+    return [*(_shown(check) for check in found), *unseen]
+
+
+def _format_to_serve(value: Mapping[str, Any]) -> Check:
+    check = GateCheck.from_json(value["check"])
+    if check.name != FORMAT_TO_SERVE:
+        raise ValueError(f"{QUALITY_FILE} holds the check {check.name!r}, not {FORMAT_TO_SERVE!r}")
+    return _shown(check)
+
+
+def _shown(check: GateCheck) -> Check:
+    return Check(check.name, check.passed, check.statement, check.numbers)
 
 
 def _parity_check(entry: Mapping[str, Any]) -> Check:

@@ -1,7 +1,7 @@
 """Two stages of the offline line.
 
     python -m train fit          pairs + base model -> models/encoder, plots/train.tsv
-    python -m train evaluate     held-out queries, base model, BM25 and the encoder -> models/evaluation
+    python -m train evaluate     held-out queries; encoder, base model, champion, BM25 -> models/evaluation
 
 On a machine with several GPUs `fit` starts itself again under torchrun, one process a GPU; `accelerate launch -m train fit`
 and `torchrun -m train fit` work as well.
@@ -22,6 +22,7 @@ app = typer.Typer(add_completion=False, help="Fine-tune an encoder and measure i
 
 PAIRS = Path("data/pairs")
 PREPARED = Path("data/prepared")
+SNAPSHOT = Path("data/snapshot")
 ENCODER = Path("models/encoder")
 EVALUATION = Path("models/evaluation")
 CURVES = Path("plots/train.tsv")
@@ -57,21 +58,21 @@ def fit() -> None:
 
 @app.command()
 def evaluate() -> None:
-    """Score base model, BM25 and encoder on the held-out queries, and write the verdict of the gate."""
+    """Score encoder, base model, champion and BM25 on the held-out queries, and write the verdict of the gate."""
     from clients.base_model import resolve_base_model
     from clients.params import load_params
     from clients.settings import load_settings
-    from train.params import EvaluateParams, PipelineParams
+    from train.params import EvaluateParams, PipelineParams, SimilarityParams
 
-    params = load_params("evaluate", EvaluateParams)
+    params, similarity = load_params("evaluate", EvaluateParams), load_params("prepare", SimilarityParams)
     base_name = load_params("", PipelineParams).base_model
     home = load_settings().home
 
     from train.evaluate import EvaluatePaths
     from train.evaluate import evaluate as run
 
-    paths = EvaluatePaths(PREPARED / "documents.parquet", PAIRS, ENCODER, EVALUATION, home)
-    run(resolve_base_model(base_name), params, paths)
+    paths = EvaluatePaths(PREPARED / "documents.parquet", PAIRS, SNAPSHOT, ENCODER, EVALUATION, home)
+    run(resolve_base_model(base_name), params, similarity, paths)
 
 
 def _start_again(processes: int, stage: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from clients.base_model import read_facts
 from contract.errors import SettingsError
-from contract.specification import TOKENIZER_FILE, ChunkerSettings, Contract, VectorContract, make_contract
+from contract.specification import CONTRACT_FILE, TOKENIZER_FILE, ChunkerSettings, Contract, VectorContract, make_contract
 from contract.tokens import TokenEncoder
 from train.params import ContractParams
 
@@ -57,3 +57,25 @@ def training_tokens(contract: Contract, tokenizer_json: bytes, max_tokens: int |
         chunker=ChunkerSettings(overlap_tokens=0, title_max_tokens=0),
     )
     return TokenEncoder(shorter.vector, shorter_json)
+
+
+def own_contract(folder: Path) -> tuple[Contract, bytes]:
+    """Return the contract under which the base model in `folder` would be served untuned: what it says about itself, no more."""
+    if (folder / CONTRACT_FILE).is_file():
+        return Contract.load(folder)
+    facts = read_facts(folder)
+    usual = ChunkerSettings()
+    # A model that reads less than the usual title and overlap gets the same shares of what it reads.
+    chunker = ChunkerSettings(
+        overlap_tokens=min(usual.overlap_tokens, facts.max_tokens // 8),
+        title_max_tokens=min(usual.title_max_tokens, facts.max_tokens // 4),
+    )
+    return make_contract(
+        (folder / TOKENIZER_FILE).read_bytes(),
+        max_tokens=facts.max_tokens,
+        dimension=facts.dimension,
+        pooling=facts.pooling,
+        query_prefix=facts.query_prefix,
+        document_prefix=facts.document_prefix,
+        chunker=chunker,
+    )

@@ -68,7 +68,11 @@ class TrainParams:
 
 @dataclass(frozen=True)
 class EvaluateParams:
-    """Section `evaluate`. `max_documents` and `max_queries`: 0 takes all; a sample is stated in the result."""
+    """Section `evaluate`. `max_documents` and `max_queries`: 0 takes all; a sample is stated in the result.
+
+    `champion` is the id of a release below `<home>/releases`, empty for none. `margin` is how much worse than base or
+    champion the encoder may be, `slice_margin` the same on a slice of at least `slice_min_queries` queries.
+    """
 
     seed: int
     look_at_test: bool
@@ -77,9 +81,25 @@ class EvaluateParams:
     bootstrap_samples: int
     confidence: float
     margin: float
+    champion: str
+    slice_margin: float
+    slice_min_queries: int
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.confidence < 1:
             raise SettingsError(f"params.yaml evaluate.confidence = {self.confidence}: must be in [0.5, 1)")
-        if self.margin < 0:
-            raise SettingsError(f"params.yaml evaluate.margin = {self.margin}: must not be negative")
+        for name in ("margin", "slice_margin"):
+            if getattr(self, name) < 0:
+                raise SettingsError(f"params.yaml evaluate.{name} = {getattr(self, name)}: must not be negative")
+        if self.slice_min_queries < 2:
+            raise SettingsError(f"params.yaml evaluate.slice_min_queries = {self.slice_min_queries}: must be at least 2")
+
+
+@dataclass(frozen=True)
+class SimilarityParams:
+    """Section `prepare`, as far as the search for leaks needs it: what the data stages take for a near-duplicate."""
+
+    near_duplicate_similarity: float
+    shingle_words: int
+    hashes: int
+    bands: int

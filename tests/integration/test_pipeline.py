@@ -12,10 +12,11 @@ import pytest
 import yaml
 
 from contract.manifest import Manifest
+from contract.verdict import EVALUATION_CHECKS
 from tests.unit.train.conftest import WORDS, write_tiny_base
 
 ROOT = Path(__file__).resolve().parents[2]
-STAGES = ["ingest", "prepare", "pairs", "train", "evaluate", "export", "parity", "profile", "package"]
+STAGES = ["ingest", "prepare", "pairs", "train", "evaluate", "export", "parity", "quality", "profile", "package"]
 DOCUMENTS = 60
 
 
@@ -100,7 +101,11 @@ def test_the_pipeline_runs_on_a_data_set_it_has_never_seen_and_then_has_nothing_
     assert manifest.space == training["space"]
     assert training["steps"] == 3
     verdict = json.loads((checkout / "models" / "evaluation" / "verdict.json").read_text())
-    assert verdict["reasons"]
+    assert [check["name"] for check in verdict["checks"]] == list(EVALUATION_CHECKS)
+    assert all(check["statement"] for check in verdict["checks"])
+    # the manifest carries the verdict, and the figures of every format
+    assert manifest.metrics["verdict"] == verdict
+    assert all(entry.quality is not None and entry.quality.lost == 0 for entry in manifest.formats)
     evaluation = json.loads((checkout / "models" / "evaluation" / "evaluation.json").read_text())
     assert evaluation["corpus"]["documents_in_total"] == DOCUMENTS
     assert "test" not in evaluation, "the test split is not to be looked at unless asked"

@@ -4,7 +4,7 @@ import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -12,6 +12,9 @@ from clients.erasures import read_list
 from clients.settings import CHECKOUT, load_settings
 from contract.errors import SettingsError
 from release.experiment import Value, absolute_source, run_experiment, take_snapshot
+from release.registry import PRODUCTION, Registry
+
+CHAMPION: Final = "evaluate.champion"
 
 
 def command(
@@ -24,9 +27,10 @@ def command(
     ] = None,
     register: Annotated[bool, typer.Option(help="Register the encoder if it passes the gate.")] = False,
 ) -> None:
-    """Run ingest, prepare, pairs, train, evaluate, export, parity and package; branch and workspace stay as they are.
+    """Run the offline pipeline, from ingest to package; branch and workspace stay as they are.
 
-    The last line is a JSON object: the experiment's name and commit.
+    The encoder is compared with the base model and with the release in stage prod. The last line is a JSON object: the
+    experiment's name and commit.
     """
     if source and snapshot:
         raise SettingsError("--source and --snapshot exclude each other: a snapshot was read from its source already")
@@ -36,6 +40,8 @@ def command(
     overrides["snapshot"] = snapshot or take_snapshot(CHECKOUT, settings.home, absolute_source(source, Path.cwd()))
     if erased := read_list(settings).fingerprint():
         overrides["erasures"] = erased
+    overrides.setdefault(CHAMPION, champion(Registry(CHECKOUT), settings.releases))
+    _say(f"champion to be compared with: {overrides[CHAMPION] or 'none, no version is in stage prod'}")
     revision = run_experiment(CHECKOUT, settings.home, chosen, overrides)
     _report(chosen, revision)
     result = {"experiment": chosen, "revision": revision}
@@ -44,6 +50,14 @@ def command(
 
         result["version"] = Flow(settings, lambda line: typer.echo(line, err=True)).register(revision).version
     typer.echo(json.dumps(result))
+
+
+def champion(registry: Registry, releases: Path) -> str:
+    """Return the id of the release in stage prod, and fetch it: the evaluation reads its encoder. Empty when there is none."""
+    from release.fetch import fetch
+
+    entry = next((entry for entry in registry.versions() if PRODUCTION in entry.stages), None)
+    return fetch(entry.version, releases, registry).release if entry else ""
 
 
 def experiment_name(wanted: str) -> str:
@@ -79,15 +93,20 @@ def _json_or_text(value: str) -> Value:
 
 
 def _report(name: str, revision: str) -> None:
+    from release.gate import read_checks
     from release.revisions import GitRevision
 
-    verdict = json.loads(GitRevision(CHECKOUT, revision).read_text("models/evaluation/verdict.json"))
-    say = typer.echo
-    say(f"\n{'accepted' if verdict['accepted'] else 'REFUSED'}: {'; '.join(verdict['reasons'])}", err=True)
-    say(f"experiment {name}, commit {revision[:12]}\n", err=True)
-    say(
-        f"  numbers of every experiment   dvc exp show --all-commits\n  its files into the workspace  dvc exp apply {name}",
-        err=True,
-    )
-    say(f"  register it as a version      twinline release register {name}", err=True)
-    say(f"  put it into service           twinline release deploy {name}", err=True)
+    checks = read_checks(GitRevision(CHECKOUT, revision))
+    refused = sum(not check.passed for check in checks)
+    _say(f"\n{f'REFUSED by {refused} of {len(checks)} checks' if refused else 'accepted'}")
+    for check in checks:
+        _say(f"  {'ok     ' if check.passed else 'REFUSED'} {check.name}: {check.detail}")
+    _say(f"\nexperiment {name}, commit {revision[:12]}\n")
+    _say("  numbers of every experiment   dvc exp show --all-commits")
+    _say(f"  its files into the workspace  dvc exp apply {name}")
+    _say(f"  register it as a version      twinline release register {name}")
+    _say(f"  put it into service           twinline release deploy {name}")
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)

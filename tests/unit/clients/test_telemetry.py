@@ -27,6 +27,7 @@ _ASKED = {
         "from openvino.tools.ovc import telemetry_utils",
         "telemetry_utils.tm.__name__.endswith('telemetry_stub')",
     ),
+    "NNCF": ("from nncf.telemetry import wrapper", "isinstance(wrapper.telemetry, wrapper.NNCFTelemetryStub)"),
     "Daft": ("from daft import scarf_telemetry", "scarf_telemetry.opted_out()"),
 }
 

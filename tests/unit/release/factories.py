@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from contract.errors import SettingsError
 from contract.golden import GoldenVector, write_golden
 from contract.manifest import Fingerprints, Format, Manifest, Parity, Serving, hash_files, release_id
 from contract.specification import Role
+from contract.verdict import EVALUATION_CHECKS, FORMAT_TO_SERVE, GateCheck, Verdict
 
 DIMENSION = 4
 PARITY = Parity(worst=2e-7, median=1e-8, worst_text="a text", limit=1e-6)
@@ -56,9 +58,15 @@ def golden(role: Role, text: str) -> GoldenVector:
     return GoldenVector(f"{role}-{text}", role, text, tuple(range(len(text))), False, text_vector(text))
 
 
-def verdict(*, accepted: bool = True, reason: str = "ndcg_at_10 0.71 against 0.70") -> str:
-    """Return what the evaluation stage writes."""
-    return json.dumps({"accepted": accepted, "reasons": [reason], "numbers": {}})
+def verdict(*, refused: str = "", reason: str = "ndcg_at_10 0.71 against 0.70", without: str = "") -> str:
+    """Return what the evaluation stage writes; one check may be refused, another left out."""
+    names = [name for name in EVALUATION_CHECKS if name != without]
+    return json.dumps(Verdict([GateCheck(name, name != refused, reason) for name in names]).to_json())
+
+
+def quality(*, passed: bool = True, statement: str = "serves onnx_fp32") -> str:
+    """Return what the quality stage writes, as far as the gate reads it."""
+    return json.dumps({"check": asdict(GateCheck(FORMAT_TO_SERVE, passed, statement))})
 
 
 def parity(worst: float = 2e-7, precision: str = "fp32", dropped: Sequence[str] = ()) -> str:

@@ -3,48 +3,62 @@
 import pytest
 
 from contract.errors import SettingsError
+from contract.verdict import EVALUATION_CHECKS, FORMAT_TO_SERVE, NO_EVALUATION_LEAK
 from release.checks import RefusedError, require_pass
-from release.gate import PARITY_FILE, VERDICT_FILE, read_checks
-from tests.unit.release.factories import FakeRevision, parity, verdict
+from release.gate import PARITY_FILE, QUALITY_FILE, VERDICT_FILE, read_checks
+from tests.unit.release.factories import FakeRevision, parity, quality, verdict
 
 
-def gate(verdict_text: str, parity_text: str) -> None:
-    require_pass(read_checks(FakeRevision({VERDICT_FILE: verdict_text, PARITY_FILE: parity_text})), "experiment x", "remedy")
+def files(verdict_text: str = verdict(), parity_text: str = parity(), quality_text: str = quality()) -> FakeRevision:
+    return FakeRevision({VERDICT_FILE: verdict_text, PARITY_FILE: parity_text, QUALITY_FILE: quality_text})
 
 
-def test_an_encoder_that_both_stages_accept_passes() -> None:
-    gate(verdict(), parity())
+def test_an_encoder_that_all_stages_accept_passes_and_every_check_is_shown() -> None:
+    checks = read_checks(files())
+    require_pass(checks, "experiment x", "remedy")
+    assert [check.name for check in checks] == [*EVALUATION_CHECKS, "parity onnx_fp32", "formats", FORMAT_TO_SERVE]
 
 
 @pytest.mark.parametrize(
-    ("verdict_text", "parity_text", "said"),
+    ("revision", "said"),
     [
-        # the evaluation says no: its reason, with the numbers, is the message
-        (verdict(accepted=False, reason="0.61 against 0.70"), parity(), "0.61 against 0.70"),
+        # each condition of the evaluation can say no: its sentence, with the numbers, is the message
+        *((files(verdict(refused=name, reason="0.61 against 0.70")), f"{name}: 0.61 against 0.70") for name in EVALUATION_CHECKS),
+        # a condition that nobody looked at does not hold
+        (files(verdict(without=NO_EVALUATION_LEAK)), f"{NO_EVALUATION_LEAK}: .* does not say"),
+        # the word `accepted` decides nothing
+        (files('{"accepted": true, "checks": []}'), "4 of 7 checks failed"),
         # a truthy word is not a verdict
-        ('{"accepted": "yes", "reasons": ["?"]}', parity(), "quality"),
+        (files('{"checks": [{"name": "x", "passed": "yes", "statement": "?", "numbers": {}}]}'), "'yes', not true or false"),
+        # the form of before: nothing of what is asked for now was looked at
+        (files('{"accepted": true, "reasons": ["fine"]}'), "another form"),
         # a format over its limit
-        (verdict(), parity(worst=3e-5), "3.00e-05"),
+        (files(parity_text=parity(worst=3e-5)), "3.00e-05"),
         # NaN compares false with everything, and must not pass for that
-        (verdict(), parity(worst=float("nan")), "nan"),
+        (files(parity_text=parity(worst=float("nan"))), "nan"),
         # nothing exact to fall back on
-        (verdict(), parity(precision="int8", worst=1e-7), "fp32: none"),
+        (files(parity_text=parity(precision="int8", worst=1e-7)), "fp32: none"),
+        # no format within its budget
+        (files(quality_text=quality(passed=False, statement="none is left")), f"{FORMAT_TO_SERVE}: none is left"),
+        (files(quality_text="{}"), "another form"),
         # files of another form
-        ("[]", parity(), "not a JSON object"),
-        (verdict(), "{}", "another form"),
-        ("no json", parity(), "not JSON"),
+        (files("[]"), "not a JSON object"),
+        (files(parity_text="{}"), "another form"),
+        (files("no json"), "not JSON"),
     ],
 )
-def test_what_is_not_good_enough_is_refused_with_its_numbers(verdict_text: str, parity_text: str, said: str) -> None:
-    with pytest.raises(RefusedError, match=said.replace("(", r"\(")):
-        gate(verdict_text, parity_text)
+def test_what_is_not_good_enough_is_refused_with_its_numbers(revision: FakeRevision, said: str) -> None:
+    with pytest.raises(RefusedError, match=said):
+        require_pass(read_checks(revision), "experiment x", "remedy")
 
 
-def test_an_experiment_without_a_verdict_is_an_error_that_names_the_file() -> None:
-    with pytest.raises(SettingsError, match=VERDICT_FILE):
-        read_checks(FakeRevision({PARITY_FILE: parity()}))
+@pytest.mark.parametrize("missing", [VERDICT_FILE, PARITY_FILE, QUALITY_FILE])
+def test_an_experiment_without_a_verdict_is_an_error_that_names_the_file(missing: str) -> None:
+    whole = {VERDICT_FILE: verdict(), PARITY_FILE: parity(), QUALITY_FILE: quality()}
+    with pytest.raises(SettingsError, match=missing):
+        read_checks(FakeRevision({name: text for name, text in whole.items() if name != missing}))
 
 
 def test_formats_that_were_left_out_are_named() -> None:
-    checks = read_checks(FakeRevision({VERDICT_FILE: verdict(), PARITY_FILE: parity(dropped=["openvino_int8"])}))
-    assert "openvino_int8 (too far off)" in checks[-1].detail
+    checks = {check.name: check for check in read_checks(files(parity_text=parity(dropped=["openvino_int8"])))}
+    assert "openvino_int8 (too far off)" in checks["formats"].detail

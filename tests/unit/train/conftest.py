@@ -46,13 +46,13 @@ def write_tiny_base(folder: Path, *, max_tokens: int = 32, seed: int = 0, extra_
     return folder
 
 
-def write_pairs(path: Path, count: int = 24) -> Path:
+def write_pairs(path: Path, count: int = 24, source: str = "s") -> Path:
     """Write training pairs: each query holds two words, its document those and others."""
     rows = [
         {
-            "query_id": f"q{number}",
+            "query_id": f"{source}-q{number}",
             "query": f"{WORDS[number % 26]} {number}",
-            "source": "s",
+            "source": source,
             "key": str(number),
             "title": WORDS[number % 26],
             "text": f"{WORDS[number % 26]} {number} {WORDS[(number * 7) % 26]} {WORDS[(number * 11) % 26]}",

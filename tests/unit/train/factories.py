@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from train.fit import FitPaths
-from train.params import ContractParams, EvaluateParams, TrainParams
+from train.params import ContractParams, EvaluateParams, SimilarityParams, TrainParams
 
 CONTRACT = ContractParams(
     max_tokens=None,
@@ -34,8 +34,18 @@ TRAIN = TrainParams(
     checkpoint_every_steps=2,
 )
 EVALUATE = EvaluateParams(
-    seed=1, look_at_test=False, max_documents=0, max_queries=0, bootstrap_samples=500, confidence=0.95, margin=0.05
+    seed=1,
+    look_at_test=False,
+    max_documents=0,
+    max_queries=0,
+    bootstrap_samples=500,
+    confidence=0.95,
+    margin=0.05,
+    champion="",
+    slice_margin=0.1,
+    slice_min_queries=5,
 )
+SIMILARITY = SimilarityParams(near_duplicate_similarity=0.7, shingle_words=3, hashes=128, bands=32)
 
 
 def contract_params(**changes: Any) -> ContractParams:

@@ -9,12 +9,12 @@ import yaml
 
 from clients.params import load_params
 from etl.params import IngestParams, PairsParams, PrepareParams
-from export.params import ExportParams, PackageParams, ParityParams, ProfileParams
-from train.params import ContractParams, EvaluateParams, PipelineParams, TrainParams
+from export.params import ExportParams, PackageParams, ParityParams, ProfileParams, QualityParams
+from train.params import ContractParams, EvaluateParams, PipelineParams, SimilarityParams, TrainParams
 
 ROOT = Path(__file__).resolve().parents[3]
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-PACKAGES = ("contract", "clients", "etl", "train", "export")
+PACKAGES = ("contract", "clients", "scoring", "etl", "train", "export")
 
 # These carry addresses, places, messages and what `params:` names already, and change no result.
 PLUMBING = {
@@ -91,11 +91,14 @@ def test_every_dependency_on_code_is_there(stage: str) -> None:
         ("contract", ContractParams),
         ("ingest", IngestParams),
         ("prepare", PrepareParams),
+        # the evaluation looks for leaks by the same numbers
+        ("prepare", SimilarityParams),
         ("pairs", PairsParams),
         ("train", TrainParams),
         ("evaluate", EvaluateParams),
         ("export", ExportParams),
         ("parity", ParityParams),
+        ("quality", QualityParams),
         ("profile", ProfileParams),
         ("package", PackageParams),
     ],

@@ -2,20 +2,22 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from contract.errors import ContractError, SettingsError
+from contract.errors import ContractError, MismatchError, SettingsError
+from contract.manifest import Fingerprints, Manifest, Serving, release_id
 from contract.preprocess import Preprocessor
-from scoring.metrics import Interval
+from contract.verdict import BETTER_THAN_BASE, EVALUATION_CHECKS, NOT_WORSE_THAN_CHAMPION, GateCheck, Verdict
+from export.quality import read_held_out as read_held_out_files
 from tests.unit.train.conftest import WORDS, write_pairs, write_tiny_base
-from tests.unit.train.factories import contract_params, evaluate_params, fit_paths, train_params
+from tests.unit.train.factories import SIMILARITY, contract_params, evaluate_params, fit_paths, train_params
 from train.base_contract import contract_for
 from train.evaluate import EvaluatePaths, evaluate
 from train.fit import fit
-from train.gate import judge
 from train.heldout import document_id, read_corpus, read_held_out
 
 DOCUMENTS = 26
@@ -27,6 +29,7 @@ def write_corpus(folder: Path) -> EvaluatePaths:
         {"source": "s", "key": str(n), "title": "", "text": f"{word} number {n} " + " ".join(WORDS[:3])}
         for n, word in enumerate(WORDS)
     ]
+    documents = [{**row, "clean_title": row["title"], "clean_text": row["text"]} for row in documents]
     queries = [{"query_id": f"q{n}", "text": WORDS[n], "split": "dev" if n % 2 else "test"} for n in range(DOCUMENTS)]
     judgements = [
         {"query_id": f"q{n}", "source": "s", "key": str(n), "grade": 1, "split": "dev" if n % 2 else "test"}
@@ -37,58 +40,132 @@ def write_corpus(folder: Path) -> EvaluatePaths:
     pq.write_table(pa.Table.from_pylist(documents), folder / "data" / "documents.parquet")
     pq.write_table(pa.Table.from_pylist(queries), pairs / "queries.parquet")
     pq.write_table(pa.Table.from_pylist(judgements), pairs / "judgements.parquet")
+    (folder / "data" / "snapshot").mkdir()
+    pq.write_table(pa.table({"split": pa.array([], pa.string())}), folder / "data" / "snapshot" / "queries.parquet")
     empty = pa.table({name: pa.array([], pa.string()) for name in ("split", "source", "key", "title", "text")})
     pq.write_table(empty, pairs / "withheld.parquet")
     return EvaluatePaths(
         folder / "data" / "documents.parquet",
         pairs,
+        folder / "data" / "snapshot",
         folder / "models" / "encoder",
         folder / "models" / "evaluation",
         folder / "home",
     )
 
 
-def preprocessor_of(base: Path) -> Preprocessor:
-    return Preprocessor(*contract_for(base, contract_params()))
+def preprocessor_of(base: Path, **contract: Any) -> Preprocessor:
+    return Preprocessor(*contract_for(base, contract_params(**contract)))
 
 
 @pytest.fixture
 def trained(tiny_base: Path, tmp_path: Path) -> EvaluatePaths:
     paths = write_corpus(tmp_path)
-    write_pairs(tmp_path / "pairs.parquet")
-    fit(tiny_base, "tiny", contract_params(), train_params(max_steps=1), fit_paths(tmp_path, tmp_path / "pairs.parquet"))
+    write_pairs(paths.pairs / "train.parquet", source="elsewhere")
+    fit(tiny_base, "tiny", contract_params(), train_params(max_steps=1), fit_paths(tmp_path, paths.pairs / "train.parquet"))
     return paths
 
 
-def test_all_three_are_scored_on_the_same_queries_and_the_verdict_is_written(tiny_base: Path, trained: EvaluatePaths) -> None:
-    verdict = evaluate(tiny_base, evaluate_params(margin=1.0), trained)
+def run(base: Path, paths: EvaluatePaths, **params: Any) -> Verdict:
+    return evaluate(base, evaluate_params(**params), SIMILARITY, paths)
+
+
+def check_of(verdict: Verdict, name: str) -> GateCheck:
+    return next(check for check in verdict.checks if check.name == name)
+
+
+def test_all_are_scored_on_the_same_queries_and_the_verdict_is_written(tiny_base: Path, trained: EvaluatePaths) -> None:
+    verdict = run(tiny_base, trained, margin=1.0, slice_margin=1.1)
     report = json.loads((trained.evaluation / "evaluation.json").read_text())
     assert report["corpus"]["statement"] == "all 26 documents"
     assert report["dev"]["queries"] == 13
     # every document has its rare word: BM25 cannot miss, but for the three words that all documents share
     assert report["dev"]["bm25"]["recall_at_100"] == 1.0
     assert report["dev"]["bm25"]["ndcg_at_10"] > 0.9
-    for name in ("base", "tuned"):
+    for name in ("base", "base_under_this_contract", "tuned"):
         assert 0 <= report["dev"][name]["ndcg_at_10"] <= 1
     written = json.loads((trained.evaluation / "verdict.json").read_text())
     assert written["accepted"] is verdict.accepted is True
-    assert written["numbers"]["tuned"] == report["dev"]["tuned"]["ndcg_at_10"]
+    assert [check["name"] for check in written["checks"]] == list(EVALUATION_CHECKS)
+    compared = written["checks"][0]["numbers"]["comparisons"]
+    assert compared[0]["tuned"] == pytest.approx(report["dev"]["tuned"]["ndcg_at_10"])
+    assert [entry["against"] for entry in compared] == ["the base model", "the base model under this encoder's contract"]
+
+
+def test_the_base_model_is_read_under_its_own_contract_so_that_a_wrong_prefix_is_seen(tiny_base: Path, tmp_path: Path) -> None:
+    paths = write_corpus(tmp_path)
+    write_pairs(paths.pairs / "train.parquet", source="elsewhere")
+    # so many words that none is left of the query
+    wrong = contract_params(query_prefix=" ".join(WORDS[:10]) * 4)
+    fit(tiny_base, "tiny", wrong, train_params(epochs=0), fit_paths(tmp_path, paths.pairs / "train.parquet"))
+    check = check_of(run(tiny_base, paths, margin=0.02), BETTER_THAN_BASE)
+    own, same = check.numbers["comparisons"]
+    # the same weights under the same contract: equal to the last digit, and blind
+    assert same["difference"]["low"] == same["difference"]["high"] == 0
+    # a random model of eight dimensions may gain as well as lose: what counts is that the difference is there, and decides
+    assert own["difference"]["low"] < -0.02
+    assert not check.passed
+
+
+def test_what_the_evaluation_asked_is_left_as_files_for_the_formats(tiny_base: Path, trained: EvaluatePaths) -> None:
+    run(tiny_base, trained)
+    preprocessor = Preprocessor.load(trained.encoder)
+    part = read_held_out_files(trained.evaluation / "heldout", preprocessor)
+    assert len(part.queries) == 13
+    assert set(part.judgements) == set(part.queries)
+    assert (len(part.document_ids), sum(part.chunk_counts)) == (26, len(part.chunk_texts))
+    assert all(set(queries) <= set(part.queries) for queries in part.slices.values())
+    with pytest.raises(MismatchError, match="evaluate again"):
+        read_held_out_files(trained.evaluation / "heldout", preprocessor_of(tiny_base, query_prefix="other: "))
+
+
+def test_a_champion_is_compared_under_its_own_contract_and_one_that_is_not_here_is_named(
+    tiny_base: Path, trained: EvaluatePaths
+) -> None:
+    release = write_champion(trained)
+    verdict = run(tiny_base, trained, champion=release, margin=0.0)
+    check = check_of(verdict, NOT_WORSE_THAN_CHAMPION)
+    # the champion is the encoder itself: equal, so it passes a margin of 0
+    assert check.passed
+    assert release in check.statement
+    assert json.loads((trained.evaluation / "evaluation.json").read_text())["spaces"]["champion"]
+    none = check_of(run(tiny_base, trained), NOT_WORSE_THAN_CHAMPION)
+    assert none.passed
+    assert "empty" in none.statement
+    with pytest.raises(SettingsError, match=r"r000.*fetch it"):
+        run(tiny_base, trained, champion="r000")
+
+
+def write_champion(paths: EvaluatePaths) -> str:
+    """Write a release that holds the encoder, as far as an evaluation looks at one."""
+    import shutil
+
+    preprocessor = Preprocessor.load(paths.encoder)
+    folder = paths.home / "releases" / "new"
+    folder.mkdir(parents=True)
+    shutil.copytree(paths.encoder, folder / "encoder")
+    space = json.loads((paths.encoder / "training.json").read_text())["space"]
+    prints, serving = Fingerprints.of(preprocessor.contract), Serving("onnx_fp32", (16,), 8)
+    name = release_id(space, prints.contract, serving, {})
+    Manifest(name, space, prints, "w", 8, "tiny", (), (), serving, {}).save(folder)
+    folder.rename(folder.with_name(name))
+    return name
 
 
 def test_a_second_evaluation_gives_the_same_bytes(tiny_base: Path, trained: EvaluatePaths) -> None:
-    evaluate(tiny_base, evaluate_params(), trained)
+    run(tiny_base, trained)
     first = (trained.evaluation / "evaluation.json").read_bytes()
-    evaluate(tiny_base, evaluate_params(), trained)
+    run(tiny_base, trained)
     assert (trained.evaluation / "evaluation.json").read_bytes() == first
 
 
 def test_the_test_split_is_scored_only_when_asked_and_each_look_is_counted(tiny_base: Path, trained: EvaluatePaths) -> None:
-    evaluate(tiny_base, evaluate_params(), trained)
+    run(tiny_base, trained)
     assert "test" not in json.loads((trained.evaluation / "evaluation.json").read_text())
     looks = trained.home / "evaluation" / "looks.jsonl"
     assert not looks.exists()
     for expected in (1, 2):
-        evaluate(tiny_base, evaluate_params(look_at_test=True), trained)
+        run(tiny_base, trained, look_at_test=True)
         assert json.loads((trained.evaluation / "evaluation.json").read_text())["looks_at_test"] == expected
     assert len(looks.read_text().splitlines()) == 2
 
@@ -118,27 +195,6 @@ def test_a_judged_document_that_is_not_there_stops_the_evaluation(tiny_base: Pat
     paths = write_corpus(tmp_path)
     with pytest.raises(ContractError, match="lacks 1 judged"):
         read_corpus(paths.documents, [document_id("s", "gone")], preprocessor_of(tiny_base), max_documents=0, seed=0)
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "accepted"),
-    [
-        (0.001, 0.03, True),  # better
-        (-0.019, 0.01, True),  # perhaps worse, by less than the margin
-        (-0.02, 0.01, False),  # perhaps worse by all of the margin
-        (-0.3, -0.1, False),  # worse
-    ],
-)
-def test_the_gate_refuses_what_may_be_worse_by_the_margin(low: float, high: float, accepted: bool) -> None:
-    difference = Interval(mean=(low + high) / 2, low=low, high=high)
-    verdict = judge({"ndcg_at_10": 0.5}, {"ndcg_at_10": 0.5}, difference, margin=0.02, confidence=0.95, queries=100)
-    assert verdict.accepted is accepted
-    assert f"{low:+.4f}" in verdict.reasons[0]
-
-
-def test_an_encoder_that_equals_its_base_passes_a_margin_of_zero() -> None:
-    same = Interval(0.0, 0.0, 0.0)
-    assert judge({"ndcg_at_10": 0.5}, {"ndcg_at_10": 0.5}, same, margin=0.0, confidence=0.95, queries=9).accepted
 
 
 def test_the_contract_takes_limits_and_pooling_from_the_base_model_unless_told_otherwise(tmp_path: Path) -> None:

@@ -1,0 +1,295 @@
+"""The quality stage: what each format that passed parity answers to the held-out queries, how large and how fast it is.
+
+Parity says how far vectors have moved; this says what that costs whoever searches, and keeps a format only within its budget.
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contract.errors import ContractError, MismatchError
+from contract.manifest import DroppedFormat, Format, Quality
+from contract.preprocess import Preprocessor
+from contract.tensors import served_length
+from contract.tokens import Encoded
+from contract.verdict import FORMAT_TO_SERVE, GateCheck
+from export.formats import ExportedFormat, export_sha256
+from export.gate import ParityReport
+from export.params import QualityParams
+from export.runtimes import Runtime, open_runtime
+from scoring.metrics import paired_bootstrap, score_queries
+from scoring.ranking import rank_by_vectors
+
+METRIC: Final = "ndcg_at_10"
+# As people type them: what latency is measured with.
+_SHORT_QUERY: Final = "how do I roll back a release?"
+_LATENCY_RUNS: Final = 30
+_WARM_UP_RUNS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOutPart:
+    """What the evaluation stage left: questions with judgements and slices, and the chunks of each document."""
+
+    queries: Mapping[str, str]
+    judgements: Mapping[str, Mapping[str, int]]
+    slices: Mapping[str, Sequence[str]]
+    document_ids: Sequence[str]
+    chunk_counts: Sequence[int]
+    chunk_texts: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class QualityReport:
+    """What was measured, of which export, what is left out for it, and what is served."""
+
+    export_sha256: str
+    reference: str
+    statement: str
+    figures: Mapping[str, Quality]
+    dropped: tuple[DroppedFormat, ...]
+    check: GateCheck
+    serves: str
+
+    def save(self, path: Path) -> None:
+        """Write the report as JSON."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def read_quality(path: Path) -> QualityReport:
+    """Read what `QualityReport.save` wrote.
+
+    Raises:
+        ContractError: when there is none.
+    """
+    if not path.is_file():
+        raise ContractError(f"{path} does not exist: run `python -m export quality` first")
+    value = json.loads(path.read_bytes())
+    return QualityReport(
+        export_sha256=value["export_sha256"],
+        reference=value["reference"],
+        statement=value["statement"],
+        figures={name: Quality(**entry) for name, entry in value["figures"].items()},
+        dropped=tuple(DroppedFormat(**entry) for entry in value["dropped"]),
+        check=GateCheck.from_json(value["check"]),
+        serves=value["serves"],
+    )
+
+
+def measure_quality(
+    exported: Path,
+    preprocessor: Preprocessor,
+    parity: ParityReport,
+    held_out: HeldOutPart,
+    buckets: Sequence[int],
+    serve: Sequence[str],
+    params: QualityParams,
+) -> QualityReport:
+    """Ask every format that passed parity the held-out queries, and choose the one to serve.
+
+    Args:
+        exported: what the export stage wrote.
+        preprocessor: of the encoder.
+        parity: its formats; the first float32 one is what the others are compared with.
+        held_out: what to ask.
+        buckets: the lengths that are served.
+        serve: format names in order of preference.
+        params: budgets, and how much to measure.
+
+    Raises:
+        ContractError: no float32 format passed parity.
+        MismatchError: the parity report is of another export.
+    """
+    if parity.export_sha256 != export_sha256(exported):
+        raise MismatchError(f"the parity report is of another export than {exported}: measure this one (`dvc repro parity`)")
+    reference = next((entry for entry in parity.formats if entry.precision == "fp32"), None)
+    if reference is None:
+        names = ", ".join(entry.name for entry in parity.formats) or "none"
+        raise ContractError(f"no fp32 format passed parity (these did: {names}): add onnx_fp32 to export.formats")
+    part = sample(held_out, params)
+    documents, queries = (preprocessor.encode(texts, role) for texts, role in _texts(part))
+    short = preprocessor.encode([_SHORT_QUERY], "query")
+    scores: dict[str, Mapping[str, float]] = {}
+    figures: dict[str, Quality] = {}
+    # The reference first: the others are measured against it.
+    for entry in sorted(parity.formats, key=lambda entry: entry is not reference):
+        run = open_runtime(exported, ExportedFormat(**_fields(entry)))
+        query_ms = _latency(run, short, buckets, preprocessor.pad_id)
+        started = time.perf_counter()
+        document_vectors = embed(run, documents, buckets, preprocessor.pad_id, params.batch_size)
+        seconds = time.perf_counter() - started
+        query_vectors = embed(run, queries, buckets, preprocessor.pad_id, params.batch_size)
+        ranking = rank_by_vectors(list(part.queries), query_vectors, part.document_ids, part.chunk_counts, document_vectors)
+        scores[entry.name] = score_queries(ranking, part.judgements)[METRIC]
+        lost = paired_bootstrap(scores[reference.name], scores[entry.name], samples=params.bootstrap_samples)
+        worst = _worst_slice(scores[entry.name], scores[reference.name], part.slices)
+        figures[entry.name] = Quality(
+            ndcg_at_10=float(np.mean(list(scores[entry.name].values()))),
+            lost=lost.mean,
+            lost_low=lost.low,
+            lost_high=lost.high,
+            budget=params.max_ndcg_lost[entry.precision],
+            worst_slice=worst[0],
+            worst_slice_lost=worst[1],
+            bytes=_bytes(exported, entry),
+            query_ms=query_ms,
+            texts_per_second=len(documents.token_ids) / seconds,
+        )
+    dropped = [DroppedFormat(name, why) for name, why in ((n, over_budget(f, params)) for n, f in figures.items()) if why]
+    statement = (
+        f"{len(part.queries)} of {len(held_out.queries)} held-out queries, {len(part.document_ids)} of "
+        f"{len(held_out.document_ids)} documents, {len(part.chunk_texts)} chunks"
+    )
+    check, serves = choose(parity, figures, dropped, serve, reference.name)
+    return QualityReport(parity.export_sha256, reference.name, statement, figures, tuple(dropped), check, serves)
+
+
+def over_budget(figure: Quality, params: QualityParams) -> str:
+    """Return why a format may not be served, empty if it may. What may be lost is the upper end of the interval."""
+    reasons = []
+    # `not <=`: NaN is over every budget
+    if not figure.lost_high <= figure.budget:
+        reasons.append(
+            f"{METRIC} {figure.ndcg_at_10:.4f}, may lose {figure.lost_high:.4f} against fp32 (mean {figure.lost:+.4f}), budget "
+            f"quality.max_ndcg_lost {figure.budget}"
+        )
+    if params.max_bytes and figure.bytes > params.max_bytes:
+        reasons.append(f"{figure.bytes} bytes, budget quality.max_bytes {params.max_bytes}")
+    if params.max_query_ms and not figure.query_ms <= params.max_query_ms:
+        reasons.append(f"{figure.query_ms:.2f} ms for one short query, budget quality.max_query_ms {params.max_query_ms}")
+    return "; ".join(reasons)
+
+
+def choose(
+    parity: ParityReport, figures: Mapping[str, Quality], dropped: Sequence[DroppedFormat], serve: Sequence[str], reference: str
+) -> tuple[GateCheck, str]:
+    """Return the gate's check, and the format to serve: the first wanted one that is left.
+
+    Where none is left the gate refuses; the release is packaged all the same, with the exact format, so that the evidence is
+    whole.
+    """
+    refused = {entry.name: entry.reason for entry in (*parity.dropped, *dropped)}
+    chosen = next((name for name in serve if name in figures and name not in refused), None)
+    measured = "; ".join(
+        f"{name} {METRIC} {f.ndcg_at_10:.4f}, lost {f.lost:+.4f} ({f.lost_low:+.4f} to {f.lost_high:+.4f}), "
+        f"{f.bytes / 1e6:.1f} MB, {f.query_ms:.1f} ms a query"
+        for name, f in figures.items()
+    )
+    left_out = "".join(f"; dropped {name}: {reason}" for name, reason in refused.items())
+    numbers = {"serve": list(serve), "serves": chosen, "dropped": refused}
+    if chosen is None:
+        said = f"none of package.serve ({', '.join(serve)}) is left: measured {measured}{left_out}"
+        return GateCheck(FORMAT_TO_SERVE, False, said, {**numbers}), reference
+    return GateCheck(FORMAT_TO_SERVE, True, f"serves {chosen}: {measured}{left_out}", {**numbers}), chosen
+
+
+def read_held_out(folder: Path, preprocessor: Preprocessor) -> HeldOutPart:
+    """Read what the evaluation stage left for this stage.
+
+    Raises:
+        MismatchError: it was written under another contract.
+    """
+    import pyarrow.parquet as pq
+
+    questions: dict[str, Any] = json.loads((folder / "questions.json").read_bytes())
+    if questions["contract"] != preprocessor.contract.fingerprint:
+        raise MismatchError(
+            f"{folder} was written under contract {questions['contract'][:12]}, the encoder has "
+            f"{preprocessor.contract.fingerprint[:12]}: evaluate again (`dvc repro evaluate`)"
+        )
+    table = pq.read_table(folder / "chunks.parquet")
+    counts: dict[str, int] = {}
+    for document in table["document"].to_pylist():
+        counts[document] = counts.get(document, 0) + 1
+    return HeldOutPart(
+        questions["queries"],
+        questions["judgements"],
+        questions["slices"],
+        list(counts),
+        list(counts.values()),
+        table["text"].to_pylist(),
+    )
+
+
+def sample(part: HeldOutPart, params: QualityParams) -> HeldOutPart:
+    """Return the first `max_queries` questions with all documents that answer them, filled up to `max_documents`; 0: all.
+
+    The evaluation drew its own sample by a seed; the order that it left them in says nothing about them.
+    """
+    queries = dict(list(part.queries.items())[: params.max_queries or None])
+    judgements = {query: part.judgements[query] for query in queries}
+    needed = {document for grades in judgements.values() for document in grades}
+    others = [document for document in part.document_ids if document not in needed]
+    room = max(0, params.max_documents - len(needed)) if params.max_documents else len(others)
+    step = max(1, len(others) // room) if room else 1
+    kept = needed | set(others[::step][:room])
+    documents: list[str] = []
+    counts: list[int] = []
+    texts: list[str] = []
+    start = 0
+    for document, count in zip(part.document_ids, part.chunk_counts, strict=True):
+        if document in kept:
+            documents.append(document)
+            counts.append(count)
+            texts += part.chunk_texts[start : start + count]
+        start += count
+    slices = {name: [query for query in members if query in queries] for name, members in part.slices.items()}
+    return HeldOutPart(queries, judgements, slices, documents, counts, texts)
+
+
+def embed(run: Runtime, encoded: Encoded, buckets: Sequence[int], pad_id: int, batch_size: int) -> NDArray[np.float32]:
+    """Return vectors `(n, dimension)`, texts of like length together, padded as they are served."""
+    order = np.argsort(encoded.token_counts, kind="stable")
+    parts = []
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        piece = Encoded([encoded.token_ids[row] for row in rows], encoded.token_counts[rows], encoded.truncated[rows])
+        parts.append(run(*piece.padded(served_length(int(piece.token_counts.max()), tuple(buckets)), pad_id)))
+    vectors = np.empty((len(order), parts[0].shape[1]), dtype=np.float32)
+    vectors[order] = np.concatenate(parts)
+    return vectors
+
+
+def _texts(part: HeldOutPart) -> tuple[tuple[Sequence[str], Any], tuple[Sequence[str], Any]]:
+    return (part.chunk_texts, "document"), (list(part.queries.values()), "query")
+
+
+def _fields(entry: Format) -> dict[str, Any]:
+    return {name: getattr(entry, name) for name in ("name", "backend", "precision", "file")}
+
+
+def _latency(run: Runtime, short: Encoded, buckets: Sequence[int], pad_id: int) -> float:
+    """Return the median time of one short query in milliseconds, tokens to vector."""
+    padded = short.padded(served_length(int(short.token_counts.max()), tuple(buckets)), pad_id)
+    times = []
+    for _ in range(_WARM_UP_RUNS + _LATENCY_RUNS):
+        started = time.perf_counter()
+        run(*padded)
+        times.append((time.perf_counter() - started) * 1000)
+    return median(times[_WARM_UP_RUNS:])
+
+
+def _worst_slice(
+    scores: Mapping[str, float], reference: Mapping[str, float], slices: Mapping[str, Sequence[str]]
+) -> tuple[str, float]:
+    """Return the slice that loses most in the mean, and how much."""
+    lost = {
+        name: float(np.mean([reference[query] - scores[query] for query in queries]))
+        for name, queries in slices.items()
+        if queries
+    }
+    name = max(lost, key=lambda name: lost[name], default="")
+    return name, lost.get(name, 0.0)
+
+
+def _bytes(exported: Path, entry: Format) -> int:
+    """Return the size of a format: of its folder, since weights may lie beside the graph."""
+    return sum(path.stat().st_size for path in (exported / entry.file).parent.iterdir() if path.is_file())

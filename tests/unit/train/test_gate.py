@@ -1,0 +1,100 @@
+"""The gate's conditions, as functions of numbers: each can say no, and says with what."""
+
+import pytest
+
+from contract.errors import SettingsError
+from tests.unit.train.factories import evaluate_params
+from train.gate import Reference, judge_base, judge_champion, judge_slices
+from train.heldout import Corpus, HeldOut
+from train.slices import query_slices
+
+QUERIES = [f"q{number}" for number in range(60)]
+BASE = Reference("the base model", dict.fromkeys(QUERIES, 0.5))
+
+
+def shifted(mean: float, spread: float) -> dict[str, float]:
+    """Return scores whose difference to BASE has this mean, every other query above it and below it."""
+    return {query: 0.5 + mean + spread * (1 if number % 2 else -1) for number, query in enumerate(QUERIES)}
+
+
+@pytest.mark.parametrize(
+    ("mean", "spread", "passes"),
+    [
+        (0.03, 0.01, True),  # better
+        (-0.01, 0.01, True),  # worse, by less than the margin whatever is drawn
+        (0.0, 0.4, False),  # equal in the mean, but 60 queries cannot say so
+        (-0.021, 0.0, False),  # worse by more than the margin
+        (-0.3, 0.1, False),  # worse
+    ],
+)
+def test_what_may_be_worse_by_the_margin_is_refused(mean: float, spread: float, passes: bool) -> None:
+    tuned = shifted(mean, spread)
+    params = evaluate_params(margin=0.02)
+    check = judge_base(tuned, [BASE], params)
+    assert check.passed is judge_champion(tuned, Reference("the champion r1", BASE.scores), params).passed is passes
+    (compared,) = check.numbers["comparisons"]
+    assert compared["difference"]["mean"] == pytest.approx(mean)
+    assert f"{compared['difference']['low']:+.4f}" in check.statement
+
+
+def test_an_encoder_that_equals_its_reference_passes_a_margin_of_zero() -> None:
+    assert judge_base(dict(BASE.scores), [BASE], evaluate_params(margin=0.0)).passed
+
+
+def test_one_of_several_references_is_enough_to_refuse() -> None:
+    better = Reference("the base model under this encoder's contract", dict.fromkeys(QUERIES, 0.9))
+    assert not judge_base(shifted(0.1, 0.0), [BASE, better], evaluate_params()).passed
+
+
+def test_without_a_champion_the_verdict_says_that_there_was_none() -> None:
+    check = judge_champion(shifted(-0.4, 0.0), None, evaluate_params())
+    assert check.passed
+    assert "no release is in production" in check.statement
+
+
+def test_a_slice_that_pays_for_a_better_mean_is_refused_and_named() -> None:
+    scores = dict.fromkeys(QUERIES, 0.9) | dict.fromkeys(QUERIES[:10], 0.2)
+    params = evaluate_params(slice_margin=0.1, slice_min_queries=5)
+    assert judge_base(scores, [BASE], params).passed
+    check = judge_slices(scores, [BASE], {"losers": QUERIES[:10], "winners": QUERIES[10:]}, params)
+    assert not check.passed
+    assert "losers (10), against the base model" in check.statement
+    assert [(row["slice"], row["passed"]) for row in check.numbers["slices"]] == [("losers", False), ("winners", True)]
+
+
+def test_a_slice_of_too_few_queries_is_told_and_does_not_decide() -> None:
+    scores = dict.fromkeys(QUERIES, 0.9) | dict.fromkeys(QUERIES[:4], 0.2)
+    slices = {"few": QUERIES[:4], "many": QUERIES[4:]}
+    check = judge_slices(scores, [BASE], slices, evaluate_params(slice_min_queries=5))
+    assert check.passed
+    assert "too few to judge: few (4)" in check.statement
+    assert check.numbers["too_few_to_judge"] == {"few": 4}
+    assert not judge_slices(scores, [BASE], slices, evaluate_params(slice_min_queries=4)).passed
+
+
+def test_queries_are_sliced_by_length_answer_source_and_bm25_and_by_nothing_that_an_encoder_decides() -> None:
+    part = HeldOut(
+        "dev",
+        ["a", "b", "c"],
+        ["one", "one two three", "köln hat einen dom"],
+        {"a": {'["s","1"]': 1}, "b": {'["s","2"]': 2, '["t","3"]': 1}, "c": {'["t","3"]': 1}},
+        3,
+    )
+    corpus = Corpus(['["s","1"]', '["s","2"]', '["t","3"]'], ["w", "w w w w", "w w"], [], [], 3, {})
+    assert query_slices(part, corpus, {"a": 1.0, "b": 0.0, "c": 0.3}) == {
+        "queries of at most 3 words": ["a", "b"],
+        "queries of more than 3 words": ["c"],
+        "queries answered by documents of at most 2 words": ["a", "c"],
+        "queries answered by documents of more than 2 words": ["b"],
+        "queries that BM25 answers": ["a", "c"],
+        "queries that BM25 misses": ["b"],
+        "queries with letters beyond ASCII": ["c"],
+        "queries answered by source s": ["a", "b"],
+        "queries answered by source t": ["c"],
+    }
+
+
+@pytest.mark.parametrize("values", [{"margin": -0.1}, {"slice_margin": -0.1}, {"slice_min_queries": 1}])
+def test_a_limit_that_makes_no_sense_is_refused(values: dict[str, float]) -> None:
+    with pytest.raises(SettingsError, match="evaluate"):
+        evaluate_params(**values)
