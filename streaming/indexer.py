@@ -69,8 +69,8 @@ class Indexer:
     def handle(self, batch: Sequence[Message]) -> Handled:
         """Make a batch durable, its messages in the order of the log.
 
-        1. decode; 2. decide what each message makes of its document; 3. embed what changed; 4. heads, then chunks, then the
-        surplus; 5. dead letters.
+        1. decode; 2. decide what each message makes of its document; 3. embed what changed; 4. dead letters of what was decided
+        against; 5. heads, then chunks, then the surplus; 6. dead letters of what could not be decoded.
 
         Raises:
             TransientError: something is away; nothing is lost, and the same batch may be handled again.
@@ -79,13 +79,15 @@ class Indexer:
         started = time.perf_counter()
         handled = Handled()
         events: list[Event] = []
+        undecoded: list[DeadLetter] = []
         for message in batch:
             try:
                 events.append(decode(message))
             except DocumentError as exc:
-                self._set_aside(handled, message, "decode", exc)
+                undecoded.append(self._letter(message, "decode", exc))
         self._apply_or_isolate(events, handled)
-        self._dead_letters.put(handled.dead_letters)
+        # Last: they are what they are however often they come, and would be written again with each attempt during an outage.
+        self._set_aside(handled, undecoded)
         self._count(handled, time.perf_counter() - started)
         return handled
 
@@ -105,7 +107,7 @@ class Indexer:
                     self._apply_or_isolate([event], handled)
                 return
             self._check_that_others_pass()
-            self._set_aside(handled, events[0].message, "index", exc)
+            self._set_aside(handled, [self._letter(events[0].message, "index", exc)])
 
     def _apply(self, events: Sequence[Event], handled: Handled) -> None:
         # 2. Decide.
@@ -118,7 +120,12 @@ class Indexer:
         stored += self._donor.points_of(plans) if self._donor else []
         vectors = find_vectors(plans, stored, self._embedder, self._limits.texts_per_request)
 
-        # 4. Heads first. One that lost to a newer head, of another consumer, writes no chunks.
+        # 4. What was refused is set aside before a newer message of its document is written: to a redelivery after a crash in
+        # between, it would be no more than overtaken, and would end nowhere.
+        refused = [self._letter(refusal.event.message, refusal.stage, refusal.error) for refusal in decision.refused]
+        self._dead_letters.put(refused)
+
+        # 5. Heads first. One that lost to a newer head, of another consumer, writes no chunks.
         self._collection.put_heads([plan.head for plan in plans])
         standing = self._collection.read_heads([plan.head.id for plan in plans])
         winners = [plan for plan in plans if standing[plan.head.id].version == plan.head.version]
@@ -136,8 +143,7 @@ class Indexer:
         )
 
         # Counted only now: an attempt that failed half-way is made again.
-        for refusal in decision.refused:
-            self._set_aside(handled, refusal.event.message, refusal.stage, refusal.error)
+        handled.dead_letters += refused
         handled.stale += len(decision.stale) + len(plans) - len(winners)
         handled.deletes += sum(plan.head.deleted for plan in winners)
         handled.documents += sum(not plan.head.deleted for plan in winners)
@@ -163,10 +169,14 @@ class Indexer:
         self._embedder.embed(["probe"], "document")
         self._collection.count({"kind": "head"})
 
-    def _set_aside(self, handled: Handled, message: Message, stage: str, error: ContractError) -> None:
+    def _set_aside(self, handled: Handled, letters: Sequence[DeadLetter]) -> None:
+        self._dead_letters.put(letters)
+        handled.dead_letters += letters
+
+    def _letter(self, message: Message, stage: str, error: ContractError) -> DeadLetter:
         place = {"partition": message.partition, "offset": message.offset, "stage": stage, "error": str(error)}
         _log.warning("message_set_aside", extra=place)
-        handled.dead_letters.append(DeadLetter.of(message, stage, error, self._collection.info.release))
+        return DeadLetter.of(message, stage, error, self._collection.info.release)
 
     def _observe_freshness(self, winners: Sequence[Plan]) -> None:
         if self._metrics is None:
