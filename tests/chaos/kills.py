@@ -18,14 +18,14 @@ from tests.chaos.system import System
 
 Participant = Literal["consumer", "online", "triton"]
 ONLINE_AT_RANDOM, TRITON_AT_RANDOM, WHILE_STARTING = "online_at_random", "triton_at_random", "start_at_random"
-BROKER = "broker"
+BOTH, BROKER = "both", "broker"
 
 # One pass: each point of a batch, start-ups (each of them two deaths), Triton, moments that nobody chose, the broker.
 LONG_DECK = (
     *CONSUMER_POINTS,
     *START_POINTS,
     *(TRITON_POINT, TRITON_POINT, TRITON_AT_RANDOM),
-    *(ONLINE_AT_RANDOM, ONLINE_AT_RANDOM, WHILE_STARTING),
+    *(ONLINE_AT_RANDOM, ONLINE_AT_RANDOM, WHILE_STARTING, BOTH),
     *(BROKER, BROKER),
 )
 # One of each class, in an order that puts them on top of each other.
@@ -138,6 +138,10 @@ class Killer:
             self._at_random("online", ONLINE_AT_RANDOM, recover=False)
             time.sleep(self._random.uniform(0.5, 6.0))
             self._at_random("online", act)
+        elif act == BOTH:
+            self._at_random("triton", TRITON_AT_RANDOM, recover=False)
+            time.sleep(self._random.uniform(0.0, 1.0))
+            self._at_random("online", ONLINE_AT_RANDOM)
         else:
             # Armed only once the old process is dead: the point is one of its successor's.
             self._at_random("online", ONLINE_AT_RANDOM, recover=False)
