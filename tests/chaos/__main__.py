@@ -33,7 +33,7 @@ from contract.preprocess import Preprocessor  # noqa: E402
 from contract.records import Document  # noqa: E402
 from tests.chaos import reading  # noqa: E402
 from tests.chaos.check import Verdict, check  # noqa: E402
-from tests.chaos.kills import LONG_DECK, SHORT_DECK, Killer, Record  # noqa: E402
+from tests.chaos.kills import LONG_DECK, LONG_PACE, SHORT_DECK, SHORT_PACE, Killer, Record  # noqa: E402
 from tests.chaos.law import Name, UnusableError  # noqa: E402
 from tests.chaos.load import Ledger, make_producers, real_texts  # noqa: E402
 from tests.chaos.messages import LABEL, POISON  # noqa: E402
@@ -42,7 +42,6 @@ from tests.chaos.sabotage import SABOTAGES  # noqa: E402
 from tests.chaos.searcher import Answers, Searcher, availability  # noqa: E402
 from tests.chaos.system import System  # noqa: E402
 
-_LONG_QUIET_SECONDS, _SHORT_QUIET_SECONDS = (0.3, 3.0), (0.2, 0.8)
 _REST_SECONDS = 600.0
 _QUERIES = 40
 
@@ -87,9 +86,8 @@ def run(options: argparse.Namespace, home: Path) -> dict[str, Any]:
         for producer in producers:
             producer.start()
         # 3. Death.
-        quiet = _SHORT_QUIET_SECONDS if options.short else _LONG_QUIET_SECONDS
-        killer = Killer(system, searcher, progress, options.seed, quiet)
-        deck = SHORT_DECK if options.short else LONG_DECK
+        deck, pace = (SHORT_DECK, SHORT_PACE) if options.short else (LONG_DECK, LONG_PACE)
+        killer = Killer(system, searcher, progress, options.seed, pace)
         deadline = time.monotonic() + options.minutes * 60
         record = killer.run(options.kills, deck, shuffled=not options.short, deadline=deadline)
         # 4. Rest: nobody writes any more, everything runs, everything is committed.
@@ -232,7 +230,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, help="confirmed deaths by SIGKILL; default 100, with --short 8")
     parser.add_argument("--seed", type=int, default=1, help="of messages and of the order of deaths")
     parser.add_argument("--short", action="store_true", help="one death of each class, close together")
-    parser.add_argument("--rate", type=float, default=6.0, help="messages a second, from both producers")
+    parser.add_argument("--rate", type=float, help="messages a second, from both producers; default 6, with --short 4")
     parser.add_argument("--minutes", type=float, default=60.0, help="stop killing after this long, whatever was asked for")
     parser.add_argument("--json", action="store_true", help="the result on one line")
     parser.add_argument("--keep", action="store_true", help="keep the home with its logs")
@@ -240,6 +238,8 @@ def _options() -> argparse.Namespace:
     options = parser.parse_args()
     if options.kills is None:
         options.kills = 8 if options.short else 100
+    if options.rate is None:
+        options.rate = 4.0 if options.short else 6.0
     return options
 
 

@@ -43,9 +43,24 @@ SHORT_DECK = (
 )
 # Points that a batch seldom passes are not let by as often.
 _SELDOM = frozenset({"during_dead_letter", "after_dead_letter", "between_insert_and_delete", "after_surplus"})
-_MOST_SKIPPED = 5
 _REACH_SECONDS = 60.0
 _RECOVERY_SECONDS = 240.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How close together things die.
+
+    Args:
+        quiet_seconds: shortest and longest time in which everything is left in peace between two deaths.
+        most_skipped: how often an armed point may be passed before it kills.
+    """
+
+    quiet_seconds: tuple[float, float]
+    most_skipped: int
+
+
+LONG_PACE, SHORT_PACE = Pace((0.3, 3.0), 5), Pace((0.2, 0.8), 1)
 
 
 @dataclass(slots=True)
@@ -94,16 +109,14 @@ class Record:
 class Killer:
     """Goes through the deck until enough have died."""
 
-    def __init__(
-        self, system: System, searcher: Searcher, progress: Progress, seed: int, quiet_seconds: tuple[float, float]
-    ) -> None:
-        """Take the range of seconds in which everything is left in peace between two deaths."""
+    def __init__(self, system: System, searcher: Searcher, progress: Progress, seed: int, pace: Pace) -> None:
+        """Do nothing yet."""
         self.record = Record()
         self._system = system
         self._searcher = searcher
         self._progress = progress
         self._random = random.Random(seed)
-        self._quiet_seconds = quiet_seconds
+        self._pace = pace
         self._points = Points(system.folder)
         self._broker_acts = deque(system.broker.acts)
         self._broker_thread: threading.Thread | None = None
@@ -125,7 +138,7 @@ class Killer:
         if act == BROKER:
             self._disturb_broker()
             return
-        time.sleep(self._random.uniform(*self._quiet_seconds))
+        time.sleep(self._random.uniform(*self._pace.quiet_seconds))
         if act in CONSUMER_POINTS:
             self._at_point(act, "consumer")
         elif act == TRITON_POINT:
@@ -148,7 +161,7 @@ class Killer:
             self._at_point(act, "online", skip=0)
 
     def _at_point(self, point: str, participant: Participant, skip: int | None = None) -> None:
-        most = 1 if point in _SELDOM else _MOST_SKIPPED
+        most = min(1, self._pace.most_skipped) if point in _SELDOM else self._pace.most_skipped
         before = self._progress.total
         entry = self._arm_and_wait(point, self._random.randint(0, most) if skip is None else skip)
         if entry is None:
@@ -163,7 +176,7 @@ class Killer:
         victim, before = triton.wait_for_pid(_REACH_SECONDS), self._progress.total
         if victim is None:
             raise RuntimeError("Triton does not run")
-        if self._arm_and_wait(TRITON_POINT, self._random.randint(0, _MOST_SKIPPED), victim) is None:
+        if self._arm_and_wait(TRITON_POINT, self._random.randint(0, self._pace.most_skipped), victim) is None:
             return
         ended = triton.wait_for_end(victim, _REACH_SECONDS)
         if ended is None or not ended.was_killed:
