@@ -33,13 +33,14 @@ from contract.preprocess import Preprocessor  # noqa: E402
 from contract.records import Document  # noqa: E402
 from tests.chaos import reading  # noqa: E402
 from tests.chaos.check import Verdict, check  # noqa: E402
-from tests.chaos.kills import LONG_DECK, LONG_PACE, SHORT_DECK, SHORT_PACE, Killer, Record  # noqa: E402
+from tests.chaos.deck import LONG_DECK, LONG_PACE, SHORT_DECK, SHORT_PACE  # noqa: E402
+from tests.chaos.kills import Killer  # noqa: E402
 from tests.chaos.law import Name, UnusableError  # noqa: E402
 from tests.chaos.load import Ledger, make_producers, real_texts  # noqa: E402
-from tests.chaos.messages import LABEL, POISON  # noqa: E402
 from tests.chaos.progress import Progress  # noqa: E402
+from tests.chaos.report import accepted_poison, build_report, check_search_at_rest, crashes  # noqa: E402
 from tests.chaos.sabotage import SABOTAGES  # noqa: E402
-from tests.chaos.searcher import Answers, Searcher, availability  # noqa: E402
+from tests.chaos.searcher import Searcher  # noqa: E402
 from tests.chaos.system import System  # noqa: E402
 
 _REST_SECONDS = 600.0
@@ -105,17 +106,17 @@ def run(options: argparse.Namespace, home: Path) -> dict[str, Any]:
     finally:
         codes = system.stop()
         ledger.close()
-    _check_search_at_rest(verdict, found, answers)
-    return _report(
+    check_search_at_rest(verdict, found, answers)
+    return build_report(
         options,
         record,
         verdict,
         answers,
         {
             "lag": lag,
-            "crashes": _crashes(system, codes),
+            "crashes": crashes(system, codes),
             "unclean_exit": int(exit_code != 0),
-            "intended_poison_accepted": _accepted_poison(records, verdict),
+            "intended_poison_accepted": accepted_poison(records, verdict),
         },
         {
             "messages": len(records),
@@ -160,74 +161,14 @@ def _check(system: System, records: Sequence[Any], ledger: Ledger) -> Verdict:
     )
 
 
-def _check_search_at_rest(verdict: Verdict, found: set[Name], answers: Answers) -> None:
-    alive = {name for name, state in verdict.truth.documents.items() if state.said is not None}
-    for name in sorted(alive - found):
-        answers.note("missing", f"{name}, at rest")
-    for name in sorted(found - alive):
-        answers.note("deleted_found", f"{name}, at rest")
-
-
 def _sources(records: Sequence[Any]) -> list[str]:
     named = (json.loads(record.key) for record in records if record.key and record.key.startswith(b'["') and b"," in record.key)
     return sorted({source for source, _ in named})
 
 
-def _accepted_poison(records: Sequence[Any], verdict: Verdict) -> int:
-    """Return how many messages that were made to break the envelope do not, by the law as the check reads it."""
-    intended = {record.place for record in records if dict(record.headers).get(LABEL, b"").startswith(POISON)}
-    return len(intended - verdict.truth.dead_letters.keys())
-
-
-def _crashes(system: System, codes: Mapping[str, int | None]) -> int:
-    """Count ends that nobody caused: neither by SIGKILL nor when asked to stop."""
-    ended = [one for part in system.supervised.values() for one in part.ended if not one.was_killed]
-    return len(ended) - sum(code is not None for code in codes.values())
-
-
-def _report(
-    options: argparse.Namespace,
-    record: Record,
-    verdict: Verdict,
-    answers: Answers,
-    at_rest: Mapping[str, int],
-    context: Mapping[str, Any],
-) -> dict[str, Any]:
-    disturbed = [(kill.at - 1, kill.at + (kill.search_seconds or 60)) for kill in record.kills]
-    search = availability(answers.asked, disturbed)
-    counts = {
-        **verdict.damage.counts,
-        **at_rest,
-        "missing": answers.missing,
-        "deleted_found": answers.deleted_found,
-        "other_release": answers.other_release,
-        "failed_outside_restart": search["failed_outside_restart"],
-        "not_recovered": len(record.not_recovered),
-        "kills_not_made": max(0, options.kills - len(record.kills)),
-    }
-    return {
-        **counts,
-        "failures": sorted(name for name, count in counts.items() if count),
-        **record.summary(),
-        "search": search,
-        "documents": verdict.documents,
-        "deleted": verdict.deleted,
-        "chunks": verdict.chunks,
-        "vectors_compared": verdict.vectors,
-        "worst_cosine_distance": verdict.worst_cosine_distance,
-        "dead_letters": verdict.dead_letters,
-        "dead_letters_redelivered": verdict.dead_letters_redelivered,
-        "overtaken_messages": verdict.truth.stale,
-        **context,
-        "seed": options.seed,
-        "sabotage": options.sabotage,
-        "examples": {**verdict.damage.examples, "search": answers.examples, "not_recovered": record.not_recovered},
-    }
-
-
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__.partition("\n")[0])
-    parser.add_argument("--kills", type=int, help="confirmed deaths by SIGKILL; default 100, with --short 8")
+    parser.add_argument("--kills", type=int, help="confirmed deaths by SIGKILL; default 100, with --short 9")
     parser.add_argument("--seed", type=int, default=1, help="of messages and of the order of deaths")
     parser.add_argument("--short", action="store_true", help="one death of each class, close together")
     parser.add_argument("--rate", type=float, help="messages a second, from both producers; default 6, with --short 4")
@@ -237,7 +178,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--sabotage", choices=sorted(SABOTAGES), default="", help="put a bug in, which the run must find")
     options = parser.parse_args()
     if options.kills is None:
-        options.kills = 8 if options.short else 100
+        options.kills = 9 if options.short else 100
     if options.rate is None:
         options.rate = 4.0 if options.short else 6.0
     return options

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from clients.settings import CHECKOUT
-from tests.chaos.kills import BROKER, SHORT_DECK
+from tests.chaos.deck import BROKER, SHORT_DECK
+from tests.chaos.points import TRITON_POINT
 
-KILLS = 8
+KILLS = 9
 
 
 @pytest.mark.timeout(600)
@@ -33,7 +34,9 @@ def test_kills_at_every_point_of_a_batch_lose_nothing_double_nothing_and_leave_n
     assert report["kills"] >= KILLS
     assert report["armed_but_not_reached"] == {}
     assert report["kills_by_participant"].keys() == {"consumer", "online", "triton"}
-    assert len(report["kills_by_point"]) >= len(set(SHORT_DECK) - {BROKER}) - 2
+    # Triton may have answered just before it died: then this was no death while it embedded.
+    assert set(SHORT_DECK) - {BROKER, TRITON_POINT} <= report["kills_by_point"].keys()
+    assert sum(report["broker"].values()) == 2
     # What was compared was worth comparing.
     assert report["vectors_compared"] == report["chunks"] > 100
     assert min(report[name] for name in ("deleted", "dead_letters", "overtaken_messages")) > 0

@@ -13,6 +13,7 @@ import pytest
 from clients.settings import CHECKOUT
 from contract.errors import DocumentError
 from contract.records import decode_message
+from tests.chaos.brokers import NamedBroker
 from tests.chaos.law import Record, UnusableError, replay, understand
 from tests.chaos.load import Ledger
 from tests.chaos.messages import Outgoing, Writer
@@ -87,6 +88,18 @@ def test_an_armed_point_kills_the_process_that_gets_there_at_the_pass_that_was_a
     assert (done.returncode, done.stdout.split()) == (-signal.SIGKILL, ["0", "1", "2"]), done.stderr
     assert json.loads(points.reached.read_text())["point"] == "here"
     assert not points.armed.exists()
+
+
+def test_a_broker_that_is_not_ours_is_killed_and_started_by_the_commands_that_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert NamedBroker().acts == (), "without a command it is left alone"
+    monkeypatch.setenv("CHAOS_BROKER_KILL", f"echo killed >> {tmp_path}/acts")
+    monkeypatch.setenv("CHAOS_BROKER_START", f"echo started >> {tmp_path}/acts")
+    broker = NamedBroker()
+    assert broker.acts == ("killed",)
+    broker.act("killed", seconds=0.0)
+    assert (tmp_path / "acts").read_text().split() == ["killed", "started"]
 
 
 def test_a_supervised_program_is_started_again_and_each_end_of_it_is_on_record(tmp_path: Path) -> None:
