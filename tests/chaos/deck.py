@@ -72,6 +72,17 @@ class Record:
     unreached: Counter[str] = field(default_factory=Counter)
     not_recovered: list[str] = field(default_factory=list)
 
+    def disturbed(self) -> list[tuple[float, float]]:
+        """Return (from, to) of each death and the first answer after it; of two in a row, the answer after the second."""
+        spans: list[tuple[float, float]] = []
+        answered = float("inf")
+        for kill in reversed(self.kills):
+            if kill.search_seconds is not None:
+                answered = kill.at + kill.search_seconds
+            # Death is noted when the process is gone, which is a little after its last answer.
+            spans.append((kill.at - 1, answered))
+        return spans
+
     def summary(self) -> dict[str, Any]:
         """Return counts by point and by participant, and medians of recovery."""
 

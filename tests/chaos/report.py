@@ -27,8 +27,7 @@ def build_report(
         at_rest: counts, 0 where all is well, of how the system came to rest.
         context: what says how much was done.
     """
-    disturbed = [(kill.at - 1, kill.at + (kill.search_seconds or 60)) for kill in record.kills]
-    search = availability(answers.asked, disturbed)
+    search = availability(answers.asked, record.disturbed())
     counts = {
         **verdict.damage.counts,
         **at_rest,

@@ -14,7 +14,9 @@ from clients.settings import CHECKOUT
 from contract.errors import DocumentError
 from contract.records import decode_message
 from tests.chaos.brokers import NamedBroker
-from tests.chaos.law import Record, UnusableError, replay, understand
+from tests.chaos.deck import Kill, Record
+from tests.chaos.law import Record as Message
+from tests.chaos.law import UnusableError, replay, understand
 from tests.chaos.load import Ledger
 from tests.chaos.messages import Outgoing, Writer
 from tests.chaos.points import Points
@@ -24,16 +26,16 @@ from tests.chaos.supervised import Supervised
 TEXTS = [(f"title {number}", f"text {number}\n\nwith a second paragraph of number {number}") for number in range(9)]
 
 
-def written(count: int) -> list[Record]:
+def written(count: int) -> list[Message]:
     writer = Writer(3, TEXTS, ["log-a", "numbered-a"], pins=True)
     messages = [*writer.first(), *(writer.next() for _ in range(count))]
     return [
-        Record(0, offset, 1_000 + offset // 3, message.key, message.value, (*message.headers, message.label))
+        Message(0, offset, 1_000 + offset // 3, message.key, message.value, (*message.headers, message.label))
         for offset, message in enumerate(messages)
     ]
 
 
-def kind_of(record: Record) -> str:
+def kind_of(record: Message) -> str:
     return dict(record.headers)["chaos"].decode()
 
 
@@ -44,7 +46,7 @@ def test_the_checks_own_law_and_the_platform_agree_on_what_breaks_the_envelope()
         assert refused[0] == kind_of(record).startswith("poison:")
 
 
-def is_refused_by_the_check(record: Record) -> bool:
+def is_refused_by_the_check(record: Message) -> bool:
     try:
         understand(record)
     except UnusableError:
@@ -52,7 +54,7 @@ def is_refused_by_the_check(record: Record) -> bool:
     return False
 
 
-def is_refused_by_the_platform(record: Record) -> bool:
+def is_refused_by_the_platform(record: Message) -> bool:
     try:
         decode_message(record.key, record.value, record.headers)
     except DocumentError:
@@ -148,6 +150,13 @@ def test_a_wrong_answer_is_counted_as_what_it_is(answer: dict[str, object], coun
     searcher._judge({**answer, "hits": hits}, gone, pinned=True)
     found = {name: getattr(searcher.answers, name) for name in ("missing", "other_release", "deleted_found")}
     assert {name: count for name, count in found.items() if count} == counted
+
+
+def test_of_two_deaths_in_a_row_the_restart_ends_with_the_answer_after_the_second() -> None:
+    record = Record(
+        kills=[Kill("online_at_random", "online", 10.0), Kill("start_first_batch", "online", 12.0, search_seconds=3.0)]
+    )
+    assert sorted(record.disturbed()) == [(9.0, 15.0), (11.0, 15.0)]
 
 
 def test_a_request_that_failed_is_explained_only_by_a_death_about_that_time() -> None:
