@@ -71,13 +71,13 @@ def run(options: argparse.Namespace, home: Path) -> dict[str, Any]:
     try:
         # 1. A release in service, with documents in it.
         system.start_dependencies()
-        producers = list(make_producers(system.settings, options.seed, texts, ledger, options.rate))
+        progress = Progress(system.settings.kafka_address, system.settings.topic, system.group)
+        producers = list(make_producers(system.settings, options.seed, texts, ledger, options.rate, lambda: progress.total))
         for producer in producers:
             producer.write_first()
         system.build()
         system.start_online()
         # 2. Load, and somebody who searches.
-        progress = Progress(system.settings.kafka_address, system.settings.topic, system.group)
         queries = [text.partition("\n")[0] for _, text in texts[:: max(1, len(texts) // _QUERIES)]]
         searcher = Searcher(
             system.settings.search_url, system.release, queries, lambda: ledger.gone(progress.committed), options.seed

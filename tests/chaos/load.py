@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from tests.chaos.messages import Outgoing, Writer
 _PACKAGES = "asyncio,collections,concurrent,email,http,json,logging,pathlib,statistics,subprocess,unittest,urllib,zipfile"
 _LONGEST_TEXT = 1_500
 _CONFIRM_SECONDS = 180
+# Several batches of the consumer, so that there is always one in hand when something dies.
+_MOST_AHEAD = 200
 # Kinds that leave a document as it was.
 _WITHOUT_EFFECT = frozenset({"late_after_delete", "older_after_newer", "mixed_versions", "invisible"})
 
@@ -72,15 +74,22 @@ class Ledger:
 
 
 class Producer:
-    """One thread that sends what its writer says, at a given rate, until told to stop; then everything is confirmed."""
+    """One thread that sends what its writer says, until told to stop; then everything is confirmed.
 
-    def __init__(self, settings: Any, writer: Writer, ledger: Ledger, per_second: float, idempotent: bool) -> None:
+    At a given rate, and no further ahead of the consumer than the harness allows: a slow machine gets less load, not a backlog
+    that takes longer to work off than everything else took.
+    """
+
+    def __init__(
+        self, settings: Any, writer: Writer, ledger: Ledger, per_second: float, is_ahead: Callable[[], bool], idempotent: bool
+    ) -> None:
         self.sent: dict[str, int] = {}
         self.fault: BaseException | None = None
         self._topic = settings.topic
         self._writer = writer
         self._ledger = ledger
         self._pause = 1 / per_second
+        self._is_ahead = is_ahead
         self._under_way: list[tuple[Outgoing, int, Any]] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="producer", daemon=True)
@@ -117,7 +126,8 @@ class Producer:
         try:
             due = time.monotonic()
             while not self._stop.is_set():
-                self._send(self._writer.next())
+                if not self._is_ahead():
+                    self._send(self._writer.next())
                 self._confirm(everything=False)
                 # What a broker that was away kept us from sending is not made up for: a burst would only be a backlog.
                 due = max(due + self._pause, time.monotonic() - 1)
@@ -163,9 +173,20 @@ def _name(message: Outgoing) -> Name:
     return (source, key)
 
 
-def make_producers(settings: Any, seed: int, texts: Sequence[tuple[str, str]], ledger: Ledger, rate: float) -> Iterator[Producer]:
+def make_producers(
+    settings: Any,
+    seed: int,
+    texts: Sequence[tuple[str, str]],
+    ledger: Ledger,
+    rate: float,
+    committed: Callable[[], int],
+) -> Iterator[Producer]:
     """Yield two producers over sources of their own: one idempotent, as the platform's is, and one that is not."""
+
+    def is_ahead() -> bool:
+        return len(ledger.acknowledged) - committed() > _MOST_AHEAD
+
     shares = ((("log-a", "numbered-a"), True), (("log-b", "numbered-b"), False))
     for number, (sources, idempotent) in enumerate(shares):
         writer = Writer(seed * 2 + number, texts, sources, pins=idempotent)
-        yield Producer(settings, writer, ledger, rate / len(shares), idempotent)
+        yield Producer(settings, writer, ledger, rate / len(shares), is_ahead, idempotent)
