@@ -85,8 +85,8 @@ class Indexer:
         """Make a batch durable, its messages in the order of the log.
 
         Erased documents are kept out. Then, portion by portion, so that what is held at a time is bounded: 1. decode; 2. decide
-        what each message makes of its document; 3. embed what changed; 4. heads, then chunks, then the surplus. At the end
-        5. dead letters.
+        what each message makes of its document; 3. embed what changed; 4. dead letters of what was decided against; 5. heads, then
+        chunks, then the surplus. At the end 6. dead letters of what could not be decoded.
 
         While a document is replaced, a reader finds it, and may find chunks of two versions; none when this returns.
 
@@ -96,14 +96,15 @@ class Indexer:
         """
         started = time.perf_counter()
         handled = Handled()
+        undecoded: list[DeadLetter] = []
         if self._erasures is not None:
             # Asked after the batch was polled: what was appended after an erasure is judged by it.
-            batch, handled.erased, refused = keep_erased_out(batch, self._erasures.current())
-            for message, error in refused:
-                self._set_aside(handled, message, "erasure", error)
+            batch, handled.erased, kept_out = keep_erased_out(batch, self._erasures.current())
+            undecoded += [self._letter(message, "erasure", error) for message, error in kept_out]
         for portion in portions(batch, self._limits.max_portion_bytes):
-            self._apply_or_isolate(self._decode(portion, handled), handled)
-        self._dead_letters.put(handled.dead_letters)
+            self._apply_or_isolate(self._decode(portion, undecoded), handled)
+        # Last: they are what they are however often they come, and would be written again with each attempt during an outage.
+        self._set_aside(handled, undecoded)
         self._count(handled, time.perf_counter() - started)
         return handled
 
@@ -111,18 +112,18 @@ class Indexer:
         """Make what was handled durable against the death of the machine, not only of the process."""
         self._collection.flush()
 
-    def _decode(self, messages: Sequence[Message], handled: Handled) -> list[Event]:
+    def _decode(self, messages: Sequence[Message], undecoded: list[DeadLetter]) -> list[Event]:
         events: list[Event] = []
         for message in messages:
             try:
                 events.append(decode(message))
             except DocumentError as exc:
-                self._set_aside(handled, message, "decode", exc)
+                undecoded.append(self._letter(message, "decode", exc))
             except _NOBODYS_FAULT:
                 raise
             except Exception as exc:  # noqa: BLE001 (a defect of ours that one message brings to light must not stop the rest)
                 self._check_that_others_pass()
-                self._set_aside(handled, message, "decode", exc)
+                undecoded.append(self._letter(message, "decode", exc))
         return events
 
     def _apply_or_isolate(self, events: Sequence[Event], handled: Handled) -> None:
@@ -139,7 +140,7 @@ class Indexer:
                     self._apply_or_isolate([event], handled)
                 return
             self._check_that_others_pass()
-            self._set_aside(handled, events[0].message, "index", exc)
+            self._set_aside(handled, [self._letter(events[0].message, "index", exc)])
 
     def _apply(self, events: Sequence[Event], handled: Handled) -> None:
         # 2. Decide.
@@ -154,7 +155,12 @@ class Indexer:
         vectors = find_vectors(plans, stored, self._embedder, dimension, texts_per_request, self.between)
         del stored
 
-        # 4. Heads first. One that lost to a newer head, of another consumer, writes no chunks.
+        # 4. What was refused is set aside before a newer message of its document is written: to a redelivery after a crash in
+        # between, it would be no more than overtaken, and would end nowhere.
+        refused = [self._letter(refusal.event.message, refusal.stage, refusal.error) for refusal in decision.refused]
+        self._dead_letters.put(refused)
+
+        # 5. Heads first. One that lost to a newer head, of another consumer, writes no chunks.
         self._collection.put_heads([plan.head for plan in plans])
         standing = self._read_standing([plan.head.id for plan in plans])
         winners = [plan for plan in plans if standing[plan.head.id].version == plan.head.version]
@@ -164,8 +170,7 @@ class Indexer:
         self._delete_surplus(winners, [heads[id_] for id_ in document_ids(decision.stale) if id_ in heads])
 
         # Counted only now: an attempt that failed half-way is made again.
-        for refusal in decision.refused:
-            self._set_aside(handled, refusal.event.message, refusal.stage, refusal.error)
+        handled.dead_letters += refused
         handled.stale += len(decision.stale) + len(plans) - len(winners)
         handled.deletes += sum(plan.head.deleted for plan in winners)
         handled.documents += sum(not plan.head.deleted for plan in winners)
@@ -224,10 +229,14 @@ class Indexer:
     def _check_that_others_pass(self) -> None:
         check_that_others_pass(self._collection, self._embedder, self._preprocessor)
 
-    def _set_aside(self, handled: Handled, message: Message, stage: str, error: Exception) -> None:
+    def _set_aside(self, handled: Handled, letters: Sequence[DeadLetter]) -> None:
+        self._dead_letters.put(letters)
+        handled.dead_letters += letters
+
+    def _letter(self, message: Message, stage: str, error: Exception) -> DeadLetter:
         place = {"partition": message.partition, "offset": message.offset, "stage": stage, "error": str(error)}
         _log.warning("message_set_aside", extra=place)
-        handled.dead_letters.append(DeadLetter.of(message, stage, error, self._collection.info.release))
+        return DeadLetter.of(message, stage, error, self._collection.info.release)
 
     def _observe_freshness(self, winners: Sequence[Plan]) -> None:
         if self._metrics is None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import psutil
+
 from clients.telemetry import TELEMETRY_OFF
 from contract.errors import SettingsError
 
@@ -19,6 +21,7 @@ _MARKS: Final = ("TWINLINE_STACK", "TWINLINE_PART")
 # Of the caller's environment only these go on: a PYTHONPATH or a LD_PRELOAD of the platform must not reach the server.
 _KEPT_VARIABLES: Final = ("HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", *_MARKS)
 _EXIT_TIMEOUT_SECONDS: Final = 10
+_SERVER: Final = "tritonserver"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +58,7 @@ class Wheel:
     @property
     def binary(self) -> Path:
         """Return the executable."""
-        return self.root / "bin" / "tritonserver"
+        return self.root / "bin" / _SERVER
 
     @property
     def stub(self) -> Path:
@@ -164,6 +167,21 @@ def clean_shared_memory(options: ServerOptions) -> None:
         path.unlink(missing_ok=True)
 
 
+def end_orphans(options: ServerOptions) -> None:
+    """End the processes that an earlier server on these ports left behind when it was killed.
+
+    Each of them holds a model in memory and never notices that nobody asks it any more.
+    """
+    for process in psutil.process_iter():
+        try:
+            named = any(part.startswith(options.shared_memory_prefix) for part in process.cmdline())
+            parent = process.parent()
+            if named and (parent is None or parent.name() != _SERVER):
+                process.kill()
+        except psutil.Error:
+            continue  # ended meanwhile, or somebody else's
+
+
 def _python_libraries(environment: Path) -> list[Path]:
     """Return the library folder of the Python that the environment was made with: pyenv and uv keep libpython there."""
     home = (environment / "bin" / "python3").resolve().parent.parent / "lib"
@@ -186,6 +204,8 @@ def exec_server(options: ServerOptions, backends: Path) -> None:
     environment = server_environment(wheel, os.environ)
     check_libraries(wheel, environment)
     options.repository.mkdir(parents=True, exist_ok=True)
+    # Their shared memory is removed next: nothing may use it any more.
+    end_orphans(options)
     clean_shared_memory(options)
     command = server_command(wheel, options, link_backends(wheel, backends))
     sys.stdout.flush()

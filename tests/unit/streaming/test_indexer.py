@@ -166,6 +166,45 @@ def test_mixing_explicit_and_log_versions_of_a_key_is_a_dead_letter(world: World
     assert [(letter.stage, letter.reason) for letter in world.sink.letters] == [("version", "mixed_versions")]
 
 
+@pytest.mark.parametrize("write", ["put_heads", "put_points", "delete_surplus"])
+@pytest.mark.parametrize(
+    "refused",
+    [
+        document("\x01\x02"),  # nothing is left of it after cleaning
+        document(ONE, version=7),  # its versions come from the log
+    ],
+)
+def test_a_refused_message_is_set_aside_though_a_crash_falls_after_a_newer_one_was_written(
+    world: World, write: str, refused: Document
+) -> None:
+    world.handle(world.log.append(document(TWO)))
+    batch = [world.log.append(refused), world.log.append(document(ONE))]
+
+    def crash(call: str) -> None:
+        if call == write:
+            raise KeyboardInterrupt
+
+    world.collection.before = crash
+    with pytest.raises(KeyboardInterrupt):
+        world.handle(*batch)
+    world.collection.before = lambda call: None
+    world.handle(*batch)
+
+    # A redelivery may write it twice. It must not end nowhere.
+    assert {letter.message.offset for letter in world.sink.letters} == {batch[0].offset}
+    assert world.texts("k") == [ONE]
+
+
+def test_a_message_that_cannot_be_decoded_is_written_once_however_long_the_encoder_is_away(world: World) -> None:
+    batch = [world.log.raw(b"no key", b"{}"), world.log.append(document(ONE))]
+    world.embedder.failures = [TransientError("away")] * 3
+    for _ in range(3):
+        with pytest.raises(TransientError):
+            world.handle(*batch)
+    world.handle(*batch)
+    assert [letter.message.offset for letter in world.sink.letters] == [batch[0].offset]
+
+
 def test_a_message_timed_by_its_producer_stops_the_consumer_unless_it_has_a_version(world: World) -> None:
     plain, explicit = world.log.append(document(ONE)), world.log.append(document(TWO, version=1, key="v"))
     timed = [Message(m.partition, m.offset, m.timestamp_ms, m.key, m.value, appended_by_log=False) for m in (plain, explicit)]

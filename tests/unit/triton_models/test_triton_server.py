@@ -1,5 +1,8 @@
 """The server's command line and environment, on a made-up wheel."""
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ from triton_models.server import (
     ServerOptions,
     Wheel,
     check_libraries,
+    end_orphans,
     find_wheel,
     link_backends,
     server_command,
@@ -87,3 +91,17 @@ def test_the_backend_folder_holds_the_stub_and_our_backends_and_can_be_made_agai
     assert (folder / "python" / "triton_python_backend_stub").is_file()
     assert (folder / "onnxruntime" / "model.py").is_file()
     assert (folder / "openvino" / "model.py").is_file()
+
+
+def test_what_a_killed_server_left_behind_is_ended_and_that_of_another_server_is_not(wheel: Wheel, tmp_path: Path) -> None:
+    def stub(region: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)", "model.py", region])
+
+    with stub("twinline_triton_20280_a-model") as orphan, stub("twinline_triton_20290_a-model") as other:
+        try:
+            end_orphans(options(wheel, tmp_path))
+            assert orphan.wait(timeout=10) == -signal.SIGKILL
+            assert other.poll() is None
+        finally:
+            orphan.kill()
+            other.kill()
