@@ -2,6 +2,11 @@
 
 python -m bench quality    is what people get the same as what was evaluated, and is tuning worth it?
 python -m bench skew       is every way known for training and serving to drift apart refused, and at the right place?
+python -m bench speed      how fast are documents embedded, and how fast by what else one might use?
+python -m bench query      how long does one question take, alone and while documents are indexed?
+python -m bench freshness  how long until a new document is found?
+python -m bench growth     what do size and change cost?
+python -m bench peers      makes the environments of the peers;  python -m bench plot  draws kept results
 """
 
 import json
@@ -16,9 +21,14 @@ from clients import telemetry
 
 telemetry.apply()
 
+from bench import performance  # noqa: E402
 from contract.errors import TwinlineError  # noqa: E402
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+
+for _command in performance.COMMANDS:
+    app.command()(_command)
 
 
 @app.callback()
