@@ -88,12 +88,13 @@ def candidates(release: Path, formats: Sequence[str], scratch: Path) -> list[Can
     found = [
         Candidate(REFERENCE, "sentence_transformers", own),
         Candidate(BARE, "bare_onnxruntime", own),
-        *(Candidate(f"OpenVINO {hint}, sorted", "bare_openvino", {**own, "precision": hint}) for hint in formats),
-        *(
-            Candidate(f"OpenVINO {hint}, sorted, a stream a core", "streams_openvino", {**own, "precision": hint})
-            for hint in formats
-        ),
     ]
+    if "bf16" in formats:
+        found.append(Candidate("sentence-transformers torch bf16", "sentence_transformers", {**own, "bf16": True}))
+    for hint in formats:
+        options = {**own, "precision": hint}
+        found.append(Candidate(f"OpenVINO {hint}, sorted", "bare_openvino", options))
+        found.append(Candidate(f"OpenVINO {hint}, sorted, a stream a core", "streams_openvino", options))
     for backend in ("onnx", "openvino"):
         folder = _own_copy(base, scratch / f"sentence-transformers-{backend}")
         options = {**own, "backend": backend, "model": str(folder)}

@@ -108,6 +108,11 @@ class Settings(BaseSettings):
         """Return the folder of immutable snapshots."""
         return self.home / "snapshots"
 
+    @property
+    def kept(self) -> Path:
+        """Return the folder of what the offline stages made of each document; removing it costs time only."""
+        return self.home / "kept"
+
 
 def load_settings() -> Settings:
     """Read the settings from the environment.
