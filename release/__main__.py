@@ -28,7 +28,7 @@ from clients.settings import CHECKOUT, load_settings  # noqa: E402
 from contract.errors import SettingsError, TransientError, TwinlineError  # noqa: E402
 from contract.selfcheck import check_process  # noqa: E402
 from release.checks import RefusedError  # noqa: E402
-from triton_models.repository import Device  # noqa: E402
+from triton_models.names import Device  # noqa: E402
 
 if TYPE_CHECKING:
     from release.flow import Flow

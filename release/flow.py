@@ -17,7 +17,7 @@ from release.log_sample import read_log, refused_keys
 from release.registry import Registered, Registry
 from release.remote import ensure_remote
 from release.revisions import Workspace
-from triton_models.repository import Device
+from triton_models.names import Device
 
 Say = Callable[[str], None]
 

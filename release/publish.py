@@ -10,8 +10,8 @@ from contract.embedding import Embedder
 from contract.golden import GoldenVector, read_golden
 from contract.manifest import Manifest
 from release.checks import Check
-from triton_models.names import embed_model
-from triton_models.repository import Device, write_models
+from triton_models.names import Device, embed_model
+from triton_models.repository import write_models
 
 
 class ModelControl(Protocol):
