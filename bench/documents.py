@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -29,13 +30,14 @@ def scifact() -> Path | None:
     return folder if (folder / "corpus.jsonl").is_file() else None
 
 
-def read_documents(corpus: str, count: int) -> list[Document]:
+@lru_cache(maxsize=4)
+def read_documents(corpus: str, count: int) -> tuple[Document, ...]:
     """Return the first `count` documents of a corpus: `pydocs`, or `scifact`.
 
     Raises:
         SettingsError: the machine has no such corpus, or one that is too small.
     """
-    found = list(islice(_documents(corpus), count))
+    found = tuple(islice(_documents(corpus), count))
     if len(found) < count:
         raise SettingsError(f"corpus {corpus} has {len(found)} documents, {count} were asked for: ask for fewer")
     return found

@@ -97,6 +97,6 @@ def _with_hashes(rows: pa.Table, hashes: pa.Array) -> pa.Table:
 def _merged(places: pa.Array, is_new: pa.Array, known: int) -> NDArray[np.int64]:
     """Return, by document, its row in the known rows followed by the new ones."""
     new = np.asarray(is_new)
-    rows = pc.fill_null(places, 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    rows: NDArray[np.int64] = pc.fill_null(places, 0).to_numpy(zero_copy_only=False).astype(np.int64)
     rows[new] = known + np.arange(int(new.sum()))
     return rows
