@@ -129,7 +129,6 @@ def test_a_log_entry_names_its_command_and_machine_and_keeps_what_stood_there(tm
 
 
 def test_pictures_are_drawn_of_what_was_kept(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     row = {"contender": "ours", "chunks_per_second": 2.0, "lowest": 1.0, "highest": 3.0}
     speed = {"bench": "speed", "machine": MACHINE, "rows": [row], "chunks": 3, "tokens": 9, "corpus": "pydocs"}
     store = dict.fromkeys(("fill_seconds", "index_seconds", "query_p50_ms", "memory_mib", "disk_mib", "restart_seconds"), 1.5)
