@@ -9,7 +9,7 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -88,8 +88,3 @@ def _worker(act: str, size: int, folder: Path) -> dict[str, Any]:
         raise ContractError(f"`{' '.join(command)}` ended with {done.returncode}, its message is above")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
-
-
-def change_share(row: Mapping[str, Any]) -> float:
-    """Return what one changed document in a hundred costs, as a share of the first run."""
-    return float(row["one_percent_seconds"]) / float(row["first_seconds"])
