@@ -9,11 +9,10 @@ import pyarrow.compute as pc
 
 import etl.natural
 from contract.canonical import JSON
-from etl.kept import Kept, code_hashes
+from etl.kept import Kept, cleaning_identity, code_hashes
 from etl.natural import natural_pair
 from etl.params import PairsParams
-from etl.prepare import PREPARED, cleaning_identity
-from etl.storage import read_rows, read_table
+from etl.storage import PREPARED, read_rows, read_table
 
 if TYPE_CHECKING:
     from daft import DataFrame

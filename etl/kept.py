@@ -8,6 +8,7 @@ no others.
 """
 
 import os
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +19,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+import contract.cleaning
 from contract.canonical import JSON, fingerprint, sha256_hex
+from contract.cleaning import DEFAULT_CLEANING
 from contract.errors import ContractError
 
 HASH = "content_hash"
@@ -83,6 +86,12 @@ class Kept:
             if old != self._path:
                 old.unlink(missing_ok=True)
         beside.replace(self._path)
+
+
+def cleaning_identity() -> dict[str, JSON]:
+    """Return what decides a clean text: the rules, their code, and the Unicode tables of this Python."""
+    rules: list[JSON] = [f"{name}@{version}" for name, version in DEFAULT_CLEANING]
+    return {"rules": rules, "unicode": unicodedata.unidata_version, **code_hashes([contract.cleaning])}
 
 
 def code_hashes(modules: Iterable[ModuleType]) -> dict[str, JSON]:

@@ -6,7 +6,6 @@ evaluation see all documents; only training pairs take one of each.
 
 import json
 import sys
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -18,26 +17,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-import contract.cleaning
 from contract.canonical import JSON
 from contract.cleaning import DEFAULT_CLEANING, clean
 from etl.clusters import cluster_near_duplicates
-from etl.kept import Kept, code_hashes
+from etl.kept import Kept, cleaning_identity, code_hashes
 from etl.params import PrepareParams
 from etl.snapshots import document_files, read_snapshot
 from etl.sources.items import Reject
-from etl.storage import DOCUMENTS, REJECTS, read_table, replaced_folder, write_arrow, write_table
+from etl.storage import DOCUMENTS, PREPARED, REJECTS, read_table, replaced_folder, write_arrow, write_table
 
 Row = dict[str, Any]
-
-PREPARED = pa.schema(
-    [
-        *DOCUMENTS,
-        pa.field("clean_title", pa.large_string()),
-        pa.field("clean_text", pa.large_string()),
-        pa.field("cluster_id", pa.large_string()),
-    ]
-)
 
 
 def prepare(snapshot: Path, out: Path, params: PrepareParams, kept: Path | None = None) -> dict[str, Any]:
@@ -69,12 +58,6 @@ def prepare(snapshot: Path, out: Path, params: PrepareParams, kept: Path | None 
         }
         (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     return report
-
-
-def cleaning_identity() -> dict[str, JSON]:
-    """Return what decides a clean text: the rules, their code, and the Unicode tables of this Python."""
-    rules: list[JSON] = [f"{name}@{version}" for name, version in DEFAULT_CLEANING]
-    return {"rules": rules, "unicode": unicodedata.unidata_version, **code_hashes([contract.cleaning])}
 
 
 def _identity(params: PrepareParams) -> dict[str, JSON]:

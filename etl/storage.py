@@ -35,6 +35,8 @@ DOCUMENTS = _schema(
     content_hash=_TEXT, log_timestamp_ms=pa.int64(), log_partition=pa.int32(), log_offset=pa.int64(),
     place=_TEXT, line=pa.int64(),
 )  # fmt: skip
+# A snapshot's documents, cleaned, each with its cluster of near-duplicates.
+PREPARED = pa.schema([*DOCUMENTS, *(pa.field(name, _TEXT) for name in ("clean_title", "clean_text", "cluster_id"))])
 DELETIONS = _schema(
     source=_TEXT, key=_TEXT, version=pa.int64(),
     log_timestamp_ms=pa.int64(), log_partition=pa.int32(), log_offset=pa.int64(),
