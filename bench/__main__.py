@@ -6,6 +6,11 @@ python -m bench skew       is every way known for training and serving to drift 
 python -m bench switch     does a search fail, is an answer of two releases, is a document lost, while a release takes over?
 python -m bench kills      is the system whole again after kill -9 of anyone at any step of a release?
 python -m bench gates      is every bad encoder refused by the right gate, in a real DAG run?
+python -m bench speed      how fast are documents embedded, and how fast by what else one might use?
+python -m bench query      how long does one question take, alone and while documents are indexed?
+python -m bench freshness  how long until a new document is found?
+python -m bench growth     what do size and change cost?
+python -m bench peers      makes the environments of the peers;  python -m bench plot  draws kept results
 """
 
 import json
@@ -20,9 +25,14 @@ from clients import telemetry
 
 telemetry.apply()
 
+from bench import performance  # noqa: E402
 from contract.errors import TwinlineError  # noqa: E402
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+
+for _command in performance.COMMANDS:
+    app.command()(_command)
 
 
 @app.callback()

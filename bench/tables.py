@@ -7,6 +7,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bench.results import columns, tables
+
 
 def quality_table(report: Mapping[str, Any]) -> None:
     """Print a quality report."""
@@ -111,3 +113,18 @@ def gates_table(report: Mapping[str, Any]) -> None:
     console.print(table)
     console.print(f"{report['by_the_right_gate']} of {report['planted']} refused by the right gate, controls passed")
     console.print(f"{report['seconds']} s")
+
+
+def report_tables(report: Mapping[str, Any]) -> None:
+    """Print the tables of a report of speed, and the facts beside them."""
+    console = Console()
+    for title, rows in tables(report):
+        names = columns(rows)
+        table = Table(*(name.replace("_", " ") for name in names), title=title or report["bench"])
+        for row in rows:
+            table.add_row(*(escape(str(row.get(name, ""))) for name in names))
+        console.print(table)
+    for name in ("machine", "limits", "exponents", "stages_exponents", "indexing", "fed", "skipped"):
+        if report.get(name):
+            facts = "; ".join(f"{key} {value}" for key, value in report[name].items())
+            console.print(f"[bold]{name}[/] {escape(facts)}", soft_wrap=True)

@@ -69,7 +69,7 @@ def make_workspace(folder: Path, changes: Mapping[str, Any]) -> Workspace:
     environment["TWINLINE_HOME"] = str(folder / "home")
     environment["PYTHONPATH"] = str(CHECKOUT)
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
-    for name, port in zip(_PORTS, _free_ports(len(_PORTS)), strict=True):
+    for name, port in zip(_PORTS, free_ports(len(_PORTS)), strict=True):
         environment[f"TWINLINE_{name.upper()}_PORT"] = str(port)
     return Workspace(folder, environment)
 
@@ -84,7 +84,8 @@ def running_stack(workspace: Workspace) -> Iterator[None]:
         workspace.module("twinline", "down")
 
 
-def _free_ports(count: int) -> Sequence[int]:
+def free_ports(count: int) -> Sequence[int]:
+    """Return ports that nothing listens on now."""
     with ExitStack() as held:
         sockets = [held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM)) for _ in range(count)]
         for each in sockets:

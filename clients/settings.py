@@ -62,6 +62,9 @@ class Settings(BaseSettings):
 
     search_port: int = Field(default=18080, ge=1, le=65535, description="search API and page")
     admin_port: int = Field(default=18081, ge=1, le=65535, description="loopback admin API of the online process")
+    query_vector_seconds: float = Field(
+        default=60.0, ge=0, description="how long search remembers the vector of a query that was asked; 0: not at all"
+    )
     airflow_port: int = Field(default=18088, ge=1, le=65535)
     daft_runner: Literal["native", "ray"] = "native"
 
@@ -145,6 +148,11 @@ class Settings(BaseSettings):
     def snapshots(self) -> Path:
         """Return the folder of immutable snapshots."""
         return self.home / "snapshots"
+
+    @property
+    def kept(self) -> Path:
+        """Return the folder of what the offline stages made of each document; removing it costs time only."""
+        return self.home / "kept"
 
 
 def load_settings() -> Settings:

@@ -91,7 +91,7 @@ def prepare(snapshot_folder: SnapshotFolder = SNAPSHOT, out: Out = PREPARED) -> 
     params = load_params("prepare", PrepareParams)
     settings = load_settings()
     use_daft(settings.daft_runner)
-    report = run(snapshot_folder, out, params, read_list(settings))
+    report = run(snapshot_folder, out, params, read_list(settings), settings.kept)
     typer.echo(
         f"prepared {report['documents']} documents of {report['snapshot']} in {report['clusters']} clusters, "
         f"{report['rejects']} set aside: {out}"
@@ -112,8 +112,9 @@ def pairs(
     from etl.storage import use_daft
 
     params = load_params("pairs", PairsParams)
-    use_daft(load_settings().daft_runner)
-    report = make_pairs(snapshot_folder, prepared, out, params)
+    settings = load_settings()
+    use_daft(settings.daft_runner)
+    report = make_pairs(snapshot_folder, prepared, out, params, settings.kept)
     typer.echo(f"{report['train_pairs']} training pairs, no leak; held-out queries: {_listed(report['queries'])}: {out}")
     shared = {split: count for split, count in report["leaks"]["shared_documents"].items() if count}
     if shared:

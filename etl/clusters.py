@@ -4,7 +4,6 @@ Broder, "On the resemblance and containment of documents" (1997); banding as in 
 Massive Datasets", chapter 3. The values come from Daft, in native code; what is left is too little for a library.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable
 
 import numpy as np
@@ -56,10 +55,12 @@ def cluster_near_duplicates(signatures: NDArray[np.uint32], bands: int, similari
 
 
 def _buckets(values: NDArray[np.uint32]) -> Iterable[list[int]]:
-    buckets: defaultdict[bytes, list[int]] = defaultdict(list)
-    for row, value in enumerate(values):
-        buckets[value.tobytes()].append(row)
-    return (rows for rows in buckets.values() if len(rows) > 1)
+    """Yield the rows, in order, of each value that several rows have."""
+    order = np.lexsort(values.T)
+    ordered = values[order]
+    starts = np.flatnonzero(np.r_[True, (ordered[1:] != ordered[:-1]).any(axis=1)]) if len(values) else np.empty(0, np.intp)
+    ends = np.r_[starts[1:], len(values)]
+    return (order[start:end].tolist() for start, end in zip(starts, ends, strict=True) if end - start > 1)
 
 
 def _join_similar(groups: Groups, signatures: NDArray[np.uint32], bucket: list[int], similarity: float) -> None:

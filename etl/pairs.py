@@ -51,14 +51,17 @@ class Plan:
     made: Sequence[str]
 
 
-def make_pairs(snapshot: Path, prepared: Path, out: Path, params: PairsParams) -> dict[str, Any]:
+def make_pairs(snapshot: Path, prepared: Path, out: Path, params: PairsParams, kept: Path | None = None) -> dict[str, Any]:
     """Write the training pairs, the held-out queries and judgements, and report.json; return the report.
+
+    Args:
+        kept: folder in which the pair of each document is kept for the next run; None: all are made anew.
 
     Raises:
         ContractError: there is nothing to train on, or the leak check found something; then only report.json is written.
     """
     record = read_snapshot(snapshot)
-    frame = gather_pairs(snapshot, prepared / "documents.parquet", params).collect()
+    frame = gather_pairs(snapshot, prepared / "documents.parquet", params, kept).collect()
     rows = list(frame_rows(frame.select(*_IDS)))
     brought = [row for row in read_rows(snapshot / "queries.parquet") if row["split"] != TRAIN]
     plan = plan_pairs(rows, brought, params)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from daft import DataFrame
 
 ROWS_PER_FILE = 50_000
+_BATCH_ROWS = 1_000
 
 # large_string: offsets of 64 bits, for columns of more than 2 GiB.
 _TEXT = pa.large_string()
@@ -34,6 +35,8 @@ DOCUMENTS = _schema(
     content_hash=_TEXT, log_timestamp_ms=pa.int64(), log_partition=pa.int32(), log_offset=pa.int64(),
     place=_TEXT, line=pa.int64(),
 )  # fmt: skip
+# A snapshot's documents, cleaned, each with its cluster of near-duplicates.
+PREPARED = pa.schema([*DOCUMENTS, *(pa.field(name, _TEXT) for name in ("clean_title", "clean_text", "cluster_id"))])
 DELETIONS = _schema(
     source=_TEXT, key=_TEXT, version=pa.int64(),
     log_timestamp_ms=pa.int64(), log_partition=pa.int32(), log_offset=pa.int64(),
@@ -48,6 +51,18 @@ Rows = Iterable[Mapping[str, Any]]
 def write_table(path: Path, schema: pa.Schema, rows: Rows) -> int:
     """Write rows to one file in the order given and return their number."""
     return sum(_write_batches(path, schema, _batches(schema, rows)))
+
+
+def write_arrow(path: Path, schema: pa.Schema, table: pa.Table) -> int:
+    """Write a table to one file, as `write_table` writes the same rows, and return their number."""
+    batches = table.select(schema.names).cast(schema).combine_chunks().to_batches(max_chunksize=_BATCH_ROWS)
+    return sum(_write_batches(path, schema, batches))
+
+
+def read_table(paths: Sequence[Path], schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return the rows of files, one file after the other, in the types of a schema."""
+    wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
+    return pa.concat_tables([pq.ParquetFile(path).read(columns=wanted.names).cast(wanted) for path in paths])
 
 
 def write_documents(folder: Path, schema: pa.Schema, rows: Rows) -> int:
@@ -132,7 +147,7 @@ def _folder_beside(folder: Path) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _batches(schema: pa.Schema, rows: Rows, size: int = 1_000) -> Iterator[pa.RecordBatch]:
+def _batches(schema: pa.Schema, rows: Rows, size: int = _BATCH_ROWS) -> Iterator[pa.RecordBatch]:
     chunk: list[Mapping[str, Any]] = []
     for row in rows:
         chunk.append(row)

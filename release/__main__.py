@@ -34,7 +34,7 @@ from contract.errors import SettingsError, TransientError, TwinlineError  # noqa
 from contract.selfcheck import check_process  # noqa: E402
 from release.checks import RefusedError, refusal_line  # noqa: E402
 from release.live_quality import MARGIN  # noqa: E402
-from triton_models.repository import Device  # noqa: E402
+from triton_models.names import Device  # noqa: E402
 
 if TYPE_CHECKING:
     from release.flow import Flow

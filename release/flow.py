@@ -23,7 +23,7 @@ from release.registry import Registered, Registry
 from release.remote import ensure_remote
 from release.revisions import Workspace
 from release.tables import check_lines
-from triton_models.repository import Device
+from triton_models.names import Device
 
 Say = Callable[[str], None]
 

@@ -14,8 +14,8 @@ from contract.errors import SettingsError, TransientError, TwinlineError
 from contract.golden import GoldenVector, read_golden
 from contract.manifest import Manifest
 from release.checks import Check, require_pass
-from triton_models.names import embed_model
-from triton_models.repository import Device, is_stable, is_whole, remove_models, write_models
+from triton_models.names import Device, embed_model
+from triton_models.repository import is_stable, is_whole, remove_models, write_models
 
 REMEDY = "No server was switched and the old release goes on serving; repair this one, and publish again"
 

@@ -9,6 +9,7 @@ from contract.errors import SettingsError
 from contract.release import ReleaseFolder
 from search.recent import RecentQueries
 from search.releases import Served
+from search.remembered import RememberedQueries
 
 # What of a release's lineage a hit shows as its training run.
 _TRAINING_FIELDS = ("base_model", "snapshot", "git_revision", "dvc_experiment", "airflow_run", "created_at")
@@ -59,4 +60,5 @@ def open_release(settings: Settings, store: Store, name: str) -> Served:
         collection.close()
         raise
     served = manifest.serving_format()
-    return Served(info, collection, opened.preprocessor, embedder, training, served.name, served.precision, recent)
+    remembered = RememberedQueries(settings.query_vector_seconds)
+    return Served(info, collection, opened.preprocessor, embedder, training, served.name, served.precision, recent, remembered)

@@ -19,6 +19,7 @@ from contract.errors import MismatchError
 from contract.records import Version
 from search.highlight import highlights
 from search.releases import Served
+from search.remembered import RememberedQueries
 
 # Chunks asked for per wanted document at first, and how much further each next look reaches. Most documents are one or
 # two chunks, so one look is the rule.
@@ -129,21 +130,21 @@ def answer(releases: ActiveRelease, question: Question) -> Answer:
         MismatchError: the encoder answers in another space than the collection is in.
     """
     with releases.active() as served:
-        found, text, embeddings = _answer(served, question)
+        found, text, embeddings = _answer(served, question, served.remembered)
         if served.recent is not None:
             served.recent.add(text, embeddings)
         return found
 
 
 def answer_from(served: Served, question: Question) -> Answer:
-    """Answer `question` from one given release; a trial, which does not count as somebody's query."""
-    return _answer(served, question)[0]
+    """Answer `question` from one given release; a trial: it does not count as somebody's query, and always asks the encoder."""
+    return _answer(served, question, None)[0]
 
 
-def _answer(served: Served, question: Question) -> tuple[Answer, str, Embeddings]:
+def _answer(served: Served, question: Question, remembered: RememberedQueries | None) -> tuple[Answer, str, Embeddings]:
     started = time.perf_counter()
     text = served.preprocessor.query_text(question.query)
-    embeddings = served.embedder.embed([text], "query")
+    embeddings = remembered.embed(served.embedder, text) if remembered else served.embedder.embed([text], "query")
     _same_space(served, embeddings.space)
     embedded = time.perf_counter()
     points = _best_chunks(served, embeddings.vectors[0], question)

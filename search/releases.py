@@ -11,6 +11,7 @@ from contract.embedding import Embedder
 from contract.errors import TransientError
 from contract.preprocess import Preprocessor
 from search.recent import RecentQueries
+from search.remembered import RememberedQueries
 
 _HELD_SECONDS = 10.0
 
@@ -28,6 +29,8 @@ class Served:
     precision: str = ""
     # None: the release has no drift reference to compare queries with.
     recent: RecentQueries | None = None
+    # Of this release's space. None: every query goes to the encoder.
+    remembered: RememberedQueries | None = None
 
 
 class Releases:

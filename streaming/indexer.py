@@ -85,8 +85,8 @@ class Indexer:
         """Make a batch durable, its messages in the order of the log.
 
         Erased documents are kept out. Then, portion by portion, so that what is held at a time is bounded: 1. decode; 2. decide
-        what each message makes of its document; 3. embed what changed; 4. dead letters of what was decided against; 5. heads, then
-        chunks, then the surplus. At the end 6. dead letters of what could not be decoded.
+        what each message makes of its document; 3. embed what changed; 4. dead letters of what was decided against; 5. heads,
+        then chunks, then the surplus. At the end 6. dead letters of what could not be decoded.
 
         While a document is replaced, a reader finds it, and may find chunks of two versions; none when this returns.
 

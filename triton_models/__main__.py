@@ -10,8 +10,7 @@ from clients import telemetry
 from clients.settings import CHECKOUT, Settings, load_settings
 from contract.errors import TwinlineError
 from contract.selfcheck import check_process
-from triton_models.names import STABLE_MODEL, embed_model
-from triton_models.repository import Device, point_stable_model, releases_in, write_models
+from triton_models.names import STABLE_MODEL, Device, embed_model
 from triton_models.server import ServerOptions, exec_server
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -25,6 +24,8 @@ def write(
     stable: Annotated[bool, typer.Option(help="Point the ensemble `embed` at this release, too.")] = False,
 ) -> None:
     """Write a release's models into a model repository."""
+    from triton_models.repository import point_stable_model, write_models
+
     target = repository or load_settings().model_repository
     names = write_models(release, target, device)
     if stable:
@@ -43,6 +44,8 @@ def serve(
 
 
 def _options(settings: Settings, environment: Path, load: list[str] | None) -> ServerOptions:
+    from triton_models.repository import releases_in
+
     repository = settings.model_repository
     releases = releases_in(repository) if load is None else load
     models = [embed_model(release) for release in releases]

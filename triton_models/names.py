@@ -1,4 +1,8 @@
-"""Names of a release's Triton models."""
+"""Names of a release's Triton models, and of where they run: what a command needs to know before it loads anything."""
+
+from typing import Literal
+
+Device = Literal["cpu", "gpu"]
 
 STABLE_MODEL = "embed"
 

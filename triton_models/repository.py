@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import jinja2
 import numpy as np
@@ -19,9 +19,7 @@ from contract.golden import GOLDEN_FILE, GoldenVector, encode_vector, read_golde
 from contract.manifest import MANIFEST_FILE, Format, Manifest
 from contract.served import check_served, write_served
 from contract.specification import CONTRACT_FILE, TOKENIZER_FILE
-from triton_models.names import STABLE_MODEL, embed_model, encoder_model, tokenizer_model
-
-Device = Literal["cpu", "gpu"]
+from triton_models.names import STABLE_MODEL, Device, embed_model, encoder_model, tokenizer_model
 
 _HERE: Final = Path(__file__).resolve().parent
 _VERSION: Final = "1"

@@ -65,6 +65,30 @@ def test_importing_a_package_does_nothing_and_loads_nothing_heavy(package: str, 
     assert result.stdout.strip() == ""
 
 
+# What takes long to import. A command's help, its completion and its first complaint must not wait for any of them.
+SLOW = (
+    *("airflow", "daft", "datasets", "dvc", "fastapi", "grpc", "gto", "jinja2", "kafka", "matplotlib", "numpy", "onnx"),
+    *("onnxruntime", "openvino", "pandas", "polars", "prometheus_client", "pyarrow", "qdrant_client", "qdrant_edge"),
+    *("scipy", "sentence_transformers", "torch", "transformers", "tritonclient", "uvicorn"),
+)
+COMMANDS = (
+    *(f"twinline.commands.{path.stem}" for path in sorted((ROOT / "twinline" / "commands").glob("[!_]*.py"))),
+    *(
+        f"{package}.__main__"
+        for package in ("twinline", "etl", "train", "release", "streaming", "search", "triton_models", "bench")
+    ),
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_loads_what_is_slow_to_import_only_when_it_needs_it(command: str) -> None:
+    program = "import importlib, sys; importlib.import_module(sys.argv[1]); print(*sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", program, command], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert set(SLOW) & set(result.stdout.split()) == set()
+
+
 def python_files() -> list[Path]:
     listed = subprocess.run(
         ["git", "ls-files", "-co", "--exclude-standard", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True

@@ -45,7 +45,12 @@ def answer(requests: Sequence[Any], names: TensorNames, run: Run) -> list[Any]:
 
 def _run_group(group: list[tuple[int, Tensors]], names: TensorNames, run: Run) -> list[tuple[int, Any]]:
     try:
-        merged = {name: np.concatenate([tensors[name] for _, tensors in group]) for name in names.inputs}
+        # One request alone, the rule for a query, goes in as it is.
+        merged = (
+            group[0][1]
+            if len(group) == 1
+            else {name: np.concatenate([tensors[name] for _, tensors in group]) for name in names.inputs}
+        )
         output = run(merged)
     # Each runtime has its own error types; whatever it says belongs in the answer, not in a dead server.
     except Exception as exc:  # noqa: BLE001

@@ -8,13 +8,14 @@ import typer
 from rich.console import Console
 
 from clients.settings import load_settings
-from twinline.stack.checks import examine
 
 _SIGNS = {"good": ("ok  ", "green"), "warning": ("warn", "yellow"), "bad": ("BAD ", "red")}
 
 
 def command(*, as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array.")] = False) -> None:
     """Check this machine and these environments. Exit code 1 when something must be repaired."""
+    from twinline.stack.checks import examine
+
     findings = examine(load_settings())
     if as_json:
         typer.echo(json.dumps([asdict(finding) for finding in findings], indent=2))

@@ -4,15 +4,17 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from clients.admin import CollectionStatus
 from clients.settings import load_settings
-from twinline.stack.status import PartStatus, StackStatus, read_status
+
+if TYPE_CHECKING:
+    from clients.admin import CollectionStatus
+    from twinline.stack.status import PartStatus, StackStatus
 
 _NUMBERS = {"pid", "up for", "memory", "documents", "chunks", "behind the log by"}
 _COLOURS = {"ready": "green", "starting": "yellow", "failed": "red", "unsupervised": "red", "stopped": "dim"}
@@ -20,6 +22,8 @@ _COLOURS = {"ready": "green", "starting": "yellow", "failed": "red", "unsupervis
 
 def command(*, as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
     """Show every part of the stack. Exit code 0 when all are ready, 1 otherwise."""
+    from twinline.stack.status import read_status
+
     status = read_status(load_settings())
     if as_json:
         typer.echo(json.dumps(asdict(status), indent=2))
@@ -29,7 +33,7 @@ def command(*, as_json: Annotated[bool, typer.Option("--json", help="Print one J
         raise typer.Exit(1)
 
 
-def _show(status: StackStatus, console: Console) -> None:
+def _show(status: "StackStatus", console: Console) -> None:
     console.print(_table(("part", "state", "pid", "ports", "up for", "memory"), map(_part_row, status.parts)))
     for part in status.parts:
         if part.problem:
@@ -62,7 +66,7 @@ def _table(headings: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Table:
     return table
 
 
-def _part_row(part: PartStatus) -> tuple[str, ...]:
+def _part_row(part: "PartStatus") -> tuple[str, ...]:
     return (
         part.name,
         f"[{_COLOURS[part.state]}]{part.state}[/]",
@@ -73,7 +77,7 @@ def _part_row(part: PartStatus) -> tuple[str, ...]:
     )
 
 
-def _collection_row(collection: CollectionStatus) -> tuple[str, ...]:
+def _collection_row(collection: "CollectionStatus") -> tuple[str, ...]:
     return (
         collection.release,
         "[green]active[/]" if collection.active else "",

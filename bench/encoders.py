@@ -1,0 +1,172 @@
+"""The encoders that are compared, each in a process of its own, on the same threads, over the same texts."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.machine import cores
+from bench.peers import environments
+from bench.rounds import Work
+from clients.base_model import DEFAULT_BASE_MODEL, resolve_base_model
+from contract.errors import TransientError
+from contract.manifest import Manifest
+
+_WORKER: Final = Path(__file__).resolve().parent / "peers" / "worker.py"
+REFERENCE: Final = "sentence-transformers torch fp32"
+BARE: Final = "ONNX Runtime fp32, sorted"
+_BATCH: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An encoder to compare: the worker's name for it, its options, and the environment that has it."""
+
+    name: str
+    encoder: str
+    options: Mapping[str, Any]
+    environment: str = ""
+
+
+@dataclass
+class Worker:
+    """A running candidate; a turn encodes all of the texts."""
+
+    name: str
+    process: subprocess.Popen[str]
+    texts: Sequence[str]
+    vectors: Path
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def turn(self) -> Work:
+        """Encode the texts once."""
+        answer = self._ask({"texts": list(self.texts), "vectors": None})
+        return Work(len(self.texts), answer["seconds"])
+
+    def encode(self) -> NDArray[np.float32]:
+        """Return the vectors `(n, dim)` of the texts, to be compared."""
+        self._ask({"texts": list(self.texts), "vectors": str(self.vectors)})
+        found: NDArray[np.float32] = np.load(self.vectors)
+        return found
+
+    def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        with suppress(BrokenPipeError):
+            print(json.dumps(request), file=self.process.stdin, flush=True)
+        return _answer(self.name, self.process)
+
+
+def candidates(release: Path, formats: Sequence[str], scratch: Path) -> list[Candidate]:
+    """Return what can be compared on this machine.
+
+    Args:
+        release: a packaged release; its ONNX and OpenVINO files are what bare runtimes and ours run.
+        formats: OpenVINO precisions of the bare loop: f32, bf16.
+        scratch: gets the model folders that some peers write into.
+    """
+    manifest = Manifest.load(release)
+    base = resolve_base_model(DEFAULT_BASE_MODEL)
+    files = {entry.backend: str(release / entry.file) for entry in manifest.formats}
+    own: dict[str, Any] = {
+        "threads": cores(),
+        "batch": _BATCH,
+        "max_tokens": max(manifest.serving.length_buckets),
+        "dimension": manifest.dimension,
+        "model": str(base),
+        "tokenizer": str(release / "tokenizer.json"),
+        "onnx": files["onnxruntime"],
+        "openvino": files["openvino"],
+    }
+    found = [
+        Candidate(REFERENCE, "sentence_transformers", own),
+        Candidate(BARE, "bare_onnxruntime", own),
+    ]
+    if "bf16" in formats:
+        found.append(Candidate("sentence-transformers torch bf16", "sentence_transformers", {**own, "bf16": True}))
+    for hint in formats:
+        options = {**own, "precision": hint}
+        found.append(Candidate(f"OpenVINO {hint}, sorted", "bare_openvino", options))
+        found.append(Candidate(f"OpenVINO {hint}, sorted, a stream a core", "streams_openvino", options))
+    for backend in ("onnx", "openvino"):
+        folder = _own_copy(base, scratch / f"sentence-transformers-{backend}")
+        options = {**own, "backend": backend, "model": str(folder)}
+        found.append(Candidate(f"sentence-transformers {backend}", "sentence_transformers", options, "sentence-transformers"))
+    folder = _own_copy(base, scratch / "fastembed")
+    shutil.copyfile(own["onnx"], folder / "model.onnx")
+    shutil.copyfile(own["tokenizer"], folder / "tokenizer.json")
+    found.append(Candidate("fastembed", "fastembed", {**own, "model": str(folder)}, "fastembed"))
+    found.append(Candidate("infinity-emb torch", "infinity", own, "infinity"))
+    return found
+
+
+@contextmanager
+def running(wanted: Sequence[Candidate], texts: Sequence[str], scratch: Path) -> Iterator[tuple[list[Worker], dict[str, str]]]:
+    """Run the candidates that can be run here, for the time of a block; the second value says why others are left out."""
+    skipped: dict[str, str] = {}
+    workers: list[Worker] = []
+    with ExitStack() as held:
+        for candidate in wanted:
+            python = environments.python_of(candidate.environment) if candidate.environment else Path(sys.executable)
+            if python is None:
+                skipped[candidate.name] = f"no environment: python -m bench peers makes it ({candidate.environment})"
+                continue
+            process = held.enter_context(_started(candidate, python, scratch))
+            try:
+                ready = _answer(candidate.name, process)
+            except TransientError as exc:
+                if candidate.environment == "":
+                    raise
+                skipped[candidate.name] = str(exc)
+                continue
+            vectors = scratch / f"{len(workers)}.npy"
+            workers.append(Worker(candidate.name, process, texts, vectors, ready["versions"]))
+        yield workers, skipped
+
+
+@contextmanager
+def _started(candidate: Candidate, python: Path, scratch: Path) -> Iterator[subprocess.Popen[str]]:
+    threads = str(candidate.options["threads"])
+    offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
+    variables = {**os.environ, **offline, **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), threads)}
+    variables.pop("PYTHONPATH", None)
+    log = scratch / f"{candidate.encoder}-{candidate.options.get('backend', '')}.log"
+    with log.open("ab") as stderr:
+        process = subprocess.Popen(
+            [str(python), str(_WORKER), candidate.encoder, json.dumps(dict(candidate.options))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+            env=variables,
+        )
+    try:
+        yield process
+    finally:
+        try:
+            # It ends when nobody can ask any more.
+            process.communicate(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _answer(name: str, process: subprocess.Popen[str]) -> dict[str, Any]:
+    line = process.stdout.readline() if process.stdout else ""
+    if not line:
+        raise TransientError(f"{name} ended with {process.wait()} before it answered: its log is in the bench's scratch folder")
+    answer: dict[str, Any] = json.loads(line)
+    return answer
+
+
+def _own_copy(model: Path, folder: Path) -> Path:
+    """Copy a model folder: some peers write their exports beside the weights."""
+    shutil.copytree(model, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder

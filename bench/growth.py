@@ -1,0 +1,90 @@
+"""How cost grows: the store with its size, the offline stages and indexing with what changed, each with its exponent.
+
+store     1k, 10k, 100k, 1M made-up chunks, each in a process of its own: fill, index build, query, memory, disk, restart
+stages    dvc repro ingest..pairs in a clone: first run, nothing changed, one document in a hundred changed
+indexing  the same change through `etl publish`, the log and the consumer, with the encoder in process
+"""
+
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from bench.growth_stages import indexing_cost, stages_cost
+from bench.machine import machine
+from bench.rounds import percentiles
+from clients.settings import CHECKOUT
+from contract.canonical import JSON
+from contract.errors import ContractError
+
+_STORE_SIZES: Final = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
+_STAGE_SIZES: Final = (1_000, 4_000, 16_000)
+_FITTED: Final = ("fill_seconds", "index_seconds", "query_p50_ms", "memory_mib", "disk_mib", "restart_seconds")
+
+
+def measure_growth(
+    workspace: Path, release: Path, parts: Sequence[str], *, most: int, rows: int, say: Callable[[str], None]
+) -> dict[str, JSON]:
+    """Measure, and return one JSON object.
+
+    Args:
+        workspace: folder for collections, clones and corpora.
+        release: whose contract and encoder index the documents.
+        parts: of `store`, `stages`, `indexing`.
+        most: the largest store, in chunks.
+        rows: the largest corpus of the stages, in documents.
+        say: told what is being measured.
+    """
+    report: dict[str, JSON] = {"bench": "growth", "machine": machine()}
+    if "store" in parts:
+        found = []
+        for size in (size for size in _STORE_SIZES if size <= most):
+            say(f"store of {size} chunks")
+            found.append(_store(size, workspace / "store"))
+        report["rows"] = [*found]
+        report["exponents"] = {name: exponent([row["chunks"] for row in found], [row[name] for row in found]) for name in _FITTED}
+    if "stages" in parts:
+        costs = []
+        for size in (size for size in _STAGE_SIZES if size <= rows):
+            say(f"stages over {size} documents")
+            costs.append(stages_cost(workspace / "stages", size))
+        report["stages"] = [*costs]
+        report["stages_exponents"] = {
+            name: exponent([row["documents"] for row in costs], [row[name] for row in costs])
+            for name in ("first_seconds", "no_op_seconds", "one_percent_seconds", "peak_mib")
+        }
+    if "indexing" in parts:
+        say("indexing, and one document in a hundred changed")
+        report["indexing"] = indexing_cost(workspace / "indexing", release, min(rows, 1_000))
+    return report
+
+
+def exponent(sizes: Sequence[float], costs: Sequence[float]) -> JSON:
+    """Return b of cost = a * size ** b, by least squares of the logarithms; None with fewer than three sizes."""
+    points = [(math.log(size), math.log(cost)) for size, cost in zip(sizes, costs, strict=True) if cost > 0]
+    if len(points) < 3:
+        return None
+    mean_x, mean_y = (sum(values) / len(points) for values in zip(*points, strict=True))
+    spread = sum((x - mean_x) ** 2 for x, _ in points)
+    slope = sum((x - mean_x) * (y - mean_y) for x, y in points) / spread
+    return float(round(slope, 2))
+
+
+def _store(size: int, folder: Path) -> dict[str, Any]:
+    """Measure one size; two processes, so that memory and restart are those of a process that did nothing else."""
+    made = _worker("fill", size, folder)
+    opened = _worker("open", size, folder)
+    times = opened.pop("query_ms")
+    return {**made, **opened, **{f"query_{name}": value for name, value in percentiles(times, 50, 99).items()}}
+
+
+def _worker(act: str, size: int, folder: Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "bench.growth_store", act, str(size), str(folder)]
+    done = subprocess.run(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        raise ContractError(f"`{' '.join(command)}` ended with {done.returncode}, its message is above")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found

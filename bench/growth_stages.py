@@ -1,0 +1,163 @@
+"""What the offline stages and indexing cost when nothing, or one document in a hundred, has changed."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from threading import Event
+from typing import Any, Final
+from uuid import uuid4
+
+from bench.alone import running_broker
+from bench.documents import read_documents
+from bench.in_process import InProcessEncoder
+from clients.edge import EdgeStore
+from clients.kafka import beginning_offsets, end_offsets, ensure_topics
+from clients.settings import CHECKOUT, Settings
+from clients.store import CollectionInfo
+from contract.canonical import JSON
+from contract.errors import ContractError
+from contract.manifest import Manifest
+from contract.preprocess import Preprocessor
+from contract.records import Document
+from streaming.limits import ConsumerLimits
+from streaming.loop import Consumer
+
+_REAL: Final = 2_000
+_EVERY: Final = 100
+
+
+def stages_cost(folder: Path, documents: int) -> dict[str, Any]:
+    """Run the stages ingest to pairs in a clone of the committed code: first, unchanged, one document in a hundred changed."""
+    clone = folder / f"clone-{documents}"
+    shutil.rmtree(clone, ignore_errors=True)
+    subprocess.run(["git", "clone", "--quiet", "--local", str(CHECKOUT), str(clone)], check=True)
+    corpus = folder / f"corpus-{documents}.jsonl"
+    write_corpus(corpus, documents, 0)
+    params = clone / "params.yaml"
+    params.write_text(params.read_text().replace('source: "pydocs:"', f'source: "files:{corpus}"'))
+    environment = _environment(clone)
+
+    peaks: list[float] = []
+
+    def dvc(*arguments: str) -> float:
+        seconds, peak = _measured([sys.executable, "-m", "dvc", "repro", "-q", *arguments], clone, environment)
+        peaks.append(peak)
+        return seconds
+
+    first = dvc("pairs")
+    no_op = dvc("pairs")
+    write_corpus(corpus, documents, 1)
+    # A source that changes behind its name has to be read again, which is what the daily ingest does too.
+    changed = dvc("--force", "--single-item", "ingest") + dvc("pairs")
+    again = {name: (clone / "data" / name).read_bytes() for name in _OUTPUTS}
+    shutil.rmtree(Path(environment["TWINLINE_HOME"]))
+    cold = dvc("--force", "pairs")
+    differs = [name for name in _OUTPUTS if (clone / "data" / name).read_bytes() != again[name]]
+    if differs:
+        raise ContractError(f"with what was kept the stages gave other bytes than without, in {differs}: look at etl/kept.py")
+    shutil.rmtree(clone)
+    return {
+        "documents": documents,
+        "corpus_mib": round(corpus.stat().st_size / 2**20, 2),
+        "first_seconds": round(first, 2),
+        "no_op_seconds": round(no_op, 2),
+        "one_percent_seconds": round(changed, 2),
+        "one_percent_cold_seconds": round(cold, 2),
+        "one_percent_share": round(changed / first, 3),
+        "peak_mib": round(max(peaks), 1),
+    }
+
+
+def _measured(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> tuple[float, float]:
+    """Run a command; return its seconds, and the MiB that the largest of its processes took."""
+    started = time.perf_counter()
+    process = subprocess.Popen(command, cwd=folder, env=dict(environment), stdout=sys.stderr)
+    # Of this child and of those that it waited for; what else the bench runs does not count.
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        raise ContractError(f"`{' '.join(command)}` in {folder} ended with {process.returncode}, its message is above")
+    return time.perf_counter() - started, usage.ru_maxrss / 1024
+
+
+_OUTPUTS: Final = ("prepared/documents.parquet", "pairs/train.parquet", "pairs/queries.parquet")
+
+
+def indexing_cost(folder: Path, release: Path, documents: int) -> dict[str, JSON]:
+    """Publish a corpus and index it, then the corpus with one document in a hundred changed: only those reach the log."""
+    shutil.rmtree(folder, ignore_errors=True)
+    corpus = folder / "corpus.jsonl"
+    encoder, manifest = InProcessEncoder.load(release), Manifest.load(release)
+    info, preprocessor = CollectionInfo.of(manifest), Preprocessor.load(release)
+    costs: list[tuple[float, int]] = []
+    with running_broker(folder / "broker") as settings:
+        ensure_topics(settings)
+        environment = {
+            **os.environ,
+            "TWINLINE_HOME": str(settings.home),
+            "KAFKA_BOOTSTRAP": settings.kafka_address,
+            "PYTHONPATH": str(CHECKOUT),
+        }
+        with closing(EdgeStore(folder / "store").create("documents_growth", info)) as collection:
+            start = beginning_offsets(settings, settings.topic)
+            for state in (0, 1):
+                write_corpus(corpus, documents, state)
+                started = time.perf_counter()
+                publish = [sys.executable, "-m", "etl", "publish", "--source", f"files:{corpus}"]
+                subprocess.run(publish, cwd=CHECKOUT, env=environment, stdout=sys.stderr, check=True)
+                until = end_offsets(settings, settings.topic)
+                consumer = _consumer(settings, encoder, collection, preprocessor)
+                consumer.run(Event(), start=start, until=until)
+                costs.append((time.perf_counter() - started, consumer.state.chunks_embedded))
+                start = until
+    (first, embedded), (changed, again) = costs
+    return {
+        "documents": documents,
+        "chunks": embedded,
+        "chunks_embedded_again": again,
+        "first_seconds": round(first, 2),
+        "one_percent_seconds": round(changed, 2),
+        "one_percent_share": round(changed / first, 3),
+    }
+
+
+def write_corpus(path: Path, documents: int, state: int) -> None:
+    """Write a corpus of JSON Lines; in state 1 one document in a hundred has another text than in state 0."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    real = read_documents("pydocs", min(documents, _REAL))
+    with path.open("w", encoding="utf-8") as stream:
+        for number, text in enumerate(_texts(real, documents)):
+            if state and number % _EVERY == 0:
+                text = f"{text}\n\nRevised in edition {state} of this text."
+            stream.write(json.dumps({"key": str(number), "title": real[number % len(real)].title, "text": text}) + "\n")
+
+
+def _texts(real: Sequence[Document], count: int) -> Iterator[str]:
+    """Yield texts: the real ones first, then lines of several of them together, so that no two are near-duplicates."""
+    for number in range(count):
+        if number < len(real):
+            yield real[number].text
+            continue
+        lines = real[number % len(real)].text.splitlines()
+        other = real[(number * 7919) % len(real)].text.splitlines()
+        third = real[(number * 104_729 + 13) % len(real)].text.splitlines()
+        yield "\n".join([*lines[: len(lines) // 2], *other[len(other) // 2 :], *third, f"Number {number}."])
+
+
+def _consumer(settings: Settings, encoder: InProcessEncoder, collection: Any, preprocessor: Preprocessor) -> Consumer:
+    return Consumer(settings, encoder, collection, preprocessor, f"growth.{uuid4().hex[:8]}", ConsumerLimits())
+
+
+def _environment(clone: Path) -> dict[str, str]:
+    return {
+        **os.environ,
+        "TWINLINE_HOME": str(clone / "home"),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        "PYTHONPATH": str(clone),
+    }

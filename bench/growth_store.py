@@ -1,0 +1,65 @@
+"""One store of a size, in a process of its own: `python -m bench.growth_store fill|open SIZE FOLDER`, one line of JSON out."""
+
+import json
+import shutil
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import psutil
+
+from bench.synthetic import fill, made_up_info, unit_vectors
+from clients.edge import EdgeStore
+
+_NAME: Final = "documents_alone"
+_QUERIES: Final = 300
+
+
+def fill_store(size: int, folder: Path) -> dict[str, Any]:
+    """Fill a new store and build its index; return how long each took, and what it takes on disk."""
+    shutil.rmtree(folder, ignore_errors=True)
+    info = made_up_info()
+    with closing(EdgeStore(folder).create(_NAME, info)) as collection:
+        started = time.perf_counter()
+        fill(collection, info, 0, size)
+        collection.flush()
+        filled = time.perf_counter()
+        collection.optimize()
+        built = time.perf_counter()
+    # What files take, not how long they say they are: the engine lays out large ones sparsely.
+    disk = sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
+    return {
+        "chunks": size,
+        "fill_seconds": round(filled - started, 3),
+        "index_seconds": round(built - filled, 3),
+        "disk_mib": round(disk / 2**20, 1),
+    }
+
+
+def open_store(size: int, folder: Path) -> dict[str, Any]:
+    """Open a store and query it; return how long that took, and the memory that it adds to this process."""
+    info, process = made_up_info(), psutil.Process()
+    before = process.memory_info().rss
+    started = time.perf_counter()
+    with closing(EdgeStore(folder).open(_NAME, info)) as collection:
+        opened = time.perf_counter()
+        times = []
+        for vector in unit_vectors(np.random.default_rng(size), _QUERIES, info.dimension):
+            began = time.perf_counter()
+            collection.query(vector, 10)
+            times.append((time.perf_counter() - began) * 1000)
+        memory = process.memory_info().rss - before
+    return {"restart_seconds": round(opened - started, 4), "memory_mib": round(memory / 2**20, 1), "query_ms": times}
+
+
+def main() -> None:
+    """Do one act and print what was measured."""
+    act, size, folder = sys.argv[1:]
+    print(json.dumps({"fill": fill_store, "open": open_store}[act](int(size), Path(folder))))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""The served encoder without a server: contract's tokens, the release's own file, the settings of the embedded backend."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from bench.machine import cores
+from contract import tensors
+from contract.embedding import Embeddings
+from contract.errors import SettingsError
+from contract.manifest import Manifest
+from contract.specification import Contract, Role
+from contract.tokens import TokenEncoder
+
+_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
+
+
+@dataclass(frozen=True)
+class InProcessEncoder:
+    """Implements `contract.embedding.Embedder` over OpenVINO in this process; one caller at a time."""
+
+    manifest: Manifest
+    tokens: TokenEncoder
+    request: Any
+
+    @classmethod
+    def load(cls, release: Path) -> Self:
+        """Open a packaged release that serves an OpenVINO format.
+
+        Raises:
+            SettingsError: it serves another one.
+        """
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+        import openvino
+
+        manifest = Manifest.load(release)
+        served = manifest.serving_format()
+        if served.backend != "openvino":
+            raise SettingsError(f"release {manifest.release} serves {served.name}: this comparison knows OpenVINO formats only")
+        options = {
+            "INFERENCE_PRECISION_HINT": _HINTS[served.precision],
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": "1",
+            "INFERENCE_NUM_THREADS": str(cores()),
+            "ENABLE_CPU_PINNING": "NO",
+        }
+        request = openvino.Core().compile_model(release / served.file, "CPU", options).create_infer_request()
+        contract, tokenizer_json = Contract.load(release)
+        return cls(manifest, TokenEncoder(contract.vector, tokenizer_json), request)
+
+    @property
+    def space(self) -> str:
+        """Return the release's space."""
+        return self.manifest.space
+
+    def embed(self, texts: Sequence[str], role: Role) -> Embeddings:
+        """Return one vector a text; all texts are one batch, padded to a served length."""
+        encoded = self.tokens.encode(texts, role)
+        length = tensors.served_length(int(encoded.token_counts.max()), self.manifest.serving.length_buckets)
+        ids, mask = encoded.padded(length, self.tokens.pad_id)
+        found = self.request.infer({tensors.INPUT_IDS: ids, tensors.ATTENTION_MASK: mask}, share_inputs=True)
+        vectors = np.array(found[tensors.SENTENCE_EMBEDDING], dtype=np.float32)
+        return Embeddings(vectors, encoded.token_counts, encoded.truncated, self.space)

@@ -1,0 +1,1 @@
+"""What a user would compare us with, each in a process of its own."""

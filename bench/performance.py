@@ -1,0 +1,164 @@
+"""The commands that measure speed: each prints its report, keeps it as a line of JSON, and adds it to the log when asked to."""
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+_HOME = Path("var/bench")
+_RESULTS = _HOME / "results.jsonl"
+
+Short = Annotated[bool, typer.Option("--short", help="Few documents and rounds: shows that it works, measures little.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Log = Annotated[bool, typer.Option("--append-log", help="Add the tables to LOG.md, with the command that made them.")]
+LogFile = Annotated[Path, typer.Option("--log-file", help="Which file --append-log adds to.")]
+Results = Annotated[Path, typer.Option(help="File that every run adds a line of JSON to.")]
+Workspace = Annotated[Path, typer.Option(help="Folder for scratch, models and the stack's state.")]
+Release = Annotated[Path | None, typer.Option(help="A packaged release; the untuned base model by default.")]
+LOG = Path("LOG.md")
+
+
+def speed(
+    corpus: Annotated[str, typer.Option(help="Real text: pydocs, or scifact where this machine has it.")] = "pydocs",
+    encoders_only: Annotated[
+        bool, typer.Option("--encoders-only", help="Leave out the streaming path: no stack is started.")
+    ] = False,
+    release: Release = None,
+    *,
+    short: Short = False,
+    as_json: AsJson = False,
+    append_log: Log = False,
+    log_file: LogFile = LOG,
+    results: Results = _RESULTS,
+    workspace: Workspace = _HOME / "speed",
+) -> None:
+    """Bulk embedding, the encoder alone and the whole path, against peers in the same run."""
+    from bench.speed import measure_speed
+
+    def measure(packaged: Path) -> dict[str, Any]:
+        return measure_speed(workspace.resolve(), packaged, corpus, short=short, stream=not encoders_only)
+
+    _run(measure, release, workspace, results, log_file if append_log else None, as_json=as_json)
+
+
+def query(
+    chunks: Annotated[int, typer.Option(help="Size of the collection that is searched.")] = 10_000,
+    full: Annotated[bool, typer.Option("--full", help="100,000 chunks; building the index takes minutes.")] = False,
+    release: Release = None,
+    *,
+    short: Short = False,
+    as_json: AsJson = False,
+    append_log: Log = False,
+    log_file: LogFile = LOG,
+    results: Results = _RESULTS,
+    workspace: Workspace = _HOME / "query",
+) -> None:
+    """One query in process and through Triton, and searches, text in to hits out, idle and while indexing."""
+    from bench.query import measure_query
+
+    wanted = 100_000 if full else 500 if short else chunks
+
+    def measure(packaged: Path) -> dict[str, Any]:
+        return measure_query(workspace.resolve(), packaged, chunks=wanted, short=short)
+
+    _run(measure, release, workspace, results, log_file if append_log else None, as_json=as_json)
+
+
+def freshness(
+    release: Release = None,
+    *,
+    short: Short = False,
+    as_json: AsJson = False,
+    append_log: Log = False,
+    log_file: LogFile = LOG,
+    results: Results = _RESULTS,
+    workspace: Workspace = _HOME / "freshness",
+) -> None:
+    """From a document's production to the first search that finds it, idle and at half the sustained rate."""
+    from bench.freshness import measure_freshness
+
+    def measure(packaged: Path) -> dict[str, Any]:
+        return measure_freshness(workspace.resolve(), packaged, short=short)
+
+    _run(measure, release, workspace, results, log_file if append_log else None, as_json=as_json)
+
+
+def growth(
+    most: Annotated[int, typer.Option("--max", help="Largest store, in chunks; a million takes an hour.")] = 1_000_000,
+    rows: Annotated[int, typer.Option(help="Largest corpus of the offline stages, in documents.")] = 16_000,
+    parts: Annotated[str, typer.Option(help="Which parts: store, stages, indexing.")] = "store,stages,indexing",
+    release: Release = None,
+    *,
+    short: Short = False,
+    as_json: AsJson = False,
+    append_log: Log = False,
+    log_file: LogFile = LOG,
+    results: Results = _RESULTS,
+    workspace: Workspace = _HOME / "growth",
+) -> None:
+    """Cost against size and against change: store, offline stages, indexing; each with its exponent."""
+    from bench.growth import measure_growth
+
+    names = [name.strip() for name in parts.split(",") if name.strip()]
+    if unknown := sorted(set(names) - {"store", "stages", "indexing"}):
+        raise typer.BadParameter(f"--parts {unknown[0]!r}: choose from store, stages, indexing")
+    limits = (min(most, 10_000), min(rows, 300)) if short else (most, rows)
+
+    def measure(packaged: Path) -> dict[str, Any]:
+        return measure_growth(
+            workspace.resolve(), packaged, names, most=limits[0], rows=limits[1], say=lambda what: typer.echo(what, err=True)
+        )
+
+    _run(measure, release, workspace, results, log_file if append_log else None, as_json=as_json)
+
+
+def peers() -> None:
+    """Make the environments of the peers that do not install beside our own packages, each in .venv-peers."""
+    from bench.peers.environments import make_environments
+
+    for name, fault in make_environments().items():
+        typer.echo(f"{name}: {fault or 'ready'}")
+
+
+def plot(
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("docs"),
+    results: Results = _RESULTS,
+) -> None:
+    """Draw the last kept result of each benchmark."""
+    from bench.plots import draw
+    from bench.results import latest, read_results
+    from contract.errors import SettingsError
+
+    if not results.is_file():
+        raise SettingsError(f"there is no {results}: run a benchmark first, or name its file with --results")
+    for path in draw(latest(read_results(results)), out):
+        typer.echo(str(path))
+
+
+COMMANDS: tuple[Callable[..., None], ...] = (speed, query, freshness, growth, peers, plot)
+
+
+def _run(
+    measure: Callable[[Path], Mapping[str, Any]],
+    release: Path | None,
+    workspace: Path,
+    results: Path,
+    log: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    from bench.results import append_to_log, keep
+    from bench.system import base_release
+    from bench.tables import report_tables
+
+    packaged = release.resolve() if release else base_release(workspace.resolve())
+    report = keep(measure(packaged), results)
+    if log is not None:
+        append_to_log(report, f"python -m bench {' '.join(sys.argv[1:])}", log)
+    if as_json:
+        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        report_tables(report)

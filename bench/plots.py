@@ -1,0 +1,95 @@
+"""Plots of kept results, one picture a benchmark, drawn only when somebody asks for them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from bench.results import Report
+from contract.errors import ContractError
+
+_STORE: Final = ("fill_seconds", "index_seconds", "query_p50_ms", "memory_mib", "disk_mib", "restart_seconds")
+
+
+def draw(reports: Mapping[str, Report], folder: Path) -> list[Path]:
+    """Draw the reports that have a picture into `folder/bench-NAME.png`; return the files.
+
+    Raises:
+        ContractError: there is nothing to draw.
+    """
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    wanted = [name for name in _DRAWN if name in reports]
+    if not wanted:
+        raise ContractError(f"no result of {', '.join(_DRAWN)} was kept yet: run one of them first")
+    folder.mkdir(parents=True, exist_ok=True)
+    return [_saved(_DRAWN[name](reports[name]), folder / f"bench-{name}.png", reports[name]) for name in wanted]
+
+
+def _saved(figure: Any, path: Path, report: Report) -> Path:
+    machine = report["machine"]
+    figure.text(0.01, 0.005, f"{machine['processor']}, {machine['cores']} cores, {report['at']}", fontsize=7, color="gray")
+    figure.savefig(path, dpi=120)
+    return path
+
+
+def _speed(report: Report) -> Any:
+    rows = sorted(report["rows"], key=lambda row: row["chunks_per_second"])
+    title = f"{report['chunks']} chunks of {report['corpus']}, {report['tokens'] // report['chunks']} tokens each on average"
+    return _bars(rows, "contender", "chunks_per_second", "chunks a second (median, lowest to highest)", title)
+
+
+def _query(report: Report) -> Any:
+    return _percentiles(report["rows"], "search, text in to hits out")
+
+
+def _freshness(report: Report) -> Any:
+    return _percentiles(report["rows"], "produced to searchable")
+
+
+def _growth(report: Report) -> Any:
+    from matplotlib.figure import Figure
+
+    rows = report.get("rows") or []
+    figure = Figure(figsize=(10, 6), layout="constrained")
+    sizes = [row["chunks"] for row in rows]
+    for axes, name in zip(figure.subplots(2, 3).flat, _STORE, strict=True):
+        axes.loglog(sizes, [max(row[name], 1e-4) for row in rows], marker="o")
+        axes.set_title(f"{name.replace('_', ' ')}, exponent {report.get('exponents', {}).get(name)}", fontsize=9)
+        axes.set_xlabel("chunks")
+        axes.grid(alpha=0.3)
+    return figure
+
+
+def _bars(rows: Sequence[Mapping[str, Any]], label: str, value: str, unit: str, title: str) -> Any:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 1 + 0.35 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    middle = [row[value] for row in rows]
+    errors = [[row[value] - row["lowest"] for row in rows], [row["highest"] - row[value] for row in rows]]
+    axes.barh([row[label] for row in rows], middle, xerr=errors, color="#4878a8", ecolor="gray", capsize=2)
+    axes.set_xlabel(unit)
+    axes.set_title(title, fontsize=10)
+    return figure
+
+
+def _percentiles(rows: Sequence[Mapping[str, Any]], title: str) -> Any:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.subplots()
+    names = ["p50_ms", "p95_ms", "p99_ms"]
+    width = 0.8 / len(rows)
+    for place, row in enumerate(rows):
+        axes.bar(
+            [number + place * width for number in range(len(names))], [row[name] for name in names], width, label=row["while"]
+        )
+    axes.set_xticks([number + 0.4 - width / 2 for number in range(len(names))], [name.removesuffix("_ms") for name in names])
+    axes.set_ylabel("ms")
+    axes.set_title(title, fontsize=10)
+    axes.legend()
+    return figure
+
+
+_DRAWN: Final[dict[str, Callable[[Report], Any]]] = {"speed": _speed, "query": _query, "freshness": _freshness, "growth": _growth}

@@ -1,0 +1,64 @@
+"""Made-up chunks: random unit vectors with payloads of the real shape, where real text would take hours to embed."""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clients.store import Collection, CollectionInfo, StoredPoint, version_fields
+from contract.ids import point_id
+from contract.records import Version
+
+SOURCE: Final = "made-up"
+_DIMENSION: Final = 384
+_BATCH: Final = 1_000
+# As long as a chunk of real text is on average.
+_TEXT: Final = "These words stand where the text of a chunk would, and are as long as such a text is on average. " * 10
+
+
+def made_up_info() -> CollectionInfo:
+    """Return what a collection of made-up chunks says of itself."""
+    return CollectionInfo("alone", "made-up", "made-up", "made-up", "made-up", _DIMENSION)
+
+
+def unit_vectors(numbers: np.random.Generator, count: int, dimension: int) -> NDArray[np.float32]:
+    """Return random unit vectors `(count, dimension)`."""
+    vectors = numbers.standard_normal((count, dimension), np.float32)
+    found: NDArray[np.float32] = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return found
+
+
+def fill(collection: Collection, info: CollectionInfo, start: int, count: int) -> None:
+    """Put chunks number `start` to `start + count` into a collection, as the consumer would, in batches."""
+    for first in range(start, start + count, _BATCH):
+        numbers = np.random.default_rng(first)
+        size = min(_BATCH, start + count - first)
+        vectors = unit_vectors(numbers, size, info.dimension)
+        collection.put_points([_point(info, first + place, vector) for place, vector in enumerate(vectors)])
+
+
+def _point(info: CollectionInfo, number: int, vector: NDArray[np.float32]) -> StoredPoint:
+    payload = {
+        "kind": "chunk",
+        "source": SOURCE,
+        "key": str(number),
+        **version_fields(Version("explicit", 1)),
+        "chunk_index": 0,
+        "start": 0,
+        "end": len(_TEXT),
+        "title": f"Chunk {number}",
+        "text": _TEXT,
+        "metadata": {},
+        "tenant": None,
+        "content_hash": str(number),
+        "token_count": 200,
+        "truncated": False,
+        "space": info.space,
+        "release": info.release,
+        "contract": info.contract_fingerprint,
+        "partition": 0,
+        "offset": number,
+        "timestamp_ms": 0,
+        "headers": {},
+    }
+    return StoredPoint(point_id(SOURCE, str(number), 0), payload, vector)

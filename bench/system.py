@@ -1,0 +1,99 @@
+"""A stack of the bench's own with one release served, and a collection of a wanted size to search in."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from bench.stream import publish_all
+from bench.synthetic import fill
+from bench.workspace import Workspace, make_workspace, running_stack
+from clients.admin import AdminClient
+from clients.edge import EdgeStore
+from clients.settings import CHECKOUT, Settings
+from clients.store import CollectionInfo
+from clients.triton import TritonControl
+from contract.canonical import sha256_hex
+from contract.manifest import Manifest, collection_name
+from contract.records import Document
+from triton_models.repository import write_models
+
+_INFO_OF_BASE: Final = ("contract", "export")
+
+
+@dataclass(frozen=True)
+class Served:
+    """A running stack in which Triton serves one release.
+
+    Attributes:
+        release: its id; its folder is among the settings' releases.
+    """
+
+    workspace: Workspace
+    settings: Settings
+    release: str
+
+    @property
+    def manifest(self) -> Manifest:
+        """Return the release's manifest."""
+        return Manifest.load(self.settings.releases / self.release)
+
+    @property
+    def collection(self) -> str:
+        """Return the name of the release's collection."""
+        return collection_name(self.release)
+
+    @property
+    def admin(self) -> AdminClient:
+        """Return a client of the online process's admin API."""
+        return AdminClient(self.settings.admin_url)
+
+
+def base_release(workspace: Path) -> Path:
+    """Return the packaged base model, exported once for as long as the code that exports it is the same."""
+    sources = sorted(path for package in _INFO_OF_BASE for path in (CHECKOUT / package).glob("*.py"))
+    made_by = sha256_hex(b"".join(path.read_bytes() for path in sources))[:12]
+    folder = workspace / "releases" / f"base-{made_by}"
+    if not folder.is_dir():
+        make_workspace(workspace / "export", {}).module("export", "base", "--out", str(folder))
+    return folder
+
+
+@contextmanager
+def served_release(folder: Path, release: Path) -> Iterator[Served]:
+    """Run a stack with an empty log and store, and the release's models loaded in its Triton."""
+    shutil.rmtree(folder / "home", ignore_errors=True)
+    workspace = make_workspace(folder, {})
+    manifest = Manifest.load(release)
+    settings = workspace.settings()
+    shutil.copytree(release, settings.releases / manifest.release)
+    with running_stack(workspace):
+        *_, ensemble = write_models(release, settings.model_repository)
+        with closing(TritonControl(settings.triton_grpc_address)) as control:
+            control.load(ensemble)
+        yield Served(workspace, settings, manifest.release)
+
+
+def make_searchable(system: Served, documents: Sequence[Document], chunks: int) -> int:
+    """Index documents, add made-up chunks until there are `chunks`, build the index and answer searches from it.
+
+    The made-up ones are added before anybody owns the collection, by the bench itself: through the log they would take hours.
+
+    Returns:
+        How many chunks are in the collection now.
+    """
+    publish_all(system.settings, documents)
+    system.workspace.module("streaming", "build", "--release", system.release)
+    info = CollectionInfo.of(system.manifest)
+    with closing(EdgeStore(system.settings.store_folder).open(system.collection, info)) as collection:
+        real = collection.count({"kind": "chunk"})
+        if real < chunks:
+            fill(collection, info, 0, chunks - real)
+            collection.optimize()
+            collection.flush()
+    with closing(system.admin) as admin:
+        admin.serve(system.collection)
+        admin.activate(system.collection)
+    return max(real, chunks)

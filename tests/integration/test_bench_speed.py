@@ -1,0 +1,79 @@
+"""The parts that benches of speed are made of, each once and small, on real processes: that they measure the right work."""
+
+import shutil
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import pytest
+
+from bench.documents import read_documents
+from bench.encoders import BARE, REFERENCE, candidates, running
+from bench.growth import measure_growth
+from bench.in_process import InProcessEncoder
+from bench.query import Clients, encoder_latency
+from bench.stream import NaiveConsumer, StreamingPath, publish_all
+from bench.system import Served
+from bench.workspace import Workspace
+from clients.settings import Settings
+from clients.triton import TritonEmbedder
+from contract.manifest import Manifest
+from tests.fixtures_triton import RunningTriton
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def system(base_release: Path, triton_server: RunningTriton, broker: str, tmp_path: Path) -> Served:
+    """What a bench sees of a stack: a broker, a Triton that serves the base release, and its folder."""
+    release = Manifest.load(base_release).release
+    shutil.copytree(base_release, tmp_path / "releases" / release)
+    topic = f"documents-{uuid4().hex[:8]}"
+    settings = Settings(home=tmp_path, kafka_bootstrap=broker, topic=topic, triton_grpc=triton_server.grpc)
+    return Served(Workspace(tmp_path, {}), settings, release)
+
+
+def test_encoders_that_are_compared_give_the_same_vectors(base_release: Path, tmp_path: Path) -> None:
+    texts = [f"{document.title} {document.text}" for document in read_documents("pydocs", 6)]
+    wanted = [one for one in candidates(base_release, ["f32"], tmp_path) if not one.environment and "infinity" not in one.name]
+    with running(wanted, texts, tmp_path) as (workers, skipped):
+        assert skipped == {}
+        names = {worker.name for worker in workers}
+        assert {REFERENCE, BARE, "OpenVINO f32, sorted"} <= names
+        assert all(worker.turn().units == len(texts) for worker in workers)
+        reference, *others = (worker.encode() for worker in workers)
+    for vectors in others:
+        np.testing.assert_allclose(vectors, reference, atol=1e-5)
+
+
+def test_a_turn_of_the_whole_path_indexes_every_document_and_one_of_the_naive_consumer_as_many_as_it_is_told(
+    system: Served, tmp_path: Path
+) -> None:
+    documents = read_documents("pydocs", 16)
+    publish_all(system.settings, documents)
+    path = StreamingPath(system.settings, system.release, tmp_path / "collections", len(documents))
+    first, second = path.turn(), path.turn()
+    assert first.units == second.units > 0
+    assert path.chunks >= len(documents)
+    assert NaiveConsumer(system.settings, system.release, tmp_path / "collections", 3).turn().units == 3
+
+
+def test_the_encoder_in_process_is_the_one_that_is_served(system: Served) -> None:
+    local = InProcessEncoder.load(system.settings.releases / system.release)
+    with TritonEmbedder(system.settings.triton_grpc_address, system.release, system.manifest.space) as served:
+        texts = ["a question", "a question that is somewhat longer than the one before"]
+        for text in texts:
+            here, there = local.embed([text], "query"), served.embed([text], "query")
+            np.testing.assert_allclose(here.vectors, there.vectors, atol=1e-6)
+            assert here.token_counts.tolist() == there.token_counts.tolist()
+    rows = encoder_latency(system, 3)
+    assert [row["encoder"] for row in rows][:2] == ["in process", "through Triton"]  # type: ignore[index,call-overload]
+    assert Clients(system, 4, 8).turn().units == 8
+
+
+def test_a_store_is_measured_at_each_size_and_opened_again(base_release: Path, tmp_path: Path) -> None:
+    report = measure_growth(tmp_path, base_release, ["store"], most=3_000, rows=0, say=lambda _: None)
+    rows = report["rows"]
+    assert isinstance(rows, list)
+    assert [row["chunks"] for row in rows] == [1_000, 3_000]
+    assert all(row["disk_mib"] > 0 and row["query_p50_ms"] > 0 for row in rows)

@@ -1,0 +1,151 @@
+"""What benches of speed compute, keep and show; that they measure is shown in the integration tests."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.growth import exponent
+from bench.growth_stages import write_corpus
+from bench.plots import draw
+from bench.results import append_to_log, keep, latest, log_lines, read_results
+from bench.rounds import Work, percentiles, summary, take_turns
+from bench.speed import encoder_flops
+from contract.errors import ContractError
+
+MACHINE = {"processor": "A processor", "cores": 2, "flags": ["avx2"], "load_before": 0.1}
+
+
+@dataclass
+class Runner:
+    name: str
+    seconds: list[float]
+    log: list[str] = field(default_factory=list)
+
+    def turn(self) -> Work:
+        self.log.append(self.name)
+        return Work(10, self.seconds.pop(0))
+
+
+def test_the_order_changes_from_round_to_round_and_everybody_takes_part_in_each() -> None:
+    log: list[str] = []
+    runners = [Runner(name, [1.0] * 6, log) for name in "abc"]
+    take_turns(runners, 6)
+    rounds = ["".join(log[start : start + 3]) for start in range(0, 18, 3)]
+    assert all(sorted(order) == ["a", "b", "c"] for order in rounds)
+    assert len(set(rounds)) == 6
+    # nobody is always first
+    assert {order[0] for order in rounds} == {"a", "b", "c"}
+
+
+def test_a_ratio_is_taken_within_each_round_so_that_a_slow_machine_does_not_count_against_anybody() -> None:
+    # the second round is ten times slower for both
+    done = {"ours": [Work(10, 1), Work(10, 10), Work(10, 1)], "other": [Work(10, 2), Work(10, 20), Work(10, 2)]}
+    ours, other = summary(done, "other", "texts")
+    assert (ours["ratio"], ours["ratio_lowest"], ours["ratio_highest"]) == (2, 2, 2)
+    assert (ours["texts_per_second"], ours["lowest"], ours["highest"]) == (10, 1, 10)
+    assert other["ratio"] == 1
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"),
+    [
+        (50, 50),
+        (99, 99),
+        (100, 100),
+        (0.5, 1),
+        (99.5, 100),  # rounded up to a value that was measured
+    ],
+)
+def test_a_percentile_is_a_value_that_was_measured(share: float, expected: float) -> None:
+    assert percentiles([float(number) for number in range(100, 0, -1)], share) == {f"p{share:g}_ms": expected}
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0, 2.0])
+def test_the_exponent_of_a_power_is_found(power: float) -> None:
+    sizes = [1_000, 10_000, 100_000]
+    assert exponent(sizes, [3 * size**power for size in sizes]) == pytest.approx(power)
+
+
+def test_two_sizes_have_no_exponent() -> None:
+    assert exponent([1, 2], [1, 2]) is None
+
+
+def test_the_operations_of_an_encoder_are_those_counted_by_hand(tmp_path: Path) -> None:
+    (tmp_path / "encoder").mkdir()
+    (tmp_path / "encoder" / "config.json").write_text('{"hidden_size": 4, "intermediate_size": 8, "num_hidden_layers": 2}')
+    # per layer: q, k, v, o: 4 * 2*4*4; up and down: 2 * 2*4*8; for 3 tokens, and scores and mixing: 2 * 2*3*3*4
+    assert encoder_flops(tmp_path, [3]) == 2 * (3 * (128 + 128) + 144)
+
+
+def test_a_changed_corpus_differs_in_one_document_in_a_hundred(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "a", 300, 0)
+    write_corpus(tmp_path / "b", 300, 1)
+    before, after = ((tmp_path / name).read_text().splitlines() for name in "ab")
+    assert [number for number, (a, b) in enumerate(zip(before, after, strict=True)) if a != b] == [0, 100, 200]
+    assert len({json.loads(line)["text"] for line in before}) == 300
+
+
+def report(**values: Any) -> dict[str, Any]:
+    rows = [
+        {"while": "idle", "p50_ms": 1.0, "p95_ms": 2.0, "p99_ms": 3.0},
+        {"while": "busy", "p50_ms": 2.0, "p95_ms": 4.0, "p99_ms": 6.0, "note": "x"},
+    ]
+    return {"bench": "query", "machine": MACHINE, "rows": rows, **values}
+
+
+def test_kept_reports_are_read_back_and_the_last_of_each_kind_counts(tmp_path: Path) -> None:
+    results = tmp_path / "deep" / "results.jsonl"
+    keep(report(number=1), results)
+    keep(report(number=2), results)
+    keep(report(bench="freshness", number=3), results)
+    found = latest(read_results(results))
+    assert {name: entry["number"] for name, entry in found.items()} == {"query": 2, "freshness": 3}
+    assert all("at" in entry for entry in found.values())
+
+
+def test_a_line_that_is_no_report_is_named(tmp_path: Path) -> None:
+    results = tmp_path / "results.jsonl"
+    keep(report(), results)
+    results.write_text(results.read_text() + "{}\n")
+    with pytest.raises(ContractError, match=r"results\.jsonl:2"):
+        read_results(results)
+
+
+def test_a_log_entry_names_its_command_and_machine_and_keeps_what_stood_there(tmp_path: Path) -> None:
+    log = tmp_path / "LOG.md"
+    log.write_text("# Log\n")
+    dated = keep(report(skipped={"infinity": "no environment"}), tmp_path / "results.jsonl")
+    append_to_log(dated, "python -m bench query", log)
+    text = log.read_text()
+    assert text.startswith("# Log\n\n### `python -m bench query`")
+    assert "A processor, 2 cores (avx2), load before 0.1" in text
+    assert "skipped: infinity no environment" in text
+    assert "| idle | 1.0 | 2.0 | 3.0 |  |" in text
+    assert log_lines(dated, "x")[-1] == "| busy | 2.0 | 4.0 | 6.0 | x |"
+
+
+def test_pictures_are_drawn_of_what_was_kept(tmp_path: Path) -> None:
+    row = {"contender": "ours", "chunks_per_second": 2.0, "lowest": 1.0, "highest": 3.0}
+    speed = {"bench": "speed", "machine": MACHINE, "rows": [row], "chunks": 3, "tokens": 9, "corpus": "pydocs"}
+    store = dict.fromkeys(("fill_seconds", "index_seconds", "query_p50_ms", "memory_mib", "disk_mib", "restart_seconds"), 1.5)
+    growth = {"bench": "growth", "machine": MACHINE, "rows": [{"chunks": size, **store} for size in (1_000, 10_000)]}
+    kept = [keep(entry, tmp_path / "results.jsonl") for entry in (speed, report(), growth)]
+    drawn = draw(latest(kept), tmp_path / "docs")
+    assert sorted(path.name for path in drawn) == ["bench-growth.png", "bench-query.png", "bench-speed.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)
+
+
+def test_drawing_nothing_says_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match="run one of them first"):
+        draw({}, tmp_path)
+
+
+def test_made_up_vectors_have_length_one() -> None:
+    from bench.synthetic import unit_vectors
+
+    vectors = unit_vectors(np.random.default_rng(0), 50, 384)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
