@@ -35,7 +35,7 @@ PARTITIONS = (0, 1)
 MEMBERS = ("first", "second")
 POISON = "poison"
 # Small, so that a handful of messages has several of everything.
-_LIMITS = ConsumerLimits(max_messages=4, max_portion_bytes=300, points_per_write=2, texts_per_request=2, handover_seconds=0)
+_LIMITS = ConsumerLimits(max_messages=2, max_portion_bytes=300, points_per_write=2, texts_per_request=2, handover_seconds=0)
 _SETTINGS = Settings()
 # Documents that no message ever deletes: searches must find them from the first time on.
 NEVER_DELETED = ("live", "versioned")
@@ -50,7 +50,7 @@ class Fault:
     """What happens at the n-th call from now: before it or, where the call has worked and its answer is lost, after it."""
 
     call: int
-    # transient; crash; overtake: the other member gets all partitions and works off a batch; announce: it shall have them
+    # transient; crash; overtake: the other member gets all partitions and works some batches off; announce: it shall have them
     act: str
     after: bool = False
 
@@ -146,7 +146,7 @@ class World:
         if fault.act == "announce":
             return
         faults, calls = self.faults, self.calls
-        self.work(other, batches=1)
+        self.work(other, batches=3)
         self.faults, self.calls = faults, calls
 
     # --- what must be so ---
