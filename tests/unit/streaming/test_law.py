@@ -28,10 +28,9 @@ TWO = "nine ten eleven twelve thirteen fourteen fifteen sixteen"
 THREE = "seventeen eighteen nineteen twenty more words and more"
 TEXTS = (ONE, f"{ONE} {TWO}", f"{THREE} {ONE} {TWO}", TWO, f"{TWO} {THREE}")
 
+_ACTS = ["transient", "crash", "overtake", "announce", "last_word", "haunt"]
 _FAULTS = st.lists(
-    st.builds(
-        Fault, call=st.integers(1, 25), act=st.sampled_from(["transient", "crash", "overtake", "announce"]), after=st.booleans()
-    ),
+    st.builds(Fault, call=st.integers(1, 25), act=st.sampled_from(_ACTS), after=st.booleans()),
     max_size=3,
 )
 
