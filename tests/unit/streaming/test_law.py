@@ -51,6 +51,18 @@ class Law(RuleBasedStateMachine):
     def update(self, text: str) -> None:
         self.world.publish(Document("s", "live", text))
 
+    @rule(
+        key=st.sampled_from(["live", "log"]),
+        texts=st.permutations(TEXTS),
+        before=st.integers(0, 2),
+        fault=st.builds(Fault, call=st.integers(1, 14), act=st.sampled_from(_ACTS)),
+    )
+    def update_twice_and_let_something_happen(self, key: str, texts: list[str], before: int, fault: Fault) -> None:
+        """What every subtle failure needs, and chance seldom brings together: two versions, unlike in length, and a moment."""
+        for text in (*texts[2 : 2 + before], *texts[:2]):
+            self.world.publish(Document("s", key, text))
+        self.world.work(self.world.owner[0], 2, [fault])
+
     @rule(text=st.none() | st.sampled_from(TEXTS))
     def update_or_delete(self, text: str | None) -> None:
         self.world.publish(Deletion("s", "log") if text is None else Document("s", "log", text))
