@@ -8,10 +8,10 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from operator import attrgetter
 from typing import Any, Protocol, Self
 
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.serializer import Serializer
 
 from clients.kafka import MAX_DEAD_LETTER_BYTES, kafka_errors, make_consumer, make_producer
 from clients.settings import Settings
@@ -140,12 +140,10 @@ class KafkaDeadLetters:
     def _send(self, letter: DeadLetter) -> Any:
         # Most consumers never need a producer: made on the first letter.
         if self._producer is None:
-            self._producer = make_producer(
-                self._settings, max_request_size=MAX_DEAD_LETTER_BYTES, key_serializer=attrgetter("key")
-            )
+            self._producer = make_producer(self._settings, max_request_size=MAX_DEAD_LETTER_BYTES, key_serializer=_KeyOfMessage())
         try:
             with kafka_errors(self._settings):
-                # The message stands for its key: kafka-python refuses one whose key and value are both null, Kafka does not.
+                # kafka-python refuses a message whose key and value are both null, Kafka does not.
                 return self._producer.send(
                     self._settings.dead_letter_topic, key=letter.message, value=letter.message.value, headers=letter.headers()
                 )
@@ -163,6 +161,14 @@ class KafkaDeadLetters:
             if letter.omitted:
                 raise
             self._wait(letter.without_value(), self._send(letter.without_value()))
+
+
+class _KeyOfMessage(Serializer):  # type: ignore[misc]
+    """Lets a message stand for its key, so that a key and a value that are both null can be sent."""
+
+    def serialize(self, topic: str, headers: Sequence[tuple[str, bytes]], data: Message) -> bytes | None:
+        """Return the key."""
+        return data.key
 
 
 def read_dead_letters(settings: Settings, limit: int) -> list[DeadLetter]:

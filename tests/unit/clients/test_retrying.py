@@ -42,3 +42,19 @@ def test_a_pause_that_was_asked_for_is_kept() -> None:
     state = RetryCallState(retrying(), None, (), {})
     state.set_exception((TransientError, TransientError("busy", retry_after_seconds=77.0), None))  # type: ignore[arg-type]
     assert WaitAsAsked(longest_seconds=1.0)(state) == 77.0
+
+
+def test_a_failure_that_is_somebody_elses_to_try_again_is_raised_at_once() -> None:
+    calls = []
+
+    class LeftError(TransientError):
+        pass
+
+    def leave() -> None:
+        calls.append(1)
+        raise LeftError("left")
+
+    policy = retrying(retry=lambda failure: not isinstance(failure, LeftError), sleep=lambda seconds: None)
+    with pytest.raises(LeftError):
+        policy(leave)
+    assert len(calls) == 1

@@ -35,7 +35,7 @@ PARTITIONS = (0, 1)
 MEMBERS = ("first", "second")
 POISON = "poison"
 # Small, so that a handful of messages has several of everything.
-_LIMITS = ConsumerLimits(max_messages=4, max_portion_bytes=300, points_per_write=2, texts_per_request=2, handover_seconds=0)
+_LIMITS = ConsumerLimits(max_messages=2, max_portion_bytes=450, points_per_write=2, texts_per_request=2, handover_seconds=0)
 _SETTINGS = Settings()
 # Documents that no message ever deletes: searches must find them from the first time on.
 NEVER_DELETED = ("live", "versioned")
@@ -50,7 +50,8 @@ class Fault:
     """What happens at the n-th call from now: before it or, where the call has worked and its answer is lost, after it."""
 
     call: int
-    # transient; crash; overtake: the other member gets all partitions and works off a batch; announce: it shall have them
+    # transient; crash; overtake: the other member gets all partitions and works some batches off; announce: it shall have them;
+    # last_word: overtake, then the call works, then a crash; haunt: the other one, which lost its place, works off what it has
     act: str
     after: bool = False
 
@@ -95,8 +96,10 @@ class World:
         else:
             self.owner, self.generation, self.announced = owner, self.generation + 1, None
 
-    def work(self, member: str, batches: int, faults: Sequence[Fault] = (), commit_interval: float = 0) -> None:
-        """Let a member work off some batches, and commit; a crash ends it earlier."""
+    def work(
+        self, member: str, batches: int, faults: Sequence[Fault] = (), commit_interval: float = 0, is_lost: bool = False
+    ) -> None:
+        """Let a member work off some batches, and commit; a crash ends it earlier. `is_lost`: it lost its place after a poll."""
         self.faults, self.calls = list(faults), 0
         stop, done = Flag(), 0
 
@@ -106,7 +109,7 @@ class World:
             if done >= batches or not messages:
                 stop.set()
 
-        consumer = MemberConsumer(self, member, commit_interval)
+        consumer = MemberConsumer(self, member, commit_interval, is_lost)
         try:
             consumer.run(stop, progress=count)
         except CrashError:
@@ -135,18 +138,24 @@ class World:
         self.observe()
         if fault and fault.after:
             self._strike(fault)
+        if fault and fault.act == "last_word":
+            raise CrashError
 
     def _strike(self, fault: Fault) -> None:
         if fault.act == "crash":
             raise CrashError
         if fault.act == "transient":
             raise TransientError("away")
+        faults, calls = self.faults, self.calls
         other = next(member for member in MEMBERS if member != self.owner[0])
+        if fault.act == "haunt":
+            self.work(other, batches=1, is_lost=True)
+            self.faults, self.calls = faults, calls
+            return
         self.rebalance(dict.fromkeys(PARTITIONS, other), announced=fault.act == "announce")
         if fault.act == "announce":
             return
-        faults, calls = self.faults, self.calls
-        self.work(other, batches=1)
+        self.work(other, batches=3)
         self.faults, self.calls = faults, calls
 
     # --- what must be so ---
@@ -358,17 +367,21 @@ class FakeSink:
 class FakeReader:
     """A member's place in the group, as `LogReader` is one."""
 
-    def __init__(self, world: World, member: str) -> None:
+    def __init__(self, world: World, member: str, is_lost: bool) -> None:
         self.world = world
         self.member = member
-        self.assignment_number = world.generation
-        self.positions = self._committed()
+        self.is_lost = is_lost
+        self.assignment_number = world.generation - is_lost
+        self.positions = dict(world.committed) if is_lost else self._committed()
 
     def wants_rebalance(self) -> bool:
         return self.world.announced is not None
 
     def poll(self, max_messages: int) -> Batch:
-        self._join()
+        if self.is_lost:
+            max_messages, self.is_lost = 1, False
+        else:
+            self._join()
         messages: list[Message] = []
         for partition, position in self.positions.items():
             messages += self.world.logs[partition][position : position + max_messages - len(messages)]
@@ -419,14 +432,15 @@ class FakeReader:
 class MemberConsumer(Consumer):
     """The real consumer, in the fake group."""
 
-    def __init__(self, world: World, member: str, commit_interval: float) -> None:
+    def __init__(self, world: World, member: str, commit_interval: float, is_lost: bool) -> None:
         limits = _LIMITS.model_copy(update={"commit_interval_seconds": commit_interval})
         super().__init__(_SETTINGS, FaultyEmbedder(world=world), world.collection, world.preprocessor, "group", limits)
         self._world = world
         self._member = member
+        self._is_lost = is_lost
 
     def _open_reader(self) -> FakeReader:  # type: ignore[override]
-        return FakeReader(self._world, self._member)
+        return FakeReader(self._world, self._member, self._is_lost)
 
 
 @contextmanager

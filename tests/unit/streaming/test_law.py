@@ -28,10 +28,9 @@ TWO = "nine ten eleven twelve thirteen fourteen fifteen sixteen"
 THREE = "seventeen eighteen nineteen twenty more words and more"
 TEXTS = (ONE, f"{ONE} {TWO}", f"{THREE} {ONE} {TWO}", TWO, f"{TWO} {THREE}")
 
+_ACTS = ["transient", "crash", "overtake", "announce", "last_word", "haunt"]
 _FAULTS = st.lists(
-    st.builds(
-        Fault, call=st.integers(1, 25), act=st.sampled_from(["transient", "crash", "overtake", "announce"]), after=st.booleans()
-    ),
+    st.builds(Fault, call=st.integers(1, 25), act=st.sampled_from(_ACTS), after=st.booleans()),
     max_size=3,
 )
 
@@ -51,6 +50,18 @@ class Law(RuleBasedStateMachine):
     @rule(text=st.sampled_from(TEXTS))
     def update(self, text: str) -> None:
         self.world.publish(Document("s", "live", text))
+
+    @rule(
+        key=st.sampled_from(["live", "log"]),
+        texts=st.permutations(TEXTS),
+        before=st.integers(0, 2),
+        fault=st.builds(Fault, call=st.integers(1, 14), act=st.sampled_from(_ACTS)),
+    )
+    def update_twice_and_let_something_happen(self, key: str, texts: list[str], before: int, fault: Fault) -> None:
+        """What every subtle failure needs, and chance seldom brings together: two versions, unlike in length, and a moment."""
+        for text in (*texts[2 : 2 + before], *texts[:2]):
+            self.world.publish(Document("s", key, text))
+        self.world.work(self.world.owner[0], 2, [fault])
 
     @rule(text=st.none() | st.sampled_from(TEXTS))
     def update_or_delete(self, text: str | None) -> None:

@@ -1,0 +1,96 @@
+import time
+from dataclasses import dataclass
+from threading import Event
+
+import pytest
+
+from contract.errors import ContractError, TransientError
+from streaming.attendance import Attendance, BatchLeftError
+from streaming.limits import ConsumerLimits
+
+
+@dataclass
+class FakePlace:
+    assignment_number: int = 1
+    wanted: bool = False
+    signs: int = 0
+    held: float = 0
+    error: Exception | None = None
+
+    def wants_rebalance(self) -> bool:
+        return self.wanted
+
+    def stay(self) -> None:
+        self.signs += 1
+        if self.error:
+            raise self.error
+
+    def hold(self, seconds: float, stop: Event) -> None:
+        self.held += seconds
+
+
+def attendance_of(place: FakePlace, stop: Event | None = None, **limits: float) -> Attendance:
+    return Attendance(place, 1, stop or Event(), ConsumerLimits(**limits))  # type: ignore[arg-type]
+
+
+def test_a_quiet_group_gets_signs_of_life() -> None:
+    place = FakePlace()
+    attendance = attendance_of(place)
+    attendance.check()
+    attendance.hold(3)
+    assert (place.signs, place.held) == (1, 3)
+
+
+def test_a_rebalance_is_kept_waiting_for_as_long_as_the_limit_says_and_no_longer() -> None:
+    place = FakePlace(wanted=True)
+    attendance = attendance_of(place, handover_seconds=0.1)
+    attendance.check()
+    time.sleep(0.15)
+    with pytest.raises(BatchLeftError, match="waits for this member"):
+        attendance.check()
+
+
+def test_a_rebalance_that_is_over_starts_the_clock_anew() -> None:
+    place = FakePlace(wanted=True)
+    attendance = attendance_of(place, handover_seconds=0.1)
+    attendance.check()
+    place.wanted = False
+    attendance.check()
+    time.sleep(0.15)
+    place.wanted = True
+    attendance.check()
+
+
+def test_a_batch_whose_partitions_went_to_others_is_left_at_once() -> None:
+    place = FakePlace(assignment_number=2)
+    for act in (attendance_of(place).check, lambda: attendance_of(place).hold(1)):
+        with pytest.raises(BatchLeftError, match="given to others"):
+            act()
+
+
+def test_during_an_outage_a_rebalance_goes_first() -> None:
+    place = FakePlace(wanted=True)
+    with pytest.raises(BatchLeftError):
+        attendance_of(place).hold(10)
+    assert place.held == 0
+
+
+def test_after_a_stop_the_batch_is_worked_on_for_a_while() -> None:
+    stop = Event()
+    attendance = attendance_of(FakePlace(), stop, drain_seconds=0.1)
+    stop.set()
+    attendance.check()
+    time.sleep(0.15)
+    with pytest.raises(BatchLeftError, match="told to stop"):
+        attendance.check()
+
+
+def test_a_broker_that_is_away_does_not_stop_the_work() -> None:
+    attendance_of(FakePlace(error=TransientError("away"))).check()
+
+
+@pytest.mark.parametrize("error", [ContractError("fenced"), RuntimeError("a defect")])
+def test_a_lost_place_is_never_blamed_on_a_message(error: Exception) -> None:
+    """A ContractError out of the middle of a batch would send its messages to the dead letters."""
+    with pytest.raises(BatchLeftError, match=str(error)):
+        attendance_of(FakePlace(error=error)).check()

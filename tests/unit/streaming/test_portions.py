@@ -1,0 +1,29 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streaming.decode import Message
+from streaming.portions import pieces, portions
+
+
+@given(st.lists(st.none() | st.binary(max_size=20), max_size=20), st.integers(1, 40))
+def test_portions_keep_the_order_and_the_limit(values: list[bytes | None], max_bytes: int) -> None:
+    batch = [Message(0, offset, 0, b"k", value) for offset, value in enumerate(values)]
+    made = list(portions(batch, max_bytes))
+    assert [message for portion in made for message in portion] == batch
+    for portion in made:
+        assert portion
+        assert len(portion) == 1 or sum(1 + len(message.value or b"") for message in portion) <= max_bytes
+
+
+def test_pieces_read_no_further_than_needed() -> None:
+    read = []
+
+    def items() -> object:
+        for number in range(5):
+            read.append(number)
+            yield number
+
+    cut = pieces(items(), 2)  # type: ignore[arg-type]
+    assert next(cut) == [0, 1]
+    assert read == [0, 1]
+    assert list(cut) == [[2, 3], [4]]
