@@ -24,6 +24,7 @@ State = Literal["open", "replayed", "discarded"]
 # On a message that was sent back to the log: how often that was done, and the place of the message that was set aside.
 ATTEMPT_HEADER: Final = "replay-attempt"
 REPLAY_OF_HEADER: Final = "replay-of"
+_MOST_KEY_BYTES: Final = 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +177,8 @@ def document_of(key: bytes | None) -> tuple[str, str]:
     try:
         item = decode_message(key, None)
     except DocumentError:
-        return "", (key or b"").decode(errors="backslashreplace")
+        # A key that is none may be as long as a message.
+        return "", (key or b"")[:_MOST_KEY_BYTES].decode(errors="backslashreplace")
     return item.source, item.key
 
 

@@ -9,11 +9,13 @@ it wait for as long as that takes, a fraction of a second. Then what was appende
 used and not moved.
 """
 
+import fcntl
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 
 from clients.admin import AdminClient
 from clients.edge import REBUILT, EdgeStore
@@ -22,7 +24,7 @@ from clients.index_door import check_index
 from clients.kafka import beginning_offsets, end_offsets
 from clients.settings import Settings
 from clients.topics import offsets_at, read_topic
-from contract.errors import SettingsError
+from contract.errors import SettingsError, TransientError
 from contract.specification import ROLES
 from streaming.dead_letters import KafkaDeadLetters
 from streaming.decode import Message
@@ -122,18 +124,30 @@ def rebuild(
     _require_whole(settings, stretch, taken, partial)
     opened = open_release(settings, release)
     beside = EdgeStore(settings.store_folder / REBUILT)
-    shutil.rmtree(beside.folder, ignore_errors=True)
     done = Replayed()
-    reached = _fill(settings, opened, beside, stretch, taken, embed_again, done, progress)
-    with closing(AdminClient(settings.admin_url)) as admin:
-        admin.replace(opened.collection_name)
-    shutil.rmtree(beside.folder, ignore_errors=True)
+    with _alone(settings.store_folder / f"{REBUILT}.lock"):
+        shutil.rmtree(beside.folder, ignore_errors=True)  # of an attempt that was killed
+        reached = _fill(settings, opened, beside, stretch, taken, embed_again, done, progress)
+        with closing(AdminClient(settings.admin_url)) as admin:
+            admin.replace(opened.collection_name)
+        shutil.rmtree(beside.folder, ignore_errors=True)
     # What the consumer had applied to the old collection since we read the end of the log.
     now = end_offsets(settings, settings.topic)
     if not partial:
         rest = replay_into(settings, release, Stretch(reached, {number: now[number] for number in reached}), progress)
         done.add(rest.messages, rest.counts)
     return done
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Let only one process at a time build beside; the lock goes with the process that holds it."""
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise TransientError(f"another collection is being built anew beside the served ones ({path}): wait for it") from exc
+        yield
 
 
 def _fill(

@@ -13,9 +13,9 @@ import pytest
 from clients.edge import EdgeStore
 from clients.erasure_topic import current_erasures
 from clients.erasures import LIST_FILE, read_list
-from clients.kafka import ensure_topics, make_admin
+from clients.kafka import end_offsets
 from clients.settings import CHECKOUT
-from clients.topics import read_topic
+from clients.topics import delete_before, read_topic
 from contract.errors import MismatchError
 from contract.ids import head_id
 from contract.preprocess import Preprocessor
@@ -121,10 +121,7 @@ def test_a_list_whose_topic_is_lost_is_honoured_from_the_file_and_written_again(
     settings = keeping.settings
     keeping.publish(Document("s", "b", OTHER))
     erase(keeping)
-    admin = make_admin(settings)
-    admin.delete_topics([settings.erasure_topic])
-    admin.close()
-    ensure_topics(settings)
+    delete_before(settings, settings.erasure_topic, end_offsets(settings, settings.erasure_topic))
     assert list(read_topic(settings, settings.erasure_topic)) == []
     assert current_erasures(settings).verdict("s", "ann@example.org") == "refused"
     removal.open_list(settings)

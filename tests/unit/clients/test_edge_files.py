@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from clients.edge import EdgeStore
+from clients.edge import REBUILT, EdgeStore
 from clients.settings import CHECKOUT
 from contract.errors import ContractError, MismatchError, TransientError
 from contract.records import Version
@@ -18,7 +18,7 @@ from tests.adapter_suites.store_suite import INFO, NAME, chunk, direction, expli
 _WRITE_AND_WAIT = """
 import sys, time
 from pathlib import Path
-from clients.edge import EdgeStore
+from clients.edge import REBUILT, EdgeStore
 from tests.adapter_suites.store_suite import INFO, NAME, chunk, explicit
 collection = EdgeStore(Path(sys.argv[1])).open(NAME, INFO)
 for number in range(50):
@@ -106,3 +106,31 @@ def test_mixed_kinds_of_versions_do_not_reach_the_store(store: EdgeStore) -> Non
         collection.put_points([chunk("a", 0, Version("log", 5, 1))])
     assert texts(collection) == {"a 0 v1"}
     collection.close()
+
+
+def test_a_collection_built_anew_beside_is_exchanged_for_the_served_one_and_back(tmp_path: Path) -> None:
+    store, beside = EdgeStore(tmp_path), EdgeStore(tmp_path / REBUILT)
+    for where, key in ((store, "old"), (beside, "new")):
+        made = where.create(NAME, INFO)
+        made.put_heads([head(key, explicit(1))])
+        made.close()
+    assert store.names() == [NAME], "what is built beside is not visible"
+
+    def keys() -> set[str]:
+        opened = store.open(NAME, INFO)
+        points, _ = opened.scroll({"kind": "head"})
+        opened.close()
+        return {point.payload["key"] for point in points}
+
+    store.exchange(NAME)
+    assert keys() == {"new"}
+    store.exchange(NAME)
+    assert keys() == {"old"}
+
+
+def test_nothing_is_exchanged_where_nothing_was_built_beside(tmp_path: Path) -> None:
+    store = EdgeStore(tmp_path)
+    store.create(NAME, INFO).close()
+    with pytest.raises(ContractError, match="replay --new"):
+        store.exchange(NAME)
+    assert store.names() == [NAME]
