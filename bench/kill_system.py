@@ -9,7 +9,7 @@ from typing import Final
 
 from bench.kill_at import Plan
 from bench.kill_cases import State, Step
-from bench.release_commands import Done, require, run_release, to_promote, to_roll_back
+from bench.release_commands import Done, require, run_release, to_promote, to_retire, to_roll_back
 from bench.switch import Releases, make_releases
 from bench.switch_load import wait_until
 from bench.workspace import Workspace, make_workspace, running_stack
@@ -57,7 +57,7 @@ class KillSystem:
             "verify": ["verify", self.b],
             "promote": to_promote(self.b),
             "roll back": to_roll_back(self.releases.a.release),
-            "retire": ["retire", self.b],
+            "retire": to_retire(self.b),
         }
         return commands[step]
 
@@ -70,9 +70,9 @@ class KillSystem:
         if self._active() == collection_name(self.b) and state != "active":
             require(self.run(to_roll_back(self.releases.a.release)))
         if state in ("nothing", "fetched", "published") and self._is_served():
-            require(self.run(["retire", self.b]))
+            require(self.run(to_retire(self.b)))
         if state in ("nothing", "fetched") and self._is_published():
-            require(self.run(["retire", self.b]))
+            require(self.run(to_retire(self.b)))
         if state == "nothing":
             shutil.rmtree(self.settings.releases / self.b, ignore_errors=True)
             return

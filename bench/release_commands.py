@@ -1,5 +1,6 @@
 """The steps of a release as a person types them: which commands go forth and back is said here and nowhere else."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -11,20 +12,30 @@ from bench.workspace import Workspace
 from contract.errors import ContractError
 
 
-def _commands() -> set[str]:
+def _parameters() -> dict[str, set[str]]:
+    """Return the parameters of each command that there is."""
     from release.__main__ import app
 
-    return {command.name or "" for command in app.registered_commands}
+    return {
+        command.name or "": set(inspect.signature(command.callback).parameters)
+        for command in app.registered_commands
+        if command.callback
+    }
 
 
 def to_promote(release: str) -> list[str]:
     """Return the command that makes a release the active one."""
-    return ["promote" if "promote" in _commands() else "switch", release]
+    return ["promote" if "promote" in _parameters() else "switch", release]
 
 
 def to_roll_back(release: str) -> list[str]:
     """Return the command that goes back to a release."""
-    return ["rollback", "--to", release] if "rollback" in _commands() else ["switch", release]
+    return ["rollback", "--to", release] if "rollback" in _parameters() else ["switch", release]
+
+
+def to_retire(release: str) -> list[str]:
+    """Return the command that retires a release, also the one that a roll-back would go to."""
+    return ["retire", release, *(["--force"] if "force" in _parameters()["retire"] else [])]
 
 
 @dataclass(frozen=True)
@@ -54,7 +65,7 @@ def run_release(workspace: Workspace, arguments: Sequence[str], module: Sequence
     )
     lines = done.stdout.strip().splitlines()
     result = json.loads(lines[-1]) if done.returncode == 0 and lines and lines[-1].startswith("{") else {}
-    return Done(shown, done.returncode, round(time.monotonic() - started, 2), done.stderr[-2_000:], result)
+    return Done(shown, done.returncode, round(time.monotonic() - started, 2), done.stderr[-8_000:], result)
 
 
 def require(done: Done) -> Done:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from bench.switch_load import _read
 from contract.preprocess import MAX_QUERY_CHARS
 from search.api import build_app
 from search.middleware import MAX_BODY_BYTES
@@ -191,3 +192,13 @@ def test_no_query_is_logged(world: Any, caplog: pytest.LogCaptureFixture) -> Non
         world.client.get("/v1/search", params={"q": "unspeakable cats"})
     assert caplog.records
     assert not any("unspeakable" in str(vars(record)) for record in caplog.records)
+
+
+def test_the_switch_bench_reads_what_every_answer_says(world: Any) -> None:
+    answer = world.search("cats sleep")
+    read = _read(answer)
+    assert (read["release"], read["space"], read["collection"]) == ("r1", "space-r1", "documents_r1")
+    assert [hit.point for hit in read["hits"]] == [hit["point"] for hit in answer["hits"]]
+    first = read["hits"][0]
+    assert (first.key, first.chunk_index, first.version.number) == ("cats", 0, 3)
+    assert (first.release, first.space, first.contract) == ("r1", "space-r1", "contract-r1")
