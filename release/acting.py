@@ -9,7 +9,8 @@ The alias is the only commit point. Around it, in this order:
     5  registry   its version takes the stage `prod`, and the tag carries the line of the journal
 
 A kill before 2 leaves the old release, whole: the next act forgets the intent. A kill after it leaves the new one: the next act
-finds the alias ahead and does the rest. Each act therefore begins with `repair`.
+finds the alias ahead, records what happened, and does the rest, or makes another release the active one and lets all follow that.
+So the way back is open also when the active release is the one that cannot be repaired.
 """
 
 import os
@@ -20,12 +21,12 @@ from typing import Final
 from clients.admin import AdminClient, OnlineStatus
 from clients.settings import Settings
 from clients.triton_fleet import Replica, TritonFleet
-from contract.errors import SettingsError
+from contract.errors import SettingsError, TransientError
 from contract.manifest import collection_name
 from release import fetch, publish, retire, switch
 from release.checks import RefusedError
 from release.files import locked
-from release.journal import Journal, Kind, Promotion, way_back, who
+from release.journal import AIRFLOW, Journal, Kind, Promotion, way_back, who
 from release.record import Verification, forget_verification, last_verification
 from release.registry import PRODUCTION, Registry
 from triton_models.repository import point_stable_model
@@ -62,11 +63,11 @@ class Acting:
         """Make a verified release the active one; return the one before it, empty if there was none or it is this one.
 
         Raises:
-            RefusedError: it does not keep up with the log.
+            RefusedError: nobody keeps it up with the log.
+            TransientError: it does not keep up at the moment.
             SettingsError: it is not fetched, or not served.
         """
         with self._acting() as admin:
-            self._repair(admin)
             _require_healthy(release, admin.status())
             return self._activate("promote", release, admin)
 
@@ -80,8 +81,10 @@ class Acting:
             RefusedError: there is none, or it is not served any more.
         """
         with self._acting() as admin:
-            self._repair(admin)
             status = admin.status()
+            if done := self._rolled_back(release, _active(status)):
+                self._repair(admin)
+                return done.release, done.before
             back = way_back(self._journal.read(), _active(status))
             target = choose_rollback(release, back, status)
             return target, self._activate("rollback", target, admin)
@@ -89,7 +92,6 @@ class Acting:
     def switch(self, release: str) -> str:
         """Make a served release the active one, as a step by itself; return the one before it."""
         with self._acting() as admin:
-            self._repair(admin)
             return self._activate("switch", release, admin)
 
     def repair(self) -> tuple[str, list[str]]:
@@ -127,8 +129,10 @@ class Acting:
     def _activate(self, kind: Kind, release: str, admin: AdminClient) -> str:
         manifest = fetch.read_manifest(self._settings.releases, release)
         before = _active(admin.status())
+        self._journal.settle(before)
         if before == release:
             self._say(f"release {release} was the active one")
+            self._repair(admin)
             return ""
         with self._fleet() as fleet:
             publish.require_everywhere(release, fleet.replicas)
@@ -141,20 +145,34 @@ class Acting:
             self._say(f"encoder {stage}")
         elif self._registry.version_of(release) is None:
             self._say(f"release {release} is not registered, so no version takes the stage {PRODUCTION}")
+        self._journal.finish()
         return before
+
+    def _rolled_back(self, wanted: str, active: str) -> Promotion | None:
+        """Return the roll-back that this call repeats: one that was cut short, or an earlier try of the same DAG run.
+
+        Gone back is gone back: a repeat that took the next step back would undo more than anyone asked for.
+        """
+        self._journal.settle(active)
+        unfinished, last = self._journal.unfinished(active), self._journal.read()[-1:]
+        same_run = [entry for entry in last if entry.by == self._by and self._by.startswith(AIRFLOW)]
+        for entry in (*([unfinished] if unfinished else []), *same_run):
+            if entry.kind == "rollback" and entry.release == active and wanted in ("", active):
+                return entry
+        return None
 
     def _repair(self, admin: AdminClient) -> list[str]:
         active = _active(admin.status())
         done = []
         if added := self._journal.settle(active):
             done.append(f"journal: {added.kind} of {added.release} by {added.by}")
-        if not active:
-            return done
-        manifest = fetch.read_manifest(self._settings.releases, active)
-        with self._fleet() as fleet:
-            done += [f"embed: stands for {active} at {address}" for address in self._follow(active, manifest.space, fleet)]
-        if stage := self._assign(active):
-            done.append(f"registry: {stage}")
+        if active:
+            manifest = fetch.read_manifest(self._settings.releases, active)
+            with self._fleet() as fleet:
+                done += [f"embed: stands for {active} at {address}" for address in self._follow(active, manifest.space, fleet)]
+            if stage := self._assign(active):
+                done.append(f"registry: {stage}")
+        self._journal.finish()
         for line in done:
             self._say(f"repaired {line}")
         return done
@@ -259,12 +277,17 @@ def _served_back(back: list[str], status: OnlineStatus) -> list[str]:
 
 def _require_healthy(release: str, status: OnlineStatus) -> None:
     listed = status.collection(collection_name(release))
-    if listed is not None and (listed.faults or not listed.consumer_running):
+    if listed is None:
+        return  # refused where it is activated, with the reason
+    if not listed.consumer_running:
         reasons = "; ".join(listed.faults) or "its consumer does not run"
         raise RefusedError(
             f"release {release} does not keep up with the log ({reasons}): `twinline release build {release}` starts its "
             "consumer again"
         )
+    if listed.faults:
+        # Its consumer tries again by itself, and so may whoever promotes.
+        raise TransientError(f"release {release} does not keep up with the log now: {'; '.join(listed.faults)}")
 
 
 def _active(status: OnlineStatus) -> str:

@@ -21,13 +21,17 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What differs, by section; every metric is there, since a figure that stayed the same is news too."""
+    """What differs, by section; every metric is there, since a figure that stayed the same is news too.
+
+    What is known of one side only, or of none, is `unknown`: it may differ.
+    """
 
     a: str
     b: str
     same_space: bool
     meaning: str
     sections: Mapping[str, tuple[Row, ...]]
+    unknown: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON form."""
@@ -45,17 +49,20 @@ def compare(a: Described, b: Described) -> Difference:
         "lineage": _rows(a.manifest.get("lineage") or {}, b.manifest.get("lineage") or {}),
     }
     same_space = a.manifest["space"] == b.manifest["space"]
-    return Difference(a.release, b.release, same_space, meaning(a, b), sections)
+    return Difference(a.release, b.release, same_space, meaning(a, b), sections, tuple(_unknown(a, b)))
 
 
 def meaning(a: Described, b: Described) -> str:
     """Say what a switch from `a` to `b` means for the vectors."""
     if a.release == b.release:
         return "the same release: there is nothing to switch"
-    served = "; its collection is served, so the switch takes seconds" if b.served else "; its collection is to be built first"
+    if b.served:
+        served = "; its collection is served, so the switch takes seconds"
+    else:
+        served = "; whether its collection is served is not known" if b.notes else "; its collection is to be built first"
     if a.manifest["space"] != b.manifest["space"]:
-        return "another space: vectors cannot be compared, so every document is embedded again, in a collection of its own" + (
-            "" if not b.served else ", which is served: the switch takes seconds"
+        return (
+            f"another space: vectors cannot be compared, so every document is embedded again, in a collection of its own{served}"
         )
     if a.manifest["fingerprints"]["index"] != b.manifest["fingerprints"]["index"]:
         return f"the same space, other chunks: texts that did not change keep their vectors, the rest is embedded{served}"
@@ -69,6 +76,14 @@ def flattened(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
             yield from flattened(inner, f"{name}.{key}" if name else str(key))
     else:
         yield name, value
+
+
+def _unknown(a: Described, b: Described) -> Iterator[str]:
+    for described in (a, b):
+        if described.params is None:
+            yield f"parameters of {described.release}"
+        if described.snapshot is None:
+            yield f"data of {described.release}"
 
 
 def _rows(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[Row, ...]:

@@ -10,6 +10,7 @@ from clients.admin import AdminClient
 from clients.settings import CHECKOUT, Settings
 from clients.triton import TritonEmbedder
 from clients.triton_fleet import TritonFleet
+from contract.errors import TwinlineError
 from contract.manifest import Manifest, collection_name, consumer_group
 from contract.release import ReleaseFolder
 from release import build, fetch, gate, live_quality, publish, verify
@@ -66,6 +67,11 @@ class Flow:
 
     def publish(self, release: str, device: Device = "cpu") -> None:
         """Load a release on every Triton server and compare its golden texts; on all of them or on none."""
+        try:
+            self.acting.repair()
+        except TwinlineError as error:
+            # Publishing touches nothing that is active, and may be the way out of a release that cannot be repaired.
+            self._say(f"NOT repaired before publishing: {error}")
         folder = self._settings.releases / release
         manifest = fetch.open_release(self._settings.releases, release)
 

@@ -1,7 +1,7 @@
 """The journal of promotions: which release became the active one, when, from which one, and who or what did it.
 
 One JSON object a line, only ever added to. Before the alias is renamed the intent is written down, so that a switch that was
-cut short is recorded as what it was: `settle` completes it where the alias says that it happened, and forgets it where not.
+cut short is recorded as what it was: `settle` records it where the alias says that it happened, and forgets it where not.
 """
 
 import getpass
@@ -19,6 +19,8 @@ from release.files import replace_file
 
 Kind = Literal["promote", "rollback", "switch", "repair"]
 
+# How a DAG run signs.
+AIRFLOW: Final = "airflow "
 _FIELDS: Final = ("time", "before", "release", "kind", "by")
 
 
@@ -92,24 +94,32 @@ class Journal:
     def settle(self, active: str) -> Promotion | None:
         """Bring the journal in line with the alias; return what had to be added, None if nothing had.
 
+        An intent that came to nothing is forgotten; one that came about stays until `finish`.
+
         Args:
             active: the release that the alias names, empty where it names none.
         """
         last = self.read()[-1:]
         recorded = last[0].release if last else ""
+        intended = self.unfinished(active)
         added = None
         if active and active != recorded:
-            added = self._intended(active) or Promotion.now("repair", recorded, active, who(os.environ))
+            added = intended or Promotion.now("repair", recorded, active, who(os.environ))
             self.append(added)
-        # After the line: a kill between the two finds the intent again, and the line already there.
-        self._intent.unlink(missing_ok=True)
+        if intended is None:
+            self.finish()
         return added
 
-    def _intended(self, active: str) -> Promotion | None:
+    def unfinished(self, active: str) -> Promotion | None:
+        """Return the intent that made `active` the active release and has not come to its end; None if there is none."""
         if not self._intent.is_file():
             return None
         intended = Promotion.parse(self._intent.read_text(encoding="utf-8"), str(self._intent))
         return intended if intended.release == active else None
+
+    def finish(self) -> None:
+        """Forget the intent: all that follows the alias does so."""
+        self._intent.unlink(missing_ok=True)
 
     def _whole(self) -> bytes:
         content = self._path.read_bytes() if self._path.is_file() else b""
@@ -142,7 +152,7 @@ def who(environment: Mapping[str, str]) -> str:
     """Return who or what acts: the DAG and run that a task belongs to, or user and host."""
     dag, run = environment.get("AIRFLOW_CTX_DAG_ID"), environment.get("AIRFLOW_CTX_DAG_RUN_ID")
     if dag and run:
-        return f"airflow {dag} {run}"
+        return f"{AIRFLOW}{dag} {run}"
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a user id without a name, as in a container

@@ -25,7 +25,7 @@ def show_release(described: Described) -> RenderableType:
             if entry
             else "not registered",
             "stage": (", ".join(entry.stages) if entry else "") or "none",
-            "served": _served(described.served),
+            "served": _UNKNOWN if described.notes and described.served is None else _served(described.served),
             "base model": manifest.get("base_model"),
             "weights": manifest.get("weights_sha256"),
             "dimension": manifest.get("dimension"),
@@ -33,8 +33,9 @@ def show_release(described: Described) -> RenderableType:
     )
     parts = [
         *_section("release", head),
-        *_section("contract", _pairs({**_prints(manifest), **dict(flattened(described.contract))})),
+        *_section("contract", _pairs({**_prints(manifest), **_values(described.contract)})),
         *_section("formats", _formats(manifest)),
+        *_section("metrics", _metrics(manifest)),
         *_section("gate", _gate(described)),
         *_section("last verification", _verification(described.verification)),
         *_section("promotions", _promotions(described)),
@@ -52,6 +53,7 @@ def show_difference(difference: Difference) -> RenderableType:
         for row in rows:
             table.add_row(row.what, _short(row.a), _short(row.b), "" if row.difference is None else f"{row.difference:+.4g}")
         parts += _section(name, table if rows else Text("no difference", style="dim"))
+    parts += [Text(f"{what}: {_UNKNOWN}", style="yellow") for what in difference.unknown]
     return Group(*parts)
 
 
@@ -79,6 +81,16 @@ def _formats(manifest: Mapping[str, Any]) -> Table:
     for entry in manifest.get("dropped_formats", []):
         table.add_row(entry["name"], "", "", "", "", "", "", Text(f"dropped: {entry['reason']}", style="yellow"))
     return table
+
+
+def _metrics(manifest: Mapping[str, Any]) -> RenderableType:
+    values = dict(flattened(manifest.get("metrics") or {}))
+    return _pairs(values) if values else Text("none: it was not evaluated", style="dim")
+
+
+def _values(contract: Mapping[str, Any]) -> dict[str, Any]:
+    # A null is a value there, and stands for nothing being done.
+    return {name: "none" if value is None else value for name, value in flattened(contract)}
 
 
 def _quality(value: Any) -> str:

@@ -10,7 +10,7 @@ import pytest
 from clients import triton_fleet
 from clients.admin import OnlineStatus
 from clients.settings import Settings
-from contract.errors import SettingsError, TransientError
+from contract.errors import ContractError, SettingsError, TransientError
 from contract.manifest import collection_name, release_id
 from release import acting as acting_module
 from release import switch
@@ -197,6 +197,58 @@ def test_a_kill_between_any_two_steps_leaves_one_release_and_the_next_act_makes_
     assert acting.repair() == (stands, [])
 
 
+@pytest.mark.parametrize("step", ["alias", "embed", "load", "stage"])
+def test_a_roll_back_that_was_cut_short_and_is_repeated_goes_one_release_back_and_not_two(
+    acting: Acting, parts: Parts, settings: Settings, releases: tuple[str, str, str], step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts.versions[releases[2]] = 3
+    for release in releases:
+        acting.promote(release)
+    # by a person: nothing tells the repeat from another wish but that the first was not finished
+    monkeypatch.setattr(acting, "_by", "ada@host")
+    parts.killed_before = step
+    with pytest.raises(Killed):
+        acting.rollback()
+    parts.killed_before = ""
+    assert acting.rollback() == (releases[1], releases[2])
+    assert_whole(parts, settings, releases[1])
+    # and what is asked for again after that is another step
+    assert acting.rollback() == (releases[0], releases[1])
+
+
+def test_a_dag_run_that_is_tried_again_goes_back_once(
+    acting: Acting, parts: Parts, settings: Settings, releases: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for release in releases:
+        acting.promote(release)
+    assert acting.rollback() == (releases[1], releases[2])
+    assert acting.rollback() == (releases[1], releases[2])
+    monkeypatch.setattr(acting, "_by", "airflow rollback_release another-run")
+    assert acting.rollback() == (releases[0], releases[1])
+
+
+def test_the_way_back_is_open_when_the_active_release_is_the_one_that_is_broken(
+    acting: Acting, parts: Parts, settings: Settings, releases: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second, _ = releases
+    acting.promote(first)
+    acting.promote(second)
+    # Triton has lost the model, and cannot load it again
+    parts.embed = ""
+    load = Models.load
+
+    def cannot(self: Models, model: str) -> None:
+        if f"encoder_{second}" in (settings.model_repository / "embed" / "config.pbtxt").read_text():
+            raise ContractError("the file is damaged")
+        load(self, model)
+
+    monkeypatch.setattr(Models, "load", cannot)
+    with pytest.raises(ContractError, match="damaged"):
+        acting.repair()
+    assert acting.rollback() == (first, second)
+    assert_whole(parts, settings, first)
+
+
 def test_a_line_that_was_not_written_after_the_switch_is_written_by_the_next_act(
     acting: Acting, parts: Parts, settings: Settings, releases: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,11 +302,12 @@ def test_a_release_that_no_version_holds_leaves_the_stage_where_it_is(
 
 
 def test_a_roll_back_goes_to_the_one_before_and_again_further_back(
-    acting: Acting, parts: Parts, settings: Settings, releases: tuple[str, str, str]
+    acting: Acting, parts: Parts, settings: Settings, releases: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for release in releases:
         acting.promote(release)
     first, second, third = releases
+    monkeypatch.setattr(acting, "_by", "ada@host")
     assert acting.rollback() == (second, third)
     assert acting.rollback() == (first, second)
     assert_whole(parts, settings, first)

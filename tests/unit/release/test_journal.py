@@ -69,6 +69,9 @@ def test_the_journal_is_settled_by_the_alias(
     assert journal.settle(active) == added
     assert journal.read() == written + ([added] if added else [])
     assert journal.settle(active) is None
+    # what came about is unfinished until somebody says so, what did not is forgotten
+    assert journal.unfinished(active) == (intent if intent and intent.release == active else None)
+    journal.finish()
     assert [path.name for path in tmp_path.iterdir() if "intent" in path.name] == []
 
 

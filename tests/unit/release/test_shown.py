@@ -70,6 +70,7 @@ def test_a_release_is_shown_with_its_evidence_and_who_promoted_it() -> None:
         "fingerprint vector", "max_tokens", "256",
         # per format: parity and limit, quality, size and time, and which one is served
         "2e-07", "ndcg_at_10 0.7012", "22.7", "3.25", "served", "dropped: loses 0.03",
+        "dev.tuned.ndcg_at_10",
         # the gate's check, with its numbers
         "REFUSED", "champion", "may be worse", "difference.low -0.0312",
         "100 documents", "beside r0 as the active release", "airflow release_encoder run-1", "snapshot documents",
@@ -101,10 +102,17 @@ def test_the_json_form_is_json_and_says_it_all() -> None:
         (changed(fingerprints={"vector": "v1", "index": "i2", "contract": "c2"}), "texts that did not change keep their vectors"),
         (changed(serving={"format": "onnx_fp32"}), "nothing is embedded again; its collection is served"),
         (replace(changed(serving={"format": "onnx_fp32"}), served=None), "its collection is to be built first"),
+        (replace(changed(space="space-2"), served=None, notes=("nobody answers",)), "is served is not known"),
     ],
 )
 def test_a_difference_says_what_the_switch_means_for_the_vectors(other: Described, said: str) -> None:
     assert said in compare(A, other).meaning
+
+
+def test_what_is_known_of_one_side_only_is_not_taken_for_no_difference() -> None:
+    found = compare(A, replace(changed(), params=None, snapshot=None))
+    assert found.unknown == ("parameters of rb", "data of rb")
+    assert "parameters of rb: not known here" in text_of(show_difference(found))
 
 
 def test_a_difference_lists_values_by_section_and_metrics_with_their_distance() -> None:
