@@ -62,7 +62,8 @@ def parity_stage() -> None:
 def quality_stage() -> None:
     """Every format that passed parity on the held-out queries -> models/quality.json; one over its budget is dropped."""
     from export.gate import read_report
-    from export.quality import measure_quality, read_held_out
+    from export.heldout import read_held_out
+    from export.quality import measure_quality
 
     params, export = load_params("quality", QualityParams), load_params("export", ExportParams)
     serve = load_params("package", PackageParams).serve

@@ -14,8 +14,9 @@ from contract.manifest import DroppedFormat, Format, Parity, Quality
 from contract.preprocess import Preprocessor
 from export.formats import Export, ExportedFormat, export_sha256, write_export
 from export.gate import ParityReport
+from export.heldout import HeldOutPart, sample
 from export.params import QualityParams
-from export.quality import HeldOutPart, QualityReport, measure_quality, over_budget, read_quality, sample
+from export.quality import QualityReport, measure_quality, over_budget, read_quality
 from tests.unit.export.test_export_profile import ONNX, WORDS, world, write_graph  # noqa: F401  (world is a fixture)
 
 PARITY = Parity(worst=1e-9, median=1e-10, worst_text="a text", limit=1e-6)

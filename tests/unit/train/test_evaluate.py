@@ -12,7 +12,7 @@ from contract.errors import ContractError, MismatchError, SettingsError
 from contract.manifest import Fingerprints, Manifest, Serving, release_id
 from contract.preprocess import Preprocessor
 from contract.verdict import BETTER_THAN_BASE, EVALUATION_CHECKS, NOT_WORSE_THAN_CHAMPION, GateCheck, Verdict
-from export.quality import read_held_out as read_held_out_files
+from export.heldout import read_held_out as read_held_out_files
 from tests.unit.train.conftest import WORDS, write_pairs, write_tiny_base
 from tests.unit.train.factories import SIMILARITY, contract_params, evaluate_params, fit_paths, train_params
 from train.base_contract import contract_for
