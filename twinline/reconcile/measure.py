@@ -58,7 +58,7 @@ class Comparison:
         """Return the JSON form."""
         names = ("release", "documents", "points", "set_aside", "erased", "moved", "snapshot", "clean")
         said: dict[str, JSON] = {name: getattr(self, name) for name in names}
-        return {**said, "counts": dict[str, JSON](self.counts), "examples": [finding.to_json() for finding in self.examples]}
+        return {**said, "counts": {str(kind): count for kind, count in self.counts.items()}, "examples": [finding.to_json() for finding in self.examples]}
 
 
 class Reconciliation:
