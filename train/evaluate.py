@@ -70,7 +70,7 @@ def evaluate(base: Path, params: EvaluateParams, similarity: SimilarityParams, p
     }
     per_query: dict[Split, dict[str, PerQuery]] = {}
     for split, part in own.held_out.items():
-        runs = {BM25: rank_by_bm25(part.query_ids, part.queries, own.corpus.document_ids, own.corpus.full_texts)}
+        runs: dict[str, Run] = {BM25: rank_by_bm25(part.query_ids, part.queries, own.corpus.document_ids, own.corpus.full_texts)}
         for contender in compared:
             runs[contender.name] = _dense_run(contender, readings, split, paths.home)
         per_query[split] = {name: score_queries(run, part.judgements) for name, run in runs.items()}
