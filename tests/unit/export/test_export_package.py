@@ -15,15 +15,17 @@ from tokenizers.pre_tokenizers import Whitespace
 from contract.encoder_record import encoder_identity
 from contract.errors import ContractError, MismatchError
 from contract.golden import GoldenVector, read_golden
-from contract.manifest import DroppedFormat, Format, Manifest, Parity
+from contract.manifest import DroppedFormat, Format, Manifest, Parity, Quality
 from contract.space import hash_safetensors
 from contract.specification import ChunkerSettings, Contract, make_contract
+from contract.verdict import FORMAT_TO_SERVE, GateCheck
 from export.build import encoder_space, export_encoder, load_encoder_contract
 from export.formats import Export, export_sha256, read_export, write_export
 from export.gate import ParityReport
 from export.lineage import collect_lineage
 from export.package import ReleaseNotes, ReleaseParts, package_release
 from export.params import ExportParams, served_buckets
+from export.quality import QualityReport
 
 PARITY = Parity(worst=1e-9, median=1e-10, worst_text="a text", limit=1e-6)
 ONNX = Format("onnx_fp32", "onnxruntime", "fp32", "onnx/model.onnx", PARITY)
@@ -203,3 +205,48 @@ def test_lineage_holds_the_hashes_of_the_snapshot_and_the_version_of_the_base_mo
     assert lineage["base_model_version"] == np.__version__
     assert collect_lineage({}, None, None, "package:no-such-package")["base_model_version"] is None
     assert collect_lineage({}, None, None, "owner/model")["snapshot_files"] is None
+
+
+def with_quality(parts: ReleaseParts, over: tuple[str, ...], serves: str) -> ReleaseParts:
+    figures = {name: Quality(0.7, 0.0, 0.0, 0.0, 0.02, "a slice", 0.0, 10, 1.0, 5.0) for name in ("onnx_fp32", "openvino_fp32")}
+    dropped = tuple(DroppedFormat(name, "over its budget") for name in over)
+    check = GateCheck(FORMAT_TO_SERVE, serves not in over, "numbers")
+    report = QualityReport(parts.report.export_sha256, "onnx_fp32", "2 of 2 queries", figures, dropped, check, serves)
+    return replace(parts, quality=report)
+
+
+def test_a_format_over_its_budget_stays_out_and_the_others_carry_their_figures(parts: ReleaseParts, tmp_path: Path) -> None:
+    manifest = package(with_quality(parts, ("openvino_fp32",), "onnx_fp32"), tmp_path / "release")
+    assert [entry.name for entry in manifest.formats] == ["onnx_fp32"]
+    assert manifest.serving.format == "onnx_fp32"
+    assert DroppedFormat("openvino_fp32", "over its budget") in manifest.dropped_formats
+    assert not (tmp_path / "release" / "openvino").exists()
+    read = Manifest.load(tmp_path / "release").formats[0]
+    assert read.quality is not None
+    assert (read.quality.ndcg_at_10, read.parity) == (0.7, PARITY)
+
+
+def test_where_no_wanted_format_is_left_the_evidence_is_whole_all_the_same(parts: ReleaseParts, tmp_path: Path) -> None:
+    manifest = package(with_quality(parts, ("onnx_fp32", "openvino_fp32"), "onnx_fp32"), tmp_path / "release")
+    assert [entry.name for entry in manifest.formats] == [manifest.serving.format] == ["onnx_fp32"]
+    assert {entry.name for entry in manifest.dropped_formats} >= {"onnx_fp32", "openvino_fp32"}
+
+
+def test_figures_that_were_measured_on_another_export_are_refused(parts: ReleaseParts, tmp_path: Path) -> None:
+    other = with_quality(parts, (), "onnx_fp32")
+    assert other.quality is not None
+    with pytest.raises(MismatchError, match="another export"):
+        package(replace(other, quality=replace(other.quality, export_sha256="another")), tmp_path / "release")
+
+
+def test_a_release_of_the_schema_before_is_read_without_figures(parts: ReleaseParts, tmp_path: Path) -> None:
+    made = package(parts, tmp_path / "release")
+    place = tmp_path / "release" / "manifest.json"
+    value = json.loads(place.read_text())
+    for entry in value["formats"]:
+        del entry["quality"]
+    place.write_text(json.dumps({**value, "schema": 1}))
+    assert Manifest.load(tmp_path / "release") == made
+    place.write_text(json.dumps({**value, "schema": 9}))
+    with pytest.raises(MismatchError, match="schema 9"):
+        Manifest.load(tmp_path / "release")
