@@ -112,7 +112,9 @@ class Airflow:
     def returned(self, dag_id: str, run_id: str, task_id: str) -> Any:
         """Return what a task has left for others: its result, or what it was refused by."""
         place = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
-        return self._send("GET", place)["value"]
+        value = self._send("GET", place)["value"]
+        # It is given as it lies in the database: for a result of more than one field, as JSON inside of JSON.
+        return json.loads(value) if isinstance(value, str) else value
 
     def runs_started_by(self, dag_id: str, run_id: str) -> list[DagRun]:
         """Return the runs that the assets updated by a run have started.

@@ -125,6 +125,9 @@ def test_of_a_deferred_task_the_triggerer_writes_what_its_command_says(tmp_path:
 def test_what_a_task_has_left_is_its_return_value() -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         assert request.url.path.endswith("/dags/d/dagRuns/r/taskInstances/gate/xcomEntries/return_value")
-        return httpx.Response(200, json={"value": {"refused": "nDCG too low"}})
+        return httpx.Response(200, json={"value": value})
 
+    value: object = {"refused": "nDCG too low"}
+    assert airflow(handler).returned("d", "r", "gate") == {"refused": "nDCG too low"}
+    value = json.dumps(value)
     assert airflow(handler).returned("d", "r", "gate") == {"refused": "nDCG too low"}
