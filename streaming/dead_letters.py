@@ -153,14 +153,19 @@ class KafkaDeadLetters:
             return self._send(letter.without_value())
 
     def _wait(self, letter: DeadLetter, future: Any) -> None:
-        try:
-            with kafka_errors(self._settings):
-                future.get(timeout=_FLUSH_SECONDS)
-        except DocumentError:
-            # A topic with a smaller limit than ours. Where the message stands in the log is kept, and one message stops nothing.
-            if letter.omitted:
-                raise
-            self._wait(letter.without_value(), self._send(letter.without_value()))
+        # A topic with a smaller limit than ours: where the message stands in the log is kept, and one message stops nothing.
+        # First whole once more and alone, since what is sent behind a refused message is refused with it; each time by another
+        # producer, since this one has given the refused message a sequence number.
+        for again in (None, letter, letter.without_value()):
+            try:
+                with kafka_errors(self._settings):
+                    (self._send(again) if again else future).get(timeout=_FLUSH_SECONDS)
+            except DocumentError as exc:
+                refused = exc
+                self.close()
+            else:
+                return
+        raise refused
 
 
 class _KeyOfMessage(Serializer):  # type: ignore[misc]
