@@ -61,7 +61,6 @@ class Finished:
             "records": self.records,
             "points": read_edge(folder or self.folder),
             "letters": self.letters,
-            "acknowledged": [record.place for record in self.records],
         }
         return check(**(inputs | changes), cut=self._cut, embed=embed)
 
@@ -220,4 +219,6 @@ def test_a_missing_and_an_unexpected_dead_letter_are_both_counted(finished: Fini
 
 
 def test_a_message_that_was_acknowledged_and_is_not_in_the_log_is_the_brokers_loss(finished: Finished) -> None:
-    assert finished.check(acknowledged=[(0, 1), (0, 99), (1, 1)]).damage.lost_by_broker == 2
+    damage = finished.check().damage
+    damage.count_broker_losses([(0, 1), (0, 99), (1, 1)], finished.records)
+    assert damage.counts["lost_by_broker"] == 2
