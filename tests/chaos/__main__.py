@@ -43,7 +43,7 @@ from tests.chaos.sabotage import SABOTAGES  # noqa: E402
 from tests.chaos.searcher import Searcher  # noqa: E402
 from tests.chaos.system import System  # noqa: E402
 
-_REST_SECONDS = 600.0
+_REST_SECONDS = 300.0
 _QUERIES = 40
 
 
@@ -101,12 +101,16 @@ def run(options: argparse.Namespace, home: Path) -> dict[str, Any]:
         answers = searcher.stop()
         left_behind = {name: system.left_behind(name) for name in ("triton", "online")}
         exit_code = system.supervised["online"].stop(60)
-        # 5. The check.
-        verdict = _check(system, records, ledger)
+        # 5. The check: of all, or, where the machine was too slow to get there, of what the stopped consumer says it has done.
+        committed = progress.ask()
+        checked = [one for one in records if one.offset < committed.get(one.partition, 0)]
+        verdict = _check(system, checked)
     finally:
         codes = system.stop()
         ledger.close()
-    check_search_at_rest(verdict, found, answers)
+    verdict.damage.count_broker_losses(ledger.acknowledged, records)
+    if not lag:
+        check_search_at_rest(verdict, found, answers)
     return build_report(
         options,
         record,
@@ -116,10 +120,11 @@ def run(options: argparse.Namespace, home: Path) -> dict[str, Any]:
             "lag": lag,
             "crashes": crashes(system, codes),
             "unclean_exit": int(exit_code != 0),
-            "intended_poison_accepted": accepted_poison(records, verdict),
+            "intended_poison_accepted": accepted_poison(checked, verdict),
         },
         {
             "messages": len(records),
+            "messages_checked": len(checked),
             "sent": dict(sum((Counter(producer.sent) for producer in producers), Counter())),
             "sends_failed": ledger.failed,
             "processes_left_behind_by_kills": left_behind,
@@ -135,7 +140,7 @@ def _wait_for_rest(progress: Progress) -> int:
     return lag
 
 
-def _check(system: System, records: Sequence[Any], ledger: Ledger) -> Verdict:
+def _check(system: System, records: Sequence[Any]) -> Verdict:
     settings = system.settings
     preprocessor = Preprocessor.load(settings.releases / system.release)
 
@@ -155,7 +160,6 @@ def _check(system: System, records: Sequence[Any], ledger: Ledger) -> Verdict:
         records,
         points,
         letters,
-        ledger.acknowledged,
         cut,
         lambda texts: reading.embed(settings.triton_grpc_address, f"embed_{system.release}", texts),
     )

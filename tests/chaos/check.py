@@ -74,6 +74,11 @@ class Damage:
         if len(kept) < _MOST_EXAMPLES:
             kept.append(example)
 
+    def count_broker_losses(self, acknowledged: Iterable[Place], records: Iterable[Record]) -> None:
+        """Compare what the broker said that it has with the log."""
+        for place in sorted(set(acknowledged) - {record.place for record in records}):
+            self.note("lost_by_broker", f"{place} was acknowledged and is not in the log")
+
 
 @dataclass(slots=True)
 class Verdict:
@@ -94,7 +99,6 @@ def check(
     records: Sequence[Record],
     points: Iterable[PlainPoint],
     letters: Iterable[Place],
-    acknowledged: Iterable[Place],
     cut: Callable[[Name, Mapping[str, Any]], Sequence[Piece]],
     embed: Callable[[Sequence[str]], NDArray[np.float32]],
 ) -> Verdict:
@@ -102,7 +106,7 @@ def check(
 
     Args:
         letters: where each dead letter came from. A redelivery may write one twice: at least once is what is promised.
-        acknowledged: where the broker said that it has a message.
+        cut: returns a document's chunks, or raises UnusableError.
         embed: returns the vectors `(n, dim)` of chunks' texts, made anew.
     """
     truth, damage = replay(records, cut), Damage()
@@ -117,9 +121,6 @@ def check(
     for chunk in chunks:
         damage.note("orphaned", f"chunk {chunk} of a document that the log does not know")
     _check_letters(letters, verdict)
-    missing = set(acknowledged) - {record.place for record in records}
-    for place in sorted(missing):
-        damage.note("lost_by_broker", f"{place} was acknowledged and is not in the log")
     verdict.documents = sum(state.said is not None for state in truth.documents.values())
     verdict.deleted = len(truth.documents) - verdict.documents
     return verdict

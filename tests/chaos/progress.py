@@ -50,20 +50,21 @@ class Progress:
             ends: dict[Any, int] = consumer.end_offsets(partitions)
         finally:
             consumer.close()
-        committed = self._ask()
+        committed = self.ask()
         return sum(end - committed.get(partition.partition, 0) for partition, end in ends.items())
 
-    def _run(self) -> None:
-        while not self._stop.wait(_PERIOD_SECONDS):
-            try:
-                self.committed = self._ask()
-            except KafkaError:
-                continue  # the broker is away: nothing new is known
-
-    def _ask(self) -> dict[int, int]:
+    def ask(self) -> dict[int, int]:
+        """Return the committed offset of each partition now."""
         admin = KafkaAdminClient(bootstrap_servers=self._address.split(","), request_timeout_ms=5_000, bootstrap_timeout_ms=5_000)
         try:
             offsets = admin.list_group_offsets({self._group: None}).get(self._group, {})
         finally:
             admin.close()
         return {place.partition: found.offset for place, found in offsets.items() if place.topic == self._topic}
+
+    def _run(self) -> None:
+        while not self._stop.wait(_PERIOD_SECONDS):
+            try:
+                self.committed = self.ask()
+            except KafkaError:
+                continue  # the broker is away: nothing new is known

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -50,6 +51,7 @@ class Finished:
         Indexer(collection, FakeEmbedder(), preprocessor, sink).handle(self.messages)
         collection.close()
         self.folder = folder / collection_name(RELEASE)
+        self.points = read_edge(self.folder)
         self.letters = [(letter.message.partition, letter.message.offset) for letter in sink.letters]
 
     @property
@@ -59,9 +61,8 @@ class Finished:
     def check(self, folder: Path | None = None, **changes: Any) -> Verdict:
         inputs: dict[str, Any] = {
             "records": self.records,
-            "points": read_edge(folder or self.folder),
+            "points": read_edge(folder) if folder else self.points,
             "letters": self.letters,
-            "acknowledged": [record.place for record in self.records],
         }
         return check(**(inputs | changes), cut=self._cut, embed=embed)
 
@@ -80,9 +81,10 @@ def embed(texts: Sequence[str]) -> NDArray[np.float32]:
     return np.stack([vector_of(text) for text in texts])
 
 
-@pytest.fixture
-def finished(tmp_path: Path, preprocessor: Preprocessor) -> Finished:
-    return Finished(tmp_path / "store", preprocessor)
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, preprocessor: Preprocessor) -> Finished:
+    """One for all tests here: none changes it, and opening a shard takes its time."""
+    return Finished(tmp_path_factory.mktemp("finished"), preprocessor)
 
 
 def chunk_of(points: Sequence[PlainPoint], key: str) -> PlainPoint:
@@ -103,8 +105,6 @@ def remove(shard: Any, point: PlainPoint) -> None:
 
 
 def engine_id(point: PlainPoint) -> Any:
-    from uuid import UUID
-
     return UUID(point.id)
 
 
@@ -184,9 +184,8 @@ def test_each_damage_planted_in_a_copy_of_a_finished_index_is_counted(
     finished: Finished, tmp_path: Path, plant: Plant, counted: str
 ) -> None:
     copy = shutil.copytree(finished.folder, tmp_path / "copy")
-    points = read_edge(copy)
     shard = engine.EdgeShard.load(str(copy / "shard"))
-    plant(shard, points)
+    plant(shard, finished.points)
     shard.close()
 
     counts = finished.check(copy).damage.counts
@@ -203,7 +202,7 @@ def test_an_index_that_the_consumer_finished_has_no_damage(finished: Finished) -
 
 
 def test_a_document_of_which_nothing_is_left_is_lost_with_its_head(finished: Finished) -> None:
-    kept = [point for point in read_edge(finished.folder) if point.payload["key"] != "short"]
+    kept = [point for point in finished.points if point.payload["key"] != "short"]
     damage = finished.check(points=kept).damage
     assert damage.counts["lost"] == 2, damage.examples
 
@@ -220,4 +219,6 @@ def test_a_missing_and_an_unexpected_dead_letter_are_both_counted(finished: Fini
 
 
 def test_a_message_that_was_acknowledged_and_is_not_in_the_log_is_the_brokers_loss(finished: Finished) -> None:
-    assert finished.check(acknowledged=[(0, 1), (0, 99), (1, 1)]).damage.lost_by_broker == 2
+    damage = finished.check().damage
+    damage.count_broker_losses([(0, 1), (0, 99), (1, 1)], finished.records)
+    assert damage.counts["lost_by_broker"] == 2
