@@ -93,7 +93,7 @@ class EdgeCollection:
         with self._writing, self._ours():
             records = self._shard.retrieve([point.id for point in points], _VERSION_FIELDS, False)
             stored = {record.id: version_part(record.payload or {}) for record in records}
-            gone = [point.id for point in points if stored.get(point.id) == version_part(point.payload)]
+            gone: list[int | UUID | str] = [p.id for p in points if stored.get(p.id) == version_part(p.payload)]
             if gone:
                 self._shard.update(engine.UpdateOperation.delete_points(gone))
 

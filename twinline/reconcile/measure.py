@@ -58,7 +58,8 @@ class Comparison:
         """Return the JSON form."""
         names = ("release", "documents", "points", "set_aside", "erased", "moved", "snapshot", "clean")
         said: dict[str, JSON] = {name: getattr(self, name) for name in names}
-        return {**said, "counts": {**self.counts}, "examples": [finding.to_json() for finding in self.examples]}
+        counts: dict[str, JSON] = {str(kind): count for kind, count in self.counts.items()}
+        return {**said, "counts": counts, "examples": [finding.to_json() for finding in self.examples]}
 
 
 class Reconciliation:
