@@ -1,8 +1,8 @@
 """A topic of its own on a real broker, a real embedded collection, and a fake encoder whose vectors can be foretold."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -36,10 +36,20 @@ class Keeping:
     release: Release
     store: EdgeStore
     collection: Collection
+    opened: list[KafkaDeadLetters | ErasureTopic] = field(default_factory=list)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        for part in self.opened:
+            part.close()
+        self.collection.close()
 
     @classmethod
-    def start(cls, broker: str, home: Path, preprocessor: Preprocessor) -> "Keeping":
+    def start(
+        cls, broker: str, home: Path, preprocessor: Preprocessor, make_topic: Callable[[Settings], object] = lambda settings: None
+    ) -> "Keeping":
         settings = Settings(kafka_bootstrap=broker, topic=f"documents-{uuid4().hex[:8]}", home=home)
+        make_topic(settings)
         ensure_topics(settings)
         release = Release(info_of(preprocessor, f"r{uuid4().hex[:12]}"), preprocessor, FakeEmbedder(), GOLDEN)
         store = EdgeStore(home / "store")
@@ -70,9 +80,10 @@ class Keeping:
         """Return the collection as reconciliation sees it."""
 
         def make_indexer() -> Indexer:
-            parts = (self.collection, self.release.embedder, self.release.preprocessor, KafkaDeadLetters(self.settings))
-            indexer = Indexer(*parts, LIMITS)
-            indexer.keep_out(ErasureTopic(self.settings))
+            dead_letters, erasures = KafkaDeadLetters(self.settings), ErasureTopic(self.settings)
+            self.opened += [dead_letters, erasures]
+            indexer = Indexer(self.collection, self.release.embedder, self.release.preprocessor, dead_letters, LIMITS)
+            indexer.keep_out(erasures)
             return indexer
 
         def committed() -> dict[int, int]:

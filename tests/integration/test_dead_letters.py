@@ -34,7 +34,7 @@ TWO = "nine ten eleven twelve thirteen fourteen fifteen sixteen"
 def keeping(broker: str, tmp_path: Path, preprocessor: Preprocessor) -> Iterator[Keeping]:
     made = Keeping.start(broker, tmp_path, preprocessor)
     yield made
-    made.collection.close()
+    made.close()
 
 
 def embedder(keeping: Keeping) -> FakeEmbedder:

@@ -42,7 +42,7 @@ LINEAGE = Lineage("run-1", "", "test")
 def keeping(broker: str, tmp_path: Path, preprocessor: Preprocessor) -> Iterator[Keeping]:
     made = Keeping.start(broker, tmp_path, preprocessor)
     yield made
-    made.collection.close()
+    made.close()
 
 
 def erase(keeping: Keeping, key: str = "ann@example.org") -> str:

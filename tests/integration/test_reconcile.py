@@ -40,7 +40,7 @@ def keeping(broker: str, tmp_path: Path, preprocessor: Preprocessor) -> Iterator
     )
     made.consume()
     yield made
-    made.collection.close()
+    made.close()
 
 
 def chunk(keeping: Keeping, key: str, index: int = 0) -> StoredPoint:

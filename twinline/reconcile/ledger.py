@@ -82,8 +82,10 @@ class Ledger:
         return [_facts(row) for row in self._db.execute("SELECT facts FROM points WHERE doc = ? ORDER BY id", (doc,))]
 
     def message_of(self, doc: str) -> Message | None:
-        """Return the message that a document should be made of."""
+        """Return the message that a document should be made of; of one whose every message was set aside, the newest."""
+        newest = "SELECT message FROM aside WHERE doc = ? ORDER BY number DESC, offset DESC"
         row = self._db.execute("SELECT message FROM wanted WHERE doc = ?", (doc,)).fetchone()
+        row = row or self._db.execute(newest, (doc,)).fetchone()
         return message_of_json(json.loads(row[0])) if row else None
 
     def aside_with(self, doc: str, version: Version) -> Message | None:
@@ -92,10 +94,16 @@ class Ledger:
         row = self._db.execute(query, (doc, version.kind, *version.rank)).fetchone()
         return message_of_json(json.loads(row[0])) if row else None
 
+    def documents_only_aside(self) -> Iterator[str]:
+        """Yield the documents whose every message was set aside, and that are stored all the same."""
+        query = """SELECT DISTINCT doc FROM points WHERE doc IN (SELECT doc FROM aside)
+                   AND doc NOT IN (SELECT doc FROM wanted) AND doc NOT IN (SELECT doc FROM moved) ORDER BY doc"""
+        yield from (doc for (doc,) in self._db.execute(query))
+
     def points_of_unknown(self) -> Iterator[PointFacts]:
         """Yield the points of documents that the log does not want, or that name none."""
         query = """SELECT facts FROM points WHERE doc NOT IN (SELECT doc FROM wanted)
-                   AND doc NOT IN (SELECT doc FROM moved) ORDER BY id"""
+                   AND doc NOT IN (SELECT doc FROM aside) AND doc NOT IN (SELECT doc FROM moved) ORDER BY id"""
         yield from (_facts(row) for row in self._db.execute(query))
 
     def aside_count(self) -> int:

@@ -18,7 +18,7 @@ from contract.canonical import JSON
 from contract.errors import DocumentError
 from contract.records import Deletion, Document, decode_message
 from release.verify import wait_until_caught_up
-from streaming.decode import Event, decode
+from streaming.decode import Event, Message, decode
 from twinline.reconcile.compare import Finding, Kind, compare_document, stray
 from twinline.reconcile.expected import Folded, fold
 from twinline.reconcile.ledger import Ledger
@@ -58,7 +58,8 @@ class Comparison:
         """Return the JSON form."""
         names = ("release", "documents", "points", "set_aside", "erased", "moved", "snapshot", "clean")
         said: dict[str, JSON] = {name: getattr(self, name) for name in names}
-        return {**said, "counts": {str(kind): count for kind, count in self.counts.items()}, "examples": [finding.to_json() for finding in self.examples]}
+        counts: dict[str, JSON] = {str(kind): count for kind, count in self.counts.items()}
+        return {**said, "counts": counts, "examples": [finding.to_json() for finding in self.examples]}
 
 
 class Reconciliation:
@@ -110,15 +111,15 @@ class Reconciliation:
         """Yield all that is wrong, document by document."""
         for doc, message in self.ledger.documents():
             yield from self.findings_of(doc, decode(message))
+        for doc in self.ledger.documents_only_aside():
+            passed = self._passed_later(doc)
+            yield from self.findings_of(doc, decode(passed)) if passed else map(stray, self.ledger.points_of(doc))
         yield from map(stray, self.ledger.points_of_unknown())
 
     def findings_of(self, doc: str, event: Event) -> list[Finding]:
         """Return all that is wrong with one document."""
         points = self.ledger.points_of(doc)
-        head = next((point for point in points if point.kind == "head"), None)
-        stored = head.stored_version if head else None
-        if stored is not None and stored != event.version and (passed := self.ledger.aside_with(doc, stored)):
-            # Set aside once, and taken in by a later attempt: that is its state.
+        if passed := self._passed_later(doc):
             event = decode(passed)
         try:
             chunks = [] if isinstance(event.item, Deletion) else self._target.preprocessor.chunks(event.item)
@@ -126,6 +127,12 @@ class Reconciliation:
             detail = f"it cannot be cut ({exc}), and is not in the dead letters of this release"
             return [Finding("missing", event.item.source, event.item.key, detail)]
         return compare_document(event, chunks, points, self._target.info)
+
+    def _passed_later(self, doc: str) -> Message | None:
+        """Return the message that a document's head is of, where that was set aside once and taken in by a later attempt."""
+        head = next((point for point in self.ledger.points_of(doc) if point.kind == "head"), None)
+        stored = head.stored_version if head else None
+        return self.ledger.aside_with(doc, stored) if stored else None
 
     def _note_moved(self, folded: Folded) -> None:
         for record in read_topic(self._settings, self._settings.topic, folded.ends):
