@@ -29,8 +29,7 @@ _MASK_OF_ONES: Final = (
     _MODEL, "pb_utils.Tensor(tensors.ATTENTION_MASK, attention_mask)",
     "pb_utils.Tensor(tensors.ATTENTION_MASK, np.ones_like(attention_mask))",
 )  # fmt: skip
-_ONE_ROLE: Final = (_MODEL, "return self._outputs(*_read(request))",
-                    "return self._outputs(_read(request)[0], ['document'] * len(_read(request)[0]))")  # fmt: skip
+_ONE_ROLE: Final = (_MODEL, "encoded = self._encode(texts, roles)", "encoded = self._encode(texts, ['document'] * len(texts))")
 _CUT_AT_64: Final = (
     _MODEL, "encoded = self._encode(texts, roles)",
     "encoded = self._encode([' '.join(text.split(' ')[:64]) for text in texts], roles)",

@@ -9,6 +9,7 @@ from typing import Final, Self
 
 from bench.stream import publish_all
 from bench.system import Served
+from clients.admin import CollectionStatus
 from clients.kafka import kafka_errors, make_producer
 from contract.canonical import JSON
 from contract.errors import TransientError
@@ -91,8 +92,8 @@ def _variant(document: Document, name: str, number: int) -> Document:
     return replace(document, source=name, key=f"{number}", title=f"{document.title} {name} {number}", version=None)
 
 
-def _documents(system: Served, status: object) -> int:
-    count = getattr(status, "documents", None)
+def _documents(system: Served, status: CollectionStatus | None) -> int:
+    count = None if status is None else status.documents
     if count is None:
         raise TransientError(f"the online process does not say how many documents {system.collection} has: see its log")
-    return int(count)
+    return count

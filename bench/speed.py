@@ -17,7 +17,7 @@ from bench.alone import broker_alone, store_alone
 from bench.documents import read_documents
 from bench.encoders import BARE, REFERENCE, Worker, candidates, running
 from bench.machine import has_bf16, limits, machine, peak_gflops
-from bench.rounds import Contender, summary, take_turns
+from bench.rounds import Contender, Work, summary, take_turns
 from bench.stream import NAME, NaiveConsumer, StreamingPath, publish_all
 from bench.system import served_release
 from contract.canonical import JSON
@@ -96,7 +96,7 @@ def _path(workspace: Path, release: Path, documents: Sequence[Document], workers
         shutil.rmtree(folder)
     # One unit for all: the peers were given the same documents' chunks.
     for worker in alone:
-        done[worker.name] = [type(work)(work.units / per_document, work.seconds) for work in done[worker.name]]
+        done[worker.name] = [Work(work.units / per_document, work.seconds) for work in done[worker.name]]
     rows = summary(done, NAME, "documents")
     for row in rows:
         row["path_is_times_faster"] = round(1 / row.pop("ratio"), 2)

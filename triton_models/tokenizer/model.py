@@ -52,20 +52,24 @@ class TritonPythonModel:
         All texts go through the tokenizer in one call, which spreads them over the cores; each request is padded by itself.
         """
         responses: list[Any] = [None] * len(requests)
-        read: list[tuple[int, list[str], list[str]]] = []
+        texts: list[str] = []
+        roles: list[str] = []
+        rows: list[tuple[int, int, int]] = []
         for place, request in enumerate(requests):
             try:
-                read.append((place, *_read(request)))
+                own_texts, own_roles = _read(request)
             except ContractError as exc:
                 responses[place] = pb_utils.InferenceResponse(
                     error=pb_utils.TritonError(str(exc), pb_utils.TritonError.INVALID_ARG)
                 )
-        if read:
-            encoded = self._encode([text for _, texts, _ in read for text in texts], [role for *_, own in read for role in own])
-            start = 0
-            for place, texts, _ in read:
-                responses[place] = self._outputs(_rows(encoded, start, start + len(texts)))
-                start += len(texts)
+                continue
+            rows.append((place, len(texts), len(texts) + len(own_texts)))
+            texts += own_texts
+            roles += own_roles
+        if rows:
+            encoded = self._encode(texts, roles)
+            for place, start, end in rows:
+                responses[place] = self._outputs(_part(encoded, start, end))
         return responses
 
     def _outputs(self, encoded: Encoded) -> Any:
@@ -96,7 +100,7 @@ class TritonPythonModel:
         return Encoded(token_ids, token_counts, truncated)
 
 
-def _rows(encoded: Encoded, start: int, end: int) -> Encoded:
+def _part(encoded: Encoded, start: int, end: int) -> Encoded:
     return Encoded(encoded.token_ids[start:end], encoded.token_counts[start:end], encoded.truncated[start:end])
 
 

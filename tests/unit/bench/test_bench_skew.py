@@ -8,10 +8,12 @@ from typing import Any, cast
 
 import pytest
 
+from bench import faults_serving
 from bench.faults import Fault, bit_flipped, changed, fields_set, file_holds, file_missing, folder_holds, replaced_text
 from bench.skew import all_faults, choose, passed, plant_faults
 from bench.skew_system import System
 from bench.skew_walk import Finding, Walker
+from clients.settings import CHECKOUT
 from contract.errors import ContractError, MismatchError, SettingsError, TransientError
 from twinline.skew.report import Hop, SkewReport
 
@@ -228,3 +230,22 @@ def test_changes_of_content() -> None:
     ]  # fmt: skip
     flipped = bit_flipped(bytes(16))
     assert (len(flipped), sum(flipped)) == (16, 1)
+
+
+SOURCES = {faults_serving._MODEL: "triton_models/tokenizer/model.py", faults_serving._TOKENS: "contract/tokens.py"}
+CODE_EDITS = {
+    name: value
+    for name, value in vars(faults_serving).items()
+    if isinstance(value, tuple) and len(value) == 3 and value[0] in SOURCES
+}
+
+
+@pytest.mark.parametrize("name", sorted(CODE_EDITS))
+def test_the_code_that_a_planted_fault_replaces_is_there_once(name: str) -> None:
+    """Or a change of the model would only show in a mutation run, minutes later."""
+    file, old, _ = CODE_EDITS[name]
+    assert (CHECKOUT / SOURCES[file]).read_text().count(old) == 1
+
+
+def test_there_are_faults_of_code() -> None:
+    assert len(CODE_EDITS) >= 7
