@@ -13,7 +13,7 @@ from contract.errors import ContractError, SettingsError
 from contract.verdict import BETTER_THAN_BASE, EVALUATION_CHECKS, FORMAT_TO_SERVE, GUARDED_SLICES, NO_EVALUATION_LEAK
 from release.checks import Check
 
-STOPPED = {"train": "success", "gate": "failed", "register": "upstream_failed"}
+STOPPED = {"changed": "success", "train": "success", "gate": "failed", "register": "upstream_failed"}
 CASE = Case("a case", "nothing", BETTER_THAN_BASE, also=frozenset({GUARDED_SLICES}))
 
 
@@ -37,10 +37,13 @@ class FakeClone(Clone):
         return "r0"
 
 
-def run_of(*refused: str, states: dict[str, str] | None = None, log: str = "", attempts: int = 1) -> TrainingRun:
+def run_of(
+    *refused: str, states: dict[str, str] | None = None, log: str = "", attempts: int = 1, returned: bool = True
+) -> TrainingRun:
     checks = [Check(name, name not in refused, "numbers") for name in (*EVALUATION_CHECKS, FORMAT_TO_SERVE)]
     said = log or f"revision x is refused, 1 of 5 checks failed: {'; '.join(f'{name}: numbers' for name in refused)}"
-    return TrainingRun(states or STOPPED, {"gate": attempts}, [said], checks)
+    left = {"checks": [check.to_json() for check in checks]} if returned else {"refused": said}
+    return TrainingRun(states or STOPPED, {"gate": attempts}, [said], left, checks)
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
@@ -80,7 +83,11 @@ def test_a_case_that_is_refused_where_it_should_be_is_right(tmp_path: Path) -> N
     ("run", "registers", "problem"),
     [
         # nobody said no
-        (run_of(states={"train": "success", "gate": "success", "register": "success"}), False, "let it pass"),
+        (
+            run_of(states={"changed": "success", "train": "success", "gate": "success", "register": "success"}),
+            False,
+            "let it pass",
+        ),
         # the right gate, by accident of another
         (run_of(BETTER_THAN_BASE, NO_EVALUATION_LEAK), False, "refused by no evaluation leak as well"),
         # another gate alone
@@ -91,6 +98,8 @@ def test_a_case_that_is_refused_where_it_should_be_is_right(tmp_path: Path) -> N
         (run_of(BETTER_THAN_BASE, attempts=3), False, "3 times"),
         # Airflow's page does not say why
         (run_of(BETTER_THAN_BASE, log="it failed"), False, "log of the task"),
+        # nor whoever asks Airflow's API
+        (run_of(BETTER_THAN_BASE, returned=False), False, "what the task `gate` returned"),
     ],
 )
 def test_anything_else_is_a_problem(tmp_path: Path, run: TrainingRun, registers: bool, problem: str) -> None:
