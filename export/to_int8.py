@@ -37,12 +37,15 @@ def export_int8(onnx_file: Path, target: Path, calibration: Sequence[Sequence[in
     exact = openvino.convert_model(onnx_file)
     inputs = [_inputs(ids) for ids in calibration]
     tried = inputs[:_TRIED]
-    reference = _vectors(openvino.compile_model(exact, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}), tried)
+    exact_vectors = _vectors(openvino.compile_model(exact, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}), tried)
+    reference = {item[INPUT_IDS].tobytes(): vector for item, vector in zip(tried, exact_vectors, strict=True)}
 
-    def nearness(compiled: Any, items: Iterable[dict[str, NDArray[np.int64]]]) -> tuple[float, None]:
-        # Whatever subset NNCF asks for, it is answered by the worst of all: order and number of `items` are NNCF's affair.
-        distances = cosine_distance(_vectors(compiled, tried), reference)
-        return 1.0 - float(np.nan_to_num(distances, nan=1.0).max()), None
+    def nearness(compiled: Any, items: Iterable[dict[str, NDArray[np.int64]]]) -> tuple[float, list[float]]:
+        # NNCF asks for some of the texts at a time, in an order of its own; without a value a text it would ask for each alone.
+        rows = list(items)
+        distances = cosine_distance(_vectors(compiled, rows), np.stack([reference[row[INPUT_IDS].tobytes()] for row in rows]))
+        near = 1.0 - np.nan_to_num(distances, nan=1.0)
+        return float(near.min()), [float(value) for value in near]
 
     quantized = nncf.quantize_with_accuracy_control(
         exact,
