@@ -268,7 +268,7 @@ def rubbish() -> list[tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
         b'{"schema":1,"text":"\\u200b \\u0000"}',
         b'{"schema":1}',
         b"null",
-        # Not b"": with the embedded broker it comes back as null, which is a deletion. tests/unit/contract/test_envelope.py has it.
+        # Not b"": through the embedded broker it comes back as null, which is a deletion. The unit tests have it.
         b"\xff\xfe{\x00}\x00",
         *(json.dumps({"schema": 1, "text": wrong}).encode() for wrong in (None, 1, 1.5, True, [], {}, ["a"])),
         *(json.dumps({"schema": wrong, "text": "a"}).encode() for wrong in (None, 0, 2, -1, "1", True, [], {}, 1e308)),
