@@ -268,7 +268,7 @@ def rubbish() -> list[tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
         b'{"schema":1,"text":"\\u200b \\u0000"}',
         b'{"schema":1}',
         b"null",
-        # Not b"": through the embedded broker it comes back as null, which is a deletion. The unit tests have it.
+        b"",
         b"\xff\xfe{\x00}\x00",
         *(json.dumps({"schema": 1, "text": wrong}).encode() for wrong in (None, 1, 1.5, True, [], {}, ["a"])),
         *(json.dumps({"schema": wrong, "text": "a"}).encode() for wrong in (None, 0, 2, -1, "1", True, [], {}, 1e308)),
@@ -303,7 +303,7 @@ def rubbish() -> list[tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
         (None, None, []),
         *((each, None, []) for each in keys if each is not None),
         (key, None, [("version", b"x")]),
-        (key, None, [("version", b"1"), ("version", b"2")]),
+        # Not two headers of one name: the embedded broker keeps the last alone. The unit tests have them.
     ]
 
 
