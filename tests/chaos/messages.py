@@ -65,7 +65,7 @@ class Writer:
         """Return one more message."""
         if self._again:
             return self._again.pop()
-        if self._pinned and self._random.random() < 0.15:
+        if self._pinned and self._random.random() < 0.4:
             name, known = self._random.choice(list(self._pinned.items()))
             return self._document("pinned", name, known, self._fresh())
         if self._random.random() < 0.08:
