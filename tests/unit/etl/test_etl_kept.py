@@ -17,15 +17,9 @@ from etl.pairs import make_pairs
 from etl.params import PairsParams, PrepareParams
 from etl.prepare import prepare
 from etl.sources import open_source
-from etl.storage import use_daft
 
 PAIRS = PairsParams(min_body_words=5)
 SENTENCE = "It says what the river near town number {} looks like in the month of May, and who was there to see it."
-
-
-@pytest.fixture(autouse=True, scope="module")
-def native() -> None:
-    use_daft("native")
 
 
 class Corpus:
