@@ -32,8 +32,7 @@ from clients.base_model import DEFAULT_BASE_MODEL  # noqa: E402
 from clients.settings import CHECKOUT, load_settings  # noqa: E402
 from contract.errors import SettingsError, TransientError, TwinlineError  # noqa: E402
 from contract.selfcheck import check_process  # noqa: E402
-from release.checks import RefusedError, refusal_line  # noqa: E402
-from release.live_quality import MARGIN  # noqa: E402
+from release.checks import MARGIN, RefusedError, refusal_line  # noqa: E402
 from triton_models.names import Device  # noqa: E402
 
 if TYPE_CHECKING:

@@ -3,9 +3,13 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Final
 
 from contract.canonical import JSON
 from contract.errors import ContractError
+
+# How much worse than the active release, live, the lower end of the 95 % interval may be.
+MARGIN: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from contract.manifest import Manifest, collection_name, consumer_group
 from contract.release import ReleaseFolder
 from release import build, fetch, gate, live_quality, publish, verify
 from release.acting import Acting
-from release.checks import Check, require_pass
+from release.checks import MARGIN, Check, require_pass
 from release.journal import who
 from release.live_sample import live_sample_checks
 from release.log_sample import LogState, read_log, refused_keys
@@ -97,9 +97,7 @@ class Flow:
             done = build.build(release, snapshot, admin)
         self._say(f"collection {collection_name(release)} {'built and served' if done else 'was there, and is served'}")
 
-    def verify(
-        self, release: str, sample: int = 24, patience_seconds: float = 120.0, margin: float = live_quality.MARGIN
-    ) -> Verification:
+    def verify(self, release: str, sample: int = 24, patience_seconds: float = 120.0, margin: float = MARGIN) -> Verification:
         """Refuse a collection that is behind, lacks documents, holds other vectors, or answers worse than the active one.
 
         What was found is kept in the release's state folder, also when it is refused.
@@ -144,7 +142,7 @@ class Flow:
         sides = live_quality.Sides(collection_name(manifest.release), other, manifest.metrics)
         return live_quality.quality_checks(admin, sides, self.registry.revision(entry.version), state, margin)
 
-    def promote(self, release: str, margin: float = live_quality.MARGIN) -> str:
+    def promote(self, release: str, margin: float = MARGIN) -> str:
         """Make a release the active one that verification has seen to pass; return the one before it, empty if it is this one.
 
         It is verified now where there is no record of that, or one beside another active release.

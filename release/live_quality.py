@@ -14,13 +14,11 @@ import numpy as np
 
 from contract.canonical import JSON
 from contract.records import encode_key
-from release.checks import Check
+from release.checks import MARGIN, Check
 from release.log_sample import DocumentKey, LogState, content_digest
 from scoring.metrics import Interval, means, paired_bootstrap, score_queries
 
 METRIC: Final = "ndcg_at_10"
-# How much worse than the active release the lower end of the 95 % interval may be.
-MARGIN: Final = 0.02
 # How far the live figure may be from the offline one on the same corpus: another precision, an approximate index.
 OFFLINE_TOLERANCE: Final = 0.01
 # Below this an interval says nothing; above it more queries cost time and change little.

@@ -45,7 +45,7 @@ class Corpus:
         rows = (json.dumps({"key": key, "title": "", "text": text}) for key, text in self.texts.items())
         corpus.write_text("\n".join(rows) + "\n")
         ingest(open_source(f"files:{corpus}", Settings()), out / "snapshot", max_reject_share=0.5)
-        prepare(out / "snapshot", out / "prepared", params or PrepareParams(), kept)
+        prepare(out / "snapshot", out / "prepared", params or PrepareParams(), kept=kept)
         make_pairs(out / "snapshot", out / "prepared", out / "pairs", PAIRS, kept)
         files = sorted([*(out / "prepared").iterdir(), *(out / "pairs").iterdir()])
         return {f"{path.parent.name}/{path.name}": hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

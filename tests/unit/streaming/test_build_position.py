@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from clients.erasures import Erasures
 from clients.settings import Settings
 from contract.errors import ContractError, TransientError
 from contract.preprocess import Preprocessor
@@ -27,6 +28,15 @@ ROWS = 30
 
 class Killed(BaseException):
     """As kill -9: nothing that the product catches."""
+
+
+class NothingErased:
+    def __init__(self, _: Settings) -> None: ...
+
+    def current(self) -> Erasures:
+        return Erasures()
+
+    def close(self) -> None: ...
 
 
 @dataclass
@@ -90,6 +100,7 @@ def world(preprocessor: Preprocessor, monkeypatch: pytest.MonkeyPatch, tmp_path:
             made.at_log("first batch")
 
     monkeypatch.setattr(building, "KafkaDeadLetters", lambda _: Sink())
+    monkeypatch.setattr(building, "ErasureTopic", NothingErased)
     monkeypatch.setattr(building, "find_donor", lambda *_: None)
     monkeypatch.setattr(building, "Consumer", FakeConsumer)
     monkeypatch.setattr(building, "committed_offsets", lambda *_: dict(COMMITTED))
