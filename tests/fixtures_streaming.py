@@ -9,6 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from clients.erasures import Erasures
+from clients.settings import Settings
 from clients.store import CollectionInfo
 from contract.embedding import Embeddings
 from contract.errors import ContractError
@@ -80,6 +82,17 @@ GOLDEN = GoldenSet(
     ),
     limit=1e-6,
 )
+
+
+class NothingErased:
+    """Stands for the topic of erased documents, where there is no broker."""
+
+    def __init__(self, _: Settings) -> None: ...
+
+    def current(self) -> Erasures:
+        return Erasures()
+
+    def close(self) -> None: ...
 
 
 @dataclass

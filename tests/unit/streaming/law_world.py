@@ -29,7 +29,7 @@ from streaming.limits import ConsumerLimits
 from streaming.log_reader import Batch
 from streaming.loop import Consumer
 from tests.adapter_suites.memory_store import MemoryCollection
-from tests.fixtures_streaming import RELEASE, FakeEmbedder, info_of, vector_of
+from tests.fixtures_streaming import RELEASE, FakeEmbedder, NothingErased, info_of, vector_of
 
 PARTITIONS = (0, 1)
 MEMBERS = ("first", "second")
@@ -445,10 +445,11 @@ class MemberConsumer(Consumer):
 
 @contextmanager
 def fake_sink(world: World) -> Iterator[None]:
-    """Let consumers that are made meanwhile put their dead letters into the world's topic."""
-    original = loop.KafkaDeadLetters
+    """Let consumers that are made meanwhile put their dead letters into the world's topic, where no document was erased."""
+    originals = loop.KafkaDeadLetters, loop.ErasureTopic
     loop.KafkaDeadLetters = lambda settings: FakeSink(world)  # type: ignore[assignment, misc]
+    loop.ErasureTopic = NothingErased  # type: ignore[assignment, misc]
     try:
         yield
     finally:
-        loop.KafkaDeadLetters = original  # type: ignore[misc]
+        loop.KafkaDeadLetters, loop.ErasureTopic = originals  # type: ignore[misc]

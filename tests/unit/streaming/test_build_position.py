@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from clients.erasures import Erasures
 from clients.settings import Settings
 from contract.errors import ContractError, TransientError
 from contract.preprocess import Preprocessor
@@ -20,7 +19,7 @@ from streaming.limits import ConsumerLimits
 from streaming.loop import ConsumerState
 from streaming.release import Release
 from tests.adapter_suites.memory_store import MemoryStore
-from tests.fixtures_streaming import GOLDEN, FakeEmbedder, ListSink, Log, info_of
+from tests.fixtures_streaming import GOLDEN, FakeEmbedder, ListSink, Log, NothingErased, info_of
 
 START, COMMITTED = {0: 100, 1: 50}, {0: 130, 1: 40}
 ROWS = 30
@@ -28,15 +27,6 @@ ROWS = 30
 
 class Killed(BaseException):
     """As kill -9: nothing that the product catches."""
-
-
-class NothingErased:
-    def __init__(self, _: Settings) -> None: ...
-
-    def current(self) -> Erasures:
-        return Erasures()
-
-    def close(self) -> None: ...
 
 
 @dataclass

@@ -256,8 +256,7 @@ def drop_the_neighbours(patch: pytest.MonkeyPatch) -> None:
         except TransientError:
             raise
         except ContractError as exc:
-            for event in events:
-                self._set_aside(handled, event.message, "index", exc)
+            self._set_aside(handled, [self._letter(event.message, "index", exc) for event in events])
 
     patch.setattr(Indexer, "_apply_or_isolate", coarse)
 

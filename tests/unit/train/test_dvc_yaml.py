@@ -22,6 +22,7 @@ PLUMBING = {
     "clients/telemetry.py",
     "clients/params.py",
     "clients/kafka.py",
+    "clients/kafka_options.py",
     "clients/retry.py",
     "etl/progress.py",
 }

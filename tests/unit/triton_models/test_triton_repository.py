@@ -226,8 +226,8 @@ def test_a_copy_that_came_out_otherwise_is_not_renamed_in(tmp_path: Path, monkey
     write_release(tmp_path / "release")
     copy = shutil.copytree
 
-    def damaging(source: Path, target: Path, **options: Any) -> Path:
-        copied: Path = copy(source, target, **options)
+    def damaging(source: Path, target: Path, *more: Any, **options: Any) -> Path:
+        copied = Path(copy(source, target, *more, **options))
         for path in copied.glob("*.onnx"):
             path.write_bytes(path.read_bytes() + b"x")
         return copied
