@@ -1,7 +1,7 @@
 """A release small enough to think about: words as tokens, a fake encoder, a store in a dict."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -93,6 +93,19 @@ class NothingErased:
         return Erasures()
 
     def close(self) -> None: ...
+
+
+class Counted:
+    """A build's progress, handed on; what an attempt before had done counts too."""
+
+    def __init__(self, count: Callable[[int], object] = lambda handled: None) -> None:
+        self._count = count
+
+    def enter(self, phase: str, already_done: int = 0) -> None:
+        self._count(already_done)
+
+    def __call__(self, handled: int) -> None:
+        self._count(handled)
 
 
 @dataclass

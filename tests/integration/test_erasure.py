@@ -27,7 +27,7 @@ from streaming.build import build, find_inputs
 from streaming.letter_purge import purge
 from streaming.letters import read_entries, read_letters
 from tests.fixtures_log import LIMITS, Keeping
-from tests.fixtures_streaming import preprocessor
+from tests.fixtures_streaming import Counted, preprocessor
 from twinline.erase import removal
 from twinline.erase.holders import log_holding, messages_of, snapshots_holding
 
@@ -80,7 +80,7 @@ def test_an_erased_document_is_gone_and_does_not_come_back_by_any_way_in(keeping
     assert b"ann@" not in b"".join(raw for _, raw in record.headers)
     # A collection built anew reads the old text, before the tombstone, and leaves it out.
     beside = EdgeStore(settings.home / "beside")
-    assert build(keeping.release, beside, settings, LIMITS, find_inputs(settings, None), Event(), lambda handled: None)
+    assert build(keeping.release, beside, settings, LIMITS, find_inputs(settings, None), Event(), Counted())
     rebuilt = beside.open(keeping.release.collection_name, keeping.release.info)
     points = keeping.points(rebuilt)
     rebuilt.close()
@@ -193,7 +193,7 @@ def test_later_snapshots_leave_it_out_and_earlier_ones_are_listed(keeping: Keepi
     assert "never by itself" in str(log["gone"])
     # And a collection that is built from the old snapshot leaves it out as well.
     beside = EdgeStore(settings.home / "beside")
-    assert build(keeping.release, beside, settings, LIMITS, find_inputs(settings, old), Event(), lambda handled: None)
+    assert build(keeping.release, beside, settings, LIMITS, find_inputs(settings, old), Event(), Counted())
     rebuilt = beside.open(keeping.release.collection_name, keeping.release.info)
     points = keeping.points(rebuilt)
     rebuilt.close()

@@ -20,7 +20,7 @@ from contract.records import Deletion, Document
 from streaming.build import build, find_inputs
 from streaming.letters import read_entries
 from tests.fixtures_log import LIMITS, Keeping
-from tests.fixtures_streaming import preprocessor
+from tests.fixtures_streaming import Counted, preprocessor
 
 __all__ = ["preprocessor"]
 
@@ -93,7 +93,7 @@ def test_a_collection_built_after_retention_is_equal_to_the_live_one(keeping: Ke
 
     beside = EdgeStore(keeping.settings.home / "beside")
     inputs = find_inputs(keeping.settings, snapshot)
-    assert build(keeping.release, beside, keeping.settings, LIMITS, inputs, Event(), lambda handled: None)
+    assert build(keeping.release, beside, keeping.settings, LIMITS, inputs, Event(), Counted())
 
     rebuilt = beside.open(keeping.release.collection_name, keeping.release.info)
     try:

@@ -36,24 +36,11 @@ from streaming.dead_letters import read_dead_letters
 from streaming.limits import ConsumerLimits
 from streaming.loop import Consumer
 from streaming.release import Release
-from tests.fixtures_streaming import GOLDEN, FakeEmbedder, info_of, preprocessor, vector_of
+from tests.fixtures_streaming import GOLDEN, Counted, FakeEmbedder, info_of, preprocessor, vector_of
 from tests.integration.conftest import EXTERNAL_BROKER
 from twinline.stack import broker as embedded_broker
 
 __all__ = ["preprocessor"]
-
-
-class Counted:
-    """A build's progress, handed on; what an attempt before had done counts too."""
-
-    def __init__(self, count: Callable[[int], object] = lambda handled: None) -> None:
-        self._count = count
-
-    def enter(self, phase: str, already_done: int = 0) -> None:
-        self._count(already_done)
-
-    def __call__(self, handled: int) -> None:
-        self._count(handled)
 
 
 LIMITS = ConsumerLimits(longest_wait_seconds=0.5, commit_interval_seconds=0.2)

@@ -4,7 +4,7 @@
 2. tombstone through the log, so that rebuilds and replays honour it
 3. points    gone from every collection in service, by the consumer's own law
 4. letters   out of the topic of dead letters, and noted as discarded
-5. publish   its hash and what rejects quoted of it forgotten
+5. forget    its hash and what rejects quoted of it; what offline stages keep for their next run
 6. look      what still holds it: log, snapshots, working folders, releases
 7. receipt   written, chained, and its hash put on the topic of erasures
 """
@@ -80,7 +80,7 @@ def erase(settings: Settings, source: str, key: str, reason: str, say: Say, chec
         say(f"collection of release {one['collection']}: {one['removed']} points removed, {one['left']} left")
     letters = purge(settings, source, key, token)
     say(f"dead letters: {len(letters)} emptied and discarded")
-    forgotten = removal.forget_published(settings, source, key)
+    forgotten = removal.forget_published(settings, source, key) | removal.forget_made(settings)
     unreached = _unreached(settings)
     still = _holders(settings, checkout, source, key, logged)
     entry = erasures.find(source, key)

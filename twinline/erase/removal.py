@@ -1,6 +1,7 @@
 """The acts of an erasure, each safe to repeat."""
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -113,6 +114,20 @@ def forget_published(settings: Settings, source: str, key: str) -> dict[str, JSO
         "published_state": int(was_known),
         "rejects": sum(_clean_rejects(path, key) for path in folder.glob("rejects-*.jsonl")),
     }
+
+
+def forget_made(settings: Settings) -> dict[str, JSON]:
+    """Remove what offline stages keep for their next run; count the files. It costs time only.
+
+    Clean texts by content hash, and vectors, from which a text can be guessed. Which of them are of the document is not looked
+    for: near-duplicates of its chunks would have other hashes.
+    """
+    folders = (settings.kept, settings.home / "cache" / "vectors")
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+    for folder in folders:
+        if folder.is_dir():
+            shutil.rmtree(folder)
+    return {"kept_files": len(files)}
 
 
 def _clean_rejects(path: Path, key: str) -> int:
