@@ -1,11 +1,11 @@
 """A builder killed with -9 in its snapshot, then in its log: the next one goes on from there, and nothing is lost."""
 
+import json
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
@@ -158,7 +158,5 @@ def take_snapshot(settings: Settings) -> str:
         "TWINLINE_TOPIC": settings.topic,
     }
     command = [sys.executable, "-m", "etl", "ingest", "--source", f"kafka:{settings.topic}", "--store"]
-    run: Callable[..., object] = subprocess.run
-    run(command, cwd=CHECKOUT, env=environment, check=True, timeout=240, capture_output=True)
-    (found,) = [path.parent.name for path in settings.snapshots.glob("*/snapshot.json")]
-    return found
+    done = subprocess.run(command, cwd=CHECKOUT, env=environment, check=True, timeout=240, capture_output=True, text=True)
+    return str(json.loads(done.stdout.splitlines()[-1])["snapshot"])
