@@ -42,7 +42,7 @@ class Files(Protocol):
         """Return a file's bytes."""
 
     def names(self, folder: str) -> list[str]:
-        """Return the names of a folder's files."""
+        """Return the names of what is in a folder, files and folders."""
 
 
 class Asks(Protocol):
@@ -106,6 +106,9 @@ def quality_checks(asks: Asks, sides: Sides, files: Files, state: LogState, marg
         files: of the commit that the candidate was made by.
         margin: how much worse than the active release it may be, at the lower end of the interval.
     """
+    if "pairs" not in files.names("data"):
+        # Asked of the folder above: a commit that names the pairs, and whose files did not come along, is an error.
+        return [not_measured(f"commit {files.name} was not made by this pipeline, and has no held-out queries")]
     of_version = read_held_out(files)
     held_out = of_version.in_log(state)
     if len(held_out.texts) < FEWEST_QUERIES:

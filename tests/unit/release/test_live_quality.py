@@ -45,7 +45,8 @@ class Commit:
         return self._files[path]
 
     def names(self, folder: str) -> list[str]:
-        return [path.rpartition("/")[2] for path in self._files if path.startswith(folder)]
+        below = [path.removeprefix(f"{folder}/") for path in self._files if path.startswith(f"{folder}/")]
+        return sorted({path.partition("/")[0] for path in below})
 
 
 class Collections:
@@ -160,3 +161,15 @@ def test_the_figure_of_the_evaluation_must_come_out_again_where_the_corpus_is_th
     check = quality_checks(Collections(b=SAME), Sides("b", metrics=metrics), commit, state)[1]
     assert (check.numbers["measured"], check.passed) == (compared, passes)
     assert compared or "not compared" in check.detail
+
+
+def test_a_commit_without_pairs_is_not_measured_and_says_so() -> None:
+    class Bare(Commit):
+        def names(self, folder: str) -> list[str]:
+            return []
+
+    collections = Collections(new=SAME, old=SAME)
+    (check,) = quality_checks(collections, Sides("new", "old"), Bare(), log())
+    assert (check.passed, check.numbers) == (True, {"measured": False})
+    assert "commit 1 was not made by this pipeline" in check.detail
+    assert collections.asked == []
