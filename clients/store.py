@@ -23,6 +23,8 @@ Payload = Mapping[str, Any]
 # Every field must equal its value, or one of its values where several are given. `metadata.team` reaches into objects.
 Filter = Mapping[str, str | int | bool | Sequence[str] | Sequence[int]]
 Kind = Literal["chunk", "head", "golden", "build"]
+# What a collection holds beside documents.
+OWN_KINDS = frozenset({"golden", "build"})
 
 COLLECTION_PREFIX = "documents_"
 VECTOR_NAME = "dense"

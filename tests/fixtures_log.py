@@ -12,7 +12,7 @@ from clients.edge import EdgeStore
 from clients.erasure_topic import ErasureTopic
 from clients.kafka import committed_offsets, end_offsets, ensure_topics, kafka_errors, make_producer
 from clients.settings import Settings
-from clients.store import Collection, StoredPoint
+from clients.store import OWN_KINDS, Collection, StoredPoint
 from contract.preprocess import Preprocessor
 from contract.records import Deletion, Document, encode_key, encode_value, version_header
 from streaming.dead_letters import KafkaDeadLetters
@@ -109,7 +109,7 @@ class Keeping:
         """Return every point but the golden ones, with vectors."""
         points, following = (collection or self.collection).scroll(None, limit=10_000, with_vectors=True)
         assert following is None
-        return {point.id: point for point in points if point.payload.get("kind") != "golden"}
+        return {point.id: point for point in points if point.payload.get("kind") not in OWN_KINDS}
 
     def texts(self) -> dict[str, list[str]]:
         """Return the stored texts by key, in order."""

@@ -139,7 +139,7 @@ def _sorted_out(points: Iterable[PlainPoint], damage: Damage) -> tuple[Heads, Ch
             heads[point.payload["source"], point.payload["key"]].append(point)
         elif kind == "chunk":
             chunks[point.payload["source"], point.payload["key"], point.payload["chunk_index"]].append(point)
-        elif kind != "golden":
+        elif kind not in ("golden", "build"):
             damage.note("orphaned", f"point {point.id} of kind {kind!r}")
     for what, found in (*heads.items(), *chunks.items()):
         if len(found) > 1:

@@ -8,6 +8,7 @@ from typing import Self
 from uuid import UUID
 
 from clients.audit import PointFacts, is_newer
+from clients.store import OWN_KINDS
 from contract.ids import head_id
 from contract.records import Version
 from streaming.decode import Event, Message
@@ -67,7 +68,7 @@ class Ledger:
         rows = (
             (str(point.id), _doc(point.source or "", point.key or ""), json.dumps(point.to_json()))
             for point in facts
-            if point.kind != "golden"
+            if point.kind not in OWN_KINDS
         )
         self._db.executemany("INSERT OR REPLACE INTO points VALUES (?, ?, ?)", rows)
 
