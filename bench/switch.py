@@ -35,7 +35,8 @@ from release.verify import wait_until_caught_up
 
 CLIENTS: Final = 4
 SEARCHES_PER_SECOND: Final = 24.0
-DOCUMENTS_PER_SECOND: Final = 4.0
+# What two cores embed twice, once a release, beside the searches: it is the switch that is measured, not the encoder.
+DOCUMENTS_PER_SECOND: Final = 2.0
 _PATIENCE_SECONDS: Final = 120.0
 _NAMED: Final = 5
 

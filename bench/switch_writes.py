@@ -31,7 +31,7 @@ def real_texts(*modules: ModuleType) -> list[str]:
         for _, thing in sorted(inspect.getmembers(module, lambda one: inspect.isfunction(one) or inspect.isclass(one))):
             text = inspect.getdoc(thing) or ""
             if len(text.split()) >= 8:
-                found[text[:2_000]] = None
+                found[text[:600]] = None
     return list(found)
 
 

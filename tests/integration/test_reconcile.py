@@ -97,11 +97,11 @@ def bring_a_deleted_document_back(keeping: Keeping) -> None:
 
 
 def put_an_old_version_back(keeping: Keeping) -> None:
-    point = chunk(keeping, "v")
-    rewrite(keeping, point, **version_fields(Version("explicit", 2)))
-    head = keeping.points()[head_id("s", "v")]
+    point, head = chunk(keeping, "v"), keeping.points()[head_id("s", "v")]
     keeping.collection.remove_points([head])
     keeping.collection.put_heads([replace(Head.from_payload(head.payload), version=Version("explicit", 2))])
+    # After the head: the store keeps out chunks that a newer one has overtaken.
+    rewrite(keeping, point, **version_fields(Version("explicit", 2)))
 
 
 def claim_a_version_that_never_was(keeping: Keeping) -> None:
