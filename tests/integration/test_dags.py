@@ -205,7 +205,8 @@ def test_the_encoder_is_registered_in_production_and_the_branch_is_as_it_was(
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("case", [case for case in CASES if case.short], ids=lambda case: case.name)
+# One of them here; `python -m bench gates` plants all.
+@pytest.mark.parametrize("case", [case for case in CASES if case.short][:1], ids=lambda case: case.name)
 def test_a_bad_encoder_is_refused_by_the_right_gate_and_nothing_changes(
     project: Project, demo: subprocess.CompletedProcess[str], case: Case
 ) -> None:
