@@ -94,6 +94,8 @@ def _under_load(workspace: Workspace, releases: Releases, seconds: float) -> dic
             switches = _switch_there_and_back(workspace, releases, seconds)
             searchers.phase = "after"
             time.sleep(seconds)
+            # Before the checker, whose end is that no answer waits any more.
+            searchers.stop()
             publisher.stop()
         lost = _account(settings, releases, publisher.ledger, admin)
     beside_build = [one for one in searchers.asked if build_window[0] <= one.sent_at <= build_window[1]]

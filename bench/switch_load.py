@@ -73,6 +73,10 @@ class Searchers:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End, and raise what kept a client from asking."""
         self._stop.set()
         for thread in self._threads:
             thread.join(_TIMEOUT_SECONDS + 5)
