@@ -212,6 +212,9 @@ def _time(value: str | None) -> datetime | None:
 def _lines(entry: str | Mapping[str, Any]) -> Iterator[str]:
     """Yield what a log entry says to a person: its text, and the errors that it carries; not Airflow's folding marks."""
     text = entry if isinstance(entry, str) else str(entry.get("event", ""))
+    if not isinstance(entry, str) and entry.get("reason"):
+        # Why a task was skipped stands beside the words "Skipping task."
+        text = f"{text} {entry['reason']}".strip()
     if not text.startswith("::") and text.strip():
         yield text
     if not isinstance(entry, str):

@@ -131,3 +131,9 @@ def test_what_a_task_has_left_is_its_return_value() -> None:
     assert airflow(handler).returned("d", "r", "gate") == {"refused": "nDCG too low"}
     value = json.dumps(value)
     assert airflow(handler).returned("d", "r", "gate") == {"refused": "nDCG too low"}
+
+
+def test_a_log_says_why_a_task_was_skipped() -> None:
+    content = [{"event": "Skipping task.", "reason": "0.0% of 84 documents changed"}]
+    client = airflow(lambda _: httpx.Response(200, json={"content": content}))
+    assert client.log("d", "r", TaskRun("t", "skipped", 1, None, None)) == ["Skipping task. 0.0% of 84 documents changed"]
