@@ -132,7 +132,7 @@ def kills(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Kill -9 each participant at each step of a release; the system serves, and the same command again finishes."""
-    from bench.kills import measure_kills
+    from bench.kills import measure_kills, passed
     from bench.tables import kills_table
 
     names = [name.strip() for name in only.split(",") if name.strip()]
@@ -141,6 +141,8 @@ def kills(
         typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
     else:
         kills_table(report)
+    if not passed(report):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -58,7 +58,7 @@ CASES: Final = (
     Case(
         "build: in the snapshot", "build from a snapshot", "self", "streaming.indexer:Indexer.handle", "after", 1, in_builder=True
     ),
-    Case("build: in the log", "build", "self", "streaming.indexer:Indexer.handle", "after", 2, in_builder=True, short=True),
+    Case("build: in the log", "build", "self", "streaming.indexer:Indexer.handle", "after", 1, in_builder=True, short=True),
     Case(
         "build: heads written, chunks not", "build", "self", "clients.edge_collection:EdgeCollection.put_points", in_builder=True
     ),
