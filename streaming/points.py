@@ -100,12 +100,9 @@ def chunk_points(plan: Plan, document: Document, info: CollectionInfo, vectors: 
     ]
 
 
-def _payload(plan: Plan, document: Document, info: CollectionInfo, chunk: Chunk) -> dict[str, JSON]:
+def chunk_fields(document: Document, chunk: Chunk) -> dict[str, JSON]:
+    """Return what the payload of a chunk says of its text and of its document."""
     return {
-        "kind": "chunk",
-        "source": document.source,
-        "key": document.key,
-        **version_fields(plan.head.version),
         "chunk_index": chunk.index,
         "start": chunk.start,
         "end": chunk.end,
@@ -116,6 +113,16 @@ def _payload(plan: Plan, document: Document, info: CollectionInfo, chunk: Chunk)
         "content_hash": chunk.content_hash,
         "token_count": chunk.token_count,
         "truncated": chunk.truncated,
+    }
+
+
+def _payload(plan: Plan, document: Document, info: CollectionInfo, chunk: Chunk) -> dict[str, JSON]:
+    return {
+        "kind": "chunk",
+        "source": document.source,
+        "key": document.key,
+        **version_fields(plan.head.version),
+        **chunk_fields(document, chunk),
         "space": info.space,
         "release": info.release,
         "contract": info.contract_fingerprint,

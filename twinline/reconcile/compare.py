@@ -11,6 +11,7 @@ from contract.chunking import Chunk
 from contract.ids import head_id, point_id
 from contract.records import Deletion, Document
 from streaming.decode import Event
+from streaming.points import chunk_fields
 
 Kind = Literal["missing", "orphan", "stale", "ahead", "wrong_release", "wrong_text", "bad_vector"]
 
@@ -121,20 +122,7 @@ class _Comparison:
 
     def _payload(self, chunk: Chunk) -> dict[str, JSON]:
         document = self._event.item
-        if not isinstance(document, Document):
-            return {}
-        return {
-            "chunk_index": chunk.index,
-            "start": chunk.start,
-            "end": chunk.end,
-            "title": document.title,
-            "text": chunk.text,
-            "metadata": dict(document.metadata),
-            "tenant": document.tenant,
-            "content_hash": chunk.content_hash,
-            "token_count": chunk.token_count,
-            "truncated": chunk.truncated,
-        }
+        return chunk_fields(document, chunk) if isinstance(document, Document) else {}
 
     def _finding(self, kind: Kind, detail: str, point: PointFacts | None = None, remove: bool = False) -> Finding:
         return Finding(kind, self._source, self._key, detail, point, remove)
