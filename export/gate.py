@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,8 +17,10 @@ from export.build import encoder_space, load_encoder_contract
 from export.formats import export_sha256, read_export
 from export.params import ParityParams
 from export.parity import FormatParity, Sample, measure_parity
-from export.reference import ReferenceEncoder
 from export.runtimes import open_runtime
+
+if TYPE_CHECKING:
+    from export.reference import ReferenceEncoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,9 @@ def check_parity(
         ContractError: when a float32 format is over its limit: then the export is wrong, not just coarse.
         MismatchError: when the export was made from another encoder, or changed since.
     """
+    # The framework takes seconds to import, and those who only read a report do not need it.
+    from export.reference import ReferenceEncoder
+
     contract = load_encoder_contract(encoder)
     preprocessor = Preprocessor.load(encoder)
     # First: a file that was exchanged is refused before anything is computed.
@@ -100,6 +106,8 @@ def check_parity(
 
 def golden_vectors(encoder: Path) -> list[GoldenVector]:
     """Return tokens and reference vectors of the golden texts: what every later hop is compared with."""
+    from export.reference import ReferenceEncoder
+
     contract = load_encoder_contract(encoder)
     preprocessor = Preprocessor.load(encoder)
     reference = ReferenceEncoder.load(encoder, contract.vector.pooling)
