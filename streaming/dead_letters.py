@@ -87,9 +87,8 @@ class DeadLetter:
         """Read a message of the topic of dead letters."""
         said = {name.removeprefix(_PREFIX): raw.decode(errors="replace") for name, raw in headers if name.startswith(_PREFIX)}
         own = [(name, raw) for name, raw in headers if not name.startswith(_PREFIX)]
-        message = Message(
-            int(said.get("partition", -1)), int(said.get("offset", -1)), int(said.get("timestamp-ms", -1)), key, value, own
-        )
+        partition, offset, timestamp_ms = (_number(said.get(name, "")) for name in ("partition", "offset", "timestamp-ms"))
+        message = Message(partition, offset, timestamp_ms, key, value, own)
         return cls(
             message,
             said.get("reason", "unknown"),
@@ -206,6 +205,11 @@ def read_dead_letters(settings: Settings, limit: int) -> list[DeadLetter]:
     finally:
         consumer.close()
     return sorted(letters, key=lambda letter: letter.time)
+
+
+def _number(said: str) -> int:
+    """Return a place's number; -1 where a producer that is not ours wrote something else there, which hides no other letter."""
+    return int(said) if said.isascii() and said.isdigit() and len(said) < 20 else -1
 
 
 def _is_behind(consumer: KafkaConsumer, ends: Mapping[TopicPartition, int], settings: Settings) -> bool:

@@ -253,6 +253,7 @@ class Indexer:
             (self._metrics.documents, handled.documents),
             (self._metrics.deletes, handled.deletes),
             (self._metrics.stale, handled.stale),
+            (self._metrics.erased, handled.erased),
             (self._metrics.chunks_embedded, handled.chunks_embedded),
             (self._metrics.chunks_reused, handled.chunks_reused),
             (self._metrics.chunks_truncated, handled.chunks_truncated),

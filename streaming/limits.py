@@ -23,7 +23,7 @@ class ConsumerLimits(BaseSettings):
     points_per_write: int = Field(default=128, ge=1, description="points that go to the store, or come from it, at once")
     texts_per_request: int = Field(default=8, ge=1, description="texts that go to the encoder at once")
     commit_interval_seconds: float = Field(default=1.0, ge=0, description="at most this long between flush and commit")
-    longest_wait_seconds: float = Field(default=20.0, gt=0, description="longest pause between attempts")
+    longest_wait_seconds: float = Field(default=5.0, gt=0, description="longest pause between attempts")
     max_batch_seconds: int = Field(
         default=300, ge=3, description="after this long without a sign of life the group gives up on us; a long batch gives signs"
     )

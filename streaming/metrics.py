@@ -19,6 +19,7 @@ class StreamingMetrics:
         self.documents = counter("documents_indexed", "Documents written, deletions left out")
         self.deletes = counter("documents_deleted", "Deletions applied")
         self.stale = counter("messages_stale", "Messages left out, because a newer version was there")
+        self.erased = counter("messages_erased", "Messages left out, because their document was erased")
         self.dead_letters = counter("dead_letters", "Messages set aside", "reason")
         self.chunks_embedded = counter("chunks_embedded", "Chunks that got a new vector")
         self.chunks_reused = counter("chunks_reused", "Chunks whose text was unchanged: the vector was kept")

@@ -35,6 +35,12 @@ def test_a_foreign_message_on_the_topic_is_shown_as_unknown() -> None:
     assert (letter.reason, letter.stage, letter.message.offset) == ("unknown", "unknown", -1)
 
 
+@pytest.mark.parametrize("offset", [b"", b"ten", b"-3", b"1.5", "\u0663".encode(), b"9" * 5_000, b"\xff"])
+def test_a_foreign_place_is_no_place_and_hides_no_letter(offset: bytes) -> None:
+    letter = DeadLetter.read(b"k", b"v", [("dead-letter-offset", offset), ("dead-letter-partition", b"2")])
+    assert (letter.message.partition, letter.message.offset) == (2, -1)
+
+
 class FakeFuture:
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
