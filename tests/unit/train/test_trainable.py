@@ -197,7 +197,7 @@ def test_lora_on_layers_that_are_not_there_is_refused(tiny_base: Path) -> None:
         choose_trainable(backbone(tiny_model(tiny_base)), params)
 
 
-class Interrupted(Exception):
+class StoppedError(Exception):
     """What a run is stopped with; killing it is what test_fit.py does."""
 
 
@@ -213,7 +213,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights_under_each_option(
     paths = fit_paths(tmp_path / "stopped", pairs_file)
     with monkeypatch.context() as patched:
         patched.setattr(CurveWriter, "on_log", stop_after(9))
-        with pytest.raises(Interrupted):
+        with pytest.raises(StoppedError):
             run_fit(tiny_base, paths, params)
     resumed = run_fit(tiny_base, paths, params)
     assert resumed["resumed_from_step"] == 8
@@ -224,7 +224,7 @@ def test_a_run_that_was_stopped_ends_with_the_same_weights_under_each_option(
 def stop_after(step: int) -> Any:
     def on_log(_self: CurveWriter, _args: Any, state: Any, _control: Any, **_kwargs: Any) -> None:
         if state.global_step == step:
-            raise Interrupted
+            raise StoppedError
 
     return on_log
 
