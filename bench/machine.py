@@ -43,8 +43,16 @@ def machine() -> dict[str, JSON]:
         # Above the number of cores the figures of this run are those of a machine that has other work.
         "load_before": round(os.getloadavg()[0], 2),
         "python": sys.version.split()[0],
-        "versions": {package: metadata.version(package) for package in _PACKAGES},
+        "versions": {package: _version(package) for package in _PACKAGES},
     }
+
+
+def _version(package: str) -> str:
+    """Return a version; a machine that only trains has no store and no broker."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def has_bf16() -> bool:

@@ -115,6 +115,27 @@ def growth(
     _run(measure, release, workspace, results, log_file if append_log else None, as_json=as_json)
 
 
+def training(
+    batch_size: Annotated[int, typer.Option(help="Pairs in a batch; 0: 64 on a CPU, 512 on a GPU.")] = 0,
+    *,
+    short: Short = False,
+    as_json: AsJson = False,
+    append_log: Log = False,
+    log_file: LogFile = LOG,
+    results: Results = _RESULTS,
+    workspace: Workspace = _HOME / "training",
+) -> None:
+    """Pairs a second of fine-tuning, with each of our options, against sentence-transformers' trainer as it comes."""
+    from dataclasses import replace
+
+    from bench.training import default_size, measure_training
+    from train.hardware import device
+
+    size = default_size(cuda=device().type == "cuda", short=short)
+    report = measure_training(workspace.resolve(), short=short, size=replace(size, batch_size=batch_size or size.batch_size))
+    _tell(report, results, log_file if append_log else None, as_json=as_json)
+
+
 def peers() -> None:
     """Make the environments of the peers that do not install beside our own packages, each in .venv-peers."""
     from bench.peers.environments import make_environments
@@ -138,7 +159,7 @@ def plot(
         typer.echo(str(path))
 
 
-COMMANDS: tuple[Callable[..., None], ...] = (speed, query, freshness, growth, peers, plot)
+COMMANDS: tuple[Callable[..., None], ...] = (speed, query, freshness, growth, training, peers, plot)
 
 
 def _run(
@@ -150,12 +171,17 @@ def _run(
     *,
     as_json: bool,
 ) -> None:
-    from bench.results import append_to_log, keep
     from bench.system import base_release
-    from bench.tables import report_tables
 
     packaged = release.resolve() if release else base_release(workspace.resolve())
-    report = keep(measure(packaged), results)
+    _tell(measure(packaged), results, log, as_json=as_json)
+
+
+def _tell(measured: Mapping[str, Any], results: Path, log: Path | None, *, as_json: bool) -> None:
+    from bench.results import append_to_log, keep
+    from bench.tables import report_tables
+
+    report = keep(measured, results)
     if log is not None:
         append_to_log(report, f"python -m bench {' '.join(sys.argv[1:])}", log)
     if as_json:

@@ -1,6 +1,7 @@
 """What every tier of tests shares: no telemetry, and no setting of the person who runs them."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,8 @@ from clients import telemetry
 
 # Before any test module imports anything heavy.
 telemetry.apply()
+
+_GPU = Path(__file__).parent / "gpu"
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -22,3 +25,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "integration" in item.path.parts:
             item.add_marker(pytest.mark.integration)
+        if item.path.is_relative_to(_GPU):
+            item.add_marker(pytest.mark.gpu)

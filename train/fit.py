@@ -23,13 +23,14 @@ from train.hardware import device, is_first_process, world_size
 from train.model import load_model, save_model
 from train.pairs import TrainingPairs, read_pairs
 from train.params import ContractParams, TrainParams
+from train.trainable import count_parameters
 from train.trainer import FitResult, train_model
 from train.weights import weights_sha256
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-_VERSIONED = ("torch", "transformers", "sentence-transformers", "tokenizers", "accelerate")
+_VERSIONED = ("torch", "transformers", "sentence-transformers", "tokenizers", "accelerate", "peft")
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def fit(base: Path, base_name: str, contract_params: ContractParams, params: Tra
         model = load_model(base, contract, tokenizer_json)
         if params.epochs == 0 and params.max_steps == 0:
             write_curves(paths.curves, [])
-            result = FitResult(0, None, 0.0, 0, "fp32")
+            result = FitResult(0, None, 0.0, 0, "fp32", 0, count_parameters(model)[1])
         else:
             tokens = training_tokens(contract, tokenizer_json, params.max_tokens)
             result = train_model(model, pairs, tokens, params, checkpoints, paths.curves)

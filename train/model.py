@@ -16,6 +16,7 @@ from contract.specification import CONTRACT_FILE, TOKENIZER_FILE, Contract
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
+    from transformers import PreTrainedModel
 
 WEIGHTS_FILE = "model.safetensors"
 _POOLING_MODES = {"mean": "mean", "cls": "cls", "last": "lasttoken"}
@@ -56,6 +57,12 @@ def load_model(base: Path, contract: Contract, tokenizer_json: bytes) -> Sentenc
     pooling = Pooling(contract.vector.dimension, pooling_mode=_POOLING_MODES[contract.vector.pooling])
     prompts = {"query": contract.vector.query_prefix, "document": contract.vector.document_prefix}
     return SentenceTransformer(modules=[transformer, pooling, Normalize()], prompts=prompts)
+
+
+def backbone(model: SentenceTransformer) -> PreTrainedModel:
+    """Return the transformer of a stack that `load_model` made."""
+    found: PreTrainedModel = model[0].auto_model  # type: ignore[assignment]
+    return found
 
 
 def save_model(model: SentenceTransformer, folder: Path, contract: Contract, tokenizer_json: bytes) -> None:

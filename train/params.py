@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
 from contract.errors import SettingsError
 
@@ -33,12 +33,34 @@ class ContractParams:
 
 
 @dataclass(frozen=True)
+class LoraParams:
+    """Section `train.lora`: low-rank updates of linear layers. `rank: 0` turns them off."""
+
+    rank: int = 0
+    alpha: int = 32
+    dropout: float = 0.0
+    targets: list[str] = field(default_factory=list)
+
+    # How a mapping of params.yaml becomes this: an unknown key is an error, as at the level above.
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+    def __post_init__(self) -> None:
+        if self.rank < 0:
+            raise SettingsError(f"params.yaml train.lora.rank = {self.rank}: must not be negative; 0 turns LoRA off")
+        if self.alpha < 1:
+            raise SettingsError(f"params.yaml train.lora.alpha = {self.alpha}: must be at least 1; twice the rank is usual")
+        if not 0 <= self.dropout < 1:
+            raise SettingsError(f"params.yaml train.lora.dropout = {self.dropout}: must be in [0, 1)")
+
+
+@dataclass(frozen=True)
 class TrainParams:
     """Section `train`.
 
     `batch_size` is the number of pairs that see each other as negatives, over all GPUs together; `mini_batch_size` is
     what one GPU (or the CPU) holds at once. `max_tokens` cuts texts shorter for training only; the contract's own
     limit is not touched. `max_steps: 0` means that `epochs` decides; `epochs: 0` passes the base weights through.
+    `freeze_layers: N` leaves the embeddings and the first N layers as they are.
     """
 
     seed: int
@@ -55,6 +77,9 @@ class TrainParams:
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     log_every_steps: int
     checkpoint_every_steps: int
+    length_grouped: bool = False
+    freeze_layers: int | None = None
+    lora: LoraParams = field(default_factory=LoraParams)
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "mini_batch_size", "gradient_accumulation", "log_every_steps", "checkpoint_every_steps"):
@@ -64,6 +89,15 @@ class TrainParams:
             raise SettingsError("params.yaml train.batch_size = 1: in-batch negatives need at least 2 pairs in a batch")
         if self.epochs < 0 or self.max_steps < 0:
             raise SettingsError("params.yaml train.epochs and train.max_steps must not be negative")
+        if self.freeze_layers is not None and self.freeze_layers < 0:
+            raise SettingsError(
+                f"params.yaml train.freeze_layers = {self.freeze_layers}: must be 0 or more, or null to train all weights"
+            )
+        if self.freeze_layers is not None and self.lora.rank:
+            raise SettingsError(
+                f"params.yaml train.freeze_layers = {self.freeze_layers} and train.lora.rank = {self.lora.rank}: LoRA freezes "
+                "all weights already; set the one to null or the other to 0"
+            )
 
 
 @dataclass(frozen=True)

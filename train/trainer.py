@@ -12,8 +12,10 @@ from contract.tokens import TokenEncoder
 from train.checkpoints import check_seal, latest_checkpoint
 from train.curves import CurveWriter, write_curves
 from train.hardware import Precision, choose_precision, device, is_first_process, world_size
+from train.model import backbone
 from train.pairs import TrainingPairs
 from train.params import TrainParams
+from train.trainable import choose_trainable, count_parameters
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -29,19 +31,26 @@ class FitResult:
     seconds: float
     resumed_from_step: int
     precision: Precision
+    trained_parameters: int
+    parameters: int
 
 
 def train_model(
     model: SentenceTransformer, pairs: TrainingPairs, tokens: TokenEncoder, params: TrainParams, checkpoints: Path, curves: Path
 ) -> FitResult:
-    """Train `model` in place, going on from the newest checkpoint in `checkpoints`, and write the curves."""
+    """Train `model` in place, going on from the newest checkpoint in `checkpoints`, and write the curves.
+
+    Its weights are whole and plain afterwards, whichever of them were trained.
+    """
     from datasets import Dataset
     from transformers import set_seed
 
-    from train.batches import PairTrainer, contract_collator
+    from train.batches import PairTrainer, contract_collator, token_counts
     from train.sealing import CheckpointSealer
 
     set_seed(params.seed)
+    adapted = choose_trainable(backbone(model), params)
+    trained, parameters = count_parameters(model)
     precision = choose_precision(params.precision)
     trainer = PairTrainer(
         model=model,
@@ -50,6 +59,7 @@ def train_model(
         loss=_loss(model, params),
         data_collator=contract_collator(tokens),
         callbacks=[CurveWriter(curves), CheckpointSealer()],
+        counts=token_counts(pairs, tokens) if params.length_grouped else None,
     )
     found = latest_checkpoint(checkpoints)
     resumed_from = int(found.name.rsplit("-", 1)[1]) if found else 0
@@ -60,9 +70,20 @@ def train_model(
     started = time.perf_counter()
     trainer.train(resume_from_checkpoint=str(found) if found else None)
     seconds = time.perf_counter() - started
+    if adapted:
+        adapted.merge()
     if is_first_process():
         write_curves(curves, trainer.state.log_history)
-    return FitResult(trainer.state.global_step, _final_loss(trainer.state), round(seconds, 2), resumed_from, precision)
+    return FitResult(
+        trainer.state.global_step,
+        _final_loss(trainer.state),
+        round(seconds, 2),
+        resumed_from,
+        precision,
+        trained,
+        # Those of the model, not LoRA's beside them.
+        count_parameters(model)[1] if adapted else parameters,
+    )
 
 
 def _arguments(params: TrainParams, precision: Precision, checkpoints: Path) -> Any:
