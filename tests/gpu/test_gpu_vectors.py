@@ -59,7 +59,7 @@ def test_float32_on_the_gpu_is_within_parity_of_the_cpu(
     found, expected = on_gpu.embed(texts, role), on_cpu.embed(texts, role)
     assert np.array_equal(found.token_counts, expected.token_counts)
     assert found.token_counts.min() < 8
-    assert found.token_counts.max() == 256
+    assert found.token_counts.max() > 240  # close to as long as the encoder reads
     worst = cosine_distance(found.vectors, expected.vectors).max()
     print(f"fp32 {role}: worst distance {worst:.2e}")
     assert worst <= PARITY_LIMITS["fp32"]
