@@ -92,7 +92,9 @@ class Searcher:
 
     def _ask(self, client: httpx.Client) -> None:
         pinned = self._random.random() < 0.5
-        body: dict[str, Any] = {"query": self._random.choice(self._queries), "limit": 50, "exact": True}
+        # Never the same twice: the vector of a known query is remembered, and an answer made of it says nothing of Triton.
+        query = f"{self._random.choice(self._queries)} {len(self.answers.asked)}"
+        body: dict[str, Any] = {"query": query, "limit": 50, "exact": True}
         if pinned:
             body["source"] = PINNED
         gone, began = self._gone(), time.time()
