@@ -1,5 +1,7 @@
 """The parity stage: every exported format against the training framework; a report, and the formats that may be served."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
