@@ -1,5 +1,6 @@
 """Fine-tuning on a GPU through the stage's own code: precision, loss, options, checkpoints."""
 
+import json
 import multiprocessing
 from dataclasses import replace
 from pathlib import Path
@@ -126,7 +127,7 @@ def test_a_run_begun_on_the_gpu_is_finished_on_the_cpu(
     process.start()
     process.join(200)
     assert process.exitcode == 0
-    record = Run(paths, __import__("json").loads((paths.encoder / "training.json").read_text())).record
+    record = json.loads((paths.encoder / "training.json").read_text())
     assert (record["device"], record["resumed_from_step"], record["steps"]) == ("cpu", 10, 12)
 
 
