@@ -94,7 +94,7 @@ class Remembered:
 
     def rows(self, marks: Sequence[bytes]) -> list[int]:
         """Return which document was made of each, -1 for none; a document is given away once."""
-        found = self._marks.rows(marks_of_bytes(marks)).tolist()
+        found: list[int] = self._marks.rows(marks_of_bytes(marks)).tolist()
         for place, row in enumerate(found):
             if row >= 0:
                 # Twice the same line is a document and a duplicate, which is for the ingest to say.

@@ -11,16 +11,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from etl.streams import TableWriter
-
-if TYPE_CHECKING:
-    from daft import DataFrame
 
 ROWS_PER_FILE = 50_000
 _BATCH_ROWS = 1_000
@@ -104,12 +101,6 @@ def read_rows(*paths: Path, columns: Sequence[str] | None = None) -> Iterator[di
     for path in paths:
         for batch in pq.ParquetFile(path).iter_batches(batch_size=1_000, columns=columns):
             yield from batch.to_pylist()
-
-
-def frame_rows(frame: "DataFrame") -> Iterator[dict[str, Any]]:
-    """Yield the rows of a Daft table in its order."""
-    for batch in frame.to_arrow_iter():
-        yield from batch.to_pylist()
 
 
 def use_daft(runner: str) -> None:

@@ -135,7 +135,7 @@ def merge(runs: Sequence[Run], keys: Sequence[str]) -> Iterator[pa.Table]:
 
 def _merged_block(takers: Sequence[Taker], run_of: NDArray[np.int64]) -> pa.Table:
     counts = np.bincount(run_of, minlength=len(takers))
-    present = np.flatnonzero(counts)
+    present = np.flatnonzero(counts).tolist()
     pieces = [takers[number].rows(int(counts[number])) for number in present]
     places = np.empty(len(run_of), np.int64)
     first = 0

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from contract.canonical import JSON
 from contract.records import MAX_TEXT_BYTES, MAX_VERSION, Document
-from etl.remembered import Remembered, mark_of
+from etl.remembered import NO_MARK, Remembered, mark_of
 from etl.sources import FieldNames
 from etl.sources.items import Item, Made, Reject, Same, checked, excerpt
 from etl.sources.lines import parse_line, raw_lines, read_json_lines
@@ -104,12 +104,12 @@ def table_items(
         asked = [mark for mark in marks if mark is not None]
         known = iter(remembered.rows(asked) if remembered else [-1] * len(asked))
         for row, mark in zip(held, marks, strict=True):
-            if isinstance(row, Reject) or mark is None:
+            if isinstance(row, Reject):
                 yield row
             elif (same := next(known)) >= 0:
                 yield Same(same, row[0])
             else:
-                yield _new_item(source, place, row, mark, is_lines, names)
+                yield _new_item(source, place, row, mark or NO_MARK, is_lines, names)
 
 
 def _pieces(rows: Iterator[tuple[int, Any] | Reject]) -> Iterator[list[tuple[int, Any] | Reject]]:
