@@ -9,7 +9,7 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +21,8 @@ from contract.canonical import JSON
 from contract.errors import ContractError
 
 _STORE_SIZES: Final = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
-_STAGE_SIZES: Final = (1_000, 4_000, 16_000)
+_STAGE_SIZES: Final = (1_000, 4_000, 16_000, 64_000, 256_000)
+_SHARE: Final = 0.03
 _FITTED: Final = ("fill_seconds", "index_seconds", "query_p50_ms", "memory_mib", "disk_mib", "restart_seconds")
 
 
@@ -48,18 +49,56 @@ def measure_growth(
         report["exponents"] = {name: exponent([row["chunks"] for row in found], [row[name] for row in found]) for name in _FITTED}
     if "stages" in parts:
         costs = []
-        for size in (size for size in _STAGE_SIZES if size <= rows):
-            say(f"stages over {size} documents")
-            costs.append(stages_cost(workspace / "stages", size))
+        for kind in ("lines", "folder"):
+            for size in sizes_up_to(rows):
+                say(f"stages over {size} documents, {kind}")
+                costs.append(stages_cost(workspace / "stages", size, kind))
         report["stages"] = [*costs]
-        report["stages_exponents"] = {
-            name: exponent([row["documents"] for row in costs], [row[name] for row in costs])
-            for name in ("first_seconds", "no_op_seconds", "one_percent_seconds", "peak_mib")
+        report["stages_fits"] = {
+            kind: _stages_fit([row for row in costs if row["source"] == kind]) for kind in ("lines", "folder")
         }
     if "indexing" in parts:
         say("indexing, and one document in a hundred changed")
         report["indexing"] = indexing_cost(workspace / "indexing", release, min(rows, 1_000))
     return report
+
+
+def sizes_up_to(rows: int) -> list[int]:
+    """Return the corpus sizes to measure: at least three, so that a line can be told from a point."""
+    return [size for size in _STAGE_SIZES if size <= rows] if rows >= _STAGE_SIZES[2] else [rows // 4, rows // 2, rows]
+
+
+def line(sizes: Sequence[float], costs: Sequence[float]) -> dict[str, float]:
+    """Return cost = fixed + each * size by least squares, with the standard error of `each`."""
+    mean_x, mean_y = sum(sizes) / len(sizes), sum(costs) / len(costs)
+    spread = sum((x - mean_x) ** 2 for x in sizes)
+    each = sum((x - mean_x) * (y - mean_y) for x, y in zip(sizes, costs, strict=True)) / spread
+    fixed = mean_y - each * mean_x
+    left = sum((y - fixed - each * x) ** 2 for x, y in zip(sizes, costs, strict=True))
+    error = math.sqrt(left / max(1, len(sizes) - 2) / spread)
+    return {"fixed": fixed, "each": each, "standard_error": error}
+
+
+def _stages_fit(rows: Sequence[Mapping[str, Any]]) -> dict[str, JSON]:
+    """Return how the stages' cost and memory grow, and from which size one percent of changes costs 3 % of a full run."""
+    sizes = [row["documents"] for row in rows]
+    full, part = (line(sizes, [row[name] for row in rows]) for name in ("first_seconds", "one_percent_seconds"))
+    memory = {name: line(sizes, [row["stage_peak_mib"][name] for row in rows]) for name in rows[0]["stage_peak_mib"]}
+    # fixed + each * n of the change <= 3 % of the same of a full run
+    gain, lack = _SHARE * full["each"] - part["each"], part["fixed"] - _SHARE * full["fixed"]
+    return {
+        "full_seconds": {"fixed": round(full["fixed"], 2), "per_1000_documents": round(1000 * full["each"], 4)},
+        "one_percent_seconds": {"fixed": round(part["fixed"], 2), "per_1000_documents": round(1000 * part["each"], 4)},
+        "three_percent_from_documents": max(0, math.ceil(lack / gain)) if gain > 0 else None,
+        "memory_mib_per_1000_documents": {
+            name: {"slope": round(1000 * fit["each"], 3), "plus_minus": round(2000 * fit["standard_error"], 3)}
+            for name, fit in memory.items()
+        },
+        **{
+            f"{name}_exponent": exponent(sizes, [row[name] for row in rows])
+            for name in ("first_seconds", "one_percent_seconds", "peak_mib")
+        },
+    }
 
 
 def exponent(sizes: Sequence[float], costs: Sequence[float]) -> JSON:

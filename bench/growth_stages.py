@@ -32,46 +32,67 @@ _REAL: Final = 2_000
 _EVERY: Final = 100
 
 
-def stages_cost(folder: Path, documents: int) -> dict[str, Any]:
-    """Run the stages ingest to pairs in a clone of the committed code: first, unchanged, one document in a hundred changed."""
-    clone = folder / f"clone-{documents}"
+def stages_cost(folder: Path, documents: int, kind: str = "lines") -> dict[str, Any]:
+    """Run the stages ingest to pairs in a clone of the committed code: first, unchanged, one document in a hundred changed.
+
+    Args:
+        kind: `lines`, one file of JSON Lines, the cheapest to read from nothing; `folder`, a Markdown file a document.
+    """
+    clone = folder / f"clone-{kind}-{documents}"
     shutil.rmtree(clone, ignore_errors=True)
     subprocess.run(["git", "clone", "--quiet", "--local", str(CHECKOUT), str(clone)], check=True)
-    corpus = folder / f"corpus-{documents}.jsonl"
-    write_corpus(corpus, documents, 0)
+    corpus = folder / (f"corpus-{documents}.jsonl" if kind == "lines" else f"corpus-{documents}")
+    write = write_corpus if kind == "lines" else write_folder
+    write(corpus, documents, 0)
+    size = sum(path.stat().st_size for path in ([corpus] if kind == "lines" else corpus.iterdir()))
     params = clone / "params.yaml"
     params.write_text(params.read_text().replace('source: "pydocs:"', f'source: "files:{corpus}"'))
     environment = _environment(clone)
 
-    peaks: list[float] = []
-
     def dvc(*arguments: str) -> float:
-        seconds, peak = _measured([sys.executable, "-m", "dvc", "repro", "-q", *arguments], clone, environment)
-        peaks.append(peak)
-        return seconds
+        return _measured([sys.executable, "-m", "dvc", "repro", "-q", *arguments], clone, environment)[0]
 
     first = dvc("pairs")
     no_op = dvc("pairs")
-    write_corpus(corpus, documents, 1)
-    # A source that changes behind its name has to be read again, which is what the daily ingest does too.
-    changed = dvc("--force", "--single-item", "ingest") + dvc("pairs")
-    again = {name: (clone / "data" / name).read_bytes() for name in _OUTPUTS}
+    write(corpus, documents, 1)
+    # A source that changes behind its name has to be read again, which is what the daily ingest does too. All three in one
+    # process of DVC: each is stale once the source is.
+    changed = dvc("--force", "--single-item", *_STAGES)
+    again = {name: (clone / "data" / name).read_bytes() for name in _outputs(clone)}
+    # Each stage as a process of its own, with the kept and from nothing: where time and memory go.
+    warm = {name: _stage(name, clone, environment) for name in _STAGES}
     shutil.rmtree(Path(environment["TWINLINE_HOME"]))
-    cold = dvc("--force", "pairs")
-    differs = [name for name in _OUTPUTS if (clone / "data" / name).read_bytes() != again[name]]
+    cold = {name: _stage(name, clone, environment) for name in _STAGES}
+    differs = [name for name in sorted(again.keys() | _outputs(clone)) if _bytes(clone / "data" / name) != again.get(name)]
     if differs:
         raise ContractError(f"with what was kept the stages gave other bytes than without, in {differs}: look at etl/kept.py")
     shutil.rmtree(clone)
     return {
+        "source": kind,
         "documents": documents,
-        "corpus_mib": round(corpus.stat().st_size / 2**20, 2),
+        "corpus_mib": round(size / 2**20, 2),
         "first_seconds": round(first, 2),
         "no_op_seconds": round(no_op, 2),
         "one_percent_seconds": round(changed, 2),
-        "one_percent_cold_seconds": round(cold, 2),
         "one_percent_share": round(changed / first, 3),
-        "peak_mib": round(max(peaks), 1),
+        "stage_cold_seconds": {name: round(seconds, 2) for name, (seconds, _) in cold.items()},
+        "stage_unchanged_seconds": {name: round(seconds, 2) for name, (seconds, _) in warm.items()},
+        "stage_peak_mib": {name: round(max(cold[name][1], warm[name][1]), 1) for name in _STAGES},
+        "peak_mib": round(max(peak for _, peak in (*cold.values(), *warm.values())), 1),
     }
+
+
+def _stage(name: str, clone: Path, environment: Mapping[str, str]) -> tuple[float, float]:
+    return _measured([sys.executable, "-m", "etl", name], clone, environment)
+
+
+def _outputs(clone: Path) -> set[str]:
+    """Return the tables that the stages wrote."""
+    return {str(path.relative_to(clone / "data")) for path in (clone / "data").rglob("*.parquet")}
+
+
+def _bytes(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
 
 
 def _measured(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> tuple[float, float]:
@@ -86,7 +107,7 @@ def _measured(command: Sequence[str], folder: Path, environment: Mapping[str, st
     return time.perf_counter() - started, usage.ru_maxrss / 1024
 
 
-_OUTPUTS: Final = ("prepared/documents.parquet", "pairs/train.parquet", "pairs/queries.parquet")
+_STAGES: Final = ("ingest", "prepare", "pairs")
 
 
 def indexing_cost(folder: Path, release: Path, documents: int) -> dict[str, JSON]:
@@ -136,6 +157,17 @@ def write_corpus(path: Path, documents: int, state: int) -> None:
             if state and number % _EVERY == 0:
                 text = f"{text}\n\nRevised in edition {state} of this text."
             stream.write(json.dumps({"key": str(number), "title": real[number % len(real)].title, "text": text}) + "\n")
+
+
+def write_folder(path: Path, documents: int, state: int) -> None:
+    """Write the same corpus as a folder of Markdown files; in state 1 only those that differ are written."""
+    path.mkdir(parents=True, exist_ok=True)
+    real = read_documents("pydocs", min(documents, _REAL))
+    for number, text in enumerate(_texts(real, documents)):
+        if state and number % _EVERY:
+            continue
+        revised = f"\n\nRevised in edition {state} of this text." if state else ""
+        (path / f"{number:07}.md").write_text(f"# {real[number % len(real)].title}\n\n{text}{revised}\n", encoding="utf-8")
 
 
 def _texts(real: Sequence[Document], count: int) -> Iterator[str]:

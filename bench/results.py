@@ -68,7 +68,7 @@ def log_lines(report: Report, command: str) -> list[str]:
         name: value for name, value in report.items() if isinstance(value, str | int | float) and name not in ("bench", "at")
     }
     lines.append("; ".join(f"{name} {value}" for name, value in facts.items()))
-    for name in ("limits", "exponents", "stages_exponents", "indexing", "fed", "skipped"):
+    for name in ("limits", "exponents", "stages_fits", "indexing", "fed", "skipped"):
         if report.get(name):
             lines.append(f"{name}: " + "; ".join(f"{key} {value}" for key, value in report[name].items()))
     for title, rows in tables(report):

@@ -124,7 +124,7 @@ def report_tables(report: Mapping[str, Any]) -> None:
         for row in rows:
             table.add_row(*(escape(str(row.get(name, ""))) for name in names))
         console.print(table)
-    for name in ("machine", "limits", "exponents", "stages_exponents", "indexing", "fed", "skipped"):
+    for name in ("machine", "limits", "exponents", "stages_fits", "indexing", "fed", "skipped"):
         if report.get(name):
             facts = "; ".join(f"{key} {value}" for key, value in report[name].items())
             console.print(f"[bold]{name}[/] {escape(facts)}", soft_wrap=True)

@@ -1,29 +1,34 @@
-"""Clusters of near-duplicates from MinHash values: pure, on arrays.
+"""Clusters of near-duplicates from MinHash values.
 
 Broder, "On the resemblance and containment of documents" (1997); banding as in Leskovec, Rajaraman and Ullman, "Mining of
 Massive Datasets", chapter 3. The values come from Daft, in native code; what is left is too little for a library.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from etl.signatures import band_hashes
+
 # A bucket this full is boilerplate (a licence, a template): its members are compared with its first ones only.
 _FULL_BUCKET = 512
+_PAIRS_AT_ONCE = 4_096
 
 
 class Groups:
     """Disjoint sets of numbers 0..n-1; a set is named by its smallest member."""
 
     def __init__(self, size: int) -> None:
-        self._parents = list(range(size))
+        self._parents: NDArray[np.int64] = np.arange(size)
 
     def find(self, member: int) -> int:
         """Return the smallest member of the set."""
-        while (parent := self._parents[member]) != member:
-            self._parents[member] = self._parents[parent]
-            member = self._parents[member]
+        parents = self._parents
+        while (parent := int(parents[member])) != member:
+            parents[member] = parents[parent]
+            member = int(parents[member])
         return member
 
     def join(self, one: int, other: int) -> None:
@@ -31,44 +36,87 @@ class Groups:
         low, high = sorted((self.find(one), self.find(other)))
         self._parents[high] = low
 
-    def names(self) -> list[int]:
+    def names(self) -> NDArray[np.int64]:
         """Return the smallest member of each number's set."""
-        return [self.find(member) for member in range(len(self._parents))]
+        # A parent is never larger than its child, so that a few jumps bring all to their ends.
+        while not np.array_equal(found := self._parents[self._parents], self._parents):
+            self._parents = found
+        return self._parents
 
 
-def cluster_near_duplicates(signatures: NDArray[np.uint32], bands: int, similarity: float) -> list[int]:
-    """Return, per row, the number of the first row of its cluster.
+class Signed(Protocol):
+    """Documents by number, with their MinHash values."""
+
+    count: int
+
+    def band(self, number: int) -> NDArray[np.uint64]:
+        """Return the hash of one band of every document."""
+        ...
+
+    def rows(self, rows: NDArray[np.int64]) -> NDArray[np.uint32]:
+        """Return the MinHash values of some documents, (documents, hashes)."""
+        ...
+
+
+def near_duplicates(documents: Signed, bands: int, similarity: float) -> NDArray[np.int64]:
+    """Return, per document, the number of the first document of its cluster.
 
     Args:
-        signatures: MinHash values, (documents, hashes); equal rows are equal documents as far as this can tell.
-        bands: rows that agree on all values of one of so many bands are compared.
-        similarity: share of agreeing values, an estimate of Jaccard similarity, from which two rows are joined.
+        documents: equal MinHash values are equal documents as far as this can tell.
+        bands: documents that agree on all values of one of so many bands are compared.
+        similarity: share of agreeing values, an estimate of Jaccard similarity, from which two documents are joined.
     """
-    count, hashes = signatures.shape
-    groups = Groups(count)
-    width = hashes // bands
+    groups = Groups(documents.count)
     for band in range(bands):
-        values = np.ascontiguousarray(signatures[:, band * width : (band + 1) * width])
-        for bucket in _buckets(values):
-            _join_similar(groups, signatures, bucket, similarity)
+        for pairs in _candidates(documents.band(band)):
+            names = groups.names()
+            _join_similar(groups, documents, pairs[names[pairs[:, 0]] != names[pairs[:, 1]]], similarity)
     return groups.names()
 
 
-def _buckets(values: NDArray[np.uint32]) -> Iterable[list[int]]:
-    """Yield the rows, in order, of each value that several rows have."""
-    order = np.lexsort(values.T)
+def cluster_near_duplicates(signatures: NDArray[np.uint32], bands: int, similarity: float) -> list[int]:
+    """Do the same for MinHash values in memory, (documents, hashes)."""
+    return [int(first) for first in near_duplicates(_InMemory(signatures, bands), bands, similarity)]
+
+
+class _InMemory:
+    def __init__(self, signatures: NDArray[np.uint32], bands: int) -> None:
+        self.count = len(signatures)
+        self._signatures, self._hashes = signatures, band_hashes(signatures, bands)
+
+    def band(self, number: int) -> NDArray[np.uint64]:
+        return self._hashes[:, number]
+
+    def rows(self, rows: NDArray[np.int64]) -> NDArray[np.uint32]:
+        return self._signatures[rows]
+
+
+def _candidates(values: NDArray[np.uint64]) -> Iterator[NDArray[np.int64]]:
+    """Yield pairs of documents that share a value, some at a time: in a full bucket, those with one of its first."""
+    order = np.argsort(values, kind="stable")
     ordered = values[order]
-    starts = np.flatnonzero(np.r_[True, (ordered[1:] != ordered[:-1]).any(axis=1)]) if len(values) else np.empty(0, np.intp)
-    ends = np.r_[starts[1:], len(values)]
-    return (order[start:end].tolist() for start, end in zip(starts, ends, strict=True) if end - start > 1)
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(values) else np.empty(0, np.int64)
+    sizes = np.diff(np.r_[starts, len(values)])
+    # Most buckets hold two: all of those at once.
+    twos = starts[sizes == 2]
+    held = [np.stack([order[twos], order[twos + 1]], axis=1)] if len(twos) else []
+    for start, size in zip(starts[sizes > 2], sizes[sizes > 2], strict=True):
+        bucket = order[start : start + size]
+        for place in range(min(int(size), _FULL_BUCKET) - 1):
+            others = bucket[place + 1 :]
+            held.append(np.stack([np.full(len(others), bucket[place]), others], axis=1))
+            if sum(map(len, held)) >= _PAIRS_AT_ONCE:
+                yield np.concatenate(held)
+                held = []
+    if held:
+        yield np.concatenate(held)
 
 
-def _join_similar(groups: Groups, signatures: NDArray[np.uint32], bucket: list[int], similarity: float) -> None:
-    rows = np.array(bucket)
-    for position, row in enumerate(bucket[: _FULL_BUCKET - 1]):
-        others = rows[position + 1 :]
-        if all(groups.find(int(other)) == groups.find(row) for other in others):
-            continue
-        agreement = (signatures[others] == signatures[row]).mean(axis=1)
-        for other in others[agreement >= similarity]:
-            groups.join(row, int(other))
+def _join_similar(groups: Groups, documents: Signed, pairs: NDArray[np.int64], similarity: float) -> None:
+    for start in range(0, len(pairs), _PAIRS_AT_ONCE):
+        some = pairs[start : start + _PAIRS_AT_ONCE]
+        rows, places = np.unique(some, return_inverse=True)
+        values, places = documents.rows(rows), places.reshape(some.shape)
+        agreement = (values[places[:, 0]] == values[places[:, 1]]).mean(axis=1)
+        for one, other in some[agreement >= similarity]:
+            groups.join(int(one), int(other))

@@ -6,7 +6,7 @@ from pathlib import Path
 from clients.erasures import Erasures
 from contract.errors import DocumentError
 from contract.records import Document, decode_message
-from etl.sources.items import ERASED, Item, Judgement, Logged, Reject
+from etl.sources.items import ERASED, Item, Judgement, Logged, Made, Reject
 from etl.storage import read_rows
 
 
@@ -34,7 +34,7 @@ def erased_in(files: Iterable[Path], erasures: Erasures) -> dict[tuple[str, str]
 
 def _name(item: Item) -> tuple[str, str] | None:
     """Return source and key of what may hold something of a document; None for what cannot, or names none."""
-    document = item.item if isinstance(item, Logged) else item
+    document = item.item if isinstance(item, Logged) else item.document if isinstance(item, Made) else item
     if isinstance(document, Document | Judgement):
         return document.source, document.key
     if isinstance(document, Reject) and document.key.startswith("["):

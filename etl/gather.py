@@ -1,8 +1,7 @@
-"""The table that pairs are chosen from: (query, document) with texts, kind, split, grade and cluster, by Daft."""
+"""The table that pairs are chosen from: (query, document) with texts, kind, split, grade and cluster."""
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -12,30 +11,26 @@ from contract.canonical import JSON
 from etl.kept import Kept, cleaning_identity, code_hashes
 from etl.natural import natural_pair
 from etl.params import PairsParams
-from etl.storage import PREPARED, read_rows, read_table
-
-if TYPE_CHECKING:
-    from daft import DataFrame
+from etl.storage import JUDGEMENTS, PREPARED, read_table
 
 _MADE = ("query_id", "query", "title", "text")
 _COLUMNS = ("query_id", "query", "kind", "split", "grade", "source", "key", "title", "text", "cluster_id")
+GATHERED = pa.schema([(name, pa.int32() if name == "grade" else pa.large_string()) for name in _COLUMNS])
 
 
-def gather_pairs(snapshot: Path, documents: Path, params: PairsParams, kept: Path | None = None) -> "DataFrame":
+def gather_pairs(snapshot: Path, documents: Path, params: PairsParams, kept: Path | None = None) -> pa.Table:
     """Return judged and, where wanted, natural pairs, in a fixed order.
 
     A judged document that the snapshot does not hold has no cluster. `kept` is where natural pairs are kept for the next run.
     """
-    judged = _judged(snapshot, documents)
-    has_train = any(row["split"] == "train" for row in read_rows(snapshot / "judgements.parquet", columns=["split"]))
-    if params.natural == "never" or (params.natural == "auto" and has_train):
-        pairs = judged
-    else:
-        pairs = judged.concat(_natural(documents, params, kept))
-    return pairs.sort(["kind", "split", "query_id", "source", "key"])
+    splits = set(read_table([snapshot / "judgements.parquet"], JUDGEMENTS, ["split"])["split"].unique().to_pylist())
+    pairs = _judged(snapshot, documents) if splits else GATHERED.empty_table()
+    if params.natural == "always" or (params.natural == "auto" and "train" not in splits):
+        pairs = pa.concat_tables([pairs, _natural(documents, params, kept)])
+    return pairs.sort_by([(name, "ascending") for name in ("kind", "split", "query_id", "source", "key")])
 
 
-def _judged(snapshot: Path, documents: Path) -> "DataFrame":
+def _judged(snapshot: Path, documents: Path) -> pa.Table:
     import daft
     from daft import col, lit
 
@@ -45,26 +40,20 @@ def _judged(snapshot: Path, documents: Path) -> "DataFrame":
         "source", "key", col("clean_title").alias("title"), col("clean_text").alias("text"), "cluster_id"
     )
     asked = judgements.join(queries, on=["query_id", "split"])
-    return asked.join(prepared, on=["source", "key"], how="left").with_column("kind", lit("judged")).select(*_COLUMNS)
+    whole = asked.join(prepared, on=["source", "key"], how="left").with_column("kind", lit("judged"))
+    return whole.select(*GATHERED.names).to_arrow().cast(GATHERED)
 
 
-def _natural(documents: Path, params: PairsParams, kept: Path | None) -> "DataFrame":
-    import daft
-    from daft import DataType, col, lit
-
+def _natural(documents: Path, params: PairsParams, kept: Path | None) -> pa.Table:
     columns = ("source", "key", "content_hash", "clean_title", "clean_text", "cluster_id")
     prepared = read_table([documents], PREPARED, columns)
     pairs = Kept(kept, "pairs", _identity(params)).made(prepared, lambda new: _make(new, params))
     for name in columns[:2] + columns[-1:]:
         pairs = pairs.append_column(name, prepared[name])
-    found = daft.from_arrow(pairs.filter(pc.is_valid(pairs["query_id"]))).select(
-        *_MADE,
-        lit("natural").alias("kind"),
-        lit("").alias("split"),
-        lit(1).cast(DataType.int32()).alias("grade"),
-        *(col(name) for name in ("source", "key", "cluster_id")),
-    )
-    return found.select(*_COLUMNS)
+    found = pairs.filter(pc.is_valid(pairs["query_id"]))
+    for name, value in (("kind", "natural"), ("split", ""), ("grade", 1)):
+        found = found.append_column(name, pa.repeat(pa.scalar(value, GATHERED.field(name).type), found.num_rows))
+    return found.select(GATHERED.names).cast(GATHERED)
 
 
 def _identity(params: PairsParams) -> dict[str, JSON]:

@@ -1,7 +1,8 @@
 """Stage ingest: a source becomes an immutable snapshot.
 
-1. read: every item of the source goes to a spool of documents, or is a query, a judgement or a reject
-2. order: documents by source and key, one state per key
+1. read: every item of the source goes to a spool of documents in order, or is a query, a judgement or a reject; what is
+   remembered of the last ingest is not read again
+2. merge: documents by source and key, one state per key
 3. seal: fixed files, their hashes, the id
 """
 
@@ -10,35 +11,36 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+from uuid import uuid4
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from clients.erasures import Erasures
 from contract.errors import ContractError, DocumentError
 from contract.records import Deletion, Document, Version, content_hash
 from etl.erased import keep_erased_out
+from etl.marks import MARK_BYTES
 from etl.rejects import RejectsFile
+from etl.remembered import NO_MARK, Remembered
 from etl.snapshots import Snapshot, seal
-from etl.sources.items import NOT_A_DOCUMENT, Item, Judgement, Logged, Query, Reject, Source, excerpt
-from etl.storage import (
-    DELETIONS,
-    DOCUMENTS,
-    JUDGEMENTS,
-    QUERIES,
-    REJECTS,
-    frame_rows,
-    replaced_folder,
-    write_documents,
-    write_table,
-)
+from etl.sources.items import NOT_A_DOCUMENT, Item, Judgement, Logged, Made, Query, Reject, Same, Selective, Source, excerpt
+from etl.storage import DELETIONS, DOCUMENTS, JUDGEMENTS, QUERIES, REJECTS, DocumentsWriter, batches, replaced_folder, write_table
+from etl.streams import Run, merge, write_run
 
 Row = dict[str, Any]
 
-_SPOOL = DOCUMENTS.append(pa.field("is_deleted", pa.bool_())).append(pa.field("arrival", pa.int64()))
+_SPOOL = pa.schema(
+    [*DOCUMENTS, ("is_deleted", pa.bool_()), ("arrival", pa.int64()), ("mark", pa.binary(MARK_BYTES))],
+)
+_ORDER: Final = ("source", "key", "arrival")
+# What is put in order in memory, before it is merged with the rest.
+_RUN_ROWS: Final = 16_000
+_RUN_BYTES: Final = 48 << 20
 
 
 def ingest(
@@ -47,9 +49,14 @@ def ingest(
     *,
     max_reject_share: float,
     erasures: Erasures | None = None,
+    remembered: Remembered | None = None,
     progress: Callable[[Iterable[Item]], Iterable[Item]] = lambda items: items,
 ) -> Snapshot:
     """Read a source to its end and leave a sealed snapshot in `out`; without the documents in `erasures`.
+
+    Args:
+        remembered: the last ingest of the same source under the same erasures; the caller saves what this one leaves in
+            `marks` of it, once the store has the snapshot. None: everything is read.
 
     Raises:
         ContractError: no document was found, or too many were set aside; `out` then holds the rejects as evidence.
@@ -60,10 +67,19 @@ def ingest(
         spool.mkdir()
         with RejectsFile(spool / "rejects.jsonl") as rejects:
             aside = _Aside(rejects)
-            items = keep_erased_out(progress(source.items()), source.uri, erasures or Erasures())
-            write_table(spool / "arrived.parquet", _SPOOL, _arrivals(items, source.uri, aside))
-            documents = write_documents(folder, DOCUMENTS, _latest(_in_order(spool), source.uri, aside))
-            counts = {"documents": documents, **_write_aside(folder, aside)}
+            is_selective = remembered is not None and isinstance(source, Selective)
+            read = source.items_since(remembered) if is_selective else source.items()  # type: ignore[attr-defined]
+            items = keep_erased_out(progress(read), source.uri, erasures or Erasures())
+            runs = list(_runs(spool, _arrivals(items, source.uri, aside, remembered)))
+            if remembered is not None:
+                runs.append(remembered.run(_ORDER))
+            with DocumentsWriter(folder, DOCUMENTS) as writer:
+                for block in merge(runs, _ORDER):
+                    latest = _latest(block, source.uri, aside)
+                    writer.write(latest)
+                    if remembered is not None:
+                        remembered.made(latest["mark"])
+            counts = {"documents": writer.rows, **_write_aside(folder, aside)}
         shutil.rmtree(spool)
         snapshot = seal(folder, source.name, source.uri, counts, rejects.by_reason(), source.provenance())
     _refuse_if_broken(snapshot, rejects, out / "rejects.parquet", max_reject_share)
@@ -91,26 +107,32 @@ class _Aside:
                 self.rejects.add(Reject(uri, "conflicting_judgement", detail, key=item.key))
 
 
-def _arrivals(items: Iterable[Item], uri: str, aside: _Aside) -> Iterator[Row]:
-    """Yield spool rows in order of arrival; put the rest aside."""
+def _arrivals(items: Iterable[Item], uri: str, aside: _Aside, remembered: Remembered | None) -> Iterator[Row]:
+    """Yield spool rows in order of arrival; put the rest aside, and note where what is known stands."""
     for arrival, item in enumerate(items):
-        if isinstance(item, Document | Logged):
+        if isinstance(item, Same):
+            assert remembered is not None  # noqa: S101 (only what is remembered is the same)
+            remembered.take(item.row, arrival, item.line)
+        elif isinstance(item, Document | Logged | Made):
             try:
                 yield _row(item, arrival)
             except DocumentError as exc:
-                document = item.item if isinstance(item, Logged) else item
-                aside.rejects.add(Reject(uri, exc.reason, str(exc), key=excerpt(document.key)))
+                aside.rejects.add(Reject(uri, exc.reason, str(exc), key=excerpt(_document(item).key)))
         else:
             aside.take(item, uri)
 
 
-def _row(item: Document | Logged, arrival: int) -> Row:
-    logged = item if isinstance(item, Logged) else None
-    document = item.item if isinstance(item, Logged) else item
+def _document(item: Document | Logged | Made) -> Document | Deletion:
+    return item.item if isinstance(item, Logged) else item.document if isinstance(item, Made) else item
+
+
+def _row(item: Document | Logged | Made, arrival: int) -> Row:
+    document = _document(item)
     row: Row = {"source": document.source, "key": document.key, "version": document.version, "arrival": arrival}
     row["is_deleted"] = isinstance(document, Deletion)
-    if logged is not None:
-        row |= {"log_timestamp_ms": logged.timestamp_ms, "log_partition": logged.partition, "log_offset": logged.offset}
+    row["mark"] = item.mark if isinstance(item, Made) else NO_MARK
+    if isinstance(item, Logged):
+        row |= {"log_timestamp_ms": item.timestamp_ms, "log_partition": item.partition, "log_offset": item.offset}
     if isinstance(document, Document):
         row |= {
             "title": document.title,
@@ -124,35 +146,63 @@ def _row(item: Document | Logged, arrival: int) -> Row:
     return row
 
 
-def _in_order(spool: Path) -> Iterator[Row]:
-    import daft
+def _runs(spool: Path, rows: Iterable[Row]) -> Iterator[Run]:
+    """Put what arrives on disk, in pieces that are in order each."""
+    held: list[pa.RecordBatch] = []
+    for batch in batches(_SPOOL, rows):
+        held.append(batch)
+        if sum(piece.num_rows for piece in held) >= _RUN_ROWS or sum(piece.nbytes for piece in held) >= _RUN_BYTES:
+            yield write_run(spool / f"run-{uuid4().hex}.arrow", pa.Table.from_batches(held), _ORDER)
+            held = []
+    if held:
+        yield write_run(spool / f"run-{uuid4().hex}.arrow", pa.Table.from_batches(held), _ORDER)
 
-    return frame_rows(daft.read_parquet(str(spool / "*.parquet")).sort(["source", "key", "arrival"]))
 
-
-def _latest(rows: Iterable[Row], uri: str, aside: _Aside) -> Iterator[Row]:
-    """Yield one document per key: the newest version of a log, the only one of any other source.
+def _latest(block: pa.Table, uri: str, aside: _Aside) -> pa.Table:
+    """Return one row per key of a block in order: the newest version of a log, the only one of any other source.
 
     A log is followed as the consumer follows it: the first message of a key settles the kind of its versions, and an
     older version never takes the place of a newer one.
     """
-    for (_, key), states in groupby(rows, key=itemgetter("source", "key")):
-        current, *later = states
-        for state in later:
-            if state["log_offset"] is None:
-                detail = f"key {key!r} comes more than once: the first one is kept"
-                aside.rejects.add(Reject(uri, "duplicate_key", detail, key=key, raw=excerpt(state["text"])))
-                continue
-            try:
-                if _version(state) >= _version(current):
-                    current = state
-            except DocumentError as exc:
-                place = f"{uri}[{state['log_partition']}]"
-                aside.rejects.add(Reject(place, exc.reason, str(exc), state["log_offset"], key))
-        if current["is_deleted"]:
-            aside.deletions.append(current)
-        else:
-            yield current
+    begins = _begins(block)
+    sizes = np.diff(np.append(begins, block.num_rows))
+    is_deleted = block["is_deleted"].to_numpy()
+    chosen = begins.copy()
+    for group in np.flatnonzero((sizes > 1) | is_deleted[begins]):
+        states = block.slice(begins[group], sizes[group]).to_pylist()
+        newest = _newest(states, uri, aside)
+        chosen[group] += newest
+        if states[newest]["is_deleted"]:
+            aside.deletions.append(states[newest])
+    chosen = chosen[~is_deleted[chosen]]
+    return block if len(chosen) == block.num_rows else block.take(chosen)
+
+
+def _begins(block: pa.Table) -> NDArray[np.int64]:
+    """Return the rows at which another key begins."""
+    differs = np.ones(block.num_rows, np.bool_)
+    before, after = block.slice(0, block.num_rows - 1), block.slice(1)
+    other = [pc.not_equal(after[name].combine_chunks(), before[name].combine_chunks()) for name in ("source", "key")]
+    differs[1:] = pc.or_(*other).to_numpy(zero_copy_only=False)
+    return np.flatnonzero(differs)
+
+
+def _newest(states: list[Row], uri: str, aside: _Aside) -> int:
+    """Return which state of one key counts; set aside what cannot."""
+    newest = 0
+    for number, state in enumerate(states[1:], 1):
+        key = state["key"]
+        if state["log_offset"] is None:
+            detail = f"key {key!r} comes more than once: the first one is kept"
+            aside.rejects.add(Reject(uri, "duplicate_key", detail, key=key, raw=excerpt(state["text"])))
+            continue
+        try:
+            if _version(state) >= _version(states[newest]):
+                newest = number
+        except DocumentError as exc:
+            place = f"{uri}[{state['log_partition']}]"
+            aside.rejects.add(Reject(place, exc.reason, str(exc), state["log_offset"], key))
+    return newest
 
 
 def _version(row: Row) -> Version:

@@ -11,9 +11,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from contract.errors import ContractError
 from etl.gather import gather_pairs
@@ -22,10 +23,7 @@ from etl.natural import normal_text
 from etl.params import PairsParams
 from etl.snapshots import read_snapshot
 from etl.splits import Asked, assign_splits
-from etl.storage import JUDGEMENTS, QUERIES, frame_rows, read_rows, replaced_folder, write_table
-
-if TYPE_CHECKING:
-    from daft import DataFrame
+from etl.storage import JUDGEMENTS, QUERIES, read_rows, replaced_folder, write_arrow, write_table
 
 Row = dict[str, Any]
 
@@ -61,8 +59,8 @@ def make_pairs(snapshot: Path, prepared: Path, out: Path, params: PairsParams, k
         ContractError: there is nothing to train on, or the leak check found something; then only report.json is written.
     """
     record = read_snapshot(snapshot)
-    frame = gather_pairs(snapshot, prepared / "documents.parquet", params, kept).collect()
-    rows = list(frame_rows(frame.select(*_IDS)))
+    gathered = gather_pairs(snapshot, prepared / "documents.parquet", params, kept)
+    rows = gathered.select(_IDS).to_pylist()
     brought = [row for row in read_rows(snapshot / "queries.parquet") if row["split"] != TRAIN]
     plan = plan_pairs(rows, brought, params)
     queries, judgements = _held_out(rows, plan, brought)
@@ -72,7 +70,7 @@ def make_pairs(snapshot: Path, prepared: Path, out: Path, params: PairsParams, k
     with replaced_folder(out) as folder:
         (folder / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         if not any(leaks.violations.values()):
-            _write(folder, frame, plan, rows, queries, judgements)
+            _write(folder, gathered, plan, rows, queries, judgements)
     leaks.refuse(str(out / "report.json"))
     if not chosen[TRAIN]:
         raise ContractError(
@@ -153,22 +151,20 @@ def _is_chosen(rows: Sequence[Row], plan: Plan, split: str) -> list[bool]:
     ]
 
 
-def _write(folder: Path, frame: "DataFrame", plan: Plan, rows: Sequence[Row], queries: list[Row], judgements: list[Row]) -> None:
+def _write(folder: Path, gathered: pa.Table, plan: Plan, rows: Sequence[Row], queries: list[Row], judgements: list[Row]) -> None:
     for split in (TRAIN, DEV):
-        wanted = _is_chosen(rows, plan, split)
-        whole = (row for row, keep in zip(frame_rows(frame), wanted, strict=True) if keep)
-        write_table(folder / f"{split}.parquet", PAIRS, ({name: row[name] for name in PAIRS.names} for row in whole))
+        wanted = pa.array(_is_chosen(rows, plan, split), pa.bool_())
+        write_arrow(folder / f"{split}.parquet", PAIRS, gathered.filter(wanted))
     write_table(folder / "queries.parquet", QUERIES, queries)
     write_table(folder / "judgements.parquet", JUDGEMENTS, judgements)
-    write_table(folder / "withheld.parquet", WITHHELD, _withheld(frame, plan))
+    write_arrow(folder / "withheld.parquet", WITHHELD, _withheld(gathered, plan))
     aside = ({**row, "reason": reason} for row, reason in zip(rows, plan.aside, strict=True) if reason is not None)
     write_table(folder / "rejects.parquet", ASIDE, ({name: row[name] for name in ASIDE.names} for row in aside))
 
 
-def _withheld(frame: "DataFrame", plan: Plan) -> Iterator[Row]:
-    for row, split in zip(frame_rows(frame), plan.splits, strict=True):
-        if row["kind"] == "natural" and split != TRAIN:
-            yield {"split": split, **{name: row[name] for name in ("source", "key", "title", "text")}}
+def _withheld(gathered: pa.Table, plan: Plan) -> pa.Table:
+    planned = gathered.set_column(gathered.schema.get_field_index("split"), "split", pa.array(plan.splits, _text))
+    return planned.filter(pc.and_(pc.equal(planned["kind"], "natural"), pc.not_equal(planned["split"], TRAIN)))
 
 
 def _report(rows: Sequence[Row], plan: Plan, queries: list[Row], judgements: list[Row], leaks: LeakReport) -> Mapping[str, Any]:

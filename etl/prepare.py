@@ -1,38 +1,53 @@
 """Stage prepare: clean the documents of a snapshot and cluster the near-duplicates among them.
 
+1. sign: documents pass by once; those that are new are cleaned and get a MinHash signature, those of the last run have theirs
+2. cluster: by signatures alone
+3. write: documents pass by again, with their clean texts and the names of their clusters
+
 Nothing is removed because it is a duplicate: what to do with a cluster is for whoever uses it. The index and every
 evaluation see all documents; only training pairs take one of each.
 """
 
 import json
 import sys
-from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from clients.erasures import Erasures
 from contract.canonical import JSON
 from contract.cleaning import DEFAULT_CLEANING, clean
-from etl.clusters import cluster_near_duplicates
+from etl.clusters import near_duplicates
 from etl.erased import erased_in
-from etl.kept import Kept, cleaning_identity, code_hashes
+from etl.kept import cleaning_identity, code_hashes
+from etl.kept_documents import KeptDocuments
 from etl.params import PrepareParams
+from etl.signatures import Signatures
 from etl.snapshots import document_files, read_snapshot
 from etl.sources.items import ERASED, Reject
-from etl.storage import DOCUMENTS, PREPARED, REJECTS, read_table, replaced_folder, write_arrow, write_table
+from etl.storage import DOCUMENTS, PREPARED, REJECTS, replaced_folder, write_table
+from etl.streams import TableWriter, Taker, stream
 
 Row = dict[str, Any]
 
+_CLEAN: Final = ("clean_title", "clean_text")
+_TO_MAKE: Final = ("source", "key", "title", "text", "content_hash")
+
 
 def prepare(
-    snapshot: Path, out: Path, params: PrepareParams, erasures: Erasures | None = None, kept: Path | None = None
+    snapshot: Path,
+    out: Path,
+    params: PrepareParams,
+    erasures: Erasures | None = None,
+    kept: Path | None = None,
 ) -> dict[str, Any]:
     """Write documents.parquet, rejects.parquet and report.json, and return the report.
 
@@ -42,31 +57,145 @@ def prepare(
         kept: folder in which what was made of each document is kept for the next run; None: all is made anew.
     """
     record = read_snapshot(snapshot)
-    erased = erased_in(document_files(snapshot), erasures or Erasures())
-    documents = read_table(document_files(snapshot), DOCUMENTS).sort_by([("source", "ascending"), ("key", "ascending")])
-    documents = _without(erased, documents)
-    made = Kept(kept, "prepare", _identity(params)).made(documents, lambda new: _make(new, params))
-    prepared = documents
-    for name in ("clean_title", "clean_text"):
-        prepared = prepared.append_column(name, made[name])
-    has_text = pc.or_(pc.not_equal(made["clean_title"], ""), pc.not_equal(made["clean_text"], ""))
-    clustered = prepared.filter(has_text)
-    clusters = _clusters(clustered, made["signature"].filter(has_text), params)
-    rejects = [_no_text(row) for row in prepared.filter(pc.invert(has_text)).select(["source", "key"]).to_pylist()]
-    rejects += [Reject(record.uri, ERASED, why) for why in erased.values()]
+    files = document_files(snapshot)
+    erased = erased_in(files, erasures or Erasures())
+    known = KeptDocuments(kept, "prepare", _identity(params), params.hashes)
     with replaced_folder(out) as folder:
-        whole = clustered.append_column("cluster_id", pa.array(clusters, pa.large_string()))
-        write_arrow(folder / "documents.parquet", PREPARED, whole)
+        spool = _Spool(folder)
+        capacity = sum(pq.ParquetFile(path).metadata.num_rows for path in files)
+        with Signatures(spool.signatures, capacity, params.hashes, params.bands) as signatures:
+            with spool:
+                for block in _standing(stream(files, DOCUMENTS, _TO_MAKE), erased):
+                    _sign(block, known, spool, signatures, params)
+            firsts = near_duplicates(signatures, params.bands, params.near_duplicate_similarity)
+        rejects = _write(folder / "documents.parquet", _standing(stream(files, DOCUMENTS), erased), known, spool, firsts)
+        rejects += [Reject(record.uri, ERASED, why) for why in erased.values()]
         write_table(folder / "rejects.parquet", REJECTS, map(asdict, rejects))
+        known.replace(folder / "documents.parquet", spool.signatures)
+        spool.remove()
         report = {
             "snapshot": record.id,
-            "documents": whole.num_rows,
+            "documents": len(firsts),
             "rejects": len(rejects),
             "cleaning": [f"{name}@{version}" for name, version in DEFAULT_CLEANING],
-            **_cluster_counts(clusters, params),
+            **_cluster_counts(firsts, params),
         }
         (folder / "report.json").write_text(json.dumps(report, indent=2) + "\n")
     return report
+
+
+class _Spool:
+    """What was made of new documents, until it is written with the others: clean texts in order."""
+
+    def __init__(self, folder: Path) -> None:
+        self.signatures = folder / "signatures.new"
+        self._path = folder / "made.new"
+        self._schema = pa.schema([(name, pa.large_string()) for name in _CLEAN])
+
+    def __enter__(self) -> None:
+        self._writer = pa.ipc.new_file(str(self._path), self._schema, options=pa.ipc.IpcWriteOptions(compression="lz4"))
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.close()
+
+    def add(self, made: pa.Table) -> None:
+        """Put the clean texts of the next new documents aside."""
+        self._writer.write_table(made.select(_CLEAN).cast(self._schema), max_chunksize=1_000)
+
+    def tables(self) -> Iterator[pa.Table]:
+        """Yield them again."""
+        with pa.OSFile(str(self._path)) as file, pa.ipc.open_file(file) as reader:
+            for number in range(reader.num_record_batches):
+                yield pa.table(reader.get_batch(number))
+
+    def remove(self) -> None:
+        """Leave nothing behind."""
+        self._path.unlink()
+        self.signatures.unlink()
+
+
+def _sign(block: pa.Table, known: KeptDocuments, spool: _Spool, signatures: Signatures, params: PrepareParams) -> None:
+    """Write the signature of each document of a block that has text; put aside what is made of new ones."""
+    rows = known.rows(block["content_hash"])
+    values = np.zeros((block.num_rows, params.hashes), np.uint32)
+    has_text = rows >= 0  # only such are kept
+    values[has_text] = known.signatures(rows[has_text])
+    new = np.flatnonzero(rows < 0)
+    if len(new):
+        made = _make(block.take(new), params)
+        spool.add(made)
+        raw = b"".join(made["signature"].to_pylist())
+        values[new] = np.frombuffer(raw, np.uint32).reshape(-1, params.hashes)
+        has_text[new] = _has_text(made)
+    signatures.add(values[has_text])
+
+
+def _write(
+    path: Path, blocks: Iterator[pa.Table], known: KeptDocuments, spool: _Spool, firsts: NDArray[np.int64]
+) -> list[Reject]:
+    """Write the prepared documents; return those that have no text."""
+    rejects: list[Reject] = []
+    names = _Names(firsts)
+    made, kept = Taker(spool.tables()), known.texts(_CLEAN)
+    with TableWriter(path, PREPARED, write_page_checksum=True) as writer:
+        for block in blocks:
+            rows = known.rows(block["content_hash"])
+            old, new = rows[rows >= 0], np.flatnonzero(rows < 0)
+            pieces = ([kept.rows(old)] if len(old) else []) + ([made.rows(len(new))] if len(new) else [])
+            places = np.empty(block.num_rows, np.int64)
+            places[rows >= 0], places[new] = np.arange(len(old)), len(old) + np.arange(len(new))
+            texts = pa.concat_tables(pieces)
+            texts = texts if len(pieces) == 1 else texts.take(places)
+            for name in _CLEAN:
+                block = block.append_column(name, texts[name])
+            has_text = _has_text(block)
+            if not has_text.all():
+                empty = block.filter(pa.array(~has_text)).select(["source", "key"]).to_pylist()
+                rejects += map(_no_text, empty)
+                block = block.filter(pa.array(has_text))
+            writer.write(block.append_column("cluster_id", names.of(block)))
+    return rejects
+
+
+class _Names:
+    """The name of each document's cluster, as documents pass by: that of the cluster's first document."""
+
+    def __init__(self, firsts: NDArray[np.int64]) -> None:
+        self._firsts = firsts
+        self._wanted = np.unique(firsts[firsts != np.arange(len(firsts))])
+        self._known: dict[int, str] = {}
+        self._at = 0
+
+    def of(self, block: pa.Table) -> pa.Array:
+        """Return the names for the next documents."""
+        end = self._at + block.num_rows
+        own = _own_names(block)
+        low, high = np.searchsorted(self._wanted, [self._at, end])
+        for first in self._wanted[low:high].tolist():
+            self._known[first] = own[first - self._at].as_py()
+        firsts = self._firsts[self._at : end]
+        others = firsts != np.arange(self._at, end)
+        self._at = end
+        if others.any():
+            own = pc.replace_with_mask(
+                own, pa.array(others), pa.array([self._known[first] for first in firsts[others].tolist()], own.type)
+            )
+        return own
+
+
+def _own_names(block: pa.Table) -> pa.Array:
+    """Return the JSON array of source and key of each document; one by one only where something must be escaped."""
+    columns = [block[name].combine_chunks() for name in ("source", "key")]
+    if any(pc.any(pc.match_substring_regex(column, r'["\\\x00-\x1f\x7f]')).as_py() for column in columns):
+        rows = zip(*(column.to_pylist() for column in columns), strict=True)
+        return pa.array([json.dumps(row, ensure_ascii=False) for row in rows], pa.large_string())
+    begin, between, end, nothing = (pa.scalar(text, pa.large_string()) for text in ('["', '", "', '"]', ""))
+    return pc.binary_join_element_wise(begin, columns[0], between, columns[1], end, nothing)
+
+
+def _has_text(table: pa.Table) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = pc.or_(*(pc.not_equal(table[name], "") for name in _CLEAN)).to_numpy()
+    return found
 
 
 def _identity(params: PrepareParams) -> dict[str, JSON]:
@@ -103,22 +232,14 @@ def _make(documents: pa.Table, params: PrepareParams) -> pa.Table:
     return pa.table({**texts, "signature": signatures})
 
 
-def _without(erased: Collection[tuple[str, str]], documents: pa.Table) -> pa.Table:
-    if not erased:
-        return documents
-    names = zip(documents["source"].to_pylist(), documents["key"].to_pylist(), strict=True)
-    return documents.filter(pa.array([name not in erased for name in names], pa.bool_()))
-
-
-def _clusters(documents: pa.Table, signatures: pa.ChunkedArray, params: PrepareParams) -> list[str]:
-    """Return the cluster of every document, named by the cluster's first document."""
-    names = list(zip(documents["source"].to_pylist(), documents["key"].to_pylist(), strict=True))
-    if not names:
-        return []
-    raw = b"".join(signatures.to_pylist())
-    values = np.frombuffer(raw, dtype=np.uint32).reshape(len(names), params.hashes)
-    firsts = cluster_near_duplicates(values, params.bands, params.near_duplicate_similarity)
-    return [json.dumps(names[first], ensure_ascii=False) for first in firsts]
+def _standing(blocks: Iterator[pa.Table], erased: Mapping[tuple[str, str], str]) -> Iterator[pa.Table]:
+    """Yield the documents that were not erased."""
+    for block in blocks:
+        if not erased:
+            yield block
+            continue
+        names = zip(block["source"].to_pylist(), block["key"].to_pylist(), strict=True)
+        yield block.filter(pa.array([name not in erased for name in names], pa.bool_()))
 
 
 def _no_text(row: Row) -> Reject:
@@ -126,12 +247,12 @@ def _no_text(row: Row) -> Reject:
     return Reject(row["source"], "no_text", detail, key=row["key"])
 
 
-def _cluster_counts(clusters: Sequence[str], params: PrepareParams) -> dict[str, Any]:
-    sizes = Counter(clusters)
+def _cluster_counts(firsts: NDArray[np.int64], params: PrepareParams) -> dict[str, Any]:
+    sizes = np.unique(firsts, return_counts=True)[1].tolist()
     return {
         "clusters": len(sizes),
-        "clusters_of_several": sum(size > 1 for size in sizes.values()),
-        "documents_with_near_duplicates": sum(size for size in sizes.values() if size > 1),
-        "largest_cluster": max(sizes.values(), default=0),
+        "clusters_of_several": sum(size > 1 for size in sizes),
+        "documents_with_near_duplicates": sum(size for size in sizes if size > 1),
+        "largest_cluster": max(sizes, default=0),
         "near_duplicate_similarity": params.near_duplicate_similarity,
     }

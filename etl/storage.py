@@ -10,14 +10,14 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import Any, Self
 
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-if TYPE_CHECKING:
-    from daft import DataFrame
+from etl.streams import TableWriter
 
 ROWS_PER_FILE = 50_000
 _BATCH_ROWS = 1_000
@@ -50,7 +50,7 @@ Rows = Iterable[Mapping[str, Any]]
 
 def write_table(path: Path, schema: pa.Schema, rows: Rows) -> int:
     """Write rows to one file in the order given and return their number."""
-    return sum(_write_batches(path, schema, _batches(schema, rows)))
+    return sum(_write_batches(path, schema, batches(schema, rows)))
 
 
 def write_arrow(path: Path, schema: pa.Schema, table: pa.Table) -> int:
@@ -65,18 +65,35 @@ def read_table(paths: Sequence[Path], schema: pa.Schema, columns: Sequence[str] 
     return pa.concat_tables([pq.ParquetFile(path).read(columns=wanted.names).cast(wanted) for path in paths])
 
 
-def write_documents(folder: Path, schema: pa.Schema, rows: Rows) -> int:
-    """Write rows to documents-00000.parquet and as many more as needed; at least one file, even an empty one."""
-    written, part = 0, 0
-    batches = _batches(schema, rows)
-    while True:
-        count = sum(_write_batches(folder / f"documents-{part:05}.parquet", schema, _up_to(ROWS_PER_FILE, batches)))
-        written, part = written + count, part + 1
-        if count < ROWS_PER_FILE:
-            break
-    if part > 1 and count == 0:
-        (folder / f"documents-{part - 1:05}.parquet").unlink()
-    return written
+class DocumentsWriter:
+    """Writes documents-00000.parquet and as many more as needed; at least one file, even an empty one."""
+
+    def __init__(self, folder: Path, schema: pa.Schema) -> None:
+        self.rows = 0
+        self._folder, self._schema = folder, schema
+        self._part = 0
+        self._writer = self._open()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._writer.__exit__(kind, error, trace)
+
+    def write(self, table: pa.Table) -> None:
+        """Add rows."""
+        while table.num_rows:
+            if self._writer.rows == ROWS_PER_FILE:
+                self._writer.__exit__(None, None, None)
+                self._part += 1
+                self._writer = self._open()
+            piece = table.slice(0, ROWS_PER_FILE - self._writer.rows)
+            self._writer.write(piece)
+            self.rows += piece.num_rows
+            table = table.slice(piece.num_rows)
+
+    def _open(self) -> TableWriter:
+        return TableWriter(self._folder / f"documents-{self._part:05}.parquet", self._schema)
 
 
 def read_rows(*paths: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
@@ -86,20 +103,12 @@ def read_rows(*paths: Path, columns: Sequence[str] | None = None) -> Iterator[di
             yield from batch.to_pylist()
 
 
-def frame_rows(frame: "DataFrame") -> Iterator[dict[str, Any]]:
-    """Yield the rows of a Daft table in its order."""
-    for batch in frame.to_arrow_iter():
-        yield from batch.to_pylist()
-
-
 def use_daft(runner: str) -> None:
-    """Choose, once in a process, where Daft computes: `native`, in this process, or `ray`, the cluster of RAY_ADDRESS."""
-    import daft
+    """Choose, once in a process, where Daft computes: `native`, in this process, or `ray`, the cluster of RAY_ADDRESS.
 
-    if runner == "ray":
-        daft.set_runner_ray(noop_if_initialized=True)
-    else:
-        daft.set_runner_native()
+    By the variable that Daft reads when it is first asked: a run that finds nothing new does not even import it.
+    """
+    os.environ["DAFT_RUNNER"] = runner
 
 
 def file_hash(path: Path) -> str:
@@ -147,7 +156,8 @@ def _folder_beside(folder: Path) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
 
 
-def _batches(schema: pa.Schema, rows: Rows, size: int = _BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+def batches(schema: pa.Schema, rows: Rows, size: int = _BATCH_ROWS) -> Iterator[pa.RecordBatch]:
+    """Yield rows in batches of one size; the last may be smaller."""
     chunk: list[Mapping[str, Any]] = []
     for row in rows:
         chunk.append(row)
@@ -156,14 +166,6 @@ def _batches(schema: pa.Schema, rows: Rows, size: int = _BATCH_ROWS) -> Iterator
             chunk = []
     if chunk:
         yield pa.RecordBatch.from_pylist(chunk, schema=schema)
-
-
-def _up_to(limit: int, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    """Yield batches of at most `limit` rows in all; a limit that is a multiple of the batch size loses none."""
-    taken = 0
-    while taken < limit and (batch := next(batches, None)) is not None:
-        taken += batch.num_rows
-        yield batch
 
 
 def _write_batches(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[int]:

@@ -10,11 +10,12 @@ from pathlib import PurePosixPath
 from contract.canonical import JSON, sha256_hex
 from contract.errors import DocumentError, SettingsError
 from contract.records import MAX_TEXT_BYTES, Document
+from etl.remembered import NO_STAMP, Note, Remembered, mark_of
 from etl.sources import FieldNames
 from etl.sources.formats import READERS
-from etl.sources.items import Item, Reject, checked
-from etl.sources.places import Origins, open_place
-from etl.sources.tables import TABLES, row_document
+from etl.sources.items import Item, Made, Reject, Same, checked
+from etl.sources.places import Origins, Stamp, open_place
+from etl.sources.tables import TABLES, table_items
 
 # A PDF's pictures are not text; four times the text limit bounds the memory that a parser takes.
 MAX_PDF_BYTES = 4 * MAX_TEXT_BYTES
@@ -40,12 +41,19 @@ class Files:
 
     def items(self) -> Iterator[Item]:
         """Yield the documents of every file, by path and row."""
+        return (item.document if isinstance(item, Made) else item for item in self._items(None))
+
+    def items_since(self, remembered: Remembered) -> Iterator[Item]:
+        """Yield the same, of what is remembered only that it is."""
+        return self._items(remembered)
+
+    def _items(self, remembered: Remembered | None) -> Iterator[Item]:
         for name in self._names:
             label, ending = self._label(name), _ending(self._label(name))
             if ending in TABLES:
-                yield from self._table(name, label, ending)
+                yield from self._table(name, label, ending, remembered)
             elif ending in READERS:
-                yield self._document(name, label, ending)
+                yield self._known(name, label, remembered) or self._document(name, label, ending, remembered)
             else:
                 yield Reject(label, "unsupported_format", f"no reader for {ending or 'a file without ending'}")
 
@@ -59,15 +67,34 @@ class Files:
     def _label(self, name: str) -> str:
         return name or PurePosixPath(self._place.root.partition("?")[0]).name
 
-    def _document(self, name: str, label: str, ending: str) -> Item:
+    def _known(self, name: str, label: str, remembered: Remembered | None) -> Same | None:
+        """Return a file's document if the file was not touched since it was made: then it is not even opened."""
+        stamp = self._stamp(name) if remembered else None
+        note = remembered.note_of(label, stamp) if remembered else None
+        return None if note is None else self._same(name, label, note, remembered)
+
+    def _same(self, name: str, label: str, note: Note, remembered: Remembered | None) -> Same | None:
+        (row,) = remembered.rows([_mark(label, note.sha256)]) if remembered else (-1,)
+        if row < 0 or remembered is None:
+            return None
+        remembered.note(label, note)
+        self._origins.note(label, self._place.address(name), note.sha256)
+        return Same(row)
+
+    def _document(self, name: str, label: str, ending: str, remembered: Remembered | None) -> Item:
         limit = MAX_PDF_BYTES if ending == ".pdf" else MAX_TEXT_BYTES
         try:
+            # Before it is read: what is written meanwhile must show.
+            stamp = self._stamp(name) if remembered else None
             with self._place.open(name) as stream:
                 data = stream.read(limit + 1)
             if len(data) > limit:
                 size = self._place.size(name)
                 detail = f"{label}: {size or 'too many'} bytes, the limit is {limit}: split the document"
                 return Reject(label, "too_large", detail)
+            note = Note(stamp or NO_STAMP, sha256_hex(data))
+            if same := self._same(name, label, note, remembered):
+                return same
             title, text = READERS[ending](data, label)
         except DocumentError as exc:
             return Reject(label, exc.reason, str(exc))
@@ -75,19 +102,32 @@ class Files:
             return Reject(label, "unreadable", f"{label}: {exc}")
         if not text.strip():
             return Reject(label, "no_text", f"{label}: nothing to index is left of its {len(data)} bytes")
-        self._origins.note(label, self._place.address(name), sha256_hex(data))
+        self._origins.note(label, self._place.address(name), note.sha256)
         document = Document(self.name, label, text, title=title.strip(), metadata={"format": ending[1:]})
-        return self._origins.complete(checked(document, label))
+        item = self._origins.complete(checked(document, label))
+        if remembered is None or isinstance(item, Reject):
+            return item
+        remembered.note(label, note)
+        return Made(item, _mark(label, note.sha256))
 
-    def _table(self, name: str, label: str, ending: str) -> Iterator[Item]:
+    def _stamp(self, name: str) -> Stamp | None:
+        try:
+            return self._place.stamp(name)
+        except OSError:
+            return None  # it is opened next, and that says why it cannot be read
+
+    def _table(self, name: str, label: str, ending: str, remembered: Remembered | None) -> Iterator[Item]:
         try:
             self._origins.note(label, self._place.address(name), self._place.sha256(name))
             with self._place.open(name, compression="infer") as stream:
-                for row in TABLES[ending](stream, label):
-                    item = row if isinstance(row, Reject) else row_document(self.name, label, *row, self._fields)
-                    yield self._origins.complete(item)
+                for item in table_items(stream, self.name, label, ending, self._fields, remembered):
+                    yield Made(self._origins.complete(item.document), item.mark) if isinstance(item, Made) else item
         except (OSError, EOFError, zlib.error) as exc:
             yield Reject(label, "unreadable", f"{label}: {exc}")
+
+
+def _mark(label: str, sha256: str) -> bytes:
+    return mark_of(label.encode(errors="surrogateescape"), sha256.encode())
 
 
 def _ending(name: str) -> str:

@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 from contract.canonical import JSON
 from contract.errors import DocumentError
 from contract.records import Deletion, Document, Origin
+
+if TYPE_CHECKING:
+    from etl.remembered import Remembered
 
 MAX_RAW_CHARS = 2_000
 
@@ -68,7 +71,23 @@ class Logged:
     timestamp_ms: int
 
 
-Item: TypeAlias = Document | Logged | Query | Judgement | Reject
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A document with the mark of what it was made of: when the same mark comes again, it need not be made again."""
+
+    document: Document
+    mark: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Same:
+    """A document that is remembered, by its row in the last snapshot; `line` is where it stands now."""
+
+    row: int
+    line: int | None = None
+
+
+Item: TypeAlias = Document | Logged | Made | Same | Query | Judgement | Reject
 
 
 class Source(Protocol):
@@ -86,6 +105,15 @@ class Source(Protocol):
 
     def provenance(self) -> Mapping[str, JSON]:
         """Return what a snapshot records about what was read: known only after `items` has run to its end."""
+        ...
+
+
+@runtime_checkable
+class Selective(Protocol):
+    """A source that can leave out what it gave before."""
+
+    def items_since(self, remembered: "Remembered") -> Iterator[Item]:
+        """Yield what `items` yields, documents that are remembered as `Same`, new ones that may be remembered as `Made`."""
         ...
 
 

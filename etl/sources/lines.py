@@ -14,6 +14,12 @@ MAX_LINE_BYTES = 2 * MAX_TEXT_BYTES
 
 def read_json_lines(stream: BinaryIO, place: str) -> Iterator[tuple[int, Mapping[str, JSON]] | Reject]:
     """Yield (line number, object) for every line that holds an object, a Reject for one that does not."""
+    for line in raw_lines(stream, place):
+        yield line if isinstance(line, Reject) else parse_line(line[1], place, line[0])
+
+
+def raw_lines(stream: BinaryIO, place: str) -> Iterator[tuple[int, bytes] | Reject]:
+    """Yield (line number, its bytes) for every line that is not empty, a Reject for one that is too long."""
     number = 0
     while line := stream.readline(MAX_LINE_BYTES + 1):
         number += 1
@@ -21,7 +27,7 @@ def read_json_lines(stream: BinaryIO, place: str) -> Iterator[tuple[int, Mapping
             size = len(line) + _skip_line(stream)
             yield Reject(place, "too_large", f"{size} bytes, the limit is {MAX_LINE_BYTES}: split it", number, raw=excerpt(line))
         elif line.strip():
-            yield _parse(line, place, number)
+            yield number, line
 
 
 def _skip_line(stream: BinaryIO) -> int:
@@ -33,7 +39,8 @@ def _skip_line(stream: BinaryIO) -> int:
     return skipped
 
 
-def _parse(line: bytes, place: str, number: int) -> tuple[int, Mapping[str, JSON]] | Reject:
+def parse_line(line: bytes, place: str, number: int) -> tuple[int, Mapping[str, JSON]] | Reject:
+    """Return a line's number and object, or the reject of a line that holds none."""
     try:
         value = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
     except UnicodeDecodeError as exc:

@@ -1,8 +1,9 @@
 """Folders, zip files and addresses as one thing: a file system and a root, by fsspec."""
 
 import hashlib
+import os
 from dataclasses import dataclass, field, replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 from urllib.parse import urlsplit, urlunsplit
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
 T = TypeVar("T")
+
+# Size, times of the last change (content, then inode) in nanoseconds, inode.
+Stamp = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +63,11 @@ class Place:
         if self.archive:
             return f"zip://{self.path(name)}::{self.archive}"
         return without_secrets(str(self.filesystem.unstrip_protocol(self.path(name))))
+
+    def stamp(self, name: str = "") -> Stamp | None:
+        """Return what tells a file that was touched; None where only its bytes can tell."""
+        is_local = not self.archive and "file" in self.filesystem.protocol
+        return stamp_of(self.path(name)) if is_local else None
 
     def sha256(self, name: str = "") -> str:
         """Return the hash of a file as it is stored."""
@@ -114,6 +123,12 @@ class Origins:
         place = item.origin.place
         origin = replace(item.origin, uri=str(self.uris.get(place) or ""), sha256=str(self.hashes.get(place) or ""))
         return cast(T, replace(item, origin=origin))
+
+
+def stamp_of(path: str | Path) -> Stamp:
+    """Return what changes when a file is changed, replaced or set back."""
+    status = os.stat(path)  # noqa: PTH116 (a Path is made for every file of a source otherwise)
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def without_secrets(uri: str) -> str:

@@ -7,17 +7,20 @@ Key and title are the qualified name, the text is the whole docstring.
 
 import ast
 import importlib.util
+import json
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 
 from contract.canonical import JSON, sha256_hex
 from contract.errors import SettingsError
 from contract.records import Document, Origin
-from etl.sources.items import Item, Reject, excerpt
-from etl.sources.places import Origins
+from etl.remembered import Note, Remembered, mark_of
+from etl.sources.items import Item, Made, Reject, Same, excerpt
+from etl.sources.places import Origins, stamp_of
 
 MIN_BODY_WORDS = 30
 MAX_BODY_WORDS = 170
@@ -49,11 +52,19 @@ class PyDocs:
 
     def items(self) -> Iterator[Item]:
         """Yield a document per distinct docstring, by package, file and line."""
-        seen: set[str] = set()
+        return (item.document if isinstance(item, Made) else item for item in self._items(None))
+
+    def items_since(self, remembered: Remembered) -> Iterator[Item]:
+        """Yield the same, of what is remembered only that it is; a module that was not touched is not opened."""
+        return self._items(remembered)
+
+    def _items(self, remembered: Remembered | None) -> Iterator[Item]:
+        seen: set[bytes] = set()
         for package in self._packages:
             for path, module in _modules(package):
                 self._counts["files"] += 1
-                yield from self._docstrings(path, module, seen)
+                known = self._known(path, module, seen, remembered) if remembered else None
+                yield from self._docstrings(path, module, seen, remembered) if known is None else known
 
     def provenance(self) -> Mapping[str, JSON]:
         """Return the version of every package read, its files, and how many docstrings were no documents."""
@@ -62,10 +73,33 @@ class PyDocs:
         files = {"files": dict(self._origins.hashes), "uris": dict(self._origins.uris)}
         return {"packages": versions, "counts": dict(self._counts), **files}
 
-    def _docstrings(self, path: Path, module: str, seen: set[str]) -> Iterator[Item]:
+    def _known(self, path: Path, module: str, seen: set[bytes], remembered: Remembered) -> list[Same] | None:
+        """Return the documents of a module that is as it was, if all of them are remembered."""
+        place = _place(path, module)
+        note = remembered.note_of(place, stamp_of(path))
+        if note is None:
+            return None
+        found = _Found.of(note)
+        new = {text: (name, line) for name, line, text in found.documents if bytes.fromhex(text) not in seen}
+        rows = remembered.rows([_mark(module, note.sha256, name) for name, _ in new.values()])
+        if -1 in rows:
+            return None  # one had the text of another, which is no more
+        remembered.note(place, note)
+        seen.update(map(bytes.fromhex, new))
+        self._count(found, len(found.documents) - len(new))
+        if new:
+            self._origins.note(place, f"file://{path.resolve()}", note.sha256)
+        return [Same(row, line) for row, (_, line) in zip(rows, new.values(), strict=True)]
+
+    def _count(self, found: "_Found", same: int) -> None:
+        self._counts["too_short"] += found.too_short
+        self._counts["too_long"] += found.too_long
+        self._counts["same_text"] += same
+
+    def _docstrings(self, path: Path, module: str, seen: set[bytes], remembered: Remembered | None) -> Iterator[Item]:
+        stamp = stamp_of(path)
         source = path.read_bytes()
-        # Relative to where packages are installed, which differs from machine to machine: as many parts as the name has.
-        place = "/".join(path.parts[-(module.count(".") + 1 + (path.name == "__init__.py")) :])
+        place, sha256 = _place(path, module), sha256_hex(source)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # invalid escapes in other people's code
@@ -73,31 +107,61 @@ class PyDocs:
         except (SyntaxError, ValueError, RecursionError) as exc:
             yield Reject(module, "invalid_python", str(exc), raw=excerpt(source))
             return
+        found = _Found()
+        same = 0
         for qualified_name, node in _walk(tree, module):
             text = ast.get_docstring(node)
             if text is None:
                 continue
             summary, _, body = text.partition("\n")
             if not summary.strip() or len(body.split()) < MIN_BODY_WORDS:
-                self._counts["too_short"] += 1
-            elif len(body.split()) > self._max_body_words:
-                self._counts["too_long"] += 1
-            elif text in seen:  # inherited by copying: one text is one document, under its first name
-                self._counts["same_text"] += 1
-            else:
-                seen.add(text)
-                line = getattr(node, "lineno", 1)
-                if place not in self._origins.uris:
-                    self._origins.note(place, f"file://{path.resolve()}", sha256_hex(source))
-                document = Document(
-                    self.name,
-                    qualified_name,
-                    text,
-                    title=qualified_name,
-                    metadata={"package": module.partition(".")[0], "module": module, "line": line},
-                    origin=Origin(place, line),
-                )
-                yield self._origins.complete(document)
+                found.too_short += 1
+                continue
+            if len(body.split()) > self._max_body_words:
+                found.too_long += 1
+                continue
+            line, digest = getattr(node, "lineno", 1), mark_of(text.encode(errors="surrogatepass"))
+            found.documents.append((qualified_name, line, digest.hex()))
+            if digest in seen:  # inherited by copying: one text is one document, under its first name
+                same += 1
+                continue
+            seen.add(digest)
+            if place not in self._origins.uris:
+                self._origins.note(place, f"file://{path.resolve()}", sha256)
+            document = Document(
+                self.name,
+                qualified_name,
+                text,
+                title=qualified_name,
+                metadata={"package": module.partition(".")[0], "module": module, "line": line},
+                origin=Origin(place, line),
+            )
+            yield Made(self._origins.complete(document), _mark(module, sha256, qualified_name))
+        self._count(found, same)
+        if remembered is not None:
+            remembered.note(place, Note(stamp, sha256, json.dumps(asdict(found))))
+
+
+@dataclass(slots=True)
+class _Found:
+    """What stands in one module: documents by name, line and the mark of their text, and what was none."""
+
+    too_short: int = 0
+    too_long: int = 0
+    documents: list[tuple[str, int, str]] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, note: Note) -> "_Found":
+        return cls(**json.loads(note.found))
+
+
+def _place(path: Path, module: str) -> str:
+    # Relative to where packages are installed, which differs from machine to machine: as many parts as the name has.
+    return "/".join(path.parts[-(module.count(".") + 1 + (path.name == "__init__.py")) :])
+
+
+def _mark(module: str, sha256: str, name: str) -> bytes:
+    return mark_of(module.encode(), sha256.encode(), name.encode())
 
 
 def _modules(package: str) -> list[tuple[Path, str]]:

@@ -3,15 +3,20 @@
 import csv
 import io
 import math
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from contract.canonical import JSON
 from contract.records import MAX_TEXT_BYTES, MAX_VERSION, Document
+from etl.remembered import NO_MARK, Remembered, mark_of
 from etl.sources import FieldNames
-from etl.sources.items import Reject, checked, excerpt
-from etl.sources.lines import read_json_lines
+from etl.sources.items import Item, Made, Reject, Same, checked, excerpt
+from etl.sources.lines import parse_line, raw_lines, read_json_lines
+
+_ROWS_AT_ONCE = 256
+_BYTES_AT_ONCE = 8 << 20
 
 Row = Mapping[str, JSON]
 Rows = Iterator[tuple[int, Row] | Reject]
@@ -86,6 +91,56 @@ TABLES: Mapping[str, Callable[[BinaryIO, str], Rows]] = {
     ".tsv": read_csv_rows,
     ".parquet": read_parquet_rows,
 }
+
+
+def table_items(
+    stream: BinaryIO, source: str, place: str, ending: str, names: FieldNames, remembered: Remembered | None
+) -> Iterator[Item]:
+    """Yield the documents of a table, those that are remembered as such: of JSON Lines, what is not new is not even parsed."""
+    is_lines = TABLES[ending] is read_json_rows
+    rows: Iterator[tuple[int, Any] | Reject] = raw_lines(stream, place) if is_lines else TABLES[ending](stream, place)
+    for held in _pieces(rows):
+        marks = [None if isinstance(row, Reject) else _mark(place, *row) for row in held]
+        asked = [mark for mark in marks if mark is not None]
+        known = iter(remembered.rows(asked) if remembered else [-1] * len(asked))
+        for row, mark in zip(held, marks, strict=True):
+            if isinstance(row, Reject):
+                yield row
+            elif (same := next(known)) >= 0:
+                yield Same(same, row[0])
+            else:
+                yield _new_item(source, place, row, mark or NO_MARK, is_lines, names)
+
+
+def _pieces(rows: Iterator[tuple[int, Any] | Reject]) -> Iterator[list[tuple[int, Any] | Reject]]:
+    """Yield rows a few at a time; what was read before a file breaks off counts."""
+    held: list[tuple[int, Any] | Reject] = []
+    size = 0
+    try:
+        for row in rows:
+            held.append(row)
+            size += len(row[1]) if isinstance(row, tuple) and isinstance(row[1], bytes) else 0
+            if len(held) == _ROWS_AT_ONCE or size > _BYTES_AT_ONCE:
+                yield held
+                held, size = [], 0
+    except (OSError, EOFError, zlib.error):
+        yield held
+        raise
+    yield held
+
+
+def _new_item(source: str, place: str, row: tuple[int, Any], mark: bytes, is_line: bool, names: FieldNames) -> Item:
+    line, content = row
+    parsed = parse_line(content, place, line) if is_line else row
+    item = parsed if isinstance(parsed, Reject) else row_document(source, place, line, parsed[1], names)
+    # What is named by its line is another document when it stands on another one.
+    return item if isinstance(item, Reject) or item.key == _key(None, place, line) else Made(item, mark)
+
+
+def _mark(place: str, line: int, content: Any) -> bytes:
+    """Return the mark of a row: a line's bytes (the first may begin with a byte-order mark), or all names and values."""
+    raw = content if isinstance(content, bytes) else repr(content).encode(errors="surrogateescape")
+    return mark_of(place.encode(errors="surrogateescape"), b"first" if line == 1 else b"", raw)
 
 
 @dataclass(frozen=True, slots=True)

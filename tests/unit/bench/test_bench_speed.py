@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.growth import exponent
+from bench.growth import exponent, line, sizes_up_to
 from bench.growth_stages import write_corpus
 from bench.plots import draw
 from bench.results import append_to_log, keep, latest, log_lines, read_results
@@ -68,6 +68,18 @@ def test_a_percentile_is_a_value_that_was_measured(share: float, expected: float
 def test_the_exponent_of_a_power_is_found(power: float) -> None:
     sizes = [1_000, 10_000, 100_000]
     assert exponent(sizes, [3 * size**power for size in sizes]) == pytest.approx(power)
+
+
+def test_a_fixed_cost_and_one_per_document_are_told_apart() -> None:
+    found = line([100, 200, 400], [2 + 0.01 * size for size in (100, 200, 400)])
+    assert (found["fixed"], found["each"]) == (pytest.approx(2), pytest.approx(0.01))
+    assert found["standard_error"] == pytest.approx(0, abs=1e-9)
+    assert line([100, 200, 400], [3, 5, 6])["standard_error"] > 0
+
+
+def test_a_line_is_always_fitted_through_three_sizes() -> None:
+    assert sizes_up_to(400) == [100, 200, 400]
+    assert sizes_up_to(16_000) == [1_000, 4_000, 16_000]
 
 
 def test_two_sizes_have_no_exponent() -> None:

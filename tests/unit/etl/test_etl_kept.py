@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import etl.gather
@@ -118,9 +120,27 @@ def test_new_and_known_documents_come_back_in_the_order_of_the_documents(tmp_pat
 def test_a_damaged_file_is_named_and_not_believed(corpus: Corpus) -> None:
     kept = corpus.folder / "kept"
     corpus.run("first", kept)
-    [path] = kept.glob("prepare-*.parquet")
-    raw = bytearray(path.read_bytes())
-    raw[len(raw) // 3] ^= 0xFF
-    path.write_bytes(bytes(raw))
-    with pytest.raises(ContractError, match=r"prepare-.*is damaged.*remove it"):
-        corpus.run("again", kept)
+    for path in (*kept.glob("prepare-*.parquet"), *kept.glob("pairs-*.parquet")):
+        sound, stamp = path.read_bytes(), path.stat()
+        raw = bytearray(sound)
+        raw[len(raw) // 3] ^= 0xFF
+        path.write_bytes(bytes(raw))
+        os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+        with pytest.raises(ContractError, match=rf"(?s){path.name}.*is damaged.*remove it"):
+            corpus.run("again", kept)
+        path.write_bytes(sound)
+        os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+
+
+def test_a_file_that_somebody_wrote_over_in_place_is_not_believed(corpus: Corpus) -> None:
+    kept = corpus.folder / "kept"
+    first = corpus.run("first", kept)
+    prepared = corpus.folder / "first" / "prepared" / "documents.parquet"
+    rows = pq.read_table(prepared)
+    rows = rows.set_column(
+        rows.schema.get_field_index("clean_text"), "clean_text", pa.array(["mine"] * rows.num_rows, pa.large_string())
+    )
+    with prepared.open("r+b") as file:  # the same file under another name is what is kept
+        file.truncate()
+        pq.write_table(rows, file)
+    assert corpus.run("again", kept) == first

@@ -1,0 +1,159 @@
+"""Tables that pass by in blocks: what a stage holds of a corpus is one block, and some bytes a document.
+
+Written files do not depend on how the rows came: rows go into row groups of a fixed size whatever the blocks were.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+ROW_GROUP: Final = 1_000
+_BLOCK_ROWS: Final = 8_000
+_BLOCK_BYTES: Final = 32 << 20
+_RUN_ROWS: Final = 256
+
+
+class TableWriter:
+    """One Parquet file, written in row groups of `ROW_GROUP` rows; the last may have fewer."""
+
+    def __init__(self, path: Path, schema: pa.Schema, **options: Any) -> None:
+        self.rows = 0
+        self._schema = schema
+        self._left: list[pa.Table] = []
+        self._waiting = 0
+        options = {"store_schema": False, **options}
+        self._writer = pq.ParquetWriter(path, schema, compression="zstd", version="2.6", **options)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is None and self._waiting:
+            self._write(pa.concat_tables(self._left))
+        self._writer.close()
+
+    def write(self, table: pa.Table) -> None:
+        """Add rows, in the columns of the schema or more."""
+        table = table.select(self._schema.names).cast(self._schema)
+        self.rows += table.num_rows
+        self._left.append(table)
+        self._waiting += table.num_rows
+        if self._waiting >= ROW_GROUP:
+            whole = pa.concat_tables(self._left)
+            ready = whole.num_rows - whole.num_rows % ROW_GROUP
+            self._write(whole.slice(0, ready))
+            self._left, self._waiting = [whole.slice(ready)], whole.num_rows - ready
+
+    def _write(self, table: pa.Table) -> None:
+        # Each group from one piece of memory: how a column was pieced together must not show in its pages.
+        for start in range(0, table.num_rows, ROW_GROUP):
+            self._writer.write_table(table.slice(start, ROW_GROUP).combine_chunks(), row_group_size=ROW_GROUP)
+
+
+def stream(paths: Iterable[Path], schema: pa.Schema, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """Yield the rows of Parquet files, one file after the other, in the types of a schema, in blocks of bounded size."""
+    wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
+    held: list[pa.Table] = []
+    rows = size = 0
+    for path in paths:
+        # Checksums are compared where the file has them.
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            for batch in file.iter_batches(batch_size=ROW_GROUP, columns=wanted.names):
+                held.append(pa.table(batch).cast(wanted))
+                rows, size = rows + batch.num_rows, size + batch.nbytes
+                if rows >= _BLOCK_ROWS or size >= _BLOCK_BYTES:
+                    yield pa.concat_tables(held)
+                    held, rows, size = [], 0, 0
+    if held:
+        yield pa.concat_tables(held)
+
+
+class Taker:
+    """Gives the next n rows of a stream, whatever its blocks are."""
+
+    def __init__(self, tables: Iterator[pa.Table]) -> None:
+        self._tables = tables
+        self._held: list[pa.Table] = []
+
+    def rows(self, count: int) -> pa.Table:
+        """Return the next `count` rows, at least one; the stream has them, or its reader has miscounted."""
+        while sum(table.num_rows for table in self._held) < count:
+            self._held.append(next(self._tables))
+        whole = pa.concat_tables(self._held)
+        self._held = [whole.slice(count)]
+        return whole.slice(0, count)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Rows in order: the columns that they are ordered by, held, and all of them, passing by."""
+
+    keys: pa.Table
+    rows: Iterator[pa.Table]
+
+
+def write_run(path: Path, table: pa.Table, keys: Sequence[str]) -> Run:
+    """Order a block and put it on disk until it is merged with others."""
+    ordered = table.sort_by([(name, "ascending") for name in keys])
+    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    with pa.ipc.new_file(str(path), ordered.schema, options=options) as writer:
+        writer.write_table(ordered, max_chunksize=_RUN_ROWS)
+    return Run(ordered.select(keys).combine_chunks(), _run_rows(path))
+
+
+def _run_rows(path: Path) -> Iterator[pa.Table]:
+    with pa.OSFile(str(path)) as file, pa.ipc.open_file(file) as reader:
+        for number in range(reader.num_record_batches):
+            yield pa.table(reader.get_batch(number))
+
+
+def merge(runs: Sequence[Run], keys: Sequence[str]) -> Iterator[pa.Table]:
+    """Yield the rows of several runs in one order; rows with equal names (all keys but the last) come in one block.
+
+    The keys of all rows are held, their texts only as they pass by.
+    """
+    runs = [run for run in runs if run.keys.num_rows]
+    if not runs:
+        return
+    ordered_by = pa.concat_tables([run.keys for run in runs])
+    order = pc.sort_indices(ordered_by, sort_keys=[(name, "ascending") for name in keys]).to_numpy()
+    run_of = np.repeat(np.arange(len(runs)), [run.keys.num_rows for run in runs])[order]
+    begins = _group_begins(ordered_by, order, keys[:-1])
+    del ordered_by, order
+    takers = [Taker(run.rows) for run in runs]
+    for start, end in zip(begins, [*begins[1:], len(run_of)], strict=True):
+        yield _merged_block(takers, run_of[start:end])
+
+
+def _merged_block(takers: Sequence[Taker], run_of: NDArray[np.int64]) -> pa.Table:
+    counts = np.bincount(run_of, minlength=len(takers))
+    present = np.flatnonzero(counts).tolist()
+    pieces = [takers[number].rows(int(counts[number])) for number in present]
+    places = np.empty(len(run_of), np.int64)
+    first = 0
+    for number in present:
+        places[run_of == number] = first + np.arange(counts[number])
+        first += int(counts[number])
+    whole = pa.concat_tables(pieces)
+    return whole if len(present) == 1 else whole.take(places)
+
+
+def _group_begins(keys: pa.Table, order: NDArray[np.uint64], names: Sequence[str]) -> list[int]:
+    """Return where blocks of about `_BLOCK_ROWS` rows begin, none of them between two rows of one name."""
+    begins, at = [0], _BLOCK_ROWS
+    while at < len(order):
+        before, here = (keys.take(pa.array([order[place]])).select(names).to_pylist()[0] for place in (at - 1, at))
+        if before == here:
+            at += 1
+        else:
+            begins.append(at)
+            at += _BLOCK_ROWS
+    return begins
