@@ -10,6 +10,7 @@ python -m bench speed      how fast are documents embedded, and how fast by what
 python -m bench query      how long does one question take, alone and while documents are indexed?
 python -m bench freshness  how long until a new document is found?
 python -m bench growth     what do size and change cost?
+python -m bench index      what do index settings find, and what do they cost?
 python -m bench peers      makes the environments of the peers;  python -m bench plot  draws kept results
 """
 

@@ -17,6 +17,7 @@ TABLES: Final = {
     "encoder": "one query at a time",
     "throughput": "several clients",
     "stages": "offline stages",
+    "proposed": "what the figures speak for",
 }
 
 
