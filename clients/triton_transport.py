@@ -80,22 +80,32 @@ class _Grpc:
     """One channel, shared by all threads."""
 
     def __init__(self, address: str, timeout_seconds: float) -> None:
+        import grpc
         import tritonclient.grpc as triton_grpc
+        from tritonclient.grpc import service_pb2_grpc
 
-        self._module = triton_grpc
+        from clients import triton_messages
+
+        self._messages = triton_messages
+        self._grpc_error = grpc.RpcError
         self._address = address
         self._timeout = timeout_seconds
         self._client = triton_grpc.InferenceServerClient(address, channel_args=list(_CHANNEL))
+        # For inference alone, see there. Channels of the same address and arguments share one connection.
+        self._channel = grpc.insecure_channel(address, options=_CHANNEL)
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
     def infer(
         self, model: str, inputs: Tensors, outputs: Sequence[str], priority: int, timeout_seconds: float | None = None
     ) -> dict[str, NDArray[Any]]:
-        sent = _infer_inputs(self._module, inputs)
-        wanted = [self._module.InferRequestedOutput(name) for name in outputs]
+        request = self._messages.infer_request(model, inputs, outputs, priority)
         seconds = self._timeout if timeout_seconds is None else timeout_seconds
         with _our_errors(self._address, model):
-            result = self._client.infer(model, sent, outputs=wanted, priority=priority, client_timeout=seconds)
-        return _arrays(result, outputs)
+            try:
+                response = self._stub.ModelInfer(request, timeout=seconds)
+            except self._grpc_error as exc:
+                raise InferenceServerException(exc.details(), str(exc.code())) from exc
+        return self._messages.arrays_of(response, outputs)
 
     def config(self, model: str, timeout_seconds: float | None = None) -> dict[str, Any]:
         seconds = self._timeout if timeout_seconds is None else timeout_seconds
@@ -125,6 +135,7 @@ class _Grpc:
 
     def close(self) -> None:
         self._client.close()
+        self._channel.close()
 
 
 class _Http:
