@@ -29,8 +29,6 @@ _PRIORITY: Final[dict[Role, int]] = {"query": 1, "document": 2}
 _PIECE_TEXTS: Final = 8
 # Of one piece of documents on one server: nobody waits for it at a page, and beside queries it may queue for long.
 _TIMEOUT_SECONDS: Final = 30.0
-# Of one query, over all servers.
-QUERY_SECONDS: Final = 5.0
 # Loading compiles the model and warms it up.
 _LOAD_TIMEOUT_SECONDS: Final = 300.0
 # A server that did not answer is passed over for so long, twice as long each time: one that hangs holds up whoever asks it.
@@ -50,7 +48,7 @@ class TritonEmbedder:
         protocol: TransportName = "grpc",
         *,
         model: str = "",
-        query_seconds: float = QUERY_SECONDS,
+        query_seconds: float = _TIMEOUT_SECONDS,
     ) -> None:
         """Connect lazily: nothing is sent before the first use.
 
@@ -60,7 +58,8 @@ class TritonEmbedder:
             expected_space: of the release's manifest; any other is refused.
             protocol: gRPC is quicker, HTTP passes more proxies.
             model: another name that must stand for the same encoder, such as `embed`.
-            query_seconds: how long a query may wait for its vector, whichever servers hang meanwhile.
+            query_seconds: how long a query may wait for its vector, whichever servers hang meanwhile. Whoever answers people says
+                less than a trial may take on a busy machine.
         """
         self._model = model or f"embed_{release}"
         self._space = expected_space
