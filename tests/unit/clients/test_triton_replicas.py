@@ -78,6 +78,13 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> dict[str, Server]:
     return made
 
 
+@pytest.fixture
+def long_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine is, a rest does not end within a test."""
+    monkeypatch.setattr(triton, "_FIRST_REST_SECONDS", 600.0)
+    monkeypatch.setattr(triton, "_LONGEST_REST_SECONDS", 600.0)
+
+
 def test_servers_take_turns(servers: dict[str, Server]) -> None:
     embedder = TritonEmbedder("a:1, b:1", "r1", "wanted")
     for _ in range(8):
@@ -127,7 +134,9 @@ def test_what_one_refuses_for_good_is_not_sent_to_the_other(servers: dict[str, S
     assert sum(server.asked for server in servers.values()) <= 1
 
 
-def test_a_server_that_hangs_takes_its_share_of_a_querys_time_and_the_next_one_answers(servers: dict[str, Server]) -> None:
+def test_a_server_that_hangs_takes_its_share_of_a_querys_time_and_the_next_one_answers(
+    servers: dict[str, Server], long_rest: None
+) -> None:
     embedder = TritonEmbedder("a:1,b:1", "r1", "wanted", query_seconds=0.4)
     embedder.embed(["a"], "query")
     embedder.embed(["a"], "query")
@@ -136,7 +145,8 @@ def test_a_server_that_hangs_takes_its_share_of_a_querys_time_and_the_next_one_a
     for _ in range(8):
         assert len(embedder.embed(["a question"], "query").vectors) == 1
     # only one of them asked it, then it was passed over
-    assert hanging.waited == [pytest.approx(0.2, abs=0.05)]
+    [waited] = hanging.waited
+    assert 0 < waited <= 0.2
 
 
 def test_a_server_that_hangs_before_its_first_check_costs_no_query_either(servers: dict[str, Server]) -> None:
@@ -156,15 +166,14 @@ def test_when_all_hang_a_query_fails_within_its_time_and_documents_may_wait_long
     started = time.monotonic()
     with pytest.raises(TransientError, match="did not answer in time"):
         embedder.embed(["a question"], "query")
-    assert sum(wait for server in servers.values() for wait in server.waited) == pytest.approx(0.2, abs=0.05)
-    assert time.monotonic() - started < 5
+    waits = [wait for server in servers.values() for wait in server.waited]
+    assert len(waits) == 2
+    assert sum(waits) <= 0.2
+    assert time.monotonic() - started < 20
     assert embedder._seconds["document"] == 60
 
 
-def test_one_that_comes_back_from_its_rest_is_tried_by_one_query_alone(
-    servers: dict[str, Server], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(triton, "_FIRST_REST_SECONDS", 0.05)
+def test_one_that_comes_back_from_its_rest_is_tried_by_one_query_alone(servers: dict[str, Server], long_rest: None) -> None:
     embedder = TritonEmbedder("a:1,b:1", "r1", "wanted", query_seconds=1.0)
     embedder.embed(["a"], "query")
     embedder.embed(["a"], "query")
@@ -172,7 +181,9 @@ def test_one_that_comes_back_from_its_rest_is_tried_by_one_query_alone(
     hanging.hangs = True
     for _ in range(2):
         embedder.embed(["a question"], "query")
-    time.sleep(0.1)
+    assert len(hanging.waited) == 1
+    # its rest is over
+    embedder._replicas[0]._rests_until = 0.0
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: embedder.embed(["a question"], "query"), range(8)))
     # once when it began to hang, and once after its rest
