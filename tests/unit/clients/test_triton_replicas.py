@@ -168,7 +168,7 @@ def test_when_all_hang_a_query_fails_within_its_time_and_documents_may_wait_long
         embedder.embed(["a question"], "query")
     waits = [wait for server in servers.values() for wait in server.waited]
     assert len(waits) == 2
-    assert sum(waits) <= 0.2
+    assert sum(waits) <= 0.21
     assert time.monotonic() - started < 20
     assert embedder._seconds["document"] == 60
 
