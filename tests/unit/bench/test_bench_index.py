@@ -99,5 +99,7 @@ def test_a_collection_is_built_by_the_products_own_settings_and_asked_by_each(sa
     assert built["disk_mib"] > 0
     coarse, fine = ask(path, tmp_path / "store", [settings, replace(settings, rescore=True, oversampling_percent=400)])
     assert set(fine) == {"recall_at_10", "p50_ms", "p99_ms", "memory_mib"}
-    assert fine["recall_at_10"] >= coarse["recall_at_10"]
-    assert fine["recall_at_10"] > 0.9
+    # So few dimensions make poor bits; what a search decides is heeded without building again.
+    assert coarse["recall_at_10"] < fine["recall_at_10"] < 1
+    build(path, tmp_path / "store", IndexSettings())
+    assert ask(path, tmp_path / "store", [IndexSettings()])[0]["recall_at_10"] == 1
