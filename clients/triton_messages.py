@@ -1,7 +1,7 @@
 """Requests and answers of Triton's gRPC protocol, made and read directly.
 
-`tritonclient` does the same by way of an object for each tensor, which costs nine times the CPU, some 0.15 ms a request, and while
-it lasts no other thread of the process runs.
+`tritonclient` does the same by way of an object for each tensor, which costs nine times the CPU, some 0.15 ms a request, and
+while it lasts no other thread of the process runs.
 """
 
 import struct
