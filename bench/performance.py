@@ -138,6 +138,27 @@ def training(
     _tell(report, results, log_file if append_log else None, as_json=as_json)
 
 
+def index(
+    most: Annotated[int, typer.Option("--max", help="Largest collection, in chunks; 100,000 take most of the time.")] = 100_000,
+    release: Release = None,
+    *,
+    short: Short = False,
+    as_json: AsJson = False,
+    append_log: Log = False,
+    log_file: LogFile = LOG,
+    results: Results = _RESULTS,
+    workspace: Workspace = _HOME / "index",
+) -> None:
+    """Recall, time, memory and disk of index settings: graph, search and quantisation, real vectors and many."""
+    from bench.index import Size, measure_index
+
+    def measure(packaged: Path) -> dict[str, Any]:
+        size = Size.of(most, short=short)
+        return measure_index(workspace.resolve(), packaged, size, lambda what: typer.echo(what, err=True))
+
+    _run(measure, release, workspace, results, log_file if append_log else None, as_json=as_json)
+
+
 def peers() -> None:
     """Make the environments of the peers that do not install beside our own packages, each in .venv-peers."""
     from bench.peers.environments import make_environments
@@ -161,7 +182,7 @@ def plot(
         typer.echo(str(path))
 
 
-COMMANDS: tuple[Callable[..., None], ...] = (speed, query, freshness, growth, training, peers, plot)
+COMMANDS: tuple[Callable[..., None], ...] = (speed, query, freshness, growth, training, index, peers, plot)
 
 
 def _run(

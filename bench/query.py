@@ -10,11 +10,13 @@ from typing import Final
 
 import httpx
 
+from bench.concurrent_searches import concurrent_searches
 from bench.documents import read_documents
 from bench.feed import Feed, sustained_rate
 from bench.in_process import InProcessEncoder
 from bench.machine import machine
 from bench.rounds import Work, percentiles, summary, take_turns
+from bench.served_steps import read_statistics, steps_between
 from bench.system import Served, make_searchable, served_release
 from clients.triton import TritonEmbedder
 from contract.canonical import JSON
@@ -33,10 +35,15 @@ def measure_query(workspace: Path, release: Path, *, chunks: int, short: bool) -
     searches = 100 if short else 2_000
     report: dict[str, JSON] = {"bench": "query", "machine": machine()}
     with served_release(workspace / "stack", release) as system:
+        before = read_statistics(system)
         report["encoder"] = encoder_latency(system, 100 if short else 1_000)
+        alone = read_statistics(system)
+        report["steps"] = steps_between(before, alone)
         report["throughput"] = _throughput(system, 2 if short else 5, 100 if short else 500)
+        report["steps_of_several"] = steps_between(alone, read_statistics(system))
         stored = make_searchable(system, documents, chunks)
         idle = search_latency(system, searches, first=0)
+        report["searches"] = concurrent_searches(system.settings.search_url, searches, question, first=20 * searches)
         sustained = sustained_rate(system, documents[: len(documents) // 2], "rate")
         with Feed(system, documents, sustained / 2) as feed:
             # Other questions than before: search remembers the vectors of those for a while.

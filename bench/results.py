@@ -15,8 +15,12 @@ TABLES: Final = {
     "rows": "",
     "path": "the whole path",
     "encoder": "one query at a time",
+    "steps": "one query at a time, inside Triton",
     "throughput": "several clients",
+    "steps_of_several": "several clients, inside Triton",
+    "searches": "several searches at once, over HTTP",
     "stages": "offline stages",
+    "proposed": "what the figures speak for",
 }
 
 

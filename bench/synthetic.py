@@ -31,10 +31,15 @@ def unit_vectors(numbers: np.random.Generator, count: int, dimension: int) -> ND
 def fill(collection: Collection, info: CollectionInfo, start: int, count: int) -> None:
     """Put chunks number `start` to `start + count` into a collection, as the consumer would, in batches."""
     for first in range(start, start + count, _BATCH):
-        numbers = np.random.default_rng(first)
         size = min(_BATCH, start + count - first)
-        vectors = unit_vectors(numbers, size, info.dimension)
-        collection.put_points([_point(info, first + place, vector) for place, vector in enumerate(vectors)])
+        put_vectors(collection, info, first, unit_vectors(np.random.default_rng(first), size, info.dimension))
+
+
+def put_vectors(collection: Collection, info: CollectionInfo, start: int, vectors: NDArray[np.float32]) -> None:
+    """Put given vectors into a collection as chunks number `start` and following; a chunk's key is its number."""
+    for first in range(0, len(vectors), _BATCH):
+        batch = vectors[first : first + _BATCH]
+        collection.put_points([_point(info, start + first + place, vector) for place, vector in enumerate(batch)])
 
 
 def _point(info: CollectionInfo, number: int, vector: NDArray[np.float32]) -> StoredPoint:

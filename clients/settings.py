@@ -65,6 +65,9 @@ class Settings(BaseSettings):
     query_vector_seconds: float = Field(
         default=60.0, ge=0, description="how long search remembers the vector of a query that was asked; 0: not at all"
     )
+    query_seconds: float = Field(
+        default=5.0, gt=0, description="how long a query may wait for its vector, over all model servers that are asked for it"
+    )
     airflow_port: int = Field(default=18088, ge=1, le=65535)
     daft_runner: Literal["native", "ray"] = "native"
 

@@ -2,7 +2,8 @@
 
 An embedder checks before its first use of a server that it runs the encoder that was asked for: the space in the model's config,
 and one golden text whose vector the training framework computed. After that every answer brings its space along. Where there
-are several servers, each is checked by itself, they take turns, and one that is away costs no query.
+are several servers, each is checked by itself, they take turns, and one that is away or hangs costs no query: somebody waits for
+an answer to it, so it has a deadline, of which each server that is asked may take its share.
 """
 
 import threading
@@ -26,6 +27,7 @@ _OUTPUTS: Final = (tensors.EMBEDDING, tensors.TOKEN_COUNT, tensors.TRUNCATED, te
 _PRIORITY: Final[dict[Role, int]] = {"query": 1, "document": 2}
 # A query waits for at most the one batch that is running: small pieces keep that wait short, and on a CPU are no slower.
 _PIECE_TEXTS: Final = 8
+# Of one piece of documents on one server: nobody waits for it at a page, and beside queries it may queue for long.
 _TIMEOUT_SECONDS: Final = 30.0
 # Loading compiles the model and warms it up.
 _LOAD_TIMEOUT_SECONDS: Final = 300.0
@@ -38,7 +40,16 @@ T = TypeVar("T")
 class TritonEmbedder:
     """Implements `contract.embedding.Embedder` by the ensemble `embed_<release>`. Thread-safe."""
 
-    def __init__(self, url: str, release: str, expected_space: str, protocol: TransportName = "grpc", *, model: str = "") -> None:
+    def __init__(
+        self,
+        url: str,
+        release: str,
+        expected_space: str,
+        protocol: TransportName = "grpc",
+        *,
+        model: str = "",
+        query_seconds: float = _TIMEOUT_SECONDS,
+    ) -> None:
         """Connect lazily: nothing is sent before the first use.
 
         Args:
@@ -47,6 +58,8 @@ class TritonEmbedder:
             expected_space: of the release's manifest; any other is refused.
             protocol: gRPC is quicker, HTTP passes more proxies.
             model: another name that must stand for the same encoder, such as `embed`.
+            query_seconds: how long a query may wait for its vector, whichever servers hang meanwhile. Whoever answers people says
+                less than a trial may take on a busy machine.
         """
         self._model = model or f"embed_{release}"
         self._space = expected_space
@@ -55,6 +68,10 @@ class TritonEmbedder:
             for address in addresses(url)
         ]
         self._turns = count()
+        self._seconds: Final[dict[Role, float]] = {
+            "query": query_seconds,
+            "document": _TIMEOUT_SECONDS * len(self._replicas),
+        }
 
     @property
     def space(self) -> str:
@@ -65,11 +82,11 @@ class TritonEmbedder:
         """Return one vector a text, in order; many texts go in small pieces of like length.
 
         Raises:
-            TransientError: Triton is away, busy, or has not loaded the model yet.
+            TransientError: Triton is away, busy (then it says when to try again), or has not loaded the model yet.
             DocumentError: a text cannot be sent at all.
             MismatchError: Triton serves another encoder under this release's name.
         """
-        served = self.check()
+        served = self._checked(self._seconds[role])
         vectors = np.empty((len(texts), served.dimension), dtype=np.float32)
         token_counts = np.empty(len(texts), dtype=np.int32)
         truncated = np.empty(len(texts), dtype=np.bool_)
@@ -88,9 +105,7 @@ class TritonEmbedder:
             TransientError: Triton is away, or has not loaded the model.
             MismatchError: space or golden vector are another encoder's.
         """
-        # One that was checked speaks for all of them: each is checked again by itself before it is used.
-        known = next((replica.checked for replica in self._replicas if replica.checked), None)
-        return known or self._on_a_replica(lambda replica: replica.check())
+        return self._checked(self._seconds["document"])
 
     def close(self) -> None:
         """Close the connections."""
@@ -103,20 +118,36 @@ class TritonEmbedder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _infer(self, texts: Sequence[bytes], role: Role) -> Embeddings:
-        return self._on_a_replica(lambda replica: replica.embed(texts, role))
+    def _checked(self, seconds: float) -> ServedModel:
+        # One that was checked speaks for all of them: each is checked again by itself before it is used.
+        known = next((replica.checked for replica in self._replicas if replica.checked), None)
+        return known or self._on_a_replica(lambda replica, until: replica.check(until), seconds)
 
-    def _on_a_replica(self, call: Callable[["_Replica"], T]) -> T:
+    def _infer(self, texts: Sequence[bytes], role: Role) -> Embeddings:
+        return self._on_a_replica(lambda replica, until: replica.embed(texts, role, until), self._seconds[role])
+
+    def _on_a_replica(self, call: Callable[["_Replica", float], T], seconds: float) -> T:
         """Return what a call returns on the server whose turn it is, or else on the next one that answers.
 
         Only what may pass sends a call on: a server with another encoder is refused, not gone around.
+
+        Args:
+            call: takes a server, and the moment (of `time.monotonic`) until which it may wait for it.
+            seconds: for all servers together; each that is asked has an equal share of what is left for it and those after it.
         """
         failures: list[TransientError] = []
-        for replica in self._in_turn():
+        give_up = time.monotonic() + seconds
+        turned = self._in_turn()
+        for place, replica in enumerate(turned):
+            now = time.monotonic()
+            until = now + (give_up - now) / (len(turned) - place)
+            replica.asked(until)
             try:
-                answer = call(replica)
+                answer = call(replica, until)
             except TransientError as exc:
-                replica.rest()
+                # One that says that it has too much to do has answered, and at once: it is no waste of time to ask it again.
+                if exc.retry_after_seconds is None:
+                    replica.rest()
                 failures.append(exc)
             else:
                 replica.answered()
@@ -150,30 +181,44 @@ class _Replica:
         self._rest_seconds = min(max(_FIRST_REST_SECONDS, 2 * self._rest_seconds), _LONGEST_REST_SECONDS)
         self._rests_until = time.monotonic() + self._rest_seconds
 
+    def asked(self, until: float) -> None:
+        # Back from its rest, it is tried by one caller; all others pass it over for as long as that one waits.
+        if self._rest_seconds:
+            self._rests_until = until
+
     def answered(self) -> None:
         self._rest_seconds = self._rests_until = 0.0
 
-    def check(self) -> ServedModel:
-        with self._lock:
+    def check(self, until: float) -> ServedModel:
+        if self.checked is not None:
+            return self.checked
+        # Whoever checks may wait for a server that hangs; who waits behind him has a deadline too.
+        if not self._lock.acquire(timeout=_left(until)):
+            raise TransientError(f"Triton at {self._address} does not answer while it is being checked; check `twinline status`")
+        try:
             if self.checked is None:
-                served = read_served_model(self.transport.config(self._model), self._model)
+                served = read_served_model(self.transport.config(self._model, _left(until)), self._model)
                 self._check_space(served.space)
-                self._check_golden(served)
+                self._check_golden(served, until)
                 self.checked = served
             return self.checked
+        finally:
+            self._lock.release()
 
-    def embed(self, texts: Sequence[bytes], role: Role) -> Embeddings:
-        self.check()
-        return self._infer(texts, role)
+    def embed(self, texts: Sequence[bytes], role: Role, until: float) -> Embeddings:
+        self.check(until)
+        return self._infer(texts, role, until)
 
-    def _infer(self, texts: Sequence[bytes], role: Role) -> Embeddings:
+    def _infer(self, texts: Sequence[bytes], role: Role, until: float) -> Embeddings:
         column = np.array(list(texts), dtype=np.object_)[:, None]
         roles = np.full(column.shape, role.encode(), dtype=np.object_)
         try:
-            found = self.transport.infer(self._model, {tensors.TEXT: column, tensors.ROLE: roles}, _OUTPUTS, _PRIORITY[role])
-        except TransientError:
-            # A server that was away may come back with other files.
-            self.checked = None
+            sent = {tensors.TEXT: column, tensors.ROLE: roles}
+            found = self.transport.infer(self._model, sent, _OUTPUTS, _PRIORITY[role], _left(until))
+        except TransientError as exc:
+            # A server that was away may come back with other files; one that is busy was not away.
+            if exc.retry_after_seconds is None:
+                self.checked = None
             raise
         for space in {_decoded(value) for value in found[tensors.SPACE].reshape(-1)}:
             self._check_space(space)
@@ -191,8 +236,8 @@ class _Replica:
                 "publish the release again"
             )
 
-    def _check_golden(self, served: ServedModel) -> None:
-        found = self._infer([_utf8(served.golden.text)], served.golden.role).vectors[0]
+    def _check_golden(self, served: ServedModel, until: float) -> None:
+        found = self._infer([_utf8(served.golden.text)], served.golden.role, until).vectors[0]
         distance, limit = served.golden.distance(found), PARITY_LIMITS[served.precision]
         if distance > limit:
             raise MismatchError(
@@ -270,6 +315,10 @@ def _pieces(texts: Sequence[bytes], size: int) -> Iterator[list[int]]:
     by_length = sorted(range(len(texts)), key=lambda row: len(texts[row]))
     for start in range(0, len(by_length), size):
         yield by_length[start : start + size]
+
+
+def _left(until: float) -> float:
+    return max(until - time.monotonic(), 0.001)
 
 
 def _utf8(text: str) -> bytes:

@@ -1,5 +1,6 @@
 """Triton by gRPC or HTTP, with the vendor's errors turned into ours; nothing else touches `tritonclient`."""
 
+import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,15 +25,20 @@ _CHANNEL: Final = (
 )
 # Answers that the same request would get again. All others (away, busy, still loading, a crashed backend) may pass.
 _FINAL_STATUSES: Final = frozenset({"StatusCode.INVALID_ARGUMENT", "StatusCode.UNIMPLEMENTED", "400", "501"})
+# How Triton says that as many requests wait as its config allows.
+_QUEUE_IS_FULL: Final = "Exceeds maximum queue size"
+_RETRY_SECONDS: Final = 1.0
 
 
 class Transport(Protocol):
     """What both protocols can do."""
 
-    def infer(self, model: str, inputs: Tensors, outputs: Sequence[str], priority: int) -> dict[str, NDArray[Any]]:
-        """Run a model; inputs of bytes are object arrays. Priority 1 goes before 2."""
+    def infer(
+        self, model: str, inputs: Tensors, outputs: Sequence[str], priority: int, timeout_seconds: float | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """Run a model; inputs of bytes are object arrays. Priority 1 goes before 2. Without a time: the transport's own."""
 
-    def config(self, model: str) -> dict[str, Any]:
+    def config(self, model: str, timeout_seconds: float | None = None) -> dict[str, Any]:
         """Return a model's configuration, in the protobuf's JSON form."""
 
     def is_ready(self, model: str) -> bool:
@@ -74,23 +80,37 @@ class _Grpc:
     """One channel, shared by all threads."""
 
     def __init__(self, address: str, timeout_seconds: float) -> None:
+        import grpc
         import tritonclient.grpc as triton_grpc
+        from tritonclient.grpc import service_pb2_grpc
 
-        self._module = triton_grpc
+        from clients import triton_messages
+
+        self._messages = triton_messages
+        self._grpc_error = grpc.RpcError
         self._address = address
         self._timeout = timeout_seconds
         self._client = triton_grpc.InferenceServerClient(address, channel_args=list(_CHANNEL))
+        # For inference alone, see there. Channels of the same address and arguments share one connection.
+        self._channel = grpc.insecure_channel(address, options=_CHANNEL)
+        self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
-    def infer(self, model: str, inputs: Tensors, outputs: Sequence[str], priority: int) -> dict[str, NDArray[Any]]:
-        sent = _infer_inputs(self._module, inputs)
-        wanted = [self._module.InferRequestedOutput(name) for name in outputs]
+    def infer(
+        self, model: str, inputs: Tensors, outputs: Sequence[str], priority: int, timeout_seconds: float | None = None
+    ) -> dict[str, NDArray[Any]]:
+        request = self._messages.infer_request(model, inputs, outputs, priority)
+        seconds = self._timeout if timeout_seconds is None else timeout_seconds
         with _our_errors(self._address, model):
-            result = self._client.infer(model, sent, outputs=wanted, priority=priority, client_timeout=self._timeout)
-        return _arrays(result, outputs)
+            try:
+                response = self._stub.ModelInfer(request, timeout=seconds)
+            except self._grpc_error as exc:
+                raise InferenceServerException(exc.details(), str(exc.code())) from exc
+        return self._messages.arrays_of(response, outputs)
 
-    def config(self, model: str) -> dict[str, Any]:
+    def config(self, model: str, timeout_seconds: float | None = None) -> dict[str, Any]:
+        seconds = self._timeout if timeout_seconds is None else timeout_seconds
         with _our_errors(self._address, model):
-            found = self._client.get_model_config(model, as_json=True, client_timeout=self._timeout)
+            found = self._client.get_model_config(model, as_json=True, client_timeout=seconds)
         config: dict[str, Any] = found["config"]
         return config
 
@@ -115,10 +135,11 @@ class _Grpc:
 
     def close(self) -> None:
         self._client.close()
+        self._channel.close()
 
 
 class _Http:
-    """One client a thread: the vendor's is bound to the thread that made it."""
+    """One client a thread and time limit: the vendor's is bound to the thread that made it, and to one limit."""
 
     def __init__(self, address: str, timeout_seconds: float) -> None:
         import tritonclient.http as triton_http
@@ -130,22 +151,30 @@ class _Http:
 
     @property
     def _client(self) -> Any:
-        if not hasattr(self._local, "client"):
-            self._local.client = self._module.InferenceServerClient(
-                self._address, connection_timeout=self._timeout, network_timeout=self._timeout
-            )
-        return self._local.client
+        return self._client_of(None)
 
-    def infer(self, model: str, inputs: Tensors, outputs: Sequence[str], priority: int) -> dict[str, NDArray[Any]]:
+    def _client_of(self, timeout_seconds: float | None) -> Any:
+        # Whole seconds, rounded up: or every request, whose time is what its caller has left, would have a connection of its own.
+        seconds = self._timeout if timeout_seconds is None else float(math.ceil(max(timeout_seconds, 0.001)))
+        clients: dict[float, Any] = self._local.__dict__.setdefault("clients", {})
+        if seconds not in clients:
+            clients[seconds] = self._module.InferenceServerClient(
+                self._address, connection_timeout=seconds, network_timeout=seconds
+            )
+        return clients[seconds]
+
+    def infer(
+        self, model: str, inputs: Tensors, outputs: Sequence[str], priority: int, timeout_seconds: float | None = None
+    ) -> dict[str, NDArray[Any]]:
         sent = _infer_inputs(self._module, inputs)
         wanted = [self._module.InferRequestedOutput(name) for name in outputs]
         with _our_errors(self._address, model):
-            result = self._client.infer(model, sent, outputs=wanted, priority=priority)
+            result = self._client_of(timeout_seconds).infer(model, sent, outputs=wanted, priority=priority)
         return _arrays(result, outputs)
 
-    def config(self, model: str) -> dict[str, Any]:
+    def config(self, model: str, timeout_seconds: float | None = None) -> dict[str, Any]:
         with _our_errors(self._address, model):
-            config: dict[str, Any] = self._client.get_model_config(model)
+            config: dict[str, Any] = self._client_of(timeout_seconds).get_model_config(model)
         return config
 
     def is_ready(self, model: str) -> bool:
@@ -166,9 +195,9 @@ class _Http:
 
     def close(self) -> None:
         # Those of other threads are closed when their threads end.
-        if hasattr(self._local, "client"):
-            self._local.client.close()
-            del self._local.client
+        clients: dict[float, Any] = self._local.__dict__.pop("clients", {})
+        for client in clients.values():
+            client.close()
 
 
 def _infer_inputs(module: Any, inputs: Tensors) -> list[Any]:
@@ -197,6 +226,10 @@ def _our_errors(address: str, model: str) -> Iterator[None]:
         yield
     except InferenceServerException as exc:
         message = f"{place}: {exc.message()}"
+        if _QUEUE_IS_FULL in message:
+            raise TransientError(
+                f"{place} is overloaded, its queue is full ({exc.message()}): try again later", _RETRY_SECONDS
+            ) from exc
         if exc.status() in _FINAL_STATUSES:
             raise ContractError(message) from exc
         raise TransientError(f"{message}; check `twinline status`") from exc

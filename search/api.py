@@ -1,6 +1,6 @@
 """The search service over HTTP: questions, what is active, health, metrics, the page and its API documentation."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Final
 
 from fastapi import APIRouter, FastAPI, Query
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from contract.preprocess import MAX_QUERY_CHARS
 from contract.records import MAX_NAME_CHARS
 from search import page, problems
+from search.admission import Admission
 from search.index import IndexInfo, index_info
 from search.metrics import SearchMetrics
 from search.middleware import BodyLimit, RequestLog
@@ -50,7 +51,10 @@ _ERRORS: Final[dict[int | str, dict[str, object]]] = {
     400: {"model": ProblemBody, "description": "The query holds nothing to search for."},
     413: {"model": ProblemBody, "description": "The body is too large."},
     422: {"model": ProblemBody, "description": "A field is missing, unknown or out of its limits."},
-    503: {"model": ProblemBody, "description": "No release is active, or a dependency is away; try again later."},
+    503: {
+        "model": ProblemBody,
+        "description": "No release is active, a dependency is away, or there is too much to do; see `Retry-After`.",
+    },
 }
 
 
@@ -59,6 +63,7 @@ def build_app(
     *,
     checks: Sequence[Check] = (),
     registry: CollectorRegistry | None = None,
+    admission: Admission | None = None,
 ) -> FastAPI:
     """Return the search application.
 
@@ -66,6 +71,7 @@ def build_app(
         releases: what is served, and which of it is active.
         checks: what else must hold for this process to be ready, such as running consumers.
         registry: shown at /metrics; one that other parts of the process may have added to.
+        admission: how many questions are answered at once, and how many may wait.
     """
     app = FastAPIOffline(
         redoc_url=None,
@@ -80,28 +86,32 @@ def build_app(
     app.add_middleware(RequestLog, metrics=metrics)
     problems.install(app)
 
+    admitted = admission or Admission()
+
     def ask(question: Question) -> Answer:
         result = answer(releases, question)
         metrics.answered(result)
         return result
 
-    app.include_router(_search_routes(ask))
+    async def ask_in_turn(question: Question) -> Answer:
+        return await admitted.run(ask, question)
+
+    app.include_router(_search_routes(ask_in_turn))
     app.include_router(_state_routes(releases, metrics, [encoder_answers(releases), *checks]))
-    page.install(app, releases, ask)
+    page.install(app, releases, ask, admitted)
     return app
 
 
-def _search_routes(ask: Callable[[Question], Answer]) -> APIRouter:
+def _search_routes(ask: Callable[[Question], Awaitable[Answer]]) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["search"])
 
-    # Plain functions: FastAPI runs them in its thread pool, so a slow answer does not hold up the others.
     @router.post("/search", responses=_ERRORS)
-    def search(request: SearchRequest) -> Answer:
+    async def search(request: SearchRequest) -> Answer:
         """Answer a question with documents, each by its best chunk, from the release that is active."""
-        return ask(request.question())
+        return await ask(request.question())
 
     @router.get("/search", responses=_ERRORS)
-    def search_by_address(
+    async def search_by_address(
         q: Annotated[str, Query(min_length=1, max_length=MAX_QUERY_CHARS)],
         limit: Annotated[int, Query(ge=1, le=MAX_HITS)] = 10,
         tenant: Annotated[str | None, Query(max_length=MAX_NAME_CHARS)] = None,
@@ -109,7 +119,7 @@ def _search_routes(ask: Callable[[Question], Answer]) -> APIRouter:
         exact: bool = False,
     ) -> Answer:
         """Answer a question given in the address; for a browser or curl."""
-        return ask(Question(q, limit, tenant, source, exact))
+        return await ask(Question(q, limit, tenant, source, exact))
 
     return router
 
@@ -117,6 +127,7 @@ def _search_routes(ask: Callable[[Question], Answer]) -> APIRouter:
 def _state_routes(releases: Releases, metrics: SearchMetrics, checks: Sequence[Check]) -> APIRouter:
     router = APIRouter(tags=["state"])
 
+    # Plain functions: FastAPI runs them in its thread pool, which searches have no part in.
     @router.get("/index", responses={503: _ERRORS[503]})
     def index() -> IndexInfo:
         """Say what is being searched: release, space, contract, counts, and how the encoder came to be."""

@@ -49,7 +49,7 @@ def open_release(settings: Settings, store: Store, name: str) -> Served:
     known = {"base_model": manifest.base_model, **manifest.lineage}
     training = {field: known[field] for field in _TRAINING_FIELDS if known.get(field)}
     info = CollectionInfo.of(manifest)
-    embedder = TritonEmbedder(settings.triton_grpc_address, release, manifest.space)
+    embedder = TritonEmbedder(settings.triton_grpc_address, release, manifest.space, query_seconds=settings.query_seconds)
     reference = DriftReference.load(folder, manifest.space)
     recent = RecentQueries(opened.preprocessor, reference) if reference else None
     collection = store.open(name, info)

@@ -12,9 +12,10 @@ from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
-from contract.errors import TwinlineError
+from contract.errors import TransientError, TwinlineError
 from contract.preprocess import MAX_QUERY_CHARS
 from contract.records import Version
+from search.admission import Admission
 from search.highlight import segments
 from search.index import IndexInfo, index_info
 from search.problems import Problem, problem_of, retry_after
@@ -47,12 +48,12 @@ class _View:
     problem: Problem | None = None
 
 
-def install(app: FastAPI, releases: Releases, ask: Callable[[Question], Answer]) -> None:
+def install(app: FastAPI, releases: Releases, ask: Callable[[Question], Answer], admission: Admission) -> None:
     """Add the page at `/` and the files that it is made of."""
     templates = _environment()
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
-    def page(
+    async def page(
         q: Annotated[str, Query()] = "",
         limit: Annotated[str, Query()] = "",
         source: Annotated[str, Query()] = "",
@@ -60,7 +61,13 @@ def install(app: FastAPI, releases: Releases, ask: Callable[[Question], Answer])
         x_fragment: Annotated[str | None, Header()] = None,
     ) -> HTMLResponse:
         """Show the search box and, for a query, its hits."""
-        view, status, headers = _look(releases, ask, q.strip(), limit, source.strip(), tenant.strip())
+        asked = (q.strip(), limit, source.strip(), tenant.strip())
+        try:
+            view, status, headers = await admission.run(_look, releases, ask, *asked)
+        except TransientError as error:
+            # Too many wait: said on the page as every other problem is.
+            status, problem = problem_of(error)
+            view, headers = _View(asked[0], _LIMITS[0], *asked[2:], problem=problem), retry_after(error)
         name = "results.html" if x_fragment else "page.html"
         body = templates.get_template(name).render(view=view, limits=_LIMITS, max_query_chars=MAX_QUERY_CHARS)
         return HTMLResponse(body, status, {**_HEADERS, **headers})

@@ -25,8 +25,12 @@ _HERE: Final = Path(__file__).resolve().parent
 _VERSION: Final = "1"
 # Queries before bulk work, wherever both wait for the same model; who says nothing is bulk work.
 _PRIORITIES: Final = "priority_levels: 2 default_priority_level: 2"
+# Of each priority. Two cores answer so many queries in about a second: whoever comes later hears at once that it is too much.
+MOST_WAITING: Final = 256
 # As long as our clients wait. Nobody is left to read a later answer, and under load computing it delays those that count.
-_QUEUE_POLICY: Final = "default_queue_policy { timeout_action: REJECT default_timeout_microseconds: 30000000 }"
+_QUEUE_POLICY: Final = (
+    f"default_queue_policy {{ timeout_action: REJECT default_timeout_microseconds: 30000000 max_queue_size: {MOST_WAITING} }}"
+)
 _GOLDEN_FOR_CLIENTS: Final = "question"
 
 

@@ -5,21 +5,24 @@ import shutil
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from threading import Thread
 from urllib.error import HTTPError
 
 import numpy as np
+import psutil
 import pytest
 
 from clients.triton import TritonControl, TritonEmbedder
-from clients.triton_transport import TransportName
+from clients.triton_transport import TransportName, open_transport
 from contract.errors import ContractError, DocumentError, MismatchError, TransientError
 from contract.golden import PARITY_LIMITS, GoldenVector, read_golden
 from contract.manifest import Manifest
 from contract.pooling import cosine_distance
 from tests.fixtures_triton import RunningTriton, release_that_serves
-from triton_models.repository import point_stable_model, write_models
+from triton_models.repository import MOST_WAITING, point_stable_model, write_models
 
 LIMIT = PARITY_LIMITS["fp32"]
 
@@ -133,6 +136,55 @@ def test_a_query_goes_before_the_documents_that_wait(embedder: TritonEmbedder) -
         thread.join()
     # The batch that is running, and one that may have been taken from the queue as the query came through the tokenizer.
     assert overtaken_by <= 2, f"{overtaken_by} of {8 - before} requests that came before it were answered first"
+
+
+def test_more_queries_than_may_wait_are_refused_at_once_and_all_others_answered(
+    triton_server: RunningTriton, manifest: Manifest, embedder: TritonEmbedder
+) -> None:
+    embedder.check()
+    column = np.array([[b"how do I end a lease?"]], dtype=np.object_)
+    inputs = {"TEXT": column, "ROLE": np.array([[b"query"]], dtype=np.object_)}
+    # As many as may wait, those of the batches on their way, and some for whom there is no room.
+    many = MOST_WAITING + 2 * manifest.serving.max_batch_size + 40
+    refused: list[TransientError] = []
+    answered: list[int] = []
+
+    with closing(open_transport(triton_server.grpc, "grpc", 120)) as transport, ThreadPoolExecutor(many) as pool:
+
+        def ask(number: int) -> None:
+            try:
+                transport.infer(f"embed_{manifest.release}", inputs, ("SPACE",), 1)
+                answered.append(number)
+            except TransientError as exc:
+                refused.append(exc)
+
+        # The encoder stands still, so that what is asked of it stays in its queue.
+        encoder = encoder_process(triton_server, manifest)
+        encoder.suspend()
+        try:
+            asked = [pool.submit(ask, number) for number in range(many)]
+            give_up = time.monotonic() + 60
+            while not refused and time.monotonic() < give_up:
+                time.sleep(0.05)
+            before = len(answered)
+        finally:
+            encoder.resume()
+        for one in asked:
+            one.result()
+    assert before == 0
+    assert 0 < len(refused) < many - MOST_WAITING
+    assert len(answered) == many - len(refused)
+    for exc in refused:
+        assert exc.retry_after_seconds, exc
+        assert "is overloaded, its queue is full" in str(exc)
+    assert embedder.embed(["how do I end a lease?"], "query").space == manifest.space
+
+
+def encoder_process(server: RunningTriton, manifest: Manifest) -> psutil.Process:
+    """Return the process in which the embedded server runs a release's encoder."""
+    children = psutil.Process(server.pid).children(recursive=True)
+    [found] = [child for child in children if any(f"/encoder_{manifest.release}/" in part for part in child.cmdline())]
+    return found
 
 
 def test_requests_that_arrive_together_do_not_mix_up_their_answers(

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -141,6 +142,26 @@ def test_where_both_accept_both_follow(pair: Pair, fleet: TritonFleet) -> None:
         for replica in fleet.replicas:
             assert is_stable(manifest.release, replica.repository)
             require_pass(_golden_of_stable(replica, pair.base, manifest), replica.address, "")
+
+
+def test_a_server_that_hangs_costs_no_query_and_is_asked_again_when_it_goes_on(pair: Pair) -> None:
+    golden = next(entry for entry in read_golden(pair.base) if entry.role == "query")
+    manifest, hanging = Manifest.load(pair.base), pair.servers[1]
+    with TritonEmbedder(pair.settings.triton_grpc, manifest.release, manifest.space, query_seconds=4) as embedder:
+        for _ in range(4):
+            embedder.embed([golden.text], "query")
+        # It keeps its port and its connections, and never answers: what a crash does not look like.
+        os.kill(hanging.pid, signal.SIGSTOP)
+        try:
+            started = time.monotonic()
+            for _ in range(6):
+                assert golden.distance(embedder.embed([golden.text], "query").vectors[0]) <= 1e-6
+            # Whoever waits for ever, or as long as documents do, is not here yet.
+            assert time.monotonic() - started < 25
+        finally:
+            os.kill(hanging.pid, signal.SIGCONT)
+        with TritonEmbedder(hanging.grpc, manifest.release, manifest.space) as alone:
+            assert golden.distance(alone.embed([golden.text], "query").vectors[0]) <= 1e-6
 
 
 def test_a_server_that_dies_costs_no_query(pair: Pair) -> None:

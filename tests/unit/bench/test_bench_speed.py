@@ -13,6 +13,7 @@ from bench.growth_stages import write_corpus
 from bench.plots import draw
 from bench.results import append_to_log, keep, latest, log_lines, read_results
 from bench.rounds import Work, percentiles, summary, take_turns
+from bench.served_steps import steps_between
 from bench.speed import encoder_flops
 from contract.errors import ContractError
 
@@ -161,3 +162,18 @@ def test_made_up_vectors_have_length_one() -> None:
 
     vectors = unit_vectors(np.random.default_rng(0), 50, 384)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+
+
+def test_what_triton_counted_becomes_milliseconds_a_request_and_requests_a_batch() -> None:
+    def counted(requests: int, executions: int, milliseconds: float) -> dict[str, Any]:
+        part = {"count": requests, "ns": int(milliseconds * requests * 1e6)}
+        parts = ("success", "queue", "compute_input", "compute_infer", "compute_output")
+        return {"execution_count": executions, "inference_stats": dict.fromkeys(parts, part)}
+
+    before = {"encoder_r1": counted(10, 10, 1.0), "embed_r1": counted(0, 0, 0)}
+    after = {"encoder_r1": counted(50, 20, 1.0), "embed_r1": counted(0, 0, 0)}
+    [row] = steps_between(before, after)
+    assert row == {
+        "step": "encoder", "requests": 40, "requests_a_batch": 4.0, "queue_ms": 1.0, "compute_input_ms": 1.0,
+        "compute_infer_ms": 1.0, "compute_output_ms": 1.0,
+    }  # fmt: skip

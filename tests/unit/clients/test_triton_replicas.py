@@ -1,6 +1,8 @@
 """Several servers behind one embedder: turns, fail-over, a door for each; and the settings that name them."""
 
+import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +29,11 @@ class Server:
         self.space = space
         self.failure: TwinlineError | None = None
         self.asked = 0
+        self.hangs = False
+        self.waited: list[float] = []
 
-    def config(self, model: str) -> dict[str, Any]:
-        self._fail()
+    def config(self, model: str, timeout_seconds: float = 0) -> dict[str, Any]:
+        self._fail(timeout_seconds)
         golden = f'{{"name": "g", "role": "query", "text": "a", "vector": "{encode_vector(VECTOR)}"}}'
         values = {"space": self.space, "precision": "fp32", "golden": golden}
         return {
@@ -38,9 +42,11 @@ class Server:
             "max_batch_size": 8,
         }
 
-    def infer(self, model: str, inputs: Mapping[str, Any], outputs: Sequence[str], priority: int) -> dict[str, Any]:
+    def infer(
+        self, model: str, inputs: Mapping[str, Any], outputs: Sequence[str], priority: int, timeout_seconds: float = 0
+    ) -> dict[str, Any]:
         self.asked += 1
-        self._fail()
+        self._fail(timeout_seconds)
         rows = len(inputs[tensors.TEXT])
         return {
             tensors.EMBEDDING: np.tile(VECTOR, (rows, 1)),
@@ -52,7 +58,11 @@ class Server:
     def close(self) -> None:
         pass
 
-    def _fail(self) -> None:
+    def _fail(self, timeout_seconds: float) -> None:
+        if self.hangs:
+            self.waited.append(timeout_seconds)
+            time.sleep(timeout_seconds)
+            raise TransientError(f"{self.address} did not answer in time")
         if self.failure is not None:
             raise self.failure
 
@@ -66,6 +76,13 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> dict[str, Server]:
 
     monkeypatch.setattr(triton, "open_transport", open_transport)
     return made
+
+
+@pytest.fixture
+def long_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine is, a rest does not end within a test."""
+    monkeypatch.setattr(triton, "_FIRST_REST_SECONDS", 600.0)
+    monkeypatch.setattr(triton, "_LONGEST_REST_SECONDS", 600.0)
 
 
 def test_servers_take_turns(servers: dict[str, Server]) -> None:
@@ -115,6 +132,81 @@ def test_what_one_refuses_for_good_is_not_sent_to_the_other(servers: dict[str, S
     with pytest.raises(ContractError, match="no such input"):
         embedder.embed(["a question"], "query")
     assert sum(server.asked for server in servers.values()) <= 1
+
+
+def test_a_server_that_hangs_takes_its_share_of_a_querys_time_and_the_next_one_answers(
+    servers: dict[str, Server], long_rest: None
+) -> None:
+    embedder = TritonEmbedder("a:1,b:1", "r1", "wanted", query_seconds=0.4)
+    embedder.embed(["a"], "query")
+    embedder.embed(["a"], "query")
+    hanging = servers["a:1"]
+    hanging.hangs = True
+    for _ in range(8):
+        assert len(embedder.embed(["a question"], "query").vectors) == 1
+    # only one of them asked it, then it was passed over
+    [waited] = hanging.waited
+    assert 0 < waited <= 0.2
+
+
+def test_a_server_that_hangs_before_its_first_check_costs_no_query_either(servers: dict[str, Server]) -> None:
+    embedder = TritonEmbedder("a:1,b:1", "r1", "wanted", query_seconds=0.4)
+    servers["a:1"].hangs = True
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: embedder.embed(["a question"], "query"), range(4)))
+    assert [len(one.vectors) for one in found] == [1] * 4
+
+
+def test_when_all_hang_a_query_fails_within_its_time_and_documents_may_wait_longer(servers: dict[str, Server]) -> None:
+    embedder = TritonEmbedder("a:1,b:1", "r1", "wanted", query_seconds=0.2)
+    embedder.embed(["a"] * 2, "query")
+    embedder.embed(["a"] * 2, "query")
+    for server in servers.values():
+        server.hangs = True
+    started = time.monotonic()
+    with pytest.raises(TransientError, match="did not answer in time"):
+        embedder.embed(["a question"], "query")
+    waits = [wait for server in servers.values() for wait in server.waited]
+    assert len(waits) == 2
+    assert sum(waits) <= 0.21
+    assert time.monotonic() - started < 20
+    assert embedder._seconds["document"] == 60
+
+
+def test_one_that_comes_back_from_its_rest_is_tried_by_one_query_alone(servers: dict[str, Server], long_rest: None) -> None:
+    embedder = TritonEmbedder("a:1,b:1", "r1", "wanted", query_seconds=1.0)
+    embedder.embed(["a"], "query")
+    embedder.embed(["a"], "query")
+    hanging = servers["a:1"]
+    hanging.hangs = True
+    for _ in range(2):
+        embedder.embed(["a question"], "query")
+    assert len(hanging.waited) == 1
+    # its rest is over
+    embedder._replicas[0]._rests_until = 0.0
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: embedder.embed(["a question"], "query"), range(8)))
+    # once when it began to hang, and once after its rest
+    assert len(hanging.waited) == 2
+
+
+def test_a_server_that_has_too_much_to_do_is_gone_around_and_neither_rests_nor_is_checked_again(
+    servers: dict[str, Server],
+) -> None:
+    embedder = TritonEmbedder("a:1,b:1", "r1", "wanted")
+    embedder.embed(["a"], "query")
+    embedder.embed(["a"], "query")
+    busy = servers["a:1"]
+    busy.failure, busy.asked = TransientError("overloaded", 1.0), 0
+    for _ in range(6):
+        assert len(embedder.embed(["a question"], "query").vectors) == 1
+    # every time that it was its turn, and never for its golden text
+    assert busy.asked == 3
+    for server in servers.values():
+        server.failure = TransientError("overloaded", 1.0)
+    with pytest.raises(TransientError, match="overloaded") as failure:
+        embedder.embed(["a question"], "query")
+    assert failure.value.retry_after_seconds == 1.0
 
 
 @pytest.mark.parametrize("listed", ["a", "a:1,", "a:1,,b:2", ":1", "a:b"])

@@ -305,7 +305,7 @@ class Server:
         self._answered = answered or space
         self._shift = shift
 
-    def config(self, model: str) -> dict[str, Any]:
+    def config(self, model: str, timeout_seconds: float = 0) -> dict[str, Any]:
         golden = {"name": "question", "role": "query", "text": "the lease", "vector": encode_vector(vector_of("the lease"))}
         parameters = {"space": self._space, "precision": "fp32", "golden": json.dumps(golden)}
         return {
@@ -314,7 +314,7 @@ class Server:
             "max_batch_size": 8,
         }
 
-    def infer(self, model: str, inputs: Any, outputs: Sequence[str], priority: int) -> dict[str, Any]:
+    def infer(self, model: str, inputs: Any, outputs: Sequence[str], priority: int, timeout_seconds: float = 0) -> dict[str, Any]:
         texts = [value.decode() for value in inputs[tensors.TEXT].reshape(-1)]
         return {
             tensors.EMBEDDING: np.stack([vector_of(text) for text in texts]) + np.float32(self._shift) * np.eye(1, 4, dtype="f4"),

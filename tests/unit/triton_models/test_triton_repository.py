@@ -101,7 +101,7 @@ def test_the_encoder_config_says_what_the_manifest_says(tmp_path: Path) -> None:
         release=manifest.release,
         space=manifest.space,
         contract=manifest.fingerprints.contract,
-        queue_policy="default_queue_policy { timeout_action: REJECT default_timeout_microseconds: 30000000 }",
+        queue_policy="default_queue_policy { timeout_action: REJECT default_timeout_microseconds: 30000000 max_queue_size: 256 }",
     )
 
 

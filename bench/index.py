@@ -1,0 +1,142 @@
+"""What index settings cost and find: m, ef_construct, ef_search and quantisation, over real chunks and over many more like them.
+
+Every build is a collection of its own by the product's own settings, and every figure of a search is of a process that did
+nothing else before. A row compares with the exact answer; the settings of `params.yaml` are marked.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Final
+
+from bench.index_data import Sample, mixed_sample, real_sample
+from bench.machine import machine
+from clients.params import read_params
+from clients.settings import CHECKOUT
+from contract.canonical import JSON
+from contract.errors import ContractError
+from contract.index_settings import IndexSettings
+
+# A recall below which nobody would take a setting, however fast.
+ENOUGH: Final = 0.99
+_SEARCHED: Final = (16, 32, 64, 128, 256)
+_GRAPHS: Final = ((16, 100), (8, 100), (32, 100), (16, 200), (32, 200))
+# Of a large collection a build takes minutes: the graph of the parameters, and the one that is best where memory is no matter.
+_GRAPHS_OF_LARGE: Final = ((16, 100), (32, 200))
+_LARGE: Final = 50_000
+_OVERSAMPLING: Final = (100, 200, 400)
+_SEED: Final = 23
+_SIZES: Final = (10_000, 100_000)
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured."""
+
+    real: int
+    mixed: tuple[int, ...]
+    questions: int
+    graphs: tuple[tuple[int, int], ...] | None = None
+
+    @classmethod
+    def of(cls, most: int, *, short: bool) -> "Size":
+        """Return the sizes of a run; the short one is just large enough for a graph to be used at all."""
+        if short:
+            return cls(300, (8_000,), 100, ((16, 100),))
+        return cls(8_000, tuple(size for size in _SIZES if size <= most), 300)
+
+
+def measure_index(workspace: Path, release: Path, size: Size, say: Callable[[str], None]) -> dict[str, JSON]:
+    """Measure, and return one JSON object.
+
+    Args:
+        workspace: folder for vectors and collections.
+        release: whose contract and encoder make vectors of real text.
+        size: how much.
+        say: told what is being measured.
+    """
+    report: dict[str, JSON] = {"bench": "index", "machine": machine(), "enough_recall": ENOUGH}
+    used = _used()
+    say(f"vectors of {size.real} real chunks")
+    real = real_sample(release, workspace, size.real, size.questions)
+    samples: dict[str, Callable[[], Sample]] = {f"{size.real} real": lambda: real}
+    for count in size.mixed:
+        samples[f"{count} mixed"] = lambda count=count: mixed_sample(real, count, _SEED)  # type: ignore[misc]
+    found: list[dict[str, Any]] = []
+    for name, make in samples.items():
+        path = make().save(workspace / "sample.npz")
+        chunks = int(name.split()[0])
+        graphs = size.graphs or (_GRAPHS_OF_LARGE if chunks >= _LARGE else _GRAPHS)
+        for row in _measured(name, path, workspace / "collection", list(combinations(used, graphs)), say):
+            found.append({"vectors": name, **row})
+        path.unlink()
+    report["rows"] = [*found]
+    report["proposed"] = [*proposals(found)]
+    return report
+
+
+def combinations(used: IndexSettings, graphs: Sequence[tuple[int, int]]) -> Iterator[IndexSettings]:
+    """Yield settings, those together that share a build: every graph uncompressed, and the first one compressed as well."""
+    for m, ef_construct in graphs:
+        graph = replace(used, m=m, ef_construct=ef_construct, quantization="none")
+        yield from (replace(graph, ef_search=looked_at) for looked_at in _SEARCHED)
+    m, ef_construct = graphs[0]
+    for quantization in ("int8", "binary"):
+        compressed = replace(used, m=m, ef_construct=ef_construct, quantization=quantization)
+        yield replace(compressed, rescore=False, oversampling_percent=100)
+        yield from (replace(compressed, rescore=True, oversampling_percent=percent) for percent in _OVERSAMPLING)
+        yield replace(compressed, rescore=True, ef_search=2 * used.ef_search)
+
+
+def proposals(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return for each set of vectors the quickest settings that find enough, and those of them that take the least memory.
+
+    Times within a twentieth of the quickest are equal, then the one that is built the soonest is taken.
+    """
+    found = []
+    for vectors, own in groupby(rows, key=lambda row: str(row["vectors"])):
+        enough = [row for row in own if row["recall_at_10"] >= ENOUGH]
+        if enough:
+            quickest = min(row["p50_ms"] for row in enough)
+            near = [row for row in enough if row["p50_ms"] <= 1.05 * quickest]
+            for why, row in (
+                ("quickest", min(near, key=lambda row: row["build_seconds"])),
+                ("least memory", min(enough, key=lambda row: row["memory_mib"])),
+            ):
+                found.append({"of": vectors, "proposed_as": why, **{name: row[name] for name in _PROPOSED}})
+    return found
+
+
+_PROPOSED: Final = ("m", "ef_construct", "ef_search", "quantization", "rescore", "oversampling_percent", "recall_at_10", "p50_ms")
+
+
+def _used() -> IndexSettings:
+    return IndexSettings.from_json(read_params(CHECKOUT / "params.yaml")["index"])
+
+
+def _measured(
+    name: str, sample: Path, folder: Path, settings: Sequence[IndexSettings], say: Callable[[str], None]
+) -> Iterator[dict[str, Any]]:
+    used = _used()
+    for (m, ef_construct, quantization), group in groupby(settings, key=lambda one: (one.m, one.ef_construct, one.quantization)):
+        searches = list(group)
+        say(f"{name}: m {m}, ef_construct {ef_construct}, quantization {quantization}")
+        [built] = _worker("build", sample, folder, searches[:1])
+        # The first of them opens the collection, and is the one that it was built with.
+        for one, row in zip(searches, _worker("ask", sample, folder, searches), strict=True):
+            shown = {field: value for field, value in one.to_json().items() if field != "keywords"}
+            yield {**shown, **row, **built, "used": "yes" if one == used else ""}
+
+
+def _worker(act: str, sample: Path, folder: Path, settings: Sequence[IndexSettings]) -> list[dict[str, Any]]:
+    listed = [json.dumps(one.to_json()) for one in settings]
+    command = [sys.executable, "-m", "bench.index_worker", act, str(sample), str(folder), *listed]
+    done = subprocess.run(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        raise ContractError(f"`{' '.join(command[:4])}` ended with {done.returncode}, its message is above")
+    found: Any = json.loads(done.stdout.splitlines()[-1])
+    return found if isinstance(found, list) else [found]

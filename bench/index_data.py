@@ -1,0 +1,108 @@
+"""What an index is measured on: vectors of real chunks, more that are mixed from them, questions, and the exact answers."""
+
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.documents import read_documents
+from bench.in_process import InProcessEncoder
+from contract.errors import SettingsError
+from contract.manifest import Manifest
+from contract.preprocess import Preprocessor
+from contract.records import Document
+from contract.specification import Role
+
+WANTED: Final = 10
+_CORPUS: Final = "pydocs"
+_BATCH: Final = 16
+# How far a made vector lies from the real one that it starts from: half the way towards another one, and a little to the side.
+_TOWARDS_ANOTHER: Final = 0.5
+_ASIDE: Final = 0.25
+# Scores that differ by less are equal: the same docstring may stand in several places.
+_EQUAL: Final = 1e-6
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Vectors to index `(n, dim)`, questions `(q, dim)`, and the score of each question's tenth-best vector `(q,)`."""
+
+    vectors: NDArray[np.float32]
+    queries: NDArray[np.float32]
+    tenth: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, vectors: NDArray[np.float32], queries: NDArray[np.float32]) -> Self:
+        """Compare every question with every vector.
+
+        Raises:
+            SettingsError: there are fewer vectors than are asked for.
+        """
+        if len(vectors) < WANTED:
+            raise SettingsError(f"{len(vectors)} vectors cannot give the {WANTED} best: take more")
+        scores = queries @ vectors.T
+        return cls(vectors, queries, np.partition(scores, -WANTED, axis=1)[:, -WANTED])
+
+    def recall(self, query: int, found: list[int]) -> float:
+        """Return the share of the ten best that were found; one of equal score is as good."""
+        scores = self.vectors[found[:WANTED]] @ self.queries[query]
+        return float(np.count_nonzero(scores >= self.tenth[query] - _EQUAL)) / WANTED
+
+    def save(self, path: Path) -> Path:
+        """Write it to a file for another process; return the path."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(path, vectors=self.vectors, queries=self.queries, tenth=self.tenth)
+        return path
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote."""
+        with np.load(path) as kept:
+            return cls(kept["vectors"], kept["queries"], kept["tenth"])
+
+
+def real_sample(release: Path, folder: Path, chunks: int, questions: int) -> Sample:
+    """Return real chunks, and as questions the first lines of documents that are not among them; embedded once and kept.
+
+    Raises:
+        SettingsError: there is not so much text, or the release serves a format that does not run in process.
+    """
+    kept = folder / f"{_CORPUS}-{Manifest.load(release).release}-{chunks}-{questions}.npz"
+    if not kept.is_file():
+        preprocessor, encoder = Preprocessor.load(release), InProcessEncoder.load(release)
+        # Every document is a chunk or more, so that as many documents are enough.
+        documents = iter(read_documents(_CORPUS, chunks + questions))
+        asked = [_first_line(document) for document in islice(documents, questions)]
+        texts = [chunk.encoder_text for document in documents for chunk in preprocessor.chunks(document)][:chunks]
+        queries = [preprocessor.query_text(line) for line in asked]
+        Sample.of(_embedded(encoder, texts, "document"), _embedded(encoder, queries, "query")).save(kept)
+    return Sample.load(kept)
+
+
+def mixed_sample(real: Sample, count: int, seed: int) -> Sample:
+    """Return `count` vectors that lie between real ones, and the real questions.
+
+    Random directions have no neighbours worth finding: every index does badly on them, and text is nothing like them.
+    """
+    numbers = np.random.default_rng(seed)
+    first, second = (real.vectors[numbers.integers(len(real.vectors), size=count)] for _ in range(2))
+    aside = numbers.standard_normal(first.shape, np.float32) * (_ASIDE / np.sqrt(first.shape[1]))
+    made = first + _TOWARDS_ANOTHER * second + aside
+    return Sample.of((made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32), real.queries)
+
+
+def _first_line(document: Document) -> str:
+    return next(line.strip() for line in document.text.splitlines() if line.strip())
+
+
+def _embedded(encoder: InProcessEncoder, texts: list[str], role: Role) -> NDArray[np.float32]:
+    """Return one vector a text, in order; batches of like length, or most of the work would be padding."""
+    order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+    vectors = np.empty((len(texts), encoder.manifest.dimension), np.float32)
+    for start in range(0, len(order), _BATCH):
+        rows = order[start : start + _BATCH]
+        vectors[rows] = encoder.embed([texts[row] for row in rows], role).vectors
+    return vectors
