@@ -102,8 +102,8 @@ CASES: Final = (
         patches=[
             Patch(
                 "etl/pairs.py",
-                "        wanted = _is_chosen(rows, plan, split)\n",
-                "        wanted = [any(both) for both in zip(_is_chosen(rows, plan, split), _is_chosen(rows, plan, DEV))]\n",
+                "pa.array(_is_chosen(rows, plan, split), pa.bool_())",
+                "pa.array([any(both) for both in zip(_is_chosen(rows, plan, split), _is_chosen(rows, plan, DEV))], pa.bool_())",
             )
         ],
         short=True,
