@@ -29,9 +29,13 @@ PLUMBING = {
 
 
 def imported(path: Path) -> set[Path]:
-    """Return the files of ours that a module imports, at its top or inside a function."""
+    """Return the files of ours that a module imports when it runs, at its top or inside a function."""
     found: set[Path] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    for block in ast.walk(tree):
+        if isinstance(block, ast.If) and isinstance(block.test, ast.Name) and block.test.id == "TYPE_CHECKING":
+            block.body = []
+    for node in ast.walk(tree):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
