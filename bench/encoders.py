@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from bench.machine import cores
 from bench.peers import environments
 from bench.rounds import Work
+from bench.workers import answer_of, answering, ask
 from clients.base_model import DEFAULT_BASE_MODEL, resolve_base_model
 from contract.errors import TransientError
 from contract.manifest import Manifest
@@ -45,6 +46,7 @@ class Worker:
     process: subprocess.Popen[str]
     texts: Sequence[str]
     vectors: Path
+    log: Path
     versions: Mapping[str, str] = field(default_factory=dict)
 
     def turn(self) -> Work:
@@ -59,9 +61,7 @@ class Worker:
         return found
 
     def _ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        with suppress(BrokenPipeError):
-            print(json.dumps(request), file=self.process.stdin, flush=True)
-        return _answer(self.name, self.process)
+        return ask(self.process, request, self.name, self.log)
 
 
 def candidates(release: Path, formats: Sequence[str], scratch: Path) -> list[Candidate]:
@@ -118,52 +118,29 @@ def running(wanted: Sequence[Candidate], texts: Sequence[str], scratch: Path) ->
             if python is None:
                 skipped[candidate.name] = f"no environment: python -m bench peers makes it ({candidate.environment})"
                 continue
-            process = held.enter_context(_started(candidate, python, scratch))
+            log = scratch / f"{candidate.encoder}-{candidate.options.get('backend', '')}.log"
+            process = held.enter_context(_started(candidate, python, log))
             try:
-                ready = _answer(candidate.name, process)
+                ready = answer_of(process, candidate.name, log)
             except TransientError as exc:
                 if candidate.environment == "":
                     raise
                 skipped[candidate.name] = str(exc)
                 continue
             vectors = scratch / f"{len(workers)}.npy"
-            workers.append(Worker(candidate.name, process, texts, vectors, ready["versions"]))
+            workers.append(Worker(candidate.name, process, texts, vectors, log, ready["versions"]))
         yield workers, skipped
 
 
 @contextmanager
-def _started(candidate: Candidate, python: Path, scratch: Path) -> Iterator[subprocess.Popen[str]]:
+def _started(candidate: Candidate, python: Path, log: Path) -> Iterator[subprocess.Popen[str]]:
     threads = str(candidate.options["threads"])
     offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
     variables = {**os.environ, **offline, **dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), threads)}
     variables.pop("PYTHONPATH", None)
-    log = scratch / f"{candidate.encoder}-{candidate.options.get('backend', '')}.log"
-    with log.open("ab") as stderr:
-        process = subprocess.Popen(
-            [str(python), str(_WORKER), candidate.encoder, json.dumps(dict(candidate.options))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-            env=variables,
-        )
-    try:
+    command = [str(python), str(_WORKER), candidate.encoder, json.dumps(dict(candidate.options))]
+    with log.open("ab") as stderr, answering(command, variables, stderr) as process:
         yield process
-    finally:
-        try:
-            # It ends when nobody can ask any more.
-            process.communicate(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _answer(name: str, process: subprocess.Popen[str]) -> dict[str, Any]:
-    line = process.stdout.readline() if process.stdout else ""
-    if not line:
-        raise TransientError(f"{name} ended with {process.wait()} before it answered: its log is in the bench's scratch folder")
-    answer: dict[str, Any] = json.loads(line)
-    return answer
 
 
 def _own_copy(model: Path, folder: Path) -> Path:

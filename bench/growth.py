@@ -5,10 +5,7 @@ stages    dvc repro ingest..pairs in a clone: first run, nothing changed, one do
 indexing  the same change through `etl publish`, the log and the consumer, with the encoder in process
 """
 
-import json
 import math
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -16,9 +13,8 @@ from typing import Any, Final
 from bench.growth_stages import indexing_cost, stages_cost
 from bench.machine import machine
 from bench.rounds import percentiles
-from clients.settings import CHECKOUT
+from bench.workers import run_once
 from contract.canonical import JSON
-from contract.errors import ContractError
 
 _STORE_SIZES: Final = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 _STAGE_SIZES: Final = (1_000, 4_000, 16_000, 64_000, 256_000)
@@ -114,16 +110,7 @@ def exponent(sizes: Sequence[float], costs: Sequence[float]) -> JSON:
 
 def _store(size: int, folder: Path) -> dict[str, Any]:
     """Measure one size; two processes, so that memory and restart are those of a process that did nothing else."""
-    made = _worker("fill", size, folder)
-    opened = _worker("open", size, folder)
+    made = run_once("bench.growth_store", "fill", str(size), str(folder))
+    opened = run_once("bench.growth_store", "open", str(size), str(folder))
     times = opened.pop("query_ms")
     return {**made, **opened, **{f"query_{name}": value for name, value in percentiles(times, 50, 99).items()}}
-
-
-def _worker(act: str, size: int, folder: Path) -> dict[str, Any]:
-    command = [sys.executable, "-m", "bench.growth_store", act, str(size), str(folder)]
-    done = subprocess.run(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode != 0:
-        raise ContractError(f"`{' '.join(command)}` ended with {done.returncode}, its message is above")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found

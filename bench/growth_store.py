@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -13,6 +14,7 @@ import psutil
 
 from bench.synthetic import fill, made_up_info, unit_vectors
 from clients.edge import EdgeStore
+from clients.store import Collection, CollectionInfo
 
 _NAME: Final = "documents_alone"
 _QUERIES: Final = 300
@@ -20,23 +22,29 @@ _QUERIES: Final = 300
 
 def fill_store(size: int, folder: Path) -> dict[str, Any]:
     """Fill a new store and build its index; return how long each took, and what it takes on disk."""
-    shutil.rmtree(folder, ignore_errors=True)
     info = made_up_info()
-    with closing(EdgeStore(folder).create(_NAME, info)) as collection:
+    filled, built, disk = build_index(folder, _NAME, info, lambda collection: fill(collection, info, 0, size))
+    return {
+        "chunks": size,
+        "fill_seconds": round(filled, 3),
+        "index_seconds": round(built, 3),
+        "disk_mib": round(disk, 1),
+    }
+
+
+def build_index(folder: Path, name: str, info: CollectionInfo, put: Callable[[Collection], None]) -> tuple[float, float, float]:
+    """Make a new store in `folder`, fill it by `put` and build its index; return the seconds of each, and its MiB on disk."""
+    shutil.rmtree(folder, ignore_errors=True)
+    with closing(EdgeStore(folder).create(name, info)) as collection:
         started = time.perf_counter()
-        fill(collection, info, 0, size)
+        put(collection)
         collection.flush()
         filled = time.perf_counter()
         collection.optimize()
         built = time.perf_counter()
     # What files take, not how long they say they are: the engine lays out large ones sparsely.
     disk = sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
-    return {
-        "chunks": size,
-        "fill_seconds": round(filled - started, 3),
-        "index_seconds": round(built - filled, 3),
-        "disk_mib": round(disk / 2**20, 1),
-    }
+    return filled - started, built - filled, disk / 2**20
 
 
 def open_store(size: int, folder: Path) -> dict[str, Any]:

@@ -5,8 +5,6 @@ nothing else before. A row compares with the exact answer; the settings of `para
 """
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -15,10 +13,10 @@ from typing import Any, Final
 
 from bench.index_data import Sample, mixed_sample, real_sample
 from bench.machine import machine
+from bench.workers import run_once
 from clients.params import read_params
 from clients.settings import CHECKOUT
 from contract.canonical import JSON
-from contract.errors import ContractError
 from contract.index_settings import IndexSettings
 
 # A recall below which nobody would take a setting, however fast.
@@ -60,7 +58,7 @@ def measure_index(workspace: Path, release: Path, size: Size, say: Callable[[str
         say: told what is being measured.
     """
     report: dict[str, JSON] = {"bench": "index", "machine": machine(), "enough_recall": ENOUGH}
-    used = _used()
+    used = IndexSettings.from_json(read_params(CHECKOUT / "params.yaml")["index"])
     say(f"vectors of {size.real} real chunks")
     real = real_sample(release, workspace, size.real, size.questions)
     samples: dict[str, Callable[[], Sample]] = {f"{size.real} real": lambda: real}
@@ -71,7 +69,7 @@ def measure_index(workspace: Path, release: Path, size: Size, say: Callable[[str
         path = make().save(workspace / "sample.npz")
         chunks = int(name.split()[0])
         graphs = size.graphs or (_GRAPHS_OF_LARGE if chunks >= _LARGE else _GRAPHS)
-        for row in _measured(name, path, workspace / "collection", list(combinations(used, graphs)), say):
+        for row in _measured(name, path, workspace / "collection", list(combinations(used, graphs)), used, say):
             found.append({"vectors": name, **row})
         path.unlink()
     report["rows"] = [*found]
@@ -114,29 +112,15 @@ def proposals(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 _PROPOSED: Final = ("m", "ef_construct", "ef_search", "quantization", "rescore", "oversampling_percent", "recall_at_10", "p50_ms")
 
 
-def _used() -> IndexSettings:
-    return IndexSettings.from_json(read_params(CHECKOUT / "params.yaml")["index"])
-
-
 def _measured(
-    name: str, sample: Path, folder: Path, settings: Sequence[IndexSettings], say: Callable[[str], None]
+    name: str, sample: Path, folder: Path, settings: Sequence[IndexSettings], used: IndexSettings, say: Callable[[str], None]
 ) -> Iterator[dict[str, Any]]:
-    used = _used()
     for (m, ef_construct, quantization), group in groupby(settings, key=lambda one: (one.m, one.ef_construct, one.quantization)):
         searches = list(group)
         say(f"{name}: m {m}, ef_construct {ef_construct}, quantization {quantization}")
-        [built] = _worker("build", sample, folder, searches[:1])
+        listed = [json.dumps(one.to_json()) for one in searches]
+        built = run_once("bench.index_worker", "build", str(sample), str(folder), listed[0])
         # The first of them opens the collection, and is the one that it was built with.
-        for one, row in zip(searches, _worker("ask", sample, folder, searches), strict=True):
+        for one, row in zip(searches, run_once("bench.index_worker", "ask", str(sample), str(folder), *listed), strict=True):
             shown = {field: value for field, value in one.to_json().items() if field != "keywords"}
             yield {**shown, **row, **built, "used": "yes" if one == used else ""}
-
-
-def _worker(act: str, sample: Path, folder: Path, settings: Sequence[IndexSettings]) -> list[dict[str, Any]]:
-    listed = [json.dumps(one.to_json()) for one in settings]
-    command = [sys.executable, "-m", "bench.index_worker", act, str(sample), str(folder), *listed]
-    done = subprocess.run(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode != 0:
-        raise ContractError(f"`{' '.join(command[:4])}` ended with {done.returncode}, its message is above")
-    found: Any = json.loads(done.stdout.splitlines()[-1])
-    return found if isinstance(found, list) else [found]

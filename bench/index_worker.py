@@ -5,7 +5,6 @@ a search decides.
 """
 
 import json
-import shutil
 import sys
 import time
 from contextlib import closing
@@ -15,6 +14,7 @@ from typing import Any, Final
 
 import psutil
 
+from bench.growth_store import build_index
 from bench.index_data import WANTED, Sample
 from bench.rounds import percentiles
 from bench.synthetic import made_up_info, put_vectors
@@ -28,23 +28,10 @@ _WARMING: Final = 20
 
 def build(sample: Path, folder: Path, settings: IndexSettings) -> dict[str, Any]:
     """Fill a new collection with these settings and build its index; return how long each took, and what it takes on disk."""
-    shutil.rmtree(folder, ignore_errors=True)
     vectors = Sample.load(sample).vectors
     info = _info(settings, vectors.shape[1])
-    with closing(EdgeStore(folder).create(_NAME, info)) as collection:
-        started = time.perf_counter()
-        put_vectors(collection, info, 0, vectors)
-        collection.flush()
-        filled = time.perf_counter()
-        collection.optimize()
-        built = time.perf_counter()
-    # What files take, not how long they say they are: the engine lays out large ones sparsely.
-    disk = sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
-    return {
-        "fill_seconds": round(filled - started, 2),
-        "build_seconds": round(built - filled, 2),
-        "disk_mib": round(disk / 2**20, 1),
-    }
+    filled, built, disk = build_index(folder, _NAME, info, lambda collection: put_vectors(collection, info, 0, vectors))
+    return {"fill_seconds": round(filled, 2), "build_seconds": round(built, 2), "disk_mib": round(disk, 1)}
 
 
 def ask(sample: Path, folder: Path, searches: list[IndexSettings]) -> list[dict[str, Any]]:

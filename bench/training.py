@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -17,10 +17,9 @@ from typing import Any, Final
 from bench.machine import cores, machine
 from bench.rounds import Work, summary, take_turns
 from bench.training_pairs import write_real_pairs
+from bench.workers import answer_of, answering, ask
 from clients.base_model import DEFAULT_BASE_MODEL, resolve_base_model
-from clients.settings import CHECKOUT
 from contract.canonical import JSON
-from contract.errors import TransientError
 
 REFERENCE: Final = "sentence-transformers' trainer, its defaults"
 _HELD_OUT: Final = 256
@@ -69,21 +68,7 @@ class Trainer:
 
     def ask(self, request: Mapping[str, str]) -> dict[str, Any]:
         """Send one request and wait for its answer."""
-        with suppress(BrokenPipeError):
-            print(json.dumps(request), file=self.process.stdin, flush=True)
-        return self.answer()
-
-    def answer(self) -> dict[str, Any]:
-        """Return the next answer.
-
-        Raises:
-            TransientError: the process ended without one.
-        """
-        line = self.process.stdout.readline() if self.process.stdout else ""
-        if not line:
-            raise TransientError(f"{self.name} ended with {self.process.wait()} before it answered: see {self.log}")
-        answer: dict[str, Any] = json.loads(line)
-        return answer
+        return ask(self.process, request, self.name, self.log)
 
 
 def candidates(*, bf16: bool) -> list[Candidate]:
@@ -170,7 +155,7 @@ def running(wanted: Sequence[Candidate], given: Mapping[str, Any], workspace: Pa
             log = workspace / f"{number}.log"
             trainers.append(Trainer(candidate.name, held.enter_context(_started(candidate, given, log)), log))
         for trainer in trainers:
-            where = str(trainer.answer()["device"])
+            where = str(answer_of(trainer.process, trainer.name, trainer.log)["device"])
         yield trainers, where
 
 
@@ -181,22 +166,8 @@ def _started(candidate: Candidate, given: Mapping[str, Any], log: Path) -> Itera
     gpu = {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]}
     offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
     command = [sys.executable, "-m", "bench.training_worker", candidate.kind, json.dumps(dict(candidate.options))]
-    with log.open("w") as stderr:
-        process = subprocess.Popen(
-            [*command, json.dumps(dict(given))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-            cwd=CHECKOUT,
-            env={**os.environ, **offline, **threads, **gpu},
-        )
-    try:
+    with (
+        log.open("w") as stderr,
+        answering([*command, json.dumps(dict(given))], {**os.environ, **offline, **threads, **gpu}, stderr) as process,
+    ):
         yield process
-    finally:
-        try:
-            # It ends when nobody can ask any more.
-            process.communicate(timeout=10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()

@@ -10,8 +10,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from etl.signatures import band_hashes
-
 # A bucket this full is boilerplate (a licence, a template): its members are compared with its first ones only.
 _FULL_BUCKET = 512
 _PAIRS_AT_ONCE = 4_096
@@ -72,23 +70,6 @@ def near_duplicates(documents: Signed, bands: int, similarity: float) -> NDArray
             names = groups.names()
             _join_similar(groups, documents, pairs[names[pairs[:, 0]] != names[pairs[:, 1]]], similarity)
     return groups.names()
-
-
-def cluster_near_duplicates(signatures: NDArray[np.uint32], bands: int, similarity: float) -> list[int]:
-    """Do the same for MinHash values in memory, (documents, hashes)."""
-    return [int(first) for first in near_duplicates(_InMemory(signatures, bands), bands, similarity)]
-
-
-class _InMemory:
-    def __init__(self, signatures: NDArray[np.uint32], bands: int) -> None:
-        self.count = len(signatures)
-        self._signatures, self._hashes = signatures, band_hashes(signatures, bands)
-
-    def band(self, number: int) -> NDArray[np.uint64]:
-        return self._hashes[:, number]
-
-    def rows(self, rows: NDArray[np.int64]) -> NDArray[np.uint32]:
-        return self._signatures[rows]
 
 
 def _candidates(values: NDArray[np.uint64]) -> Iterator[NDArray[np.int64]]:

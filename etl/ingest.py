@@ -67,8 +67,7 @@ def ingest(
         spool.mkdir()
         with RejectsFile(spool / "rejects.jsonl") as rejects:
             aside = _Aside(rejects)
-            is_selective = remembered is not None and isinstance(source, Selective)
-            read = source.items_since(remembered) if is_selective else source.items()  # type: ignore[attr-defined]
+            read = source.items_since(remembered) if remembered is not None and isinstance(source, Selective) else source.items()
             items = keep_erased_out(progress(read), source.uri, erasures or Erasures())
             runs = list(_runs(spool, _arrivals(items, source.uri, aside, remembered)))
             if remembered is not None:

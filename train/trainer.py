@@ -49,8 +49,10 @@ def train_model(
     from train.sealing import CheckpointSealer
 
     set_seed(params.seed)
+    # Before LoRA puts its own beside them.
+    _, parameters = count_parameters(model)
     adapted = choose_trainable(backbone(model), params)
-    trained, parameters = count_parameters(model)
+    trained, _ = count_parameters(model)
     precision = choose_precision(params.precision)
     trainer = PairTrainer(
         model=model,
@@ -81,8 +83,7 @@ def train_model(
         resumed_from,
         precision,
         trained,
-        # Those of the model, not LoRA's beside them.
-        count_parameters(model)[1] if adapted else parameters,
+        parameters,
     )
 
 

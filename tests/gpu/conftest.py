@@ -1,7 +1,7 @@
 """What the tests on a GPU share: the real model, real pairs, and one clear word where there is no GPU."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,35 +11,21 @@ import pytest
 from bench.training_pairs import write_real_pairs
 from clients.base_model import DEFAULT_BASE_MODEL, resolve_base_model
 from contract.preprocess import Preprocessor
+from tests.unit.train import factories
 from train.base_contract import own_contract
 from train.fit import FitPaths, fit
-from train.params import ContractParams, TrainParams
+from train.params import TrainParams
 
 PAIRS = 640
-CONTRACT = ContractParams(
-    max_tokens=None,
-    pooling=None,
-    query_prefix=None,
-    document_prefix=None,
-    chunker="tokens",
-    overlap_tokens=32,
-    title="prepend",
-    title_max_tokens=64,
-)
-TRAIN = TrainParams(
+CONTRACT = replace(factories.CONTRACT, query_prefix=None, document_prefix=None, overlap_tokens=32, title_max_tokens=64)
+TRAIN = replace(
+    factories.TRAIN,
     seed=3,
     epochs=3,
-    max_steps=0,
     batch_size=64,
     mini_batch_size=64,
-    gradient_accumulation=1,
     learning_rate=1e-4,
-    warmup_ratio=0.1,
-    weight_decay=0.01,
-    scale=20.0,
     max_tokens=96,
-    precision="fp32",
-    log_every_steps=1,
     checkpoint_every_steps=10,
 )
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from bench.rounds import Work, summary
-from bench.training import REFERENCE, Trainer, candidates, default_size
+from bench.training import REFERENCE, candidates, default_size
 from bench.training_worker import Meter
+from bench.workers import answer_of
 from contract.errors import TransientError
 from train.params import LoraParams, TrainParams
 
@@ -77,7 +78,7 @@ class Ended:
 def test_a_contender_that_ends_is_an_error_that_names_its_log(tmp_path: Path) -> None:
     ended: Any = Ended()
     with pytest.raises(TransientError, match=r"ours ended with 3 before it answered: see .*1\.log"):
-        Trainer("ours", ended, tmp_path / "1.log").answer()
+        answer_of(ended, "ours", tmp_path / "1.log")
 
 
 def test_rates_are_of_pairs_and_relative_to_the_trainer_as_it_comes() -> None:

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from contract.errors import ContractError, SettingsError
 from contract.records import Document
-from etl.clusters import cluster_near_duplicates
+from etl.clusters import near_duplicates
 from etl.ingest import ingest
 from etl.params import PrepareParams
 from etl.prepare import prepare
+from etl.signatures import band_hashes
 from etl.sources import Item
 from tests.unit.etl.factories import ListSource, body, rows
 
@@ -77,19 +79,33 @@ def test_preparing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
 
 
+class InMemory:
+    """Documents as `near_duplicates` reads them, without a file."""
+
+    def __init__(self, signatures: NDArray[np.uint32], bands: int) -> None:
+        self.count = len(signatures)
+        self._signatures, self._hashes = signatures, band_hashes(signatures, bands)
+
+    def band(self, number: int) -> NDArray[np.uint64]:
+        return self._hashes[:, number]
+
+    def rows(self, rows: NDArray[np.int64]) -> NDArray[np.uint32]:
+        return self._signatures[rows]
+
+
 def test_similarity_is_followed_through_a_chain() -> None:
     values = np.arange(8 * 16, dtype=np.uint32).reshape(8, 16)
     values[5, :12] = values[2, :12]
     values[7, 4:] = values[5, 4:]
 
-    assert cluster_near_duplicates(values, bands=8, similarity=0.7) == [0, 1, 2, 3, 4, 2, 6, 2]
+    assert near_duplicates(InMemory(values, 8), bands=8, similarity=0.7).tolist() == [0, 1, 2, 3, 4, 2, 6, 2]
 
 
 def test_rows_that_share_a_band_but_too_little_else_stay_apart() -> None:
     values = np.arange(2 * 16, dtype=np.uint32).reshape(2, 16)
     values[1, :2] = values[0, :2]
 
-    assert cluster_near_duplicates(values, bands=8, similarity=0.7) == [0, 1]
+    assert near_duplicates(InMemory(values, 8), bands=8, similarity=0.7).tolist() == [0, 1]
 
 
 def test_a_folder_that_is_no_snapshot_is_an_error(tmp_path: Path) -> None:
