@@ -168,7 +168,7 @@ def _run_worker(
             if 0 < done.value < messages:
                 started = started or time.monotonic()
                 try:
-                    memory = watched.memory_full_info()
+                    memory = watched.memory_info()
                 except psutil.Error:
                     break  # it has just ended
                 curve.messages.append(done.value)
