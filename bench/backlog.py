@@ -82,15 +82,16 @@ def measure_backlog(folder: Path, release: Path | None, messages: int, encoder: 
     workspace = make_workspace(folder, {})
     release = release or _export(workspace)
     manifest = Manifest.load(release)
-    with ExitStack() as stack:
-        settings = stack.enter_context(_running_broker(workspace))
-        if encoder == "triton":
-            stack.enter_context(_running_triton(workspace, settings, release))
-        ensure_topics(settings)
-        backlog = publish(settings, messages)
-        environment = {**workspace.environment, "TWINLINE_TOPIC": settings.topic, "KAFKA_BOOTSTRAP": settings.kafka_address}
-        consumer = _run_worker("consumer", workspace, environment, release, messages, encoder)
-        left = sum(group_lag(settings, "backlog", settings.topic).values())
+    with ExitStack() as triton:
+        with _running_broker(workspace) as settings:
+            if encoder == "triton":
+                triton.enter_context(_running_triton(workspace, settings, release))
+            ensure_topics(settings)
+            backlog = publish(settings, messages)
+            environment = {**workspace.environment, "TWINLINE_TOPIC": settings.topic, "KAFKA_BOOTSTRAP": settings.kafka_address}
+            consumer = _run_worker("consumer", workspace, environment, release, messages, encoder)
+            left = sum(group_lag(settings, "backlog", settings.topic).values())
+        # The control needs no broker, and an embedded one is busy even where nobody asks it for anything.
         store = _run_worker("store", workspace, environment, release, messages, encoder)
     if left:
         raise ContractError(f"{left} of {messages} messages are not committed, though the consumer says that it is done")
