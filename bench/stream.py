@@ -64,7 +64,7 @@ class StreamingPath:
 
         with closing(collection):
             group = f"bench.{uuid4().hex[:8]}"
-            limits = ConsumerLimits(max_messages=min(64, max(1, self.documents // 4)))
+            limits = ConsumerLimits(max_messages=min(ConsumerLimits().max_messages, max(1, self.documents // 4)))
             consumer = Consumer(self.settings, release.embedder, collection, release.preprocessor, group, limits)
             consumer.run(Event(), start, until, lambda size: marks.append((time.perf_counter(), size)))
             # The last flush and commit are in here.

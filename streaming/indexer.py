@@ -5,8 +5,10 @@ Applied twice, or in any order of redelivery, a batch leaves the index as if it 
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from uuid import UUID
 
 from clients.store import Collection, Head, StoredPoint
@@ -15,15 +17,16 @@ from contract.errors import DocumentError, MismatchError, SettingsError, Transie
 from contract.ids import point_id
 from contract.preprocess import Preprocessor
 from contract.records import Document
+from streaming.ahead import NOTHING, Ahead, Made
 from streaming.dead_letters import DeadLetter, DeadLetterSink
 from streaming.decode import Event, Message, decode
 from streaming.donors import Donor
 from streaming.erased import KnowsErasures, keep_erased_out
 from streaming.limits import ConsumerLimits
 from streaming.metrics import StreamingMetrics
-from streaming.plans import Plan, decide, document_ids
+from streaming.plans import Decision, Plan, decide, document_ids
 from streaming.points import Vectors, chunk_points, find_vectors, possible_points
-from streaming.portions import pieces, portions
+from streaming.portions import pieces, portions, with_next
 from streaming.probe import check_that_others_pass
 
 _log = logging.getLogger(__name__)
@@ -43,6 +46,16 @@ class Handled:
     chunks_reused: int = 0
     chunks_truncated: int = 0
     dead_letters: list[DeadLetter] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What is to be written, before anything is."""
+
+    heads: Mapping[UUID, Head]
+    decision: Decision
+    plans: list[Plan]
+    vectors: Vectors
 
 
 class Indexer:
@@ -71,6 +84,7 @@ class Indexer:
         # Called between the pieces of a batch; what it raises ends the batch, as a crash would.
         self.between: Callable[[], object] = lambda: None
         self._erasures: KnowsErasures | None = None
+        self._ahead = Ahead()
         self._check_door()
 
     def take_vectors_from(self, donor: Donor) -> None:
@@ -86,7 +100,8 @@ class Indexer:
 
         Erased documents are kept out. Then, portion by portion, so that what is held at a time is bounded: 1. decode; 2. decide
         what each message makes of its document; 3. embed what changed; 4. dead letters of what was decided against; 5. heads,
-        then chunks, then the surplus. At the end 6. dead letters of what could not be decoded.
+        then chunks, then the surplus. At the end 6. dead letters of what could not be decoded. While one portion is written the
+        next one is cut and embedded.
 
         While a document is replaced, a reader finds it, and may find chunks of two versions; none when this returns.
 
@@ -101,8 +116,16 @@ class Indexer:
             # Asked after the batch was polled: what was appended after an erasure is judged by it.
             batch, handled.erased, kept_out = keep_erased_out(batch, self._erasures.current())
             undecoded += [self._letter(message, "erasure", error) for message, error in kept_out]
-        for portion in portions(batch, self._limits.max_portion_bytes):
-            self._apply_or_isolate(self._decode(portion, undecoded), handled)
+        try:
+            for portion, following in with_next(
+                portions(batch, self._limits.max_portion_bytes, self._limits.max_portion_messages)
+            ):
+                made = self._ahead.take(self.between)
+                if following and self._limits.look_ahead:
+                    self._ahead.begin(partial(self._make, following))
+                self._apply_or_isolate(self._decode(portion, undecoded), handled, made)
+        finally:
+            self._ahead.drop()
         # Last: they are what they are however often they come, and would be written again with each attempt during an outage.
         self._set_aside(handled, undecoded)
         self._count(handled, time.perf_counter() - started)
@@ -111,6 +134,9 @@ class Indexer:
     def flush(self) -> None:
         """Make what was handled durable against the death of the machine, not only of the process."""
         self._collection.flush()
+
+    def _portions(self, batch: Sequence[Message]) -> Iterator[list[Message]]:
+        return portions(batch, self._limits.max_portion_bytes, self._limits.max_portion_messages)
 
     def _decode(self, messages: Sequence[Message], undecoded: list[DeadLetter]) -> list[Event]:
         events: list[Event] = []
@@ -126,34 +152,53 @@ class Indexer:
                 undecoded.append(self._letter(message, "decode", exc))
         return events
 
-    def _apply_or_isolate(self, events: Sequence[Event], handled: Handled) -> None:
+    def _make(self, messages: Sequence[Message], check: Callable[[], object]) -> Made:
+        """Cut and embed what messages will need, as far as can be told before those that come first are applied."""
+        events: list[Event] = []
+        for message in messages:
+            with suppress(DocumentError):
+                events.append(decode(message))
+        prepared = self._prepare(events, NOTHING, check)
+        chunks = {
+            (plan.event.item.title, plan.event.item.text): list(plan.chunks)
+            for plan in prepared.plans
+            if isinstance(plan.event.item, Document)
+        }
+        kept = prepared.vectors.kept
+        return Made(chunks, {of: vector for of, vector in prepared.vectors.by_hash.items() if of not in kept})
+
+    def _apply_or_isolate(self, events: Sequence[Event], handled: Handled, made: Made) -> None:
         """Apply events together; when that is refused, one by one, so that only the culprit is set aside."""
         if not events:
             return
         try:
-            self._apply(events, handled)
+            self._apply(events, handled, made)
         except _NOBODYS_FAULT:
             raise
         except Exception as exc:  # noqa: BLE001 (not only ContractError: as above)
             if len(events) > 1:
                 for event in events:
-                    self._apply_or_isolate([event], handled)
+                    self._apply_or_isolate([event], handled, made)
                 return
             self._check_that_others_pass()
             self._set_aside(handled, [self._letter(events[0].message, "index", exc)])
 
-    def _apply(self, events: Sequence[Event], handled: Handled) -> None:
+    def _prepare(self, events: Sequence[Event], made: Made, between: Callable[[], object]) -> _Prepared:
         # 2. Decide.
         heads = self._collection.read_heads(document_ids(events))
-        decision = decide(events, heads, self._preprocessor.chunks)
+        decision = decide(events, heads, lambda document: made.cut(document, self._preprocessor.chunks))
         plans = list(decision.plans.values())
 
         # 3. Embed, before anything is written: most failures happen here, and leave no trace.
         stored = self._read_vectors(possible_points(plans))
         stored += self._donor.points_of(plans) if self._donor else []
         dimension, texts_per_request = self._collection.info.dimension, self._limits.texts_per_request
-        vectors = find_vectors(plans, stored, self._embedder, dimension, texts_per_request, self.between)
-        del stored
+        vectors = find_vectors(plans, stored, self._embedder, dimension, texts_per_request, between, made.vectors)
+        return _Prepared(heads, decision, plans, vectors)
+
+    def _apply(self, events: Sequence[Event], handled: Handled, made: Made) -> None:
+        prepared = self._prepare(events, made, self.between)
+        heads, decision, plans, vectors = prepared.heads, prepared.decision, prepared.plans, prepared.vectors
 
         # 4. What was refused is set aside before a newer message of its document is written: to a redelivery after a crash in
         # between, it would be no more than overtaken, and would end nowhere.

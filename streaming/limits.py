@@ -10,16 +10,18 @@ class ConsumerLimits(BaseSettings):
     """Small pieces: a query that arrives while documents are embedded waits for one piece, not for a batch.
 
     What a consumer holds is bounded by these, whatever the backlog: one fetch of each partition as kafka-python keeps it
-    (`max_partition_fetch_bytes`, 8 MiB; a broker that ignores it sends its whole backlog), the messages of one batch, and of one
-    portion, or of one larger document, the chunks and vectors. The largest document is the contract's to say (16 MiB of text).
+    (`max_partition_fetch_bytes`, 8 MiB; a broker that ignores it sends its whole backlog), the messages of one batch, and of two
+    portions, or larger documents, the chunks and vectors. The largest document is the contract's to say (16 MiB of text).
     """
 
     model_config = SettingsConfigDict(env_prefix="TWINLINE_CONSUMER_", frozen=True, extra="ignore")
 
-    max_messages: int = Field(default=64, ge=1, description="messages of one batch")
+    max_messages: int = Field(default=128, ge=1, description="messages of one batch")
+    max_portion_messages: int = Field(default=32, ge=1, description="messages of it that are embedded and written together")
     max_portion_bytes: int = Field(
         default=1024 * 1024, ge=1, description="bytes of messages that are embedded and written together; a larger one alone"
     )
+    look_ahead: bool = Field(default=True, description="cut and embed the next portion while one is written")
     points_per_write: int = Field(default=128, ge=1, description="points that go to the store, or come from it, at once")
     texts_per_request: int = Field(default=8, ge=1, description="texts that go to the encoder at once")
     commit_interval_seconds: float = Field(default=1.0, ge=0, description="at most this long between flush and commit")

@@ -8,6 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
+from threading import Lock
 from typing import Final
 
 import httpx
@@ -90,6 +91,7 @@ class PacedEmbedder:
         self._is_busy = is_busy
         self._clock = clock
         self._sleep = sleep
+        self._lock = Lock()
 
     @property
     def space(self) -> str:
@@ -101,12 +103,16 @@ class PacedEmbedder:
         pieces: list[Embeddings] = []
         done = 0
         while done < len(texts) or not pieces:
-            busy = self._is_busy()
-            piece = texts[done : done + _PIECE_TEXTS] if busy else texts[done:]
-            began = self._clock()
-            pieces.append(self._embedder.embed(piece, role))
-            if busy:
-                self._sleep((self._clock() - began) * (1 - _SHARE) / _SHARE)
+            if self._is_busy():
+                # Whoever else embeds for the same build waits: its share is one for all of it.
+                with self._lock:
+                    piece = texts[done : done + _PIECE_TEXTS]
+                    began = self._clock()
+                    pieces.append(self._embedder.embed(piece, role))
+                    self._sleep((self._clock() - began) * (1 - _SHARE) / _SHARE)
+            else:
+                piece = texts[done:]
+                pieces.append(self._embedder.embed(piece, role))
             done += len(piece)
         return Embeddings(
             np.concatenate([piece.vectors for piece in pieces]),

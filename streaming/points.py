@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from uuid import UUID
 
 import numpy as np
@@ -48,6 +49,7 @@ def find_vectors(
     dimension: int,
     texts_per_request: int,
     between: Callable[[], object] = lambda: None,
+    ready: Mapping[str, Vector] = MappingProxyType({}),
 ) -> Vectors:
     """Return a vector for every chunk of the plans.
 
@@ -57,6 +59,7 @@ def find_vectors(
         dimension: of the collection's vectors.
         texts_per_request: how many texts go to the encoder at once, so that a query in between does not wait for long.
         between: called before each request.
+        ready: vectors by content hash that this encoder has made already.
 
     Raises:
         MismatchError: the encoder has changed its space under way, or its vectors do not fit.
@@ -68,8 +71,10 @@ def find_vectors(
     }
     kept = frozenset(by_hash)
     changed = {chunk.content_hash: chunk for plan in plans for chunk in plan.chunks if chunk.content_hash not in by_hash}
+    by_hash |= {content_hash: ready[content_hash] for content_hash in changed if content_hash in ready}
+    unready = [chunk for content_hash, chunk in changed.items() if content_hash not in ready]
     # Texts of like length together: the encoder pads all of a piece to the longest.
-    waiting = sorted(changed.values(), key=lambda chunk: chunk.token_count)
+    waiting = sorted(unready, key=lambda chunk: chunk.token_count)
     for start in range(0, len(waiting), texts_per_request):
         piece = waiting[start : start + texts_per_request]
         between()
@@ -85,7 +90,7 @@ def find_vectors(
                 f"{dimension} numbers each: publish the release again"
             )
         by_hash.update(zip((chunk.content_hash for chunk in piece), answer.vectors, strict=True))
-    return Vectors(by_hash, kept, embedded=len(waiting))
+    return Vectors(by_hash, kept, embedded=len(changed))
 
 
 def chunk_points(plan: Plan, document: Document, info: CollectionInfo, vectors: Vectors) -> list[StoredPoint]:

@@ -35,7 +35,10 @@ PARTITIONS = (0, 1)
 MEMBERS = ("first", "second")
 POISON = "poison"
 # Small, so that a handful of messages has several of everything.
-_LIMITS = ConsumerLimits(max_messages=2, max_portion_bytes=450, points_per_write=2, texts_per_request=2, handover_seconds=0)
+# Every call of the store is looked at, so nobody calls it from another thread.
+_LIMITS = ConsumerLimits(
+    max_messages=2, max_portion_bytes=450, points_per_write=2, texts_per_request=2, handover_seconds=0, look_ahead=False
+)
 _SETTINGS = Settings()
 # Documents that no message ever deletes: searches must find them from the first time on.
 NEVER_DELETED = ("live", "versioned")

@@ -17,6 +17,7 @@ from contract.errors import ContractError, TransientError
 from contract.preprocess import Preprocessor
 from contract.records import Deletion, Document, Version
 from streaming import indexer
+from streaming.ahead import Made
 from streaming.indexer import Handled, Indexer
 from streaming.log_reader import Batch
 from streaming.loop import Consumer
@@ -250,9 +251,9 @@ def keep_the_old_payload(patch: pytest.MonkeyPatch) -> None:
 
 
 def drop_the_neighbours(patch: pytest.MonkeyPatch) -> None:
-    def coarse(self: Indexer, events: Sequence[Any], handled: Handled) -> None:
+    def coarse(self: Indexer, events: Sequence[Any], handled: Handled, made: Made) -> None:
         try:
-            self._apply(events, handled)
+            self._apply(events, handled, made)
         except TransientError:
             raise
         except ContractError as exc:

@@ -2,16 +2,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streaming.decode import Message
-from streaming.portions import pieces, portions
+from streaming.portions import pieces, portions, with_next
 
 
-@given(st.lists(st.none() | st.binary(max_size=20), max_size=20), st.integers(1, 40))
-def test_portions_keep_the_order_and_the_limit(values: list[bytes | None], max_bytes: int) -> None:
+@given(st.lists(st.none() | st.binary(max_size=20), max_size=20), st.integers(1, 40), st.integers(1, 5))
+def test_portions_keep_the_order_and_the_limits(values: list[bytes | None], max_bytes: int, max_messages: int) -> None:
     batch = [Message(0, offset, 0, b"k", value) for offset, value in enumerate(values)]
-    made = list(portions(batch, max_bytes))
+    made = list(portions(batch, max_bytes, max_messages))
     assert [message for portion in made for message in portion] == batch
     for portion in made:
-        assert portion
+        assert 1 <= len(portion) <= max_messages
         assert len(portion) == 1 or sum(1 + len(message.value or b"") for message in portion) <= max_bytes
 
 
@@ -27,3 +27,8 @@ def test_pieces_read_no_further_than_needed() -> None:
     assert next(cut) == [0, 1]
     assert read == [0, 1]
     assert list(cut) == [[2, 3], [4]]
+
+
+def test_each_item_comes_with_the_one_after_it() -> None:
+    assert list(with_next([[1], [2], [3]])) == [([1], [2]), ([2], [3]), ([3], None)]
+    assert list(with_next([])) == []

@@ -1,0 +1,84 @@
+"""The portion that comes next is cut and embedded while the one in hand is written: the encoder does not wait for the store.
+
+Nothing is decided here. What is made ahead is kept by what it is made of, a text or the hash of one; the portion is then applied
+by the law as any other, and finds its chunks and vectors ready, or makes them itself. A mistake here costs time, not an index.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from threading import Event
+
+from contract.chunking import Chunk
+from contract.records import Document
+from streaming.points import Vector
+
+_log = logging.getLogger(__name__)
+# How often whoever waits for it looks after its place in the group.
+_LOOK_UP_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What is ready: chunks by title and text of their document, vectors by content hash."""
+
+    chunks: Mapping[tuple[str, str], list[Chunk]] = field(default_factory=dict)
+    vectors: Mapping[str, Vector] = field(default_factory=dict)
+
+    def cut(self, document: Document, cut: Callable[[Document], list[Chunk]]) -> list[Chunk]:
+        """Return the chunks of a document, cut now unless they are ready; raises what `cut` raises."""
+        ready = self.chunks.get((document.title, document.text))
+        return cut(document) if ready is None else ready
+
+
+NOTHING = Made()
+
+
+class _DroppedError(Exception):
+    """Nobody wants any more what is being made."""
+
+
+class Ahead:
+    """Makes one portion at a time, in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="ahead")
+        self._under_way: Future[Made] | None = None
+        self._dropped = Event()
+
+    def begin(self, make: Callable[[Callable[[], object]], Made]) -> None:
+        """Begin to make something; `make` is to call what it is given between its pieces of work."""
+        self._dropped = dropped = Event()
+
+        def check() -> None:
+            if dropped.is_set():
+                raise _DroppedError
+
+        self._under_way = self._pool.submit(make, check)
+
+    def take(self, between: Callable[[], object]) -> Made:
+        """Return what was begun last, once it is made; nothing where that failed, or where nothing was begun.
+
+        Args:
+            between: called again and again meanwhile; what it raises ends the wait.
+        """
+        under_way = self._under_way
+        if under_way is None:
+            return NOTHING
+        while not wait([under_way], _LOOK_UP_SECONDS).done:
+            between()
+        self._under_way = None
+        failure = under_way.exception()
+        if failure is None:
+            return under_way.result()
+        # Whoever applies the portion meets it again, and knows what to do about it.
+        _log.info("not_made_ahead", extra={"error": str(failure)})
+        return NOTHING
+
+    def drop(self) -> None:
+        """Let go of what is being made, and wait until it is: at most for one request to the encoder."""
+        self._dropped.set()
+        if self._under_way is not None:
+            wait([self._under_way])
+            self._under_way = None

@@ -1,0 +1,142 @@
+"""What is made ahead changes when things are made, and nothing else."""
+
+import threading
+
+import pytest
+
+from contract.errors import TransientError
+from contract.records import Deletion, Document
+from streaming.ahead import NOTHING, Ahead, Made
+from streaming.decode import Message
+from streaming.indexer import Handled, Indexer
+from streaming.limits import ConsumerLimits
+from tests.fixtures_streaming import World
+
+TEXTS = ["one two three four five six seven eight nine", "ten eleven", "twelve thirteen fourteen", "fifteen", "ten eleven"]
+
+
+def indexer(world: World, look_ahead: bool = True) -> Indexer:
+    limits = ConsumerLimits(max_portion_messages=2, texts_per_request=2, look_ahead=look_ahead)
+    return Indexer(world.collection, world.embedder, world.preprocessor, world.sink, limits)
+
+
+def batch(world: World) -> list[Message]:
+    """Return creates, an update of what an earlier portion holds, a deletion, rubbish, and an older version."""
+    items: list[Document | Deletion] = [Document("s", str(number), text) for number, text in enumerate(TEXTS)]
+    items += [Document("s", "0", "sixteen seventeen"), Deletion("s", "1"), Document("s", "9", "eighteen", version=3)]
+    items += [Document("s", "9", "an older one", version=2)]
+    messages = [world.log.append(item) for item in items]
+    return [*messages[:3], world.log.raw(b"no key", b"no value"), *messages[3:]]
+
+
+def test_with_and_without_it_the_index_is_the_same(world: World) -> None:
+    messages = batch(world)
+    ahead = indexer(world).handle(messages)
+    found, letters = world.snapshot(), len(world.sink.letters)
+    world.collection.points.clear()
+    plain = indexer(world, look_ahead=False).handle(messages)
+    assert found == world.snapshot()
+    assert letters == len(world.sink.letters) - letters == 1
+    assert (ahead.documents, ahead.deletes, ahead.stale, ahead.chunks_embedded, ahead.chunks_reused) == (
+        plain.documents,
+        plain.deletes,
+        plain.stale,
+        plain.chunks_embedded,
+        plain.chunks_reused,
+    )
+
+
+def test_what_was_made_ahead_is_not_made_again(world: World) -> None:
+    messages = [world.log.append(Document("s", str(number), f"text {number}")) for number in range(8)]
+    handled = indexer(world).handle(messages)
+    assert sorted(world.embedder.texts) == [f"text {number}" for number in range(8)]
+    assert handled.chunks_embedded == 8
+
+
+def test_a_text_that_is_in_the_index_is_not_embedded_ahead(world: World) -> None:
+    messages = batch(world)[:3]
+    indexer(world).handle(messages)
+    world.embedder.calls.clear()
+    indexer(world).handle(messages)
+    assert world.embedder.calls == []
+
+
+def test_the_next_portion_is_embedded_before_this_one_is_written(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    messages = [world.log.append(Document("s", str(number), f"text {number}")) for number in range(4)]
+    embedded = threading.Event()
+    embed, put_heads = world.embedder.embed, world.collection.put_heads
+
+    def note(texts: list[str], role: str) -> object:
+        answer = embed(texts, role)  # type: ignore[arg-type]
+        if "text 3" in texts:
+            embedded.set()
+        return answer
+
+    def wait_for_the_next(heads: list[object]) -> None:
+        assert embedded.wait(timeout=10)
+        put_heads(heads)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(world.embedder, "embed", note)
+    monkeypatch.setattr(world.collection, "put_heads", wait_for_the_next)
+    assert indexer(world).handle(messages).documents == 4
+
+
+def test_a_failure_ahead_is_met_where_it_counts(world: World) -> None:
+    messages = batch(world)
+    world.embedder.poison = "fifteen"
+    handled = indexer(world).handle(messages)
+    assert [letter.stage for letter in handled.dead_letters] == ["index", "decode"]
+    assert world.texts("2") == [TEXTS[2]]
+    assert world.texts("4") == [TEXTS[4]]
+
+
+def test_an_attempt_that_ends_early_leaves_nothing_running(world: World) -> None:
+    messages = [world.log.append(Document("s", str(number), f"text {number}")) for number in range(8)]
+    failing = indexer(world)
+
+    def leave() -> None:
+        raise TransientError("told to stop")
+
+    failing.between = leave
+    with pytest.raises(TransientError, match="told to stop"):
+        failing.handle(messages)
+    failing.between = lambda: None
+    assert failing.handle(messages) == Handled(documents=8, chunks_embedded=8)
+
+
+def test_waiting_looks_up_now_and_then() -> None:
+    ahead, looks, end = Ahead(), [], threading.Event()
+    made = Made({("", "text"): []})
+
+    def make(_: object) -> Made:
+        assert end.wait(timeout=10)
+        return made
+
+    def look() -> None:
+        looks.append(1)
+        if len(looks) == 2:
+            end.set()
+
+    assert ahead.take(look) is NOTHING
+    ahead.begin(make)
+    assert ahead.take(look) is made
+    assert len(looks) >= 2
+    assert ahead.take(look) is NOTHING
+
+
+def test_dropping_ends_the_work_at_its_next_look() -> None:
+    ahead, started, looks = Ahead(), threading.Event(), []
+
+    def make(check: object) -> Made:
+        started.set()
+        for _ in range(10_000):
+            looks.append(1)
+            threading.Event().wait(0.001)
+            check()  # type: ignore[operator]
+        return NOTHING
+
+    ahead.begin(make)
+    assert started.wait(timeout=10)
+    ahead.drop()
+    assert len(looks) < 10_000
+    assert ahead.take(lambda: None) is NOTHING
