@@ -15,6 +15,7 @@ from typing import Final, Self, TypeVar
 import numpy as np
 
 from clients.served_model import ServedModel, read_served_model
+from clients.triton_pieces import PieceSize
 from clients.triton_transport import Transport, TransportName, addresses, open_transport
 from contract import tensors
 from contract.embedding import Embeddings
@@ -25,8 +26,8 @@ from contract.specification import Role
 _OUTPUTS: Final = (tensors.EMBEDDING, tensors.TOKEN_COUNT, tensors.TRUNCATED, tensors.SPACE)
 # Who waits at a page goes before who fills an index.
 _PRIORITY: Final[dict[Role, int]] = {"query": 1, "document": 2}
-# A query waits for at most the one batch that is running: small pieces keep that wait short, and on a CPU are no slower.
-_PIECE_TEXTS: Final = 8
+# Queries are asked one by one; only trials send many.
+_PIECE_QUERIES: Final = 8
 # Of one piece of documents on one server: nobody waits for it at a page, and beside queries it may queue for long.
 _TIMEOUT_SECONDS: Final = 30.0
 # Loading compiles the model and warms it up.
@@ -68,6 +69,7 @@ class TritonEmbedder:
             for address in addresses(url)
         ]
         self._turns = count()
+        self._size = PieceSize()
         self._seconds: Final[dict[Role, float]] = {
             "query": query_seconds,
             "document": _TIMEOUT_SECONDS * len(self._replicas),
@@ -79,7 +81,7 @@ class TritonEmbedder:
         return self._space
 
     def embed(self, texts: Sequence[str], role: Role) -> Embeddings:
-        """Return one vector a text, in order; many texts go in small pieces of like length.
+        """Return one vector a text, in order; many texts go in pieces of like length, small ones while people ask.
 
         Raises:
             TransientError: Triton is away, busy (then it says when to try again), or has not loaded the model yet.
@@ -91,7 +93,7 @@ class TritonEmbedder:
         token_counts = np.empty(len(texts), dtype=np.int32)
         truncated = np.empty(len(texts), dtype=np.bool_)
         encoded = [_utf8(text) for text in texts]
-        for rows in _pieces(encoded, min(_PIECE_TEXTS, served.max_batch_size)):
+        for rows in self._pieces(encoded, role, served.max_batch_size):
             answer = self._infer([encoded[row] for row in rows], role)
             vectors[rows] = answer.vectors
             token_counts[rows] = answer.token_counts
@@ -117,6 +119,21 @@ class TritonEmbedder:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _pieces(self, texts: Sequence[bytes], role: Role, most: int) -> Iterator[list[int]]:
+        """Yield rows, shortest texts first: a piece is padded to its longest text. What is done with one is timed."""
+        waiting = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+        if role == "query":
+            self._size.asked()
+            most = min(most, _PIECE_QUERIES)
+        while waiting:
+            lengths = [len(texts[row]) for row in waiting[:most]]
+            size = most if role == "query" else self._size.of(lengths, most)
+            began = time.monotonic()
+            yield waiting[:size]
+            if role == "document":
+                self._size.took(lengths[:size], time.monotonic() - began)
+            waiting = waiting[size:]
 
     def _checked(self, seconds: float) -> ServedModel:
         # One that was checked speaks for all of them: each is checked again by itself before it is used.
@@ -308,13 +325,6 @@ class TritonControl:
     def close(self) -> None:
         """Close the connection."""
         self._transport.close()
-
-
-def _pieces(texts: Sequence[bytes], size: int) -> Iterator[list[int]]:
-    """Yield rows, at most `size` at a time, shortest texts first: a piece is padded to its longest text."""
-    by_length = sorted(range(len(texts)), key=lambda row: len(texts[row]))
-    for start in range(0, len(by_length), size):
-        yield by_length[start : start + size]
 
 
 def _left(until: float) -> float:

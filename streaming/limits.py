@@ -23,7 +23,7 @@ class ConsumerLimits(BaseSettings):
     )
     look_ahead: bool = Field(default=True, description="cut and embed the next portion while one is written")
     points_per_write: int = Field(default=128, ge=1, description="points that go to the store, or come from it, at once")
-    texts_per_request: int = Field(default=8, ge=1, description="texts that go to the encoder at once")
+    texts_per_request: int = Field(default=32, ge=1, description="texts that go to the encoder at once, at most")
     commit_interval_seconds: float = Field(default=1.0, ge=0, description="at most this long between flush and commit")
     longest_wait_seconds: float = Field(default=5.0, gt=0, description="longest pause between attempts")
     max_batch_seconds: int = Field(
