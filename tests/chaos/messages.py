@@ -94,8 +94,10 @@ class Writer:
 
     def _revived(self, name: tuple[str, str], known: _Known) -> Outgoing:
         if known.old and _is_numbered(name) and self._random.random() < 0.5:
-            # Older than the deletion that came before it: it must not bring the document back.
-            return _message("late_after_delete", name, self._random.choice(known.old), max(0, known.version - 1))
+            # Older than the deletion that came before it, whatever was refused since: it must not bring the document back.
+            assert known.last is not None
+            deleted = int(dict(known.last.headers)["version"])
+            return _message("late_after_delete", name, self._random.choice(known.old), deleted - 1)
         return self._document("recreate" if known.last else "create", name, known, self._fresh())
 
     def _updated(self, name: tuple[str, str], known: _Known) -> Outgoing:

@@ -77,6 +77,18 @@ def test_late_and_older_messages_change_nothing() -> None:
     assert not places & {record.place for record in late}
 
 
+def test_a_late_message_is_older_than_the_deletion_whatever_was_refused_in_between() -> None:
+    deleted: dict[bytes | None, int] = {}
+    late = 0
+    for record in written(9_000):
+        if kind_of(record) == "delete" and "version" in dict(record.headers):
+            deleted[record.key] = int(dict(record.headers)["version"])
+        if kind_of(record) == "late_after_delete":
+            late += 1
+            assert json.loads(record.value or b"")["version"] < deleted[record.key]
+    assert late > 100
+
+
 def test_an_armed_point_kills_the_process_that_gets_there_at_the_pass_that_was_asked_for(tmp_path: Path) -> None:
     points = Points(tmp_path)
     points.armed.write_text(json.dumps({"point": "here", "skip": 2, "victim": None}))
