@@ -117,9 +117,7 @@ class Indexer:
             batch, handled.erased, kept_out = keep_erased_out(batch, self._erasures.current())
             undecoded += [self._letter(message, "erasure", error) for message, error in kept_out]
         try:
-            for portion, following in with_next(
-                portions(batch, self._limits.max_portion_bytes, self._limits.max_portion_messages)
-            ):
+            for portion, following in with_next(self._portions(batch)):
                 made = self._ahead.take(self.between)
                 if following and self._limits.look_ahead:
                     self._ahead.begin(partial(self._make, following))

@@ -1,11 +1,15 @@
 """What is made ahead changes when things are made, and nothing else."""
 
 import threading
+from collections.abc import Callable, Sequence
 
 import pytest
 
+from clients.store import Head
+from contract.embedding import Embeddings
 from contract.errors import TransientError
 from contract.records import Deletion, Document
+from contract.specification import Role
 from streaming.ahead import NOTHING, Ahead, Made
 from streaming.decode import Message
 from streaming.indexer import Handled, Indexer
@@ -66,15 +70,15 @@ def test_the_next_portion_is_embedded_before_this_one_is_written(world: World, m
     embedded = threading.Event()
     embed, put_heads = world.embedder.embed, world.collection.put_heads
 
-    def note(texts: list[str], role: str) -> object:
-        answer = embed(texts, role)  # type: ignore[arg-type]
+    def note(texts: Sequence[str], role: Role) -> Embeddings:
+        answer = embed(texts, role)
         if "text 3" in texts:
             embedded.set()
         return answer
 
-    def wait_for_the_next(heads: list[object]) -> None:
+    def wait_for_the_next(heads: Sequence[Head]) -> None:
         assert embedded.wait(timeout=10)
-        put_heads(heads)  # type: ignore[arg-type]
+        put_heads(heads)
 
     monkeypatch.setattr(world.embedder, "embed", note)
     monkeypatch.setattr(world.collection, "put_heads", wait_for_the_next)
@@ -127,12 +131,12 @@ def test_waiting_looks_up_now_and_then() -> None:
 def test_dropping_ends_the_work_at_its_next_look() -> None:
     ahead, started, looks = Ahead(), threading.Event(), []
 
-    def make(check: object) -> Made:
+    def make(check: Callable[[], object]) -> Made:
         started.set()
         for _ in range(10_000):
             looks.append(1)
             threading.Event().wait(0.001)
-            check()  # type: ignore[operator]
+            check()
         return NOTHING
 
     ahead.begin(make)
