@@ -43,7 +43,7 @@ class HashEmbedder:
         self.space = space
         self._dimension = dimension
 
-    def embed(self, texts: Sequence[str], role: Role) -> Embeddings:
+    def embed(self, texts: Sequence[str], role: Role, token_counts: Sequence[int] | None = None) -> Embeddings:
         """Return one vector a text."""
         vectors = np.stack([self._vector(text) for text in texts])
         counts = np.array([len(text.split()) for text in texts], np.int32)

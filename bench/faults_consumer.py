@@ -39,7 +39,7 @@ class Wrong:
     def space(self) -> str:
         return self.right.space
 
-    def embed(self, texts: Sequence[str], role: Role) -> Embeddings:
+    def embed(self, texts: Sequence[str], role: Role, token_counts: Sequence[int] | None = None) -> Embeddings:
         return self.right.embed([self.text(text) for text in texts], self.role or role)
 
 
@@ -50,7 +50,7 @@ class EncoderOf:
     right: Embedder
     space: str
 
-    def embed(self, texts: Sequence[str], role: Role) -> Embeddings:
+    def embed(self, texts: Sequence[str], role: Role, token_counts: Sequence[int] | None = None) -> Embeddings:
         return replace(self.right.embed(texts, role), space=self.space)
 
 

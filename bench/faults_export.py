@@ -62,8 +62,8 @@ class _DropoutLeftIn(SentenceEncoder):
 
 
 def _rounded(dtype: torch.dtype) -> Callable[[Any], PreTrainedModel]:
-    def load(encoder: Any) -> PreTrainedModel:
-        backbone = load_backbone(encoder)
+    def load(encoder: Any, attention: str | None = None) -> PreTrainedModel:
+        backbone = load_backbone(encoder, attention)
         with torch.no_grad():
             for parameter in backbone.parameters():
                 parameter.copy_(parameter.to(dtype).to(torch.float32))

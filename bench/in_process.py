@@ -57,7 +57,7 @@ class InProcessEncoder:
         """Return the release's space."""
         return self.manifest.space
 
-    def embed(self, texts: Sequence[str], role: Role) -> Embeddings:
+    def embed(self, texts: Sequence[str], role: Role, token_counts: Sequence[int] | None = None) -> Embeddings:
         """Return one vector a text; all texts are one batch, padded to a served length."""
         encoded = self.tokens.encode(texts, role)
         length = tensors.served_length(int(encoded.token_counts.max()), self.manifest.serving.length_buckets)

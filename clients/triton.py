@@ -15,7 +15,7 @@ from typing import Final, Self, TypeVar
 import numpy as np
 
 from clients.served_model import ServedModel, read_served_model
-from clients.triton_pieces import PieceSize
+from clients.triton_pieces import PieceSize, guessed_tokens
 from clients.triton_transport import Transport, TransportName, addresses, open_transport
 from contract import tensors
 from contract.embedding import Embeddings
@@ -80,8 +80,10 @@ class TritonEmbedder:
         """Return the space that was asked for, which is the only one that this embedder gives."""
         return self._space
 
-    def embed(self, texts: Sequence[str], role: Role) -> Embeddings:
+    def embed(self, texts: Sequence[str], role: Role, token_counts: Sequence[int] | None = None) -> Embeddings:
         """Return one vector a text, in order; many texts go in pieces of like length, small ones while people ask.
+
+        Where `token_counts` are not given, lengths are guessed from bytes, and more is padded.
 
         Raises:
             TransientError: Triton is away, busy (then it says when to try again), or has not loaded the model yet.
@@ -90,15 +92,16 @@ class TritonEmbedder:
         """
         served = self._checked(self._seconds[role])
         vectors = np.empty((len(texts), served.dimension), dtype=np.float32)
-        token_counts = np.empty(len(texts), dtype=np.int32)
+        counted = np.empty(len(texts), dtype=np.int32)
         truncated = np.empty(len(texts), dtype=np.bool_)
         encoded = [_utf8(text) for text in texts]
-        for rows in self._pieces(encoded, role, served.max_batch_size):
+        lengths = token_counts if token_counts is not None else [guessed_tokens(text) for text in encoded]
+        for rows in self._pieces(lengths, role, served.max_batch_size):
             answer = self._infer([encoded[row] for row in rows], role)
             vectors[rows] = answer.vectors
-            token_counts[rows] = answer.token_counts
+            counted[rows] = answer.token_counts
             truncated[rows] = answer.truncated
-        return Embeddings(vectors, token_counts, truncated, self._space)
+        return Embeddings(vectors, counted, truncated, self._space)
 
     def check(self) -> ServedModel:
         """Make sure, once a server, that Triton serves the encoder that was asked for; return what its config says.
@@ -120,14 +123,14 @@ class TritonEmbedder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _pieces(self, texts: Sequence[bytes], role: Role, most: int) -> Iterator[list[int]]:
+    def _pieces(self, token_counts: Sequence[int], role: Role, most: int) -> Iterator[list[int]]:
         """Yield rows, shortest texts first: a piece is padded to its longest text. What is done with one is timed."""
-        waiting = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+        waiting = sorted(range(len(token_counts)), key=lambda row: token_counts[row])
         if role == "query":
             self._size.asked()
             most = min(most, _PIECE_QUERIES)
         while waiting:
-            lengths = [len(texts[row]) for row in waiting[:most]]
+            lengths = [token_counts[row] for row in waiting[:most]]
             size = most if role == "query" else self._size.of(lengths, most)
             began = time.monotonic()
             yield waiting[:size]

@@ -27,8 +27,13 @@ class Embedder(Protocol):
     def space(self) -> str:
         """Return the identity of the encoder."""
 
-    def embed(self, texts: Sequence[str], role: Role) -> Embeddings:
+    def embed(self, texts: Sequence[str], role: Role, token_counts: Sequence[int] | None = None) -> Embeddings:
         """Return one vector a text.
+
+        Args:
+            texts: what `encoder_text` of chunks, or `query_text` of a query, is.
+            role: whose prefix is put before each.
+            token_counts: of the texts, where the caller knows them: whoever pads puts texts of like length together by them.
 
         Raises:
             TransientError: the encoder is away or busy.

@@ -13,10 +13,15 @@ from contract.pooling import normalize, pool
 from contract.specification import Pooling
 
 
-def load_backbone(encoder: Path) -> PreTrainedModel:
-    """Return the transformers model of an encoder folder: float32, evaluation mode, weights from safetensors only."""
+def load_backbone(encoder: Path, attention: str | None = None) -> PreTrainedModel:
+    """Return the transformers model of an encoder folder: float32, evaluation mode, weights from safetensors only.
+
+    Args:
+        encoder: the folder.
+        attention: which of transformers' implementations computes attention; its own choice by default.
+    """
     backbone: PreTrainedModel = AutoModel.from_pretrained(
-        encoder, dtype=torch.float32, use_safetensors=True, local_files_only=True
+        encoder, dtype=torch.float32, use_safetensors=True, local_files_only=True, attn_implementation=attention
     )
     backbone.train(False)
     return backbone

@@ -98,7 +98,7 @@ class PacedEmbedder:
         """Return the space of the embedder that is paced."""
         return self._embedder.space
 
-    def embed(self, texts: Sequence[str], role: Role) -> Embeddings:
+    def embed(self, texts: Sequence[str], role: Role, token_counts: Sequence[int] | None = None) -> Embeddings:
         """Return one vector a text, in order: all at once, or in small pieces with rests while people search."""
         pieces: list[Embeddings] = []
         done = 0
@@ -108,11 +108,11 @@ class PacedEmbedder:
                 with self._lock:
                     piece = texts[done : done + _PIECE_TEXTS]
                     began = self._clock()
-                    pieces.append(self._embedder.embed(piece, role))
+                    pieces.append(self._embedder.embed(piece, role, token_counts and token_counts[done : done + _PIECE_TEXTS]))
                     self._sleep((self._clock() - began) * (1 - _SHARE) / _SHARE)
             else:
                 piece = texts[done:]
-                pieces.append(self._embedder.embed(piece, role))
+                pieces.append(self._embedder.embed(piece, role, token_counts and token_counts[done:]))
             done += len(piece)
         return Embeddings(
             np.concatenate([piece.vectors for piece in pieces]),

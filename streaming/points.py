@@ -78,7 +78,8 @@ def find_vectors(
     for start in range(0, len(waiting), texts_per_request):
         piece = waiting[start : start + texts_per_request]
         between()
-        answer = embedder.embed([chunk.encoder_text for chunk in piece], "document")
+        token_counts = [chunk.token_count for chunk in piece]
+        answer = embedder.embed([chunk.encoder_text for chunk in piece], "document", token_counts)
         if answer.space != embedder.space:
             raise MismatchError(
                 f"the encoder answered from space {answer.space}, this collection is of {embedder.space}: "

@@ -54,7 +54,7 @@ class FakeEmbedder:
     poison: str | None = None
     answers_from: str | None = None
 
-    def embed(self, texts: Sequence[str], role: Role) -> Embeddings:
+    def embed(self, texts: Sequence[str], role: Role, token_counts: Sequence[int] | None = None) -> Embeddings:
         if self.failures:
             raise self.failures.pop(0)
         self.calls.append(list(texts))

@@ -58,7 +58,7 @@ UPDATES = int(os.environ.get("READER_UPDATES", "200"))
 class SlowEmbedder(FakeEmbedder):
     seconds: float = 0.25
 
-    def embed(self, texts: Sequence[str], role: Role) -> Embeddings:
+    def embed(self, texts: Sequence[str], role: Role, token_counts: Sequence[int] | None = None) -> Embeddings:
         time.sleep(self.seconds)
         return super().embed(texts, role)
 
@@ -141,7 +141,7 @@ def test_an_outage_that_is_longer_than_the_group_is_patient_costs_only_time(
     back = Event()
 
     class Away(FakeEmbedder):
-        def embed(self, texts: Sequence[str], role: Role) -> Embeddings:
+        def embed(self, texts: Sequence[str], role: Role, token_counts: Sequence[int] | None = None) -> Embeddings:
             if not back.is_set():
                 raise TransientError("the encoder is away")
             return super().embed(texts, role)

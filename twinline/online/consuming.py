@@ -55,11 +55,11 @@ class Interruptible:
         """Return the identity of the encoder."""
         return self._embedder.space
 
-    def embed(self, texts: Sequence[str], role: Role) -> Embeddings:
+    def embed(self, texts: Sequence[str], role: Role, token_counts: Sequence[int] | None = None) -> Embeddings:
         """Return one vector a text; raise TransientError once the moment has come."""
         if self._given_up.is_set():
             raise TransientError("this process is stopping: the batch in hand is left for the next one")
-        return self._embedder.embed(texts, role)
+        return self._embedder.embed(texts, role, token_counts)
 
 
 class ConsumerThread:

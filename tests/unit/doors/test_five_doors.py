@@ -39,7 +39,7 @@ class Encoder:
         self.space = space
         self._answers_from = answers_from or space
 
-    def embed(self, texts: Sequence[str], role: Role) -> Embeddings:
+    def embed(self, texts: Sequence[str], role: Role, token_counts: Sequence[int] | None = None) -> Embeddings:
         vectors = np.stack([vector_of(text) for text in texts])
         return Embeddings(vectors, np.ones(len(texts), np.int32), np.zeros(len(texts), np.bool_), self._answers_from)
 

@@ -137,7 +137,7 @@ class FakeEmbedder:
         self._shifted = shifted
         self._extra_tokens = extra_tokens
 
-    def embed(self, texts: Sequence[str], role: Role) -> Embeddings:
+    def embed(self, texts: Sequence[str], role: Role, token_counts: Sequence[int] | None = None) -> Embeddings:
         vectors = np.stack([text_vector(text if text != self._shifted else text + "!") for text in texts])
         counts = np.array([len(text) + self._extra_tokens for text in texts], dtype=np.int32)
         return Embeddings(vectors, counts, np.zeros(len(texts), dtype=np.bool_), self.space)

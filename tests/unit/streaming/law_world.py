@@ -346,7 +346,7 @@ class FaultyEmbedder(FakeEmbedder):
     world: World | None = None
     poison: str | None = POISON
 
-    def embed(self, texts: Sequence[str], role: Role) -> Embeddings:
+    def embed(self, texts: Sequence[str], role: Role, token_counts: Sequence[int] | None = None) -> Embeddings:
         assert self.world is not None
         with self.world.at():
             return super().embed(texts, role)

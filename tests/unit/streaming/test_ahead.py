@@ -70,8 +70,8 @@ def test_the_next_portion_is_embedded_before_this_one_is_written(world: World, m
     embedded = threading.Event()
     embed, put_heads = world.embedder.embed, world.collection.put_heads
 
-    def note(texts: Sequence[str], role: Role) -> Embeddings:
-        answer = embed(texts, role)
+    def note(texts: Sequence[str], role: Role, token_counts: Sequence[int]) -> Embeddings:
+        answer = embed(texts, role, token_counts)
         if "text 3" in texts:
             embedded.set()
         return answer

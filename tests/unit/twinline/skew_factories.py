@@ -64,7 +64,7 @@ class LocalEmbedder:
     space: str
     change: Callable[[Embeddings], Embeddings] = lambda answer: answer
 
-    def embed(self, texts: Sequence[str], role: Role) -> Embeddings:
+    def embed(self, texts: Sequence[str], role: Role, token_counts: Sequence[int] | None = None) -> Embeddings:
         encoded = self.preprocessor.encode(texts, role)
         answer = Embeddings(vectors_of(encoded.token_ids), encoded.token_counts, encoded.truncated, self.space)
         return self.change(answer)
