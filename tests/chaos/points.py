@@ -103,7 +103,7 @@ def install(points: Points) -> None:
 
     store, collection = _store_classes(load_settings().store)
 
-    def of_documents(_self: Any, _texts: Sequence[str], role: str) -> bool:
+    def of_documents(_self: Any, _texts: Sequence[str], role: str, *_more: Any) -> bool:
         return role == "document"
 
     def not_empty(_self: Any, items: Any = ()) -> bool:
@@ -111,10 +111,10 @@ def install(points: Points) -> None:
 
     embed = TritonEmbedder.embed
 
-    def embed_while_triton_dies(self: Any, texts: Sequence[str], role: Any) -> Any:
+    def embed_while_triton_dies(self: Any, texts: Sequence[str], role: Any, *more: Any) -> Any:
         if role != "document":
-            return embed(self, texts, role)
-        return points.during(TRITON_POINT, lambda: embed(self, texts, role))
+            return embed(self, texts, role, *more)
+        return points.during(TRITON_POINT, lambda: embed(self, texts, role, *more))
 
     TritonEmbedder.embed = embed_while_triton_dies  # type: ignore[method-assign]
     _after(TritonEmbedder, "embed", points, "after_embed", of_documents)
