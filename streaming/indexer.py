@@ -26,7 +26,7 @@ from streaming.limits import ConsumerLimits
 from streaming.metrics import StreamingMetrics
 from streaming.plans import Decision, Plan, decide, document_ids
 from streaming.points import Vectors, chunk_points, find_vectors, possible_points
-from streaming.portions import pieces, portions, with_next
+from streaming.portions import PortionSize, pieces, portions, with_next
 from streaming.probe import check_that_others_pass
 
 _log = logging.getLogger(__name__)
@@ -85,6 +85,7 @@ class Indexer:
         self.between: Callable[[], object] = lambda: None
         self._erasures: KnowsErasures | None = None
         self._ahead = Ahead()
+        self._size = PortionSize(self._limits.portion_seconds, self._limits.max_portion_bytes)
         self._check_door()
 
     def take_vectors_from(self, donor: Donor) -> None:
@@ -117,11 +118,13 @@ class Indexer:
             batch, handled.erased, kept_out = keep_erased_out(batch, self._erasures.current())
             undecoded += [self._letter(message, "erasure", error) for message, error in kept_out]
         try:
-            for portion, following in with_next(self._portions(batch)):
+            for portion, following in with_next(portions(batch, self._size.bytes, self._limits.max_portion_messages)):
+                began = time.monotonic()
                 made = self._ahead.take(self.between)
                 if following and self._limits.look_ahead:
                     self._ahead.begin(partial(self._make, following))
                 self._apply_or_isolate(self._decode(portion, undecoded), handled, made)
+                self._size.took(portion, time.monotonic() - began)
         finally:
             self._ahead.drop()
         # Last: they are what they are however often they come, and would be written again with each attempt during an outage.
@@ -132,9 +135,6 @@ class Indexer:
     def flush(self) -> None:
         """Make what was handled durable against the death of the machine, not only of the process."""
         self._collection.flush()
-
-    def _portions(self, batch: Sequence[Message]) -> Iterator[list[Message]]:
-        return portions(batch, self._limits.max_portion_bytes, self._limits.max_portion_messages)
 
     def _decode(self, messages: Sequence[Message], undecoded: list[DeadLetter]) -> list[Event]:
         events: list[Event] = []

@@ -16,14 +16,15 @@ class ConsumerLimits(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="TWINLINE_CONSUMER_", frozen=True, extra="ignore")
 
-    max_messages: int = Field(default=128, ge=1, description="messages of one batch")
-    max_portion_messages: int = Field(default=32, ge=1, description="messages of it that are embedded and written together")
+    max_messages: int = Field(default=256, ge=1, description="messages of one batch")
+    portion_seconds: float = Field(default=2.0, gt=0, description="how long what is embedded and written together may take")
+    max_portion_messages: int = Field(default=128, ge=1, description="messages that are embedded and written together, at most")
     max_portion_bytes: int = Field(
         default=1024 * 1024, ge=1, description="bytes of messages that are embedded and written together; a larger one alone"
     )
     look_ahead: bool = Field(default=True, description="cut and embed the next portion while one is written")
     points_per_write: int = Field(default=128, ge=1, description="points that go to the store, or come from it, at once")
-    texts_per_request: int = Field(default=32, ge=1, description="texts that go to the encoder at once, at most")
+    texts_per_request: int = Field(default=64, ge=1, description="texts that go to the encoder at once, at most")
     commit_interval_seconds: float = Field(default=1.0, ge=0, description="at most this long between flush and commit")
     longest_wait_seconds: float = Field(default=5.0, gt=0, description="longest pause between attempts")
     max_batch_seconds: int = Field(

@@ -1,23 +1,56 @@
-"""Batches and writes cut into pieces of bounded size. Pure."""
+"""Batches and writes cut into pieces of bounded size."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from streaming.decode import Message
 
 T = TypeVar("T")
+# Of the newest measurement: what a portion takes varies with what is in it, and with what else runs.
+_WEIGHT: Final = 0.3
 
 
-def portions(batch: Sequence[Message], max_bytes: int, max_messages: int) -> Iterator[list[Message]]:
-    """Yield the messages in order, in portions whose values together have at most `max_bytes`; a larger one is alone."""
+class PortionSize:
+    """How many bytes of messages make a portion: as many as are worked off in a time, by how long earlier ones took.
+
+    Documents are searchable when their portion is written, so none of them waits for more than about that time once it is their
+    turn, on a laptop as on a graphics card; and the more go in together, the less of what is embedded is padding.
+    """
+
+    def __init__(self, seconds: float, max_bytes: int) -> None:
+        self._seconds = seconds
+        self._max_bytes = max_bytes
+        self._seconds_per_byte = 0.0
+
+    def bytes(self) -> int:
+        """Return how many bytes the next portion may have; all that are allowed before anything was measured."""
+        if self._seconds_per_byte * self._max_bytes <= self._seconds:
+            return self._max_bytes
+        return int(self._seconds / self._seconds_per_byte)
+
+    def took(self, portion: Sequence[Message], seconds: float) -> None:
+        """Note how long a portion took, from the end of the one before to its own."""
+        measured = seconds / max(sum(map(_size, portion)), 1)
+        before = self._seconds_per_byte
+        self._seconds_per_byte = (1 - _WEIGHT) * before + _WEIGHT * measured if before else measured
+
+
+def portions(batch: Sequence[Message], max_bytes: Callable[[], int], max_messages: int) -> Iterator[list[Message]]:
+    """Yield the messages in order, in portions of bounded size.
+
+    Args:
+        batch: to be cut.
+        max_bytes: asked again for each portion; its messages together have no more, and a larger one is alone.
+        max_messages: of a portion.
+    """
     portion: list[Message] = []
-    size = 0
+    size, limit = 0, max_bytes()
     for message in batch:
-        own = len(message.key or b"") + len(message.value or b"")
-        if portion and (size + own > max_bytes or len(portion) == max_messages):
+        own = _size(message)
+        if portion and (size + own > limit or len(portion) == max_messages):
             yield portion
-            portion, size = [], 0
+            portion, size, limit = [], 0, max_bytes()
         portion.append(message)
         size += own
     if portion:
@@ -39,3 +72,7 @@ def with_next(items: Iterable[T]) -> Iterator[tuple[T, T | None]]:
         following = next(rest, None)
         yield item, following
         item = following
+
+
+def _size(message: Message) -> int:
+    return len(message.key or b"") + len(message.value or b"")

@@ -10,6 +10,7 @@ from clients.store import Head, StoredPoint
 from contract.errors import ContractError, MismatchError, TransientError
 from contract.records import Document
 from streaming import indexer as indexer_module
+from streaming.indexer import Indexer
 from streaming.limits import ConsumerLimits
 from tests.fixtures_streaming import GOLDEN, World, vector_of
 
@@ -136,8 +137,7 @@ def test_a_large_batch_is_handled_in_portions_and_written_in_pieces(filled: Worl
     put = filled.collection.put_points
     monkeypatch.setattr(filled.collection, "put_points", lambda points: (written.append(len(points)), put(points)))
     filled.collection.before = lambda call: portions.append(0) if call == "put_heads" else None
-    indexer = filled.indexer()
-    indexer._limits = limits
+    indexer = Indexer(filled.collection, filled.embedder, filled.preprocessor, filled.sink, limits)
     texts = [" ".join(f"w{number}" for number in range(start, start + 40)) for start in (0, 100, 200)]
     indexer.handle([filled.log.append(document(text, key=str(number))) for number, text in enumerate(texts)])
     assert max(written) == 2
