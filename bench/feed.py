@@ -16,7 +16,8 @@ from contract.errors import TransientError
 from contract.records import Document, encode_key, encode_value
 
 _PATIENCE_SECONDS: Final = 600.0
-_POLL_SECONDS: Final = 0.05
+# Counting what is indexed holds the store up, the longer the more there is.
+_POLL_SECONDS: Final = 0.5
 
 
 def sustained_rate(system: Served, documents: Sequence[Document], name: str) -> float:

@@ -33,7 +33,8 @@ GOLDEN_VECTOR_NAME = "golden"
 MOST_GOLDEN = 1_000
 # Indexed in every collection; a release's own come on top.
 KEYWORD_FIELDS = ("kind", "source", "key", "tenant")
-INTEGER_FIELDS = ("version",)
+# The number of a chunk: documents are counted by their first one, and without an index that reads every payload.
+INTEGER_FIELDS = ("version", "chunk_index")
 VERSION_FIELDS = ("version", "version_kind", "version_offset")
 
 
