@@ -21,7 +21,7 @@ _WIDE_STOPS: Final = "。！？｡．"
 _CLOSERS: Final = "\"'”’»›)\\]}」』）】》〉］｝"
 # Where scripts without spaces take breath: as good as a space, since no word goes across it.
 _WIDE_PAUSES: Final = frozenset("、，；：､　")
-_BREAK: Final = re.compile(rf"\n\s*|[{_STOPS}]+[{_CLOSERS}]*(?=\s)|[{_WIDE_STOPS}]+[{_CLOSERS}]*")
+BREAK: Final = re.compile(rf"\n\s*|[{_STOPS}]+[{_CLOSERS}]*(?=\s)|[{_WIDE_STOPS}]+[{_CLOSERS}]*")
 # After a full stop or dots the sentence may go on ("e.g. this"): SB8. Other stops always end one.
 _MAY_GO_ON: Final = ".…"
 _LOOK_AHEAD: Final = 16
@@ -43,7 +43,7 @@ def breaks(text: str, start: int, end: int) -> Iterator[Boundary]:
 
     A line whose next one goes on in lower case (prose that was wrapped) counts as a word: a cut there cuts a sentence.
     """
-    for found in _BREAK.finditer(text, start, min(end + 2, len(text))):
+    for found in BREAK.finditer(text, start, min(end + 2, len(text))):
         if text[found.start()] == "\n":
             before, after = white_start(text, found.start()), white_end(text, found.end())
             if found[0].count("\n") > 1:
