@@ -46,10 +46,8 @@ def breaks(text: str, start: int, end: int) -> Iterator[Boundary]:
     for found in BREAK.finditer(text, start, min(end + 2, len(text))):
         if text[found.start()] == "\n":
             before, after = white_start(text, found.start()), white_end(text, found.end())
-            if found[0].count("\n") > 1:
-                level = PARAGRAPH
-            else:
-                level = WORD if text[after : after + 1].islower() else LINE
+            goes_on = text[after : after + 1].islower()
+            level = PARAGRAPH if found[0].count("\n") > 1 else WORD if goes_on else LINE
         else:
             before, after, level = found.end(), white_end(text, found.end()), SENTENCE
             if text[found.start()] in _MAY_GO_ON and _goes_on(text, after):

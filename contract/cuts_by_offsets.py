@@ -41,7 +41,7 @@ class _Tokens(NamedTuple):
         return index == 0 or self.ends[index - 1] <= end
 
     def last_seam(self, text: str, after: int, end: int) -> int | None:
-        """Return the last place in `text[after + 1 : end + 1]` that lies between two tokens and between two characters as seen."""
+        """Return the last place in `text[after + 1 : end + 1]` between two tokens, and between two characters as seen."""
         found = None
         index = bisect_right(self.starts, end) - 1
         while index > 0 and self.starts[index] > after:

@@ -1,4 +1,4 @@
-"""A rule in code that is planted wrong is found when a process starts; without this a moved name would only show in the long run."""
+"""A rule that is planted wrong is found when a process starts; a name that has moved would else only show in the long run."""
 
 from typing import cast
 
