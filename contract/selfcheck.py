@@ -30,8 +30,17 @@ _TO_CUT: Final = (
 _CHUNKS: Final = [
     (0, 9), (11, 39), (40, 109), (95, 138), (125, 179), (181, 211), (207, 237), (239, 318), (299, 378), (359, 393),
 ]  # fmt: skip
+_CHUNKS_2: Final = [
+    (0, 39), (21, 94), (72, 124), (114, 167), (155, 211), (207, 237), (232, 308), (289, 368), (349, 393),
+]  # fmt: skip
 _LONG: Final = "One more sentence of the log, and its offset. " * 400
 _LONG_CHUNKS: Final = "8905e602487dc58f8697e93cff428ef892b8ad3eb264d8952111c384d7043889"
+# Joined emoji, more of them than fit, which stay whole; and a word of more characters than a chunk may have.
+_UNBROKEN: Final = "First, a line.\nThen " + "\U0001f469\u200d\U0001f467" * 12 + " and " + "x" * 9_000 + " ends."
+_UNBROKEN_CHUNKS_2: Final = [
+    (0, 19), (15, 42), (42, 60), (61, 4157), (4157, 8253), (8253, 9067),
+]  # fmt: skip
+_LONG_CHUNKS_2: Final = "bba5e952363ed79e7f359e84e2513044dd5223541fa470c1b82dd51a21904524"
 
 
 @lru_cache(maxsize=1)
@@ -68,15 +77,23 @@ def check_chunks_in_code() -> None:
     Raises:
         MismatchError: this process would cut documents otherwise than the platform's: another splitter, most likely.
     """
-    # The splitter's library is not there in the model server.
+    # The libraries that cut are not there in the model server.
     from contract.chunking import Chunker
-    from contract.specification import ChunkerSettings, make_contract
+    from contract.specification import CHUNKER_VERSIONS, ChunkerSettings, make_contract
 
-    settings = ChunkerSettings(overlap_tokens=4, title_max_tokens=4)
-    chunker = Chunker(*make_contract(_WORDS_AS_TOKENS, max_tokens=16, dimension=2, chunker=settings))
-    _compare("chunks", chunker.spans(_TO_CUT, ""), _CHUNKS)
-    spans = chunker.spans(_LONG, chunker.lead("a title of more than four words"))
-    _compare("chunks of a long text", fingerprint([list(span) for span in spans]), _LONG_CHUNKS)
+    splitter, offsets = (
+        Chunker(*make_contract(_WORDS_AS_TOKENS, max_tokens=16, dimension=2, chunker=settings))
+        for settings in (ChunkerSettings(version=version, overlap_tokens=4, title_max_tokens=4) for version in CHUNKER_VERSIONS)
+    )
+    title = "a title of more than four words"
+    for name, found, expected in (
+        ("chunks", splitter.spans(_TO_CUT, ""), _CHUNKS),
+        ("chunks of a long text", _hash(splitter.spans(_LONG, splitter.lead(title))), _LONG_CHUNKS),
+        ("chunks, version 2", offsets.spans(_TO_CUT, ""), _CHUNKS_2),
+        ("chunks of a long text, version 2", _hash(offsets.spans(_LONG, offsets.lead(title))), _LONG_CHUNKS_2),
+        ("chunks of a long word, version 2", offsets.spans(_UNBROKEN, ""), _UNBROKEN_CHUNKS_2),
+    ):
+        _compare(name, found, expected)
 
 
 def check_process() -> None:
@@ -87,6 +104,10 @@ def check_process() -> None:
     """
     check_rules_in_code()
     check_chunks_in_code()
+
+
+def _hash(spans: list[tuple[int, int]]) -> str:
+    return fingerprint([list(span) for span in spans])
 
 
 def _compare(name: str, found: object, expected: object) -> None:

@@ -20,6 +20,9 @@ CONTRACT_SCHEMA = 1
 CONTRACT_FILE = "contract.json"
 TOKENIZER_FILE = "tokenizer.json"
 
+# 1: semantic-text-splitter; 2: by the offsets of one tokenisation. An old one stays as long as an unretired release names it.
+CHUNKER_VERSIONS = (1, 2)
+
 Role = Literal["query", "document"]
 Pooling = Literal["mean", "cls", "last"]
 ROLES: tuple[Role, ...] = ("query", "document")
@@ -52,7 +55,7 @@ class ChunkerSettings:
     """
 
     name: Literal["tokens", "none"] = "tokens"
-    version: int = 1
+    version: int = CHUNKER_VERSIONS[-1]
     overlap_tokens: int = 32
     title: Literal["prepend", "omit"] = "prepend"
     title_max_tokens: int = 64
@@ -106,7 +109,7 @@ class Contract:
         try:
             _only(value, {"schema", "vector", "index"})
             index = dict(value["index"])
-            chunker = ChunkerSettings(**_only(index.pop("chunker"), set(ChunkerSettings.__slots__)))
+            chunker = ChunkerSettings(**_exactly(index.pop("chunker"), set(ChunkerSettings.__slots__)))
             cleaning = tuple((str(name), int(version)) for name, version in index.pop("cleaning"))
             vector_fields = _only(value["vector"], set(VectorContract.__slots__))
             contract = cls(
@@ -126,7 +129,7 @@ class Contract:
             ("pooling", vector.pooling, ("mean", "cls", "last")),
             ("normalize", vector.normalize, (True, False)),
             ("chunker", chunker.name, ("tokens", "none")),
-            ("chunker version", chunker.version, (1,)),
+            ("chunker version", chunker.version, CHUNKER_VERSIONS),
             ("title", chunker.title, ("prepend", "omit")),
             ("distance", self.index.distance, ("cosine",)),
             ("sparse", self.index.sparse, (None,)),
@@ -217,6 +220,14 @@ def _only(value: object, known: set[str]) -> dict[str, Any]:
     if unknown:
         raise ValueError(f"unknown field {sorted(unknown)}, known are {sorted(known)}")
     return dict(value)
+
+
+def _exactly(value: object, known: set[str]) -> dict[str, Any]:
+    # A default may move on, as the version did: what a stored contract does not say must not be filled in.
+    fields = _only(value, known)
+    if known - set(fields):
+        raise ValueError(f"field {sorted(known - set(fields))} is missing")
+    return fields
 
 
 def _check_tokenizer(contract: Contract, tokenizer_json: bytes, place: str) -> None:

@@ -21,7 +21,7 @@ from contract.index_settings import IndexSettings
 from contract.manifest import Manifest
 from contract.preprocess import Preprocessor
 from contract.selfcheck import check_process
-from contract.specification import ChunkerSettings
+from contract.specification import CHUNKER_VERSIONS, ChunkerSettings
 from export.build import Calibration, export_encoder, load_encoder_contract
 from export.params import ExportParams, PackageParams, ParityParams, ProfileParams, QualityParams, served_buckets
 
@@ -103,6 +103,7 @@ def base(
     out: Annotated[Path, typer.Option(help="Folder of the release to make; replaced if it exists.")],
     base_model: Annotated[str, typer.Option(help="A folder, package:NAME or a Hugging Face name.")] = DEFAULT_BASE_MODEL,
     chunker: Annotated[Literal["none", "tokens"], typer.Option(help="How documents are cut.")] = "tokens",
+    chunker_version: Annotated[int, typer.Option(help="The version of that rule.")] = CHUNKER_VERSIONS[-1],
     serve: Annotated[str, typer.Option(help="The format that Triton serves.")] = PackageParams().serve[0],
 ) -> None:
     """Release an untuned base model: export, parity over the golden texts, package."""
@@ -111,7 +112,7 @@ def base(
     work = out.with_name(out.name + ".work")
     shutil.rmtree(work, ignore_errors=True)
     params = ExportParams()
-    write_base_encoder(base_model, work / "encoder", ChunkerSettings(name=chunker))
+    write_base_encoder(base_model, work / "encoder", ChunkerSettings(name=chunker, version=chunker_version))
     _export(work / "encoder", work / "exported", params)
     _parity(work / "encoder", work / "exported", None, work / "parity.json", params, ParityParams())
     (work / "evaluation.json").write_text("{}\n")

@@ -4,7 +4,7 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
 from contract.preprocess import Preprocessor
-from contract.specification import ChunkerSettings, make_contract
+from contract.specification import CHUNKER_VERSIONS, ChunkerSettings, make_contract
 
 TEXT = (
     "The consumer reads the log and writes each document to the index. It commits after the write. "
@@ -23,9 +23,8 @@ def tokenizer_json() -> bytes:
     return tokenizer.to_str().encode()
 
 
-@pytest.fixture
-def preprocessor(tokenizer_json: bytes) -> Preprocessor:
-    contract, own = make_contract(
-        tokenizer_json, max_tokens=32, dimension=8, chunker=ChunkerSettings(overlap_tokens=4, title_max_tokens=8)
-    )
-    return Preprocessor(contract, own)
+@pytest.fixture(params=CHUNKER_VERSIONS, scope="session")
+def preprocessor(request: pytest.FixtureRequest, tokenizer_json: bytes) -> Preprocessor:
+    """Each version of the chunker in turn: what a chunk promises holds for all of them."""
+    settings = ChunkerSettings(version=request.param, overlap_tokens=4, title_max_tokens=8)
+    return Preprocessor(*make_contract(tokenizer_json, max_tokens=32, dimension=8, chunker=settings))

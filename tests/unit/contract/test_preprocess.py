@@ -63,19 +63,11 @@ def test_a_long_title_is_cut_so_that_text_still_fits(preprocessor: Preprocessor)
 
 
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1, max_size=400), st.integers(1, 40))
-def test_no_text_breaks_the_chunker(preprocessor_module: Preprocessor, text: str, times: int) -> None:
+def test_no_text_breaks_the_chunker(preprocessor: Preprocessor, text: str, times: int) -> None:
     document = Document("s", "k", text * times, "t")
-    for chunk in preprocessor_module.chunks(document):
+    for chunk in preprocessor.chunks(document):
         assert chunk.token_count <= 32
         assert 0 <= chunk.start <= chunk.end <= len(document.text)
-
-
-@pytest.fixture(scope="module")
-def preprocessor_module(tokenizer_json: bytes) -> Preprocessor:
-    contract, own = make_contract(
-        tokenizer_json, max_tokens=32, dimension=8, chunker=ChunkerSettings(overlap_tokens=4, title_max_tokens=8)
-    )
-    return Preprocessor(contract, own)
 
 
 def test_unchanged_text_keeps_its_hash_and_a_changed_title_changes_it(preprocessor: Preprocessor) -> None:

@@ -7,10 +7,10 @@ import pytest
 from tokenizers import Tokenizer
 
 from contract.errors import MismatchError
-from contract.specification import ChunkerSettings, Contract, IndexContract, VectorContract, make_contract
+from contract.specification import CHUNKER_VERSIONS, ChunkerSettings, Contract, IndexContract, VectorContract, make_contract
 
 VECTOR = VectorContract("0" * 64, 32, "query: ", "passage: ", "mean", True, 8)
-CONTRACT = Contract(VECTOR, IndexContract(chunker=ChunkerSettings(title_max_tokens=8, overlap_tokens=4)))
+CONTRACT = Contract(VECTOR, IndexContract(chunker=ChunkerSettings(version=1, title_max_tokens=8, overlap_tokens=4)))
 
 OTHER: dict[str, Any] = {
     "tokenizer_sha256": "1" * 64,
@@ -91,7 +91,8 @@ def test_a_tokenizer_that_was_saved_again_is_refused(tmp_path: Path, tokenizer_j
         ("index", "distance", "dot"),
         ("index", "cleaning", [["nfc", 9]]),
         ("index", "unheard_of", 1),
-        ("chunker", "version", 2),
+        ("chunker", "version", 0),
+        ("chunker", "version", 3),
         ("chunker", "overlap_tokens", 16),
         ("chunker", "name", "pages"),
         ("chunker", "unheard_of", 1),
@@ -101,6 +102,25 @@ def test_a_contract_that_this_code_cannot_honour_is_refused(part: str, name: str
     content = json.loads(json.dumps(CONTRACT.to_json()))
     (content["index"]["chunker"] if part == "chunker" else content[part])[name] = value
     with pytest.raises(MismatchError, match=f"{name}|chunker is"):
+        Contract.from_json(content)
+
+
+@pytest.mark.parametrize("version", CHUNKER_VERSIONS)
+def test_a_contract_with_any_version_of_the_chunker_is_read_as_it_is(version: int) -> None:
+    content = json.loads(json.dumps(CONTRACT.to_json()))
+    content["index"]["chunker"]["version"] = version
+    assert Contract.from_json(content).index.chunker.version == version
+
+
+def test_a_new_contract_takes_the_newest_chunker() -> None:
+    assert ChunkerSettings().version == max(CHUNKER_VERSIONS)
+
+
+@pytest.mark.parametrize("missing", [field.name for field in fields(ChunkerSettings)])
+def test_what_a_stored_contract_does_not_say_of_its_chunker_is_not_filled_in(missing: str) -> None:
+    content = json.loads(json.dumps(CONTRACT.to_json()))
+    del content["index"]["chunker"][missing]
+    with pytest.raises(MismatchError, match=f"{missing}.* is missing"):
         Contract.from_json(content)
 
 
