@@ -8,6 +8,7 @@ from bench.results import Report
 from contract.errors import ContractError
 
 _STORE: Final = ("fill_seconds", "index_seconds", "query_p50_ms", "memory_mib", "disk_mib", "restart_seconds")
+_STRIP_INCHES: Final = 0.2
 
 
 def draw(reports: Mapping[str, Report], folder: Path) -> list[Path]:
@@ -28,6 +29,9 @@ def draw(reports: Mapping[str, Report], folder: Path) -> list[Path]:
 
 def _saved(figure: Any, path: Path, report: Report) -> Path:
     machine = report["machine"]
+    # A strip below the axes for the line that says where the figures are from.
+    strip = _STRIP_INCHES / figure.get_figheight()
+    figure.get_layout_engine().set(rect=(0, strip, 1, 1 - strip))
     figure.text(0.01, 0.005, f"{machine['processor']}, {machine['cores']} cores, {report['at']}", fontsize=7, color="gray")
     figure.savefig(path, dpi=120)
     return path
@@ -54,7 +58,9 @@ def _growth(report: Report) -> Any:
     figure = Figure(figsize=(10, 6), layout="constrained")
     sizes = [row["chunks"] for row in rows]
     for axes, name in zip(figure.subplots(2, 3).flat, _STORE, strict=True):
-        axes.loglog(sizes, [max(row[name], 1e-4) for row in rows], marker="o")
+        # A small collection has no graph to build: nothing is no point of a curve of powers.
+        shown = [(size, row[name]) for size, row in zip(sizes, rows, strict=True) if row[name] > 0]
+        axes.loglog([size for size, _ in shown], [cost for _, cost in shown], marker="o")
         axes.set_title(f"{name.replace('_', ' ')}, exponent {report.get('exponents', {}).get(name)}", fontsize=9)
         axes.set_xlabel("chunks")
         axes.grid(alpha=0.3)

@@ -55,5 +55,5 @@ def index_info(releases: Releases) -> IndexInfo:
 
 def count_documents(collection: Collection) -> int:
     """Return how many documents a collection holds: every one that can be found has a first chunk."""
-    # Heads are no measure: those of deleted documents stay. One condition, as only chunks have a number: each is looked up by itself.
+    # Heads are no measure: those of deleted documents stay. One condition, as only chunks have a number: each is looked up alone.
     return collection.count({"chunk_index": 0})
