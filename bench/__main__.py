@@ -25,6 +25,7 @@ import typer
 
 from clients import telemetry
 
+# Before the imports below: what they load reports home at import, unless it is told not to by then.
 telemetry.apply()
 
 from bench import performance  # noqa: E402

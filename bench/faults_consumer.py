@@ -51,7 +51,7 @@ class EncoderOf:
     space: str
 
     def embed(self, texts: Sequence[str], role: Role, token_counts: Sequence[int] | None = None) -> Embeddings:
-        return replace(self.right.embed(texts, role), space=self.space)
+        return replace(self.right.embed(texts, role, token_counts), space=self.space)
 
 
 class _Sink:

@@ -2,7 +2,7 @@
 
 import string
 import unicodedata
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Final
@@ -32,7 +32,7 @@ def highlights(text: str, question: str) -> list[tuple[int, int]]:
     """
     wanted = _wanted(question)
     if text.isascii():
-        return _joined(iter(sorted(_ascii_places(text.lower(), wanted))))
+        return _joined(sorted(_ascii_places(text.lower(), wanted)))
     return _joined((start, end) for start, end, word in _words(text) if word in wanted)
 
 
@@ -81,7 +81,7 @@ def _folded(word: str) -> str:
     return "".join(character for character in decomposed if not unicodedata.combining(character))
 
 
-def _joined(ranges: Iterator[tuple[int, int]]) -> list[tuple[int, int]]:
+def _joined(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     joined: list[tuple[int, int]] = []
     for start, end in ranges:
         if joined and start <= joined[-1][1]:
