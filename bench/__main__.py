@@ -25,7 +25,7 @@ import typer
 
 from clients import telemetry
 
-# Before the imports below: what they load reports home at import, unless it is told not to by then.
+# Before the imports below: libraries read at import whether they may report home.
 telemetry.apply()
 
 from bench import performance  # noqa: E402
