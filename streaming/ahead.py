@@ -1,4 +1,6 @@
-"""The portion that comes next is cut and embedded while the one in hand is written: the encoder does not wait for the store.
+"""A portion is cut and embedded aside: the encoder does not wait for the store, nor what is small and urgent for the encoder.
+
+The next one is made while the one in hand is written, and while one is made, whoever waits for it looks after other things.
 
 Nothing is decided here. What is made ahead is kept by what it is made of, a text or the hash of one; the portion is then applied
 by the law as any other, and finds its chunks and vectors ready, or makes them itself. A mistake here costs time, not an index.
@@ -11,12 +13,13 @@ from dataclasses import dataclass, field
 from threading import Event
 
 from contract.chunking import Chunk
+from contract.errors import TransientError
 from contract.records import Document
 from streaming.points import Vector
 
 _log = logging.getLogger(__name__)
-# How often whoever waits for it looks after its place in the group.
-_LOOK_UP_SECONDS = 0.1
+# How often whoever waits for it looks up: that is added to the time until a document that came meanwhile is found.
+_LOOK_UP_SECONDS = 0.025
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,11 @@ class Ahead:
         self._under_way: Future[Made] | None = None
         self._dropped = Event()
 
+    @property
+    def is_under_way(self) -> bool:
+        """Say whether something was begun that nobody has taken."""
+        return self._under_way is not None
+
     def begin(self, make: Callable[[Callable[[], object]], Made]) -> None:
         """Begin to make something; `make` is to call what it is given between its pieces of work."""
         self._dropped = dropped = Event()
@@ -62,17 +70,23 @@ class Ahead:
 
         Args:
             between: called again and again meanwhile; what it raises ends the wait.
+
+        Raises:
+            TransientError: something is away, and would be for whoever applies the portion.
         """
         under_way = self._under_way
         if under_way is None:
             return NOTHING
+        between()
         while not wait([under_way], _LOOK_UP_SECONDS).done:
             between()
         self._under_way = None
         failure = under_way.exception()
         if failure is None:
             return under_way.result()
-        # Whoever applies the portion meets it again, and knows what to do about it.
+        if isinstance(failure, TransientError):
+            raise failure
+        # Whoever applies the portion meets it again, and finds out whose fault it is.
         _log.info("not_made_ahead", extra={"error": str(failure)})
         return NOTHING
 

@@ -101,8 +101,8 @@ class Indexer:
 
         Erased documents are kept out. Then, portion by portion, so that what is held at a time is bounded: 1. decode; 2. decide
         what each message makes of its document; 3. embed what changed; 4. dead letters of what was decided against; 5. heads,
-        then chunks, then the surplus. At the end 6. dead letters of what could not be decoded. While one portion is written the
-        next one is cut and embedded.
+        then chunks, then the surplus. At the end 6. dead letters of what could not be decoded. A portion is cut and embedded
+        aside, while the one before it is written; `between` is called all the while.
 
         While a document is replaced, a reader finds it, and may find chunks of two versions; none when this returns.
 
@@ -120,9 +120,10 @@ class Indexer:
         try:
             for portion, following in with_next(portions(batch, self._size.bytes, self._limits.max_portion_messages)):
                 began = time.monotonic()
+                if not self._ahead.is_under_way:
+                    self._make_ahead(portion)
                 made = self._ahead.take(self.between)
-                if following and self._limits.look_ahead:
-                    self._ahead.begin(partial(self._make, following))
+                self._make_ahead(following)
                 self._apply_or_isolate(self._decode(portion, undecoded), handled, made)
                 self._size.took(portion, time.monotonic() - began)
         finally:
@@ -149,6 +150,10 @@ class Indexer:
                 self._check_that_others_pass()
                 undecoded.append(self._letter(message, "decode", exc))
         return events
+
+    def _make_ahead(self, portion: Sequence[Message] | None) -> None:
+        if portion and self._limits.look_ahead:
+            self._ahead.begin(partial(self._make, portion))
 
     def _make(self, messages: Sequence[Message], check: Callable[[], object]) -> Made:
         """Cut and embed what messages will need, as far as can be told before those that come first are applied."""

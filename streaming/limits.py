@@ -10,8 +10,8 @@ class ConsumerLimits(BaseSettings):
     """Small pieces: a query that arrives while documents are embedded waits for one piece, not for a batch.
 
     What a consumer holds is bounded by these, whatever the backlog: one fetch of each partition as kafka-python keeps it
-    (`max_partition_fetch_bytes`, 8 MiB; a broker that ignores it sends its whole backlog), the messages of one batch, and of two
-    portions, or larger documents, the chunks and vectors. The largest document is the contract's to say (16 MiB of text).
+    (`max_partition_fetch_bytes`, 8 MiB; a broker that ignores it sends its whole backlog), the messages of three batches, and of
+    three portions, or larger documents, the chunks and vectors. The largest document is the contract's to say (16 MiB of text).
     """
 
     model_config = SettingsConfigDict(env_prefix="TWINLINE_CONSUMER_", frozen=True, extra="ignore")
@@ -21,6 +21,9 @@ class ConsumerLimits(BaseSettings):
     max_portion_messages: int = Field(default=128, ge=1, description="messages that are embedded and written together, at most")
     max_portion_bytes: int = Field(
         default=1024 * 1024, ge=1, description="bytes of messages that are embedded and written together; a larger one alone"
+    )
+    small_message_bytes: int = Field(
+        default=4096, ge=0, description="messages up to this size go past larger ones of other documents that are in hand"
     )
     look_ahead: bool = Field(default=True, description="cut and embed the next portion while one is written")
     points_per_write: int = Field(default=128, ge=1, description="points that go to the store, or come from it, at once")

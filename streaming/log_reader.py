@@ -29,6 +29,8 @@ _HEARTBEAT_MS = 1_000
 # Of the time after which the group gives up on a member that does not poll.
 _SIGN_OF_LIFE_SHARE = 3
 _POSITION_MS = 200
+# Ample for a broker on the same machine; from a distant one, what was asked for comes with the next glance.
+_GLANCE_MS = 5
 _HOLD_MS = 200
 # After a round without messages. An embedded broker answers an empty fetch at once, and without a rest the reader would ask again
 # and again; it is added to the time until a document is found.
@@ -46,11 +48,10 @@ _LOG_APPEND_TIME = 1
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Messages in the order of the log, where each of their partitions began and goes on, and in which assignment."""
+    """Messages in the order of the log, where each of their partitions goes on, and in which assignment."""
 
     messages: list[Message]
     next_offsets: Mapping[int, int]
-    first_offsets: Mapping[int, int]
     assignment: int
 
 
@@ -73,26 +74,20 @@ class LogReader:
 
     def poll(self, max_messages: int) -> Batch:
         """Return what has come, or, after a short rest, nothing. Heartbeats and rebalances happen in here."""
-        # Before the round: an error after it would lose the messages that it brought.
-        positions = self._find_positions()
-        before = self.assignment_number
-        polled = self._round(_ROUND_MS, max_messages)
-        next_offsets = {partition.partition: records[-1].offset + 1 for partition, records in polled.items()}
-        # After a rebalance the group's committed offsets count, which are asked for at the next poll.
-        self.positions = {**(positions if before == self.assignment_number else {}), **next_offsets}
-        if not polled:
+        batch = self._read(_ROUND_MS, max_messages)
+        if not batch.messages:
             self._check_connection()
             time.sleep(_IDLE_SECONDS)
         if self._membership.seconds_without_partitions() > _JOIN_LIMIT_SECONDS:
             _log.warning("joins_anew", extra={"group": self._group, "seconds": _JOIN_LIMIT_SECONDS})
             self.close()
             self._join()
-        return Batch(
-            [message_of(record) for records in polled.values() for record in records],
-            next_offsets,
-            {partition.partition: records[0].offset for partition, records in polled.items()},
-            self.assignment_number,
-        )
+        return batch
+
+    def glance(self, max_messages: int) -> Batch:
+        """Return what has come, at once, beside other work. Not while the group waits for this member: joining takes long."""
+        self.go_on()
+        return self._read(_GLANCE_MS, max_messages)
 
     @property
     def assignment_number(self) -> int:
@@ -108,12 +103,12 @@ class LogReader:
         if time.monotonic() - self._polled_at > self._max_batch_seconds / _SIGN_OF_LIFE_SHARE:
             self._round_without_messages()
 
-    def give_back(self, batch: Batch) -> None:
-        """Read a batch again that was not finished; if its partitions are no longer this member's, the next owner does."""
-        if batch.assignment != self.assignment_number:
+    def give_back(self, offsets: Mapping[int, int], assignment: int) -> None:
+        """Read again from offsets by partition; where they are no longer this member's, their next owner does."""
+        if assignment != self.assignment_number:
             self.positions = {}
             return
-        for number, offset in batch.first_offsets.items():
+        for number, offset in offsets.items():
             self._consumer.seek(self._partition(number), offset)
             self.positions[number] = offset
 
@@ -190,6 +185,17 @@ class LogReader:
         except BaseException:
             self.close()
             raise
+
+    def _read(self, limit_ms: int, max_messages: int) -> Batch:
+        # Before the round: an error after it would lose the messages that it brought.
+        positions = self._find_positions()
+        before = self.assignment_number
+        polled = self._round(limit_ms, max_messages)
+        next_offsets = {partition.partition: records[-1].offset + 1 for partition, records in polled.items()}
+        # After a rebalance the group's committed offsets count, which are asked for at the next poll.
+        self.positions = {**(positions if before == self.assignment_number else {}), **next_offsets}
+        messages = [message_of(record) for records in polled.values() for record in records]
+        return Batch(messages, next_offsets, self.assignment_number)
 
     def _round(self, limit_ms: int, max_messages: int) -> Mapping[TopicPartition, list[Any]]:
         """Return what one fetch brought; up to `limit_ms` where the group or the broker makes us wait."""

@@ -3,11 +3,14 @@
 A batch that is cut short, by a crash or by a rebalance, is delivered again, and the law of `handle()` makes that harmless. When
 the group wants to rebalance, what is handled is committed first, and a batch in hand is finished if that takes little time, else
 left to whoever gets its partitions: it is finished or handed over, not both.
+
+A large document may hold the encoder for seconds or minutes. Small messages do not wait for it: they are handled first, and those
+that come meanwhile are handled between its pieces (`in_hand`).
 """
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Event
 from typing import TypeVar
@@ -23,6 +26,9 @@ from contract.errors import TransientError
 from contract.preprocess import Preprocessor
 from streaming.attendance import Attendance, BatchLeftError
 from streaming.dead_letters import KafkaDeadLetters
+from streaming.decode import Message
+from streaming.donors import Donor
+from streaming.in_hand import InHand
 from streaming.indexer import Indexer
 from streaming.limits import ConsumerLimits
 from streaming.log_reader import Batch, LogReader
@@ -77,13 +83,22 @@ class Consumer:
         self._metrics = metrics
         self._release = collection.info.release
         self._dead_letters = KafkaDeadLetters(settings)
-        self._indexer = Indexer(collection, embedder, preprocessor, self._dead_letters, self._limits, metrics)
-        self.take_vectors_from = self._indexer.take_vectors_from
         self._erasures = ErasureTopic(settings)
-        self._indexer.keep_out(self._erasures)
-        self._to_commit: dict[int, int] = {}
+        # Two, since one works on small messages in the middle of what the other one does.
+        self._indexer, self._passing = (
+            Indexer(collection, embedder, preprocessor, self._dead_letters, self._limits, metrics) for _ in range(2)
+        )
+        for indexer in (self._indexer, self._passing):
+            indexer.keep_out(self._erasures)
+        self._in_hand = InHand(self._limits.small_message_bytes)
+        self._committed: dict[int, int] = {}
         self._committed_at = 0.0
         self._assignment = -1
+
+    def take_vectors_from(self, donor: Donor) -> None:
+        """Look for vectors of texts that did not change in another collection, too, before they are embedded."""
+        for indexer in (self._indexer, self._passing):
+            indexer.take_vectors_from(donor)
 
     def run(
         self,
@@ -117,16 +132,16 @@ class Consumer:
                 batch = self._ask_broker(stop, lambda: reader.poll(self._limits.max_messages))
                 if batch is None:
                     break
-                self._forget_what_was_revoked(batch.assignment)
                 # 2. Handle: durable against the death of this process when it returns.
+                before = self.state.handled
                 if self._handle(reader, batch, stop):
-                    progress(len(batch.messages))
+                    progress(self.state.handled - before)
                 self._observe_lag(reader)
                 # 3. Flush and commit, not more often than needed: queries wait while the embedded store flushes.
                 if time.monotonic() - self._committed_at >= self._limits.commit_interval_seconds:
                     self._commit(reader)
                 # Only a commit that the group took counts: after a rebalance, what it stood for is read again.
-                if until is not None and _reached(reader, until) and self._commit(reader):
+                if until is not None and not self._in_hand and _reached(reader, until) and self._commit(reader):
                     break
             self._commit(reader)
         finally:
@@ -143,7 +158,8 @@ class Consumer:
 
     def _handle(self, reader: LogReader, batch: Batch, stop: Event) -> bool:
         """Handle a batch, as often as it takes; return False when it was left: then its messages come again."""
-        if not batch.messages:
+        self._take_in(batch)
+        if not self._in_hand:
             return True
         attendance = Attendance(reader, batch.assignment, stop, self._limits)
         again = retrying(
@@ -153,43 +169,82 @@ class Consumer:
             sleep=attendance.hold,
             longest_wait_seconds=self._limits.longest_wait_seconds,
         )
-        self._indexer.between = attendance.check
+
+        def look_up() -> None:
+            attendance.check()
+            self._let_small_pass(reader)
+
+        self._passing.between, self._indexer.between = attendance.check, look_up
+
+        def work_off() -> bool:
+            self._work_off(self._passing, self._in_hand.small())
+            # Large ones that come while these are worked on are the next round's: commits must not wait for all of them.
+            self._work_off(self._indexer, self._in_hand.large())
+            return True
+
         try:
-            handled = self._attempt(again, lambda: self._indexer.handle(batch.messages))
+            finished = self._attempt(again, work_off)
         finally:
             reader.go_on()
-        if handled is None:
-            _log.info("batch_left", extra={"group": self.group, "messages": len(batch.messages)})
-            reader.give_back(batch)
-            return False
-        self.state.handled += len(batch.messages)
+        if not finished:
+            _log.info("batch_left", extra={"group": self.group, "messages": len(self._in_hand)})
+            reader.give_back(self._in_hand.give_up(), self._assignment)
+        return bool(finished)
+
+    def _let_small_pass(self, reader: LogReader) -> None:
+        """Handle the small messages that have come while large ones are worked on; what is held stays bounded."""
+        if len(self._in_hand) < 2 * self._limits.max_messages and not reader.wants_rebalance():
+            try:
+                batch = reader.glance(self._limits.max_messages)
+            except TransientError as exc:
+                # The work in hand goes on without the broker; the next poll tells of it.
+                _log.info("no_glance_at_the_log", extra={"error": str(exc)})
+                return
+            if self._take_in(batch):
+                raise BatchLeftError("its partitions were given out anew")
+        self._work_off(self._passing, self._in_hand.small())
+
+    def _take_in(self, batch: Batch) -> bool:
+        """Take what was polled in hand; return whether the assignment has changed, which leaves nothing else there."""
+        is_new = self._forget_what_was_revoked(batch.assignment)
+        self._in_hand.add(batch.messages, batch.next_offsets)
+        return is_new
+
+    def _work_off(self, indexer: Indexer, messages: Sequence[Message]) -> None:
+        if not messages:
+            return
+        handled = indexer.handle(messages)
+        self._in_hand.done(messages)
+        self.state.handled += len(messages)
         self.state.dead_letters += len(handled.dead_letters)
         self.state.chunks_embedded += handled.chunks_embedded
         self.state.chunks_reused += handled.chunks_reused
-        self._to_commit.update(batch.next_offsets)
-        return True
 
     def _commit(self, reader: LogReader) -> bool:
         """Flush and commit; return False when the group, or a broker that is away, did not take it."""
         self._forget_what_was_revoked(reader.assignment_number)
-        if not self._to_commit:
+        offsets = self._in_hand.to_commit()
+        if offsets == self._committed:
             return True
         try:
             self._indexer.flush()
-            accepted = reader.commit(self._to_commit)
+            accepted = reader.commit(offsets)
         except TransientError as exc:
             # The work is done and stays done, and the next commit covers this one. Not at once: a full disk is full for a while.
             self._failed(exc)
             self._committed_at = time.monotonic()
             return False
-        self._to_commit = {}
+        self._committed = offsets
         self._committed_at = time.monotonic()
         return accepted
 
-    def _forget_what_was_revoked(self, assignment: int) -> None:
-        """Drop what was handled in an assignment that is over: its next owner may be further already."""
-        if assignment != self._assignment:
-            self._assignment, self._to_commit = assignment, {}
+    def _forget_what_was_revoked(self, assignment: int) -> bool:
+        """Drop what was polled in an assignment that is over, its next owner may be further already; return whether it is."""
+        if assignment == self._assignment:
+            return False
+        self._assignment, self._committed = assignment, {}
+        self._in_hand.forget()
+        return True
 
     def _ask_broker(self, stop: Event, call: Callable[[], T]) -> T | None:
         again = retrying(stop=stop_when_event_set(stop), sleep=stop.wait, longest_wait_seconds=_LONGEST_BROKER_WAIT_SECONDS)
@@ -216,7 +271,8 @@ class Consumer:
             return None
 
     def _observe_lag(self, reader: LogReader) -> None:
-        self.state.lag = reader.lag()
+        in_hand = self._in_hand.counts()
+        self.state.lag = {partition: unread + in_hand.get(partition, 0) for partition, unread in reader.lag().items()}
         if self._metrics is not None:
             self._metrics.show_lag(self._release, self.state.lag)
 

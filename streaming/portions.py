@@ -31,7 +31,7 @@ class PortionSize:
 
     def took(self, portion: Sequence[Message], seconds: float) -> None:
         """Note how long a portion took, from the end of the one before to its own."""
-        measured = seconds / max(sum(map(_size, portion)), 1)
+        measured = seconds / max(sum(map(message_bytes, portion)), 1)
         before = self._seconds_per_byte
         self._seconds_per_byte = (1 - _WEIGHT) * before + _WEIGHT * measured if before else measured
 
@@ -47,7 +47,7 @@ def portions(batch: Sequence[Message], max_bytes: Callable[[], int], max_message
     portion: list[Message] = []
     size, limit = 0, max_bytes()
     for message in batch:
-        own = _size(message)
+        own = message_bytes(message)
         if portion and (size + own > limit or len(portion) == max_messages):
             yield portion
             portion, size, limit = [], 0, max_bytes()
@@ -74,5 +74,6 @@ def with_next(items: Iterable[T]) -> Iterator[tuple[T, T | None]]:
         item = following
 
 
-def _size(message: Message) -> int:
+def message_bytes(message: Message) -> int:
+    """Return how large a message is, key and value."""
     return len(message.key or b"") + len(message.value or b"")

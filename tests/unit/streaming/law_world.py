@@ -37,7 +37,12 @@ POISON = "poison"
 # Small, so that a handful of messages has several of everything.
 # Every call of the store is looked at, so nobody calls it from another thread.
 _LIMITS = ConsumerLimits(
-    max_messages=2, max_portion_bytes=450, points_per_write=2, texts_per_request=2, handover_seconds=0, look_ahead=False
+    max_messages=2,
+    max_portion_bytes=450,
+    points_per_write=2,
+    texts_per_request=2,
+    handover_seconds=0,
+    look_ahead=False,
 )
 _SETTINGS = Settings()
 # Documents that no message ever deletes: searches must find them from the first time on.
@@ -65,6 +70,7 @@ class World:
 
     preprocessor: Preprocessor
     is_owned: bool = True
+    small_message_bytes: int = 130
     logs: dict[int, list[Message]] = field(default_factory=lambda: {partition: [] for partition in PARTITIONS})
     committed: dict[int, int] = field(default_factory=lambda: dict.fromkeys(PARTITIONS, 0))
     owner: dict[int, str] = field(default_factory=lambda: dict.fromkeys(PARTITIONS, MEMBERS[0]))
@@ -388,10 +394,13 @@ class FakeReader:
         messages: list[Message] = []
         for partition, position in self.positions.items():
             messages += self.world.logs[partition][position : position + max_messages - len(messages)]
-        first = {m.partition: m.offset for m in reversed(messages)}
         following = {m.partition: m.offset + 1 for m in messages}
         self.positions |= following
-        return Batch(messages, following, first, self.assignment_number)
+        return Batch(messages, following, self.assignment_number)
+
+    def glance(self, max_messages: int) -> Batch:
+        with self.world.at():
+            return self.poll(max_messages)
 
     def commit(self, offsets: dict[int, int]) -> bool:
         with self.world.at():
@@ -402,9 +411,9 @@ class FakeReader:
             self.world.committed |= mine
             return True
 
-    def give_back(self, batch: Batch) -> None:
-        if batch.assignment == self.assignment_number:
-            self.positions |= batch.first_offsets
+    def give_back(self, offsets: dict[int, int], assignment: int) -> None:
+        if assignment == self.assignment_number:
+            self.positions |= offsets
 
     def stay(self) -> None:
         pass
@@ -436,7 +445,8 @@ class MemberConsumer(Consumer):
     """The real consumer, in the fake group."""
 
     def __init__(self, world: World, member: str, commit_interval: float, is_lost: bool) -> None:
-        limits = _LIMITS.model_copy(update={"commit_interval_seconds": commit_interval})
+        sizes = {"small_message_bytes": world.small_message_bytes}
+        limits = _LIMITS.model_copy(update={"commit_interval_seconds": commit_interval, **sizes})
         super().__init__(_SETTINGS, FaultyEmbedder(world=world), world.collection, world.preprocessor, "group", limits)
         self._world = world
         self._member = member

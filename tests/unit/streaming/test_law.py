@@ -3,7 +3,7 @@
 The law must hold. Every rule of it is then broken on purpose, one at a time, and the same machine must find out.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any, ClassVar
 
@@ -18,6 +18,8 @@ from contract.preprocess import Preprocessor
 from contract.records import Deletion, Document, Version
 from streaming import indexer
 from streaming.ahead import Made
+from streaming.decode import Message
+from streaming.in_hand import InHand
 from streaming.indexer import Handled, Indexer
 from streaming.log_reader import Batch
 from streaming.loop import Consumer
@@ -41,11 +43,13 @@ class Moments(RuleBasedStateMachine):
 
     preprocessor: ClassVar[Preprocessor]
     is_owned: ClassVar[bool] = True
+    # All in one lane, and so in one batch.
+    small_message_bytes: ClassVar[int] = 10_000
 
     @initialize()
     def begin(self) -> None:
         self.stack = ExitStack()
-        self.world = World(self.preprocessor, is_owned=self.is_owned)
+        self.world = World(self.preprocessor, is_owned=self.is_owned, small_message_bytes=self.small_message_bytes)
         self.stack.enter_context(fake_sink(self.world))
 
     @rule(
@@ -69,6 +73,9 @@ class Moments(RuleBasedStateMachine):
 
 class Law(Moments):
     """Documents are written, updated, deleted, repeated, spoilt, while consumers work, fail, crash, and overtake one another."""
+
+    # The shortest text alone is a small message.
+    small_message_bytes: ClassVar[int] = 130
 
     @rule(text=st.sampled_from(TEXTS))
     def update(self, text: str) -> None:
@@ -152,22 +159,50 @@ def commit_before_it_is_handled(patch: pytest.MonkeyPatch) -> None:
     handle = Consumer._handle
 
     def early(self: Consumer, reader: Any, batch: Batch, stop: Any) -> bool:
-        self._to_commit.update(batch.next_offsets)
-        self._commit(reader)
+        reader.commit(batch.next_offsets)
         return handle(self, reader, batch, stop)
 
     patch.setattr(Consumer, "_handle", early)
 
 
 def commit_what_was_left(patch: pytest.MonkeyPatch) -> None:
-    handle = Consumer._handle
+    def forgetful(self: InHand) -> dict[int, int]:
+        self._small, self._large = [], []
+        return self.next_offsets()
 
-    def always(self: Consumer, reader: Any, batch: Batch, stop: Any) -> bool:
-        handle(self, reader, batch, stop)
-        self._to_commit.update(batch.next_offsets)
-        return True
+    patch.setattr(InHand, "give_up", forgetful)
 
-    patch.setattr(Consumer, "_handle", always)
+
+def commit_past_what_is_in_hand(patch: pytest.MonkeyPatch) -> None:
+    """What was polled last is done; a large document before it may not be."""
+    patch.setattr(InHand, "next_offsets", lambda self: dict(self._read_to))
+
+
+def let_a_document_overtake_itself(patch: pytest.MonkeyPatch) -> None:
+    add = InHand.add
+
+    def careless(self: InHand, messages: Sequence[Message], next_offsets: Mapping[int, int]) -> None:
+        waiting, self._large = self._large, []
+        for message in messages:
+            before, self._large = self._large, []
+            add(self, [message], next_offsets)
+            self._large = before + self._large
+        self._large = waiting + self._large
+
+    patch.setattr(InHand, "add", careless)
+
+
+def lose_what_a_rebalance_brought(patch: pytest.MonkeyPatch) -> None:
+    take_in = Consumer._take_in
+
+    def losing(self: Consumer, batch: Batch) -> bool:
+        was_assigned = self._assignment >= 0
+        is_new = take_in(self, batch)
+        if is_new and was_assigned:
+            self._in_hand._small, self._in_hand._large = [], []
+        return is_new
+
+    patch.setattr(Consumer, "_take_in", losing)
 
 
 def forget_that_versions_differ(patch: pytest.MonkeyPatch) -> None:
@@ -275,6 +310,9 @@ SUBTLE: tuple[Break, ...] = (let_the_overtaken_leave_their_chunks, look_for_no_c
 BREAKS: tuple[Break, ...] = (
     commit_before_it_is_handled,
     commit_what_was_left,
+    commit_past_what_is_in_hand,
+    let_a_document_overtake_itself,
+    lose_what_a_rebalance_brought,
     forget_that_versions_differ,
     write_whatever_is_stored,
     mix_the_kinds_of_version,

@@ -1,0 +1,98 @@
+"""Small messages go past large ones of other documents; nothing is lost, and nothing committed past what is in hand."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from clients.store import Head
+from contract.embedding import Embeddings
+from contract.preprocess import Preprocessor
+from contract.records import Document
+from contract.specification import Role
+from streaming.decode import Message
+from streaming.in_hand import InHand
+from tests.unit.streaming.law_world import MEMBERS, FaultyEmbedder, World, fake_sink
+
+SMALL, LARGE = b"x" * 10, b"x" * 100
+
+
+def message(offset: int, value: bytes, key: bytes = b"", partition: int = 0) -> Message:
+    return Message(partition, offset, 0, key or b"%d" % offset, value, [])
+
+
+def offsets(messages: Sequence[Message]) -> list[int]:
+    return [each.offset for each in messages]
+
+
+@pytest.fixture
+def in_hand() -> InHand:
+    return InHand(small_bytes=50)
+
+
+def test_small_messages_go_past_large_ones(in_hand: InHand) -> None:
+    in_hand.add([message(0, LARGE), message(1, SMALL), message(2, LARGE), message(3, SMALL)], {0: 4})
+    assert offsets(in_hand.small()) == [1, 3]
+    assert offsets(in_hand.large()) == [0, 2]
+
+
+def test_the_messages_of_one_document_stay_in_order(in_hand: InHand) -> None:
+    in_hand.add([message(0, SMALL, b"a"), message(1, LARGE, b"a"), message(2, SMALL, b"a")], {0: 3})
+    in_hand.add([message(3, SMALL, b"a"), message(4, SMALL, b"b")], {0: 5})
+    assert offsets(in_hand.small()) == [0, 4]
+    assert offsets(in_hand.large()) == [1, 2, 3]
+
+
+def test_a_document_is_quick_again_once_nothing_large_of_it_is_in_hand(in_hand: InHand) -> None:
+    in_hand.add([message(0, LARGE, b"a")], {0: 1})
+    in_hand.done(in_hand.large())
+    in_hand.add([message(1, SMALL, b"a")], {0: 2})
+    assert offsets(in_hand.small()) == [1]
+
+
+def test_a_partition_goes_on_at_its_first_message_in_hand(in_hand: InHand) -> None:
+    in_hand.add([message(0, LARGE), message(1, SMALL), message(7, SMALL, partition=1)], {0: 2, 1: 8})
+    assert in_hand.next_offsets() == {0: 0, 1: 7}
+    assert in_hand.to_commit() == {}
+    in_hand.done(in_hand.small())
+    assert in_hand.next_offsets() == {0: 0, 1: 8}
+    assert in_hand.to_commit() == {1: 8}
+    assert in_hand.counts() == {0: 1}
+    in_hand.done(in_hand.large())
+    assert in_hand.next_offsets() == {0: 2, 1: 8}
+    assert len(in_hand) == 0
+
+
+def test_what_is_given_up_is_read_again_from_its_first_message(in_hand: InHand) -> None:
+    in_hand.add([message(0, SMALL), message(1, LARGE), message(2, SMALL)], {0: 3})
+    in_hand.done(in_hand.small())
+    assert in_hand.give_up() == {0: 1}
+    assert len(in_hand) == 0
+    assert in_hand.next_offsets() == {0: 1}
+
+
+def test_a_small_document_that_comes_while_a_large_one_is_embedded_is_written_first(
+    preprocessor: Preprocessor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(preprocessor)
+    written: list[str] = []
+    embed, put_heads = FaultyEmbedder.embed, world.collection.put_heads
+
+    def embed_and_publish(
+        self: FaultyEmbedder, texts: Sequence[str], role: Role, token_counts: Sequence[int] | None = None
+    ) -> Embeddings:
+        if sum(map(len, world.logs.values())) == 1:
+            world.publish(Document("s", "small", "short"))
+        return embed(self, texts, role, token_counts)
+
+    def note(heads: Sequence[Head]) -> None:
+        written.extend(head.key for head in heads)
+        put_heads(heads)
+
+    monkeypatch.setattr(FaultyEmbedder, "embed", embed_and_publish)
+    monkeypatch.setattr(world.collection, "put_heads", note)
+    # More chunks than one request has, so that there is a moment between two.
+    world.publish(Document("s", "large", " ".join(f"word{number}" for number in range(60))))
+    with fake_sink(world):
+        world.work(MEMBERS[0], batches=1)
+    assert written == ["small", "large"]
+    assert world.committed == {partition: len(log) for partition, log in world.logs.items()}
