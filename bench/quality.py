@@ -72,7 +72,7 @@ def measure_quality(run: QualityRun, workspace_root: Path) -> dict[str, JSON]:
         "data": str(run.data),
         "metric": METRIC,
         "encoders": [entry for row in rows for entry in row],
-        "tuned_minus_base": _comparisons(run, questions, live or offline, "live" if live else "offline"),
+        **_comparisons(run, questions, live or offline, "live" if live else "offline"),
         "seconds": round(time.perf_counter() - started, 1),
     }
 
@@ -132,15 +132,28 @@ def _interval(values: Mapping[str, float]) -> list[JSON]:
 
 def _comparisons(
     run: QualityRun, questions: Mapping[str, Questions], runs: Mapping[tuple[str, str], Mapping[str, Run]], kind: str
-) -> list[dict[str, JSON]]:
-    if set(run.encoders) != {"base", "tuned"}:
-        return []
-    rows: list[dict[str, JSON]] = []
-    for contract in run.contracts:
-        for split, asked in questions.items():
-            scored: dict[str, PerQuery] = {
-                encoder: score_queries(runs[encoder, contract][split], asked.judgements) for encoder in ("base", "tuned")
-            }
-            difference = paired_bootstrap(scored["tuned"][METRIC], scored["base"][METRIC])
-            rows.append({"contract": contract, "split": split, "measured": kind, **asdict(difference)})
-    return rows
+) -> dict[str, JSON]:
+    """Return paired differences, query by query: of the encoders under each contract, and of each contract to the first one."""
+    scored: dict[tuple[str, str], dict[str, PerQuery]] = {
+        which: {split: score_queries(found[split], asked.judgements) for split, asked in questions.items()}
+        for which, found in runs.items()
+    }
+
+    def row(candidate: tuple[str, str], reference: tuple[str, str], split: str, **about: JSON) -> dict[str, JSON]:
+        difference = paired_bootstrap(scored[candidate][split][METRIC], scored[reference][split][METRIC])
+        return {**about, "split": split, "measured": kind, **asdict(difference)}
+
+    tuned: list[JSON] = [
+        row(("tuned", contract), ("base", contract), split, contract=contract)
+        for contract in run.contracts
+        if set(run.encoders) == {"base", "tuned"}
+        for split in questions
+    ]
+    first, *others = run.contracts
+    contracts: list[JSON] = [
+        row((encoder, contract), (encoder, first), split, encoder=encoder, contract=contract)
+        for encoder in run.encoders
+        for contract in others
+        for split in questions
+    ]
+    return {"tuned_minus_base": tuned, "minus_first_contract": contracts}

@@ -28,11 +28,16 @@ def quality_table(report: Mapping[str, Any]) -> None:
         )
     console.print(table)
     for row in report["tuned_minus_base"]:
-        interval = f"[{row['low']:+.4f}, {row['high']:+.4f}]"
-        console.print(
-            f"tuned - base, {row['measured']}, contract {row['contract']}, {row['split']}: {row['mean']:+.4f} {interval}"
-        )
+        console.print(f"tuned - base, {row['measured']}, contract {row['contract']}, {row['split']}: {_difference(row)}")
+    first = report["encoders"][0]["contract"]
+    for row in report["minus_first_contract"]:
+        what = f"contract {row['contract']} - {first}, {row['measured']}, {row['encoder']}, {row['split']}"
+        console.print(f"{what}: {_difference(row)}", markup=False)
     console.print(f"{report['seconds']} s")
+
+
+def _difference(row: Mapping[str, Any]) -> str:
+    return f"{row['mean']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]"
 
 
 def _with_interval(value: float, interval: list[float]) -> str:

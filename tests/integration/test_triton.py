@@ -20,6 +20,7 @@ from contract.errors import ContractError, DocumentError, MismatchError, Transie
 from contract.golden import PARITY_LIMITS, GoldenVector, read_golden
 from contract.manifest import Manifest
 from contract.pooling import cosine_distance
+from contract.specification import ROLES, Role
 from tests.fixtures_triton import RunningTriton, release_that_serves
 from triton_models import repository
 from triton_models.repository import MOST_WAITING, point_stable_model, write_models
@@ -134,8 +135,28 @@ def test_a_query_goes_before_the_documents_that_wait(embedder: TritonEmbedder) -
     overtaken_by = len(finished) - before
     for thread in bulk:
         thread.join()
-    # The batch that is running, and one that may have been taken from the queue as the query came through the tokenizer.
-    assert overtaken_by <= 2, f"{overtaken_by} of {8 - before} requests that came before it were answered first"
+    # What two instances are at, and what may have been taken from the queue as the query came through the tokenizer.
+    assert overtaken_by <= 4, f"{overtaken_by} of {8 - before} requests that came before it were answered first"
+
+
+def test_no_request_waits_for_a_timer_beside_a_free_instance(embedder: TritonEmbedder) -> None:
+    """Triton's batcher may miss that an instance is free, and look again after half a second, or when something else comes."""
+    seconds: list[float] = []
+
+    def ask(number: int, role: Role) -> None:
+        # Of unequal length, so that they are not run as one batch.
+        text = f"clause {number} of a lease " * (1 if role == "query" else 6)
+        started = time.monotonic()
+        embedder.embed([text], role)
+        seconds.append(time.monotonic() - started)
+
+    embedder.check()
+    with ThreadPoolExecutor(2) as pool:
+        for number in range(100):
+            list(pool.map(ask, [number, number], ROLES))
+    stalled = sum(each > 0.45 for each in seconds)
+    # A busy machine may be as slow once or twice; with the fault it is one pair in five.
+    assert stalled <= 4, f"{stalled} of {len(seconds)} requests took half a second: {sorted(seconds)[-10:]}"
 
 
 def test_who_finds_the_queue_full_is_told_at_once_and_all_others_are_answered(
@@ -156,7 +177,7 @@ def test_who_finds_the_queue_full_is_told_at_once_and_all_others_are_answered(
 
         def ask(number: int) -> None:
             try:
-                transport.infer(ensemble, inputs, ("SPACE",), 2)
+                transport.infer(ensemble, inputs, ("EMBEDDING",), 2)
                 answered.append(number)
             except TransientError as exc:
                 refused.append(exc)

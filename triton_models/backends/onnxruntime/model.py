@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 
 class TritonPythonModel:
-    """One session over all cores: two would fight for them."""
+    """One session over all cores, in each of two processes: beside a document a query has its share at once."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Open the model's file."""

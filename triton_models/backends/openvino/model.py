@@ -18,7 +18,7 @@ _PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
 
 
 class TritonPythonModel:
-    """One inference request over all cores: two would fight for them."""
+    """One inference request over all cores, in each of two processes: beside a document a query has its share at once."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Compile the model's file at the precision that its config names."""
