@@ -37,6 +37,8 @@ _HOLD_MS = 200
 _IDLE_SECONDS = 0.025
 # Connections come and go; a broker that is away for longer is worth a word.
 _OFFLINE_LIMIT_SECONDS = 3.0
+# Not with every poll: kafka-python computes all of its metrics for it, which costs as much as the poll itself.
+_CONNECTION_CHECK_SECONDS = 0.5
 # Without partitions for this long, the member is taken for one that the group has lost track of, and joins anew.
 _JOIN_LIMIT_SECONDS = 120.0
 _COMMIT_TIMEOUT_MS = 10_000
@@ -168,7 +170,7 @@ class LogReader:
     def _join(self) -> None:
         # Its number goes on: a batch of before a new start is of another assignment.
         self._membership = _Membership(self._membership.revocations + 1)
-        self._connected_at = self._polled_at = time.monotonic()
+        self._connected_at = self._polled_at = self._check_at = time.monotonic()
         self._consumer = make_consumer(
             self._settings,
             self._group,
@@ -215,9 +217,13 @@ class LogReader:
 
     def _check_connection(self) -> None:
         """Raise when no broker has been there for a while: kafka-python only returns nothing, as if there were no messages."""
+        now = time.monotonic()
+        if now < self._check_at:
+            return
+        self._check_at = now + _CONNECTION_CHECK_SECONDS
         if self._consumer.metrics()["consumer-metrics"]["connection-count"]:
-            self._connected_at = time.monotonic()
-        elif time.monotonic() - self._connected_at > _OFFLINE_LIMIT_SECONDS:
+            self._connected_at = now
+        elif now - self._connected_at > _OFFLINE_LIMIT_SECONDS:
             raise TransientError(
                 f"no Kafka answers at {self._settings.kafka_address}: nothing is indexed until it does; start it (twinline up)"
             )
