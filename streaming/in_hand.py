@@ -28,6 +28,11 @@ class InHand:
     def __len__(self) -> int:
         return len(self._small) + len(self._large)
 
+    @property
+    def bytes(self) -> int:
+        """Return how large the messages in hand are together."""
+        return sum(message_bytes(message) for message in (*self._small, *self._large))
+
     def add(self, messages: Sequence[Message], next_offsets: Mapping[int, int]) -> None:
         """Take in what was polled, in the order of the log.
 

@@ -37,6 +37,8 @@ from streaming.metrics import StreamingMetrics
 _log = logging.getLogger(__name__)
 # The broker is asked more often than the limits say: what it has to say in reply costs it nothing, and people wait for it.
 _LONGEST_BROKER_WAIT_SECONDS = 2.0
+# Beyond so much nothing is read beside the work in hand.
+_MOST_BYTES_IN_HAND = 16 * 1024 * 1024
 T = TypeVar("T")
 
 
@@ -193,7 +195,8 @@ class Consumer:
 
     def _let_small_pass(self, reader: LogReader) -> None:
         """Handle the small messages that have come while large ones are worked on; what is held stays bounded."""
-        if len(self._in_hand) < 2 * self._limits.max_messages and not reader.wants_rebalance():
+        is_full = len(self._in_hand) >= 2 * self._limits.max_messages or self._in_hand.bytes >= _MOST_BYTES_IN_HAND
+        if not is_full and not reader.wants_rebalance():
             try:
                 batch = reader.glance(self._limits.max_messages)
             except TransientError as exc:
@@ -234,8 +237,9 @@ class Consumer:
             self._failed(exc)
             self._committed_at = time.monotonic()
             return False
-        self._committed = offsets
         self._committed_at = time.monotonic()
+        if accepted:
+            self._committed = offsets
         return accepted
 
     def _forget_what_was_revoked(self, assignment: int) -> bool:

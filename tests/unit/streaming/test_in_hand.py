@@ -57,6 +57,7 @@ def test_a_partition_goes_on_at_its_first_message_in_hand(in_hand: InHand) -> No
     assert in_hand.next_offsets() == {0: 0, 1: 8}
     assert in_hand.to_commit() == {1: 8}
     assert in_hand.counts() == {0: 1}
+    assert in_hand.bytes == len(b"0" + LARGE)
     in_hand.done(in_hand.large())
     assert in_hand.next_offsets() == {0: 2, 1: 8}
     assert len(in_hand) == 0
