@@ -94,6 +94,9 @@ def _behind_a_large_one(system: Served, documents: Sequence[Document]) -> tuple[
 
 
 def _row(probes: list[Probe]) -> dict[str, JSON]:
+    if not probes:
+        # Over before the first one: a quick encoder, and a book that is small for it.
+        return {"documents": 0}
     acknowledged = percentiles([probe.acknowledged_ms for probe in probes], 50)
     return {
         "documents": len(probes),

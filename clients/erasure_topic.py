@@ -36,6 +36,21 @@ class ErasureTopic:
             MismatchError: it was made under a secret that this process does not have.
             TransientError: the broker is away.
         """
+        try:
+            self._follow()
+        except BaseException:
+            # What was polled and not taken in is behind the consumer's position: the next call reads all of it again.
+            self.close()
+            raise
+        return self._list
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        if self._consumer is not None:
+            self._consumer.close()
+            self._consumer = None
+
+    def _follow(self) -> None:
         if self._consumer is None:
             # The file too: a topic that was lost must not bring anything back.
             self._list = read_list(self._settings)
@@ -51,13 +66,6 @@ class ErasureTopic:
             changed, self._list = known.entries != self._list.entries, known
             if changed:
                 save_list(self._settings, known)
-        return self._list
-
-    def close(self) -> None:
-        """Let go of the connection."""
-        if self._consumer is not None:
-            self._consumer.close()
-            self._consumer = None
 
     def _new_records(self, consumer: KafkaConsumer) -> list[Any]:
         with kafka_errors(self._settings):

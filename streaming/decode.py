@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from contract.canonical import JSON
-from contract.errors import SettingsError
+from contract.errors import DocumentError, SettingsError
 from contract.records import Deletion, Document, Version, decode_message, version_of
 
 # What producers say of where a document came from; copied to its points.
@@ -51,6 +51,15 @@ def decode(message: Message) -> Event:
         )
     version = version_of(item, message.timestamp_ms, message.offset, message.headers)
     return Event(item, version, _lineage(message), message)
+
+
+def named_document(key: bytes | None) -> tuple[str, str] | None:
+    """Return source and key that a message's key names; None for one that names no document: such a message is refused."""
+    try:
+        item = decode_message(key, None)
+    except DocumentError:
+        return None
+    return item.source, item.key
 
 
 def _lineage(message: Message) -> dict[str, JSON]:

@@ -42,13 +42,15 @@ class Donor:
 
         A collection that cannot be read, being retired say, is not asked again: its vectors are a saving, not a source.
         """
-        if self._points is None:
+        # Several threads ask, and one may find out that it is lost.
+        points = self._points
+        if points is None:
             return []
         try:
-            heads = self._points.read_points([plan.head.id for plan in plans if plan.chunks])
+            heads = points.read_points([plan.head.id for plan in plans if plan.chunks])
             known = [Head.from_payload(point.payload) for point in heads.values()]
             ids = [point_id(head.source, head.key, index) for head in known for index in range(head.chunk_count)]
-            return list(self._points.read_points(ids, with_vectors=True).values())
+            return list(points.read_points(ids, with_vectors=True).values())
         except TwinlineError as exc:
             _log.warning("donor_lost", extra={"collection": self.name, "error": str(exc)})
             self._points = None

@@ -5,8 +5,7 @@ from typing import Protocol
 
 from clients.erasures import Erasures
 from contract.errors import DocumentError
-from contract.records import decode_message
-from streaming.decode import Message
+from streaming.decode import Message, named_document
 
 REASON = "erased"
 
@@ -35,7 +34,7 @@ def keep_erased_out(
     refused: list[tuple[Message, DocumentError]] = []
     before = 0
     for message in batch:
-        name = _document(message.key)
+        name = named_document(message.key)
         verdict = erasures.verdict(*name, message.timestamp_ms) if name and message.value is not None else "free"
         if name is None or verdict == "free":
             kept.append(message)
@@ -46,12 +45,3 @@ def keep_erased_out(
             without = Message(message.partition, message.offset, message.timestamp_ms, token, None)
             refused.append((without, DocumentError(REASON, erasures.refusal(*name))))
     return kept, before, refused
-
-
-def _document(key: bytes | None) -> tuple[str, str] | None:
-    """Return source and key; None for a key that names no document, whose message is refused for that."""
-    try:
-        item = decode_message(key, None)
-    except DocumentError:
-        return None
-    return item.source, item.key

@@ -6,7 +6,7 @@ hand, so a crash brings back whatever was overtaken; what had overtaken it comes
 
 from collections.abc import Mapping, Sequence
 
-from streaming.decode import Message
+from streaming.decode import Message, named_document
 from streaming.portions import message_bytes
 
 
@@ -39,13 +39,13 @@ class InHand:
         Args:
             next_offsets: where each partition is to be read on after these messages.
         """
-        documents = {message.key for message in self._large}
+        documents = {_document(message) for message in self._large}
         for message in messages:
-            if message.key not in documents and message_bytes(message) <= self._small_bytes:
+            if message_bytes(message) <= self._small_bytes and _document(message) not in documents:
                 self._small.append(message)
             else:
                 self._large.append(message)
-                documents.add(message.key)
+                documents.add(_document(message))
             self._read_from.setdefault(message.partition, message.offset)
         self._read_to.update(next_offsets)
 
@@ -91,3 +91,8 @@ class InHand:
         """Hold nothing, of no partition: what was in hand was given to others."""
         self._small, self._large = [], []
         self._read_from, self._read_to = {}, {}
+
+
+def _document(message: Message) -> tuple[str, str] | bytes | None:
+    # Not by the key's bytes: one document's key can be written in more than one way.
+    return named_document(message.key) or message.key

@@ -85,6 +85,8 @@ class Indexer:
         self.between: Callable[[], object] = lambda: None
         self._erasures: KnowsErasures | None = None
         self._ahead = Ahead()
+        # Seconds of the portion in hand that were spent on something else.
+        self._elsewhere = 0.0
         self._size = PortionSize(self._limits.portion_seconds, self._limits.max_portion_bytes)
         self._check_door()
 
@@ -119,13 +121,13 @@ class Indexer:
             undecoded += [self._letter(message, "erasure", error) for message, error in kept_out]
         try:
             for portion, following in with_next(portions(batch, self._size.bytes, self._limits.max_portion_messages)):
-                began = time.monotonic()
+                began, self._elsewhere = time.monotonic(), 0.0
                 if not self._ahead.is_under_way:
                     self._make_ahead(portion)
-                made = self._ahead.take(self.between)
+                made = self._ahead.take(self._look_up)
                 self._make_ahead(following)
                 self._apply_or_isolate(self._decode(portion, undecoded), handled, made)
-                self._size.took(portion, time.monotonic() - began)
+                self._size.took(portion, time.monotonic() - began - self._elsewhere)
         finally:
             self._ahead.drop()
         # Last: they are what they are however often they come, and would be written again with each attempt during an outage.
@@ -150,6 +152,11 @@ class Indexer:
                 self._check_that_others_pass()
                 undecoded.append(self._letter(message, "decode", exc))
         return events
+
+    def _look_up(self) -> None:
+        began = time.monotonic()
+        self.between()
+        self._elsewhere += time.monotonic() - began
 
     def _make_ahead(self, portion: Sequence[Message] | None) -> None:
         if portion and self._limits.look_ahead:
@@ -200,7 +207,7 @@ class Indexer:
         return _Prepared(heads, decision, plans, vectors)
 
     def _apply(self, events: Sequence[Event], handled: Handled, made: Made) -> None:
-        prepared = self._prepare(events, made, self.between)
+        prepared = self._prepare(events, made, self._look_up)
         heads, decision, plans, vectors = prepared.heads, prepared.decision, prepared.plans, prepared.vectors
 
         # 4. What was refused is set aside before a newer message of its document is written: to a redelivery after a crash in
@@ -214,7 +221,7 @@ class Indexer:
         winners = [plan for plan in plans if standing[plan.head.id].version == plan.head.version]
         for piece in pieces(self._points(winners, vectors), self._limits.points_per_write):
             self._collection.put_points(piece)
-            self.between()
+            self._look_up()
         self._delete_surplus(winners, [heads[id_] for id_ in document_ids(decision.stale) if id_ in heads])
 
         # Counted only now: an attempt that failed half-way is made again.

@@ -72,6 +72,8 @@ class LogReader:
         self._membership = _Membership(0)
         # Where each of this member's partitions was to be read next, at the last poll; nothing for one that is not known yet.
         self.positions: dict[int, int] = {}
+        # The assignment in which reading began at the group's committed offsets.
+        self._placed_in = -1
         self._join()
 
     def poll(self, max_messages: int) -> Batch:
@@ -106,7 +108,7 @@ class LogReader:
             self._round_without_messages()
 
     def give_back(self, offsets: Mapping[int, int], assignment: int) -> None:
-        """Read again from offsets by partition; where they are no longer this member's, their next owner does."""
+        """Read again from offsets by partition; in another assignment reading begins at what is committed anyway."""
         if assignment != self.assignment_number:
             self.positions = {}
             return
@@ -191,13 +193,28 @@ class LogReader:
     def _read(self, limit_ms: int, max_messages: int) -> Batch:
         # Before the round: an error after it would lose the messages that it brought.
         positions = self._find_positions()
-        before = self.assignment_number
         polled = self._round(limit_ms, max_messages)
+        number = self.assignment_number
+        if number != self._placed_in and self._assignment():
+            # What a member has read and not committed is read again by whoever has the partition now. Where that is the same one,
+            # kafka-python would read on from where it was.
+            self.positions = {}
+            self._go_to_committed()
+            self._placed_in = number
+            return Batch([], {}, number)
         next_offsets = {partition.partition: records[-1].offset + 1 for partition, records in polled.items()}
-        # After a rebalance the group's committed offsets count, which are asked for at the next poll.
-        self.positions = {**(positions if before == self.assignment_number else {}), **next_offsets}
+        self.positions = {**positions, **next_offsets}
         messages = [message_of(record) for records in polled.values() for record in records]
-        return Batch(messages, next_offsets, self.assignment_number)
+        return Batch(messages, next_offsets, number)
+
+    def _go_to_committed(self) -> None:
+        for partition in self._assignment():
+            with kafka_errors(self._settings):
+                offset = self._consumer.committed(partition, timeout_ms=_COMMIT_TIMEOUT_MS)
+                if offset is None:
+                    self._consumer.seek_to_beginning(partition)
+                else:
+                    self._consumer.seek(partition, offset)
 
     def _round(self, limit_ms: int, max_messages: int) -> Mapping[TopicPartition, list[Any]]:
         """Return what one fetch brought; up to `limit_ms` where the group or the broker makes us wait."""

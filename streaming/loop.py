@@ -39,6 +39,8 @@ _log = logging.getLogger(__name__)
 _LONGEST_BROKER_WAIT_SECONDS = 2.0
 # Beyond so much nothing is read beside the work in hand.
 _MOST_BYTES_IN_HAND = 16 * 1024 * 1024
+# After a failure beside the work in hand.
+_PASS_AGAIN_SECONDS = 1.0
 T = TypeVar("T")
 
 
@@ -96,6 +98,7 @@ class Consumer:
         self._committed: dict[int, int] = {}
         self._committed_at = 0.0
         self._assignment = -1
+        self._pass_again_at = 0.0
 
     def take_vectors_from(self, donor: Donor) -> None:
         """Look for vectors of texts that did not change in another collection, too, before they are embedded."""
@@ -109,7 +112,7 @@ class Consumer:
         until: Mapping[int, int] | None = None,
         progress: Callable[[int], object] = lambda handled: None,
     ) -> None:
-        """Consume until `stop` is set; what is in hand then is finished and committed.
+        """Consume until `stop` is set; what is worked on then is finished, where that takes little time, and committed.
 
         Args:
             start: offsets by partition to start from, whatever the group has committed. For a group with one consumer.
@@ -131,7 +134,7 @@ class Consumer:
                 # 1. Poll. A rebalance happens in here: what is handled must be committed before.
                 if reader.wants_rebalance():
                     self._commit(reader)
-                batch = self._ask_broker(stop, lambda: reader.poll(self._limits.max_messages))
+                batch = self._ask_broker(stop, lambda: self._read(reader))
                 if batch is None:
                     break
                 # 2. Handle: durable against the death of this process when it returns.
@@ -143,7 +146,7 @@ class Consumer:
                 if time.monotonic() - self._committed_at >= self._limits.commit_interval_seconds:
                     self._commit(reader)
                 # Only a commit that the group took counts: after a rebalance, what it stood for is read again.
-                if until is not None and not self._in_hand and _reached(reader, until) and self._commit(reader):
+                if until is not None and self._has_handled(reader, until) and self._commit(reader):
                     break
             self._commit(reader)
         finally:
@@ -157,6 +160,11 @@ class Consumer:
 
     def _open_reader(self) -> LogReader:
         return LogReader(self._settings, self.group, self._limits.instance, self._limits.max_batch_seconds)
+
+    def _read(self, reader: LogReader) -> Batch:
+        # With work in hand nobody waits for more.
+        read = reader.glance if self._in_hand else reader.poll
+        return read(self._limits.max_messages)
 
     def _handle(self, reader: LogReader, batch: Batch, stop: Event) -> bool:
         """Handle a batch, as often as it takes; return False when it was left: then its messages come again."""
@@ -174,7 +182,8 @@ class Consumer:
 
         def look_up() -> None:
             attendance.check()
-            self._let_small_pass(reader)
+            if not stop.is_set():
+                self._let_small_pass(reader)
 
         self._passing.between, self._indexer.between = attendance.check, look_up
 
@@ -194,18 +203,26 @@ class Consumer:
         return bool(finished)
 
     def _let_small_pass(self, reader: LogReader) -> None:
-        """Handle the small messages that have come while large ones are worked on; what is held stays bounded."""
-        is_full = len(self._in_hand) >= 2 * self._limits.max_messages or self._in_hand.bytes >= _MOST_BYTES_IN_HAND
-        if not is_full and not reader.wants_rebalance():
-            try:
-                batch = reader.glance(self._limits.max_messages)
-            except TransientError as exc:
-                # The work in hand goes on without the broker; the next poll tells of it.
-                _log.info("no_glance_at_the_log", extra={"error": str(exc)})
-                return
-            if self._take_in(batch):
+        """Handle the small messages that have come while large ones are worked on; what is held stays bounded.
+
+        What is worked on goes on whatever is away: it may have taken long, and would begin anew. And no fault of a small message,
+        or of the broker, may be taken for one of the large ones.
+        """
+        if time.monotonic() < self._pass_again_at:
+            return
+        try:
+            is_full = len(self._in_hand) >= 2 * self._limits.max_messages or self._in_hand.bytes >= _MOST_BYTES_IN_HAND
+            if not is_full and not reader.wants_rebalance() and self._take_in(reader.glance(self._limits.max_messages)):
                 raise BatchLeftError("its partitions were given out anew")
-        self._work_off(self._passing, self._in_hand.small())
+            self._work_off(self._passing, self._in_hand.small())
+        except BatchLeftError:
+            raise
+        except TransientError as exc:
+            self._failed(exc)
+            self._pass_again_at = time.monotonic() + _PASS_AGAIN_SECONDS
+        except Exception as exc:
+            # Met again by itself, and raised, when the next batch begins.
+            raise BatchLeftError(f"not for what is worked on: {exc}") from exc
 
     def _take_in(self, batch: Batch) -> bool:
         """Take what was polled in hand; return whether the assignment has changed, which leaves nothing else there."""
@@ -274,6 +291,13 @@ class Consumer:
             # Only the event ends the attempts, or a batch that was left.
             return None
 
+    def _has_handled(self, reader: LogReader, until: Mapping[int, int]) -> bool:
+        """Say whether every partition is handled up to an offset; messages beyond it may be in hand."""
+        goes_on, in_hand = self._in_hand.next_offsets(), self._in_hand.counts()
+        # Where nothing is in hand the reader's own positions: the log may end with marks of transactions, which are no messages.
+        done = {**reader.positions, **{partition: goes_on[partition] for partition in in_hand}}
+        return all(done.get(partition, -1) >= end for partition, end in until.items())
+
     def _observe_lag(self, reader: LogReader) -> None:
         in_hand = self._in_hand.counts()
         self.state.lag = {partition: unread + in_hand.get(partition, 0) for partition, unread in reader.lag().items()}
@@ -285,7 +309,3 @@ class Consumer:
         _log.warning("consumer_tries_again", extra={"group": self.group, "error": str(exc)})
         if self._metrics is not None:
             self._metrics.retries.labels(self._release).inc()
-
-
-def _reached(reader: LogReader, until: Mapping[int, int]) -> bool:
-    return all(reader.positions.get(partition, -1) >= end for partition, end in until.items())

@@ -12,7 +12,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from threading import Event
+from threading import Event, Thread
 from typing import Any
 from uuid import uuid4
 
@@ -29,7 +29,7 @@ from contract.records import Document, encode_key
 from contract.specification import Role
 from streaming.dead_letters import read_dead_letters
 from streaming.limits import ConsumerLimits
-from streaming.log_reader import LogReader
+from streaming.log_reader import Batch, LogReader
 from streaming.loop import Consumer
 from streaming.release import Release
 from tests.fixtures_streaming import FakeEmbedder, preprocessor, vector_of
@@ -179,6 +179,32 @@ def test_a_second_consumer_gets_its_share_while_the_first_is_in_the_middle_of_a_
     assert first.state.handled > 0, "each has a partition"
     assert set(first.state.lag) | set(second.state.lag) == {0, 1}
     assert not set(first.state.lag) & set(second.state.lag)
+
+
+def test_what_a_member_has_read_and_not_committed_is_read_again_after_a_rebalance(settings: Settings, release: Release) -> None:
+    """kafka-python goes on where it was in a partition that stays; what was in hand is not in hand any more."""
+    publish(settings, *documents(12))
+    first = LogReader(settings, release.group, 0, 60)
+    before, after, others = set(), set(), set()
+    wait_for(lambda: before.update(places(first.poll(100))) or len(before) == 12, "all is read")
+    second = LogReader(settings, release.group, 1, 60)
+    # Each waits for the other to join, so both have to be asked.
+    stop = Event()
+    thread = Thread(target=lambda: [others.update(places(second.poll(100))) for _ in iter(stop.is_set, True)])
+    thread.start()
+    try:
+        wait_for(lambda: after.update(places(first.poll(100))) or before == after | others, "all is read again")
+    finally:
+        stop.set()
+        thread.join()
+        first.close()
+        second.close()
+    assert after, "the first kept a partition"
+    assert others, "the second got one"
+
+
+def places(batch: Batch) -> set[tuple[int, int]]:
+    return {(message.partition, message.offset) for message in batch.messages}
 
 
 def test_a_consumer_told_to_stop_leaves_a_batch_that_would_take_too_long(

@@ -4,13 +4,16 @@ from collections.abc import Sequence
 
 import pytest
 
+from clients.erasures import Erasures
 from clients.store import Head
 from contract.embedding import Embeddings
+from contract.errors import ContractError, TransientError
 from contract.preprocess import Preprocessor
 from contract.records import Document
 from contract.specification import Role
 from streaming.decode import Message
 from streaming.in_hand import InHand
+from tests.fixtures_streaming import NothingErased
 from tests.unit.streaming.law_world import MEMBERS, FaultyEmbedder, World, fake_sink
 
 SMALL, LARGE = b"x" * 10, b"x" * 100
@@ -42,6 +45,12 @@ def test_the_messages_of_one_document_stay_in_order(in_hand: InHand) -> None:
     assert offsets(in_hand.large()) == [1, 2, 3]
 
 
+def test_one_document_is_one_however_its_key_is_written(in_hand: InHand) -> None:
+    in_hand.add([message(0, LARGE, b'["s","k"]'), message(1, SMALL, b'["s", "k"]'), message(2, SMALL, b'["s","other"]')], {0: 3})
+    assert offsets(in_hand.small()) == [2]
+    assert offsets(in_hand.large()) == [0, 1]
+
+
 def test_a_document_is_quick_again_once_nothing_large_of_it_is_in_hand(in_hand: InHand) -> None:
     in_hand.add([message(0, LARGE, b"a")], {0: 1})
     in_hand.done(in_hand.large())
@@ -71,29 +80,70 @@ def test_what_is_given_up_is_read_again_from_its_first_message(in_hand: InHand) 
     assert in_hand.next_offsets() == {0: 1}
 
 
-def test_a_small_document_that_comes_while_a_large_one_is_embedded_is_written_first(
-    preprocessor: Preprocessor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    world = World(preprocessor)
-    written: list[str] = []
-    embed, put_heads = FaultyEmbedder.embed, world.collection.put_heads
+class Scene:
+    """A large document is embedded, and a small one comes meanwhile."""
 
-    def embed_and_publish(
-        self: FaultyEmbedder, texts: Sequence[str], role: Role, token_counts: Sequence[int] | None = None
-    ) -> Embeddings:
-        if sum(map(len, world.logs.values())) == 1:
-            world.publish(Document("s", "small", "short"))
-        return embed(self, texts, role, token_counts)
+    def __init__(self, preprocessor: Preprocessor, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.world = World(preprocessor)
+        self.written: list[str] = []
+        self.texts: list[str] = []
+        # What the encoder has to say to the small one, one a call.
+        self.failures: list[Exception] = []
+        embed, put_heads, scene = FaultyEmbedder.embed, self.world.collection.put_heads, self
 
-    def note(heads: Sequence[Head]) -> None:
-        written.extend(head.key for head in heads)
-        put_heads(heads)
+        def embed_and_publish(
+            self: FaultyEmbedder, texts: Sequence[str], role: Role, token_counts: Sequence[int] | None = None
+        ) -> Embeddings:
+            if sum(map(len, scene.world.logs.values())) == 1:
+                scene.world.publish(Document("s", "small", "short"))
+            if texts == ["short"] and scene.failures:
+                raise scene.failures.pop()
+            scene.texts += texts
+            return embed(self, texts, role, token_counts)
 
-    monkeypatch.setattr(FaultyEmbedder, "embed", embed_and_publish)
-    monkeypatch.setattr(world.collection, "put_heads", note)
-    # More chunks than one request has, so that there is a moment between two.
-    world.publish(Document("s", "large", " ".join(f"word{number}" for number in range(60))))
-    with fake_sink(world):
-        world.work(MEMBERS[0], batches=1)
-    assert written == ["small", "large"]
-    assert world.committed == {partition: len(log) for partition, log in world.logs.items()}
+        def note(heads: Sequence[Head]) -> None:
+            scene.written.extend(head.key for head in heads)
+            put_heads(heads)
+
+        monkeypatch.setattr(FaultyEmbedder, "embed", embed_and_publish)
+        monkeypatch.setattr(self.world.collection, "put_heads", note)
+        # More chunks than one request has, so that there is a moment between two.
+        self.world.publish(Document("s", "large", " ".join(f"word{number}" for number in range(60))))
+
+    def work(self, batches: int) -> None:
+        with fake_sink(self.world):
+            self.world.work(MEMBERS[0], batches)
+
+
+@pytest.fixture
+def scene(preprocessor: Preprocessor, monkeypatch: pytest.MonkeyPatch) -> Scene:
+    return Scene(preprocessor, monkeypatch)
+
+
+def test_a_small_document_that_comes_while_a_large_one_is_embedded_is_written_first(scene: Scene) -> None:
+    scene.work(batches=1)
+    assert scene.written == ["small", "large"]
+    assert scene.world.committed == {partition: len(log) for partition, log in scene.world.logs.items()}
+
+
+def test_a_failure_of_the_small_one_does_not_begin_the_large_one_anew(scene: Scene) -> None:
+    scene.failures = [TransientError("busy")]
+    scene.work(batches=2)
+    assert scene.written == ["large", "small"]
+    assert len(scene.texts) == len(set(scene.texts)) == 9
+    assert scene.world.committed == {partition: len(log) for partition, log in scene.world.logs.items()}
+
+
+def test_what_is_wrong_beside_the_large_one_is_not_blamed_on_it(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    current = NothingErased.current
+
+    def damaged(self: NothingErased) -> Erasures:
+        if "large" not in scene.written and scene.texts:
+            raise ContractError("no record of an erasure")
+        return current(self)
+
+    monkeypatch.setattr(NothingErased, "current", damaged)
+    with pytest.raises(ContractError, match="no record"):
+        scene.work(batches=2)
+    assert scene.world.letters == {}
+    assert scene.world.committed == dict.fromkeys(scene.world.logs, 0)
