@@ -26,7 +26,7 @@ from streaming.limits import ConsumerLimits
 from streaming.metrics import StreamingMetrics
 from streaming.plans import Decision, Plan, decide, document_ids
 from streaming.points import Vectors, chunk_points, find_vectors, possible_points
-from streaming.portions import PortionSize, pieces, portions, with_next
+from streaming.portions import PortionSize, message_bytes, pieces, portions, with_next
 from streaming.probe import check_that_others_pass
 
 _log = logging.getLogger(__name__)
@@ -119,8 +119,9 @@ class Indexer:
             # Asked after the batch was polled: what was appended after an erasure is judged by it.
             batch, handled.erased, kept_out = keep_erased_out(batch, self._erasures.current())
             undecoded += [self._letter(message, "erasure", error) for message, error in kept_out]
+        size = partial(self._size.bytes, sum(map(message_bytes, batch)))
         try:
-            for portion, following in with_next(portions(batch, self._size.bytes, self._limits.max_portion_messages)):
+            for portion, following in with_next(portions(batch, size, self._limits.max_portion_messages)):
                 began, self._elsewhere = time.monotonic(), 0.0
                 if not self._ahead.is_under_way:
                     self._make_ahead(portion)

@@ -18,7 +18,7 @@ class ConsumerLimits(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="TWINLINE_CONSUMER_", frozen=True, extra="ignore")
 
     max_messages: int = Field(default=256, ge=1, description="messages of one batch")
-    portion_seconds: float = Field(default=0.5, gt=0, description="how long what is embedded and written together may take")
+    portion_seconds: float = Field(default=2.0, gt=0, description="how long what is embedded and written together may take")
     max_portion_messages: int = Field(default=128, ge=1, description="messages that are embedded and written together, at most")
     max_portion_bytes: int = Field(
         default=1024 * 1024, ge=1, description="bytes of messages that are embedded and written together; a larger one alone"

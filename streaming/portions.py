@@ -9,6 +9,9 @@ from streaming.decode import Message
 T = TypeVar("T")
 # Of the newest measurement: what a portion takes varies with what is in it, and with what else runs.
 _WEIGHT: Final = 0.3
+# A batch makes about so many portions, where that is neither shorter than this nor longer than the setting.
+_PORTIONS: Final = 8
+_LEAST_SECONDS: Final = 0.25
 
 
 class PortionSize:
@@ -23,11 +26,18 @@ class PortionSize:
         self._max_bytes = max_bytes
         self._seconds_per_byte = 0.0
 
-    def bytes(self) -> int:
-        """Return how many bytes the next portion may have; all that are allowed before anything was measured."""
-        if self._seconds_per_byte * self._max_bytes <= self._seconds:
+    def bytes(self, batch_bytes: int) -> int:
+        """Return how many bytes the next portion may have; all that are allowed before anything was measured.
+
+        Args:
+            batch_bytes: of the whole batch. What little has come is taken in small portions, each searchable as soon as it is;
+                in a backlog, where all wait for long, large ones are quicker.
+        """
+        batch_seconds = self._seconds_per_byte * batch_bytes
+        seconds = min(self._seconds, max(_LEAST_SECONDS, batch_seconds / _PORTIONS))
+        if self._seconds_per_byte * self._max_bytes <= seconds:
             return self._max_bytes
-        return int(self._seconds / self._seconds_per_byte)
+        return int(seconds / self._seconds_per_byte)
 
     def took(self, portion: Sequence[Message], seconds: float) -> None:
         """Note how long a portion took, from the end of the one before to its own."""

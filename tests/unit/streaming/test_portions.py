@@ -17,12 +17,20 @@ def test_portions_keep_the_order_and_the_limits(values: list[bytes | None], max_
 
 def test_a_portion_is_as_large_as_its_time_allows() -> None:
     size = PortionSize(2.0, max_bytes=1_000)
-    assert size.bytes() == 1_000
+    assert size.bytes(10_000) == 1_000
     size.took([Message(0, 0, 0, b"k", b"v" * 99)], 4.0)
-    assert size.bytes() == 50
+    assert size.bytes(10_000) == 50
     for _ in range(30):
         size.took([Message(0, 0, 0, b"k", b"v" * 99)], 0.001)
-    assert size.bytes() == 1_000
+    assert size.bytes(10_000) == 1_000
+
+
+def test_what_little_has_come_is_taken_in_small_portions() -> None:
+    size = PortionSize(2.0, max_bytes=1_000)
+    size.took([Message(0, 0, 0, b"k", b"v" * 99)], 4.0)
+    # Of 4 s an eighth, but of nothing less than a quarter of a second.
+    assert size.bytes(100) == 12
+    assert size.bytes(10) == 6
 
 
 def test_the_size_of_a_portion_is_asked_for_when_it_begins() -> None:
