@@ -93,7 +93,10 @@ def _foreign(hit: HitSeen, stored: Mapping[UUID, StoredPoint], manifest: Manifes
 
 
 class AnswerChecker:
-    """Judges answers beside the searches, for the time of a block; at its end all of them are judged."""
+    """Judges answers beside the searches, for the time of a block; at its end all of them are judged.
+
+    Unless the block is left by an exception: then whoever still searches is not waited for.
+    """
 
     def __init__(self, answers: "SimpleQueue[Asked]", releases: Mapping[str, Manifest], points: ReadsPoints) -> None:
         self.verdict = Verdict()
@@ -101,6 +104,7 @@ class AnswerChecker:
         self._releases = releases
         self._points = points
         self._ended = threading.Event()
+        self._given_up = threading.Event()
         self._broken: list[BaseException] = []
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -108,7 +112,9 @@ class AnswerChecker:
         self._thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if error is not None:
+            self._given_up.set()
         self._ended.set()
         self._thread.join()
         if self._broken:
@@ -116,7 +122,7 @@ class AnswerChecker:
 
     def _run(self) -> None:
         try:
-            while True:
+            while not self._given_up.is_set():
                 ended = self._ended.is_set()
                 batch = self._next()
                 if batch:

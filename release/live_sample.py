@@ -1,29 +1,30 @@
-"""Check sampled documents of a collection that keeps changing: what disagrees is looked at again before it counts."""
+"""Check sampled documents of a collection that keeps changing: what changed while it was looked at does not count."""
 
 from collections.abc import Mapping
-from typing import Final
 
 from clients.store import Head
+from contract.ids import head_id
+from contract.records import Document
 from release.checks import Check
 from release.log_sample import DocumentKey, LogState
-from release.verify import Candidate, Reads, equal_checks, found_checks, read_heads, still_current
-
-_LOOKS: Final = 3
+from release.verify import Candidate, Reads, look_at, sample_checks, still_current, vector_limit
 
 
 def live_sample_checks(candidate: Candidate, reads: Reads, state: LogState, heads: Mapping[DocumentKey, Head]) -> list[Check]:
-    """Return the checks of the sampled documents that stayed as the log had them for as long as they were looked at.
+    """Return the checks of the sampled documents, but of those that the collection no longer has as the log had them.
 
-    A document that was updated or deleted between the reading of the heads and the look at its chunks is not the one that the log
-    had, and no fault of the collection.
+    A document that was updated or deleted between the reading of the heads and the look at its chunks is no fault of the
+    collection. However many change meanwhile: each is judged by its own head, read after it was seen to disagree.
     """
-    documents = still_current(state.documents, state, heads)
-    for _ in range(_LOOKS):
-        checks = [*equal_checks(candidate, reads, documents), *found_checks(candidate, reads, documents)]
-        if all(check.passed for check in checks):
-            break
-        now = still_current(state.documents, state, read_heads(reads, candidate.collection))
-        if len(now) == len(documents):
-            break
-        documents = now
-    return checks
+    limit = vector_limit(candidate)
+    looks = [look for document in still_current(state.documents, state, heads) if (look := look_at(candidate, reads, document))]
+    counted = [look for look in looks if look.is_good(limit) or _is_as_logged(look.document, state, reads, candidate.collection)]
+    return sample_checks(counted, limit, left_out=len(looks) - len(counted))
+
+
+def _is_as_logged(document: Document, state: LogState, reads: Reads, collection: str) -> bool:
+    """Say whether the collection has the very version that the log had; a consumer writes a head before its chunks."""
+    name = (document.source, document.key)
+    point = reads.point(collection, head_id(*name))
+    heads = {name: Head.from_payload(point.payload)} if point else {}  # erased since its head was read
+    return bool(still_current({name: document}, state, heads))

@@ -127,60 +127,100 @@ def golden_check(collection: str, golden: GoldenSet, reads: Reads) -> Check:
     return Check("stored golden texts", distance <= golden.stored_limit, said, numbers)
 
 
-def equal_checks(candidate: Candidate, reads: Reads, documents: Sequence[Document]) -> list[Check]:
-    """Cut and embed documents here, and compare with what is stored: the whole way from the log to the point."""
-    limit = candidate.manifest.serving_format().parity.limit
-    other_text: list[str] = []
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the collection has of one document, beside what it should have.
+
+    Attributes:
+        different: the chunks that are missing or have another text.
+        distances: the cosine distance of each other chunk's vector from the one made here.
+        is_found: the document is among the first hits for its own text.
+        agreed: how many of the first hits of exact search the index has too.
+        expected: how many hits exact search gave.
+    """
+
+    document: Document
+    different: tuple[str, ...]
+    distances: tuple[float, ...]
+    is_found: bool
+    agreed: int
+    expected: int
+
+    def is_good(self, limit: float) -> bool:
+        """Say whether nothing speaks against the collection, with vectors not further away than `limit`."""
+        return not self.different and self.is_found and all(distance <= limit for distance in self.distances)
+
+
+def vector_limit(candidate: Candidate) -> float:
+    """Return how far from ours a stored vector may be, as a cosine distance."""
+    # Each side may be `limit` away from the training framework: twice the angle is four times the distance.
+    return 4 * candidate.manifest.serving_format().parity.limit
+
+
+def look_at(candidate: Candidate, reads: Reads, document: Document) -> Look | None:
+    """Cut and embed a document here, compare it with what is stored, and search for it by its own text.
+
+    Returns:
+        None for a document of which there is nothing to index: the consumer has set it aside.
+    """
+    try:
+        chunks = candidate.preprocessor.chunks(document)
+    except DocumentError:
+        return None
+    vectors = candidate.embedder.embed([chunk.encoder_text for chunk in chunks], "document").vectors
+    different: list[str] = []
     distances: list[float] = []
-    for document in documents:
-        try:
-            chunks = candidate.preprocessor.chunks(document)
-        except DocumentError:
-            continue  # nothing to index: the consumer has set it aside
-        vectors = candidate.embedder.embed([chunk.encoder_text for chunk in chunks], "document").vectors
-        for chunk, vector in zip(chunks, vectors, strict=True):
-            stored = reads.point(candidate.collection, point_id(document.source, document.key, chunk.index))
-            if stored is None or stored.vector is None or stored.payload["text"] != chunk.text:
-                other_text.append(f"{document.place} chunk {chunk.index}")
-            else:
-                distances.append(float(cosine_distance(vector[None, :], stored.vector[None, :])[0]))
-    worst = float(np.max(distances)) if distances else float("nan")
-    texts = f"{len(documents)} documents, {len(other_text)} chunks missing or with another text"
-    named = f"{texts}: {', '.join(other_text[:_NAMED])}" if other_text else texts
-    compared = f"worst cosine distance {worst:.2e} over {len(distances)} chunks"
+    for chunk, vector in zip(chunks, vectors, strict=True):
+        stored = reads.point(candidate.collection, point_id(document.source, document.key, chunk.index))
+        if stored is None or stored.vector is None or stored.payload["text"] != chunk.text:
+            different.append(f"{document.place} chunk {chunk.index}")
+        else:
+            distances.append(float(cosine_distance(vector[None, :], stored.vector[None, :])[0]))
+    query = chunks[0].encoder_text[:MAX_QUERY_CHARS]
+    quick = reads.search(candidate.collection, query, limit=_HITS)["hits"]
+    exact = reads.search(candidate.collection, query, limit=_HITS, exact=True)["hits"]
+    # a copy of the document under another key is as good an answer
+    is_found = any(_key(hit) == (document.source, document.key) or hit["chunk"]["text"] == chunks[0].text for hit in quick)
+    agreed = len({_key(hit) for hit in exact} & {_key(hit) for hit in quick})
+    return Look(document, tuple(different), tuple(distances), is_found, agreed, len(exact))
+
+
+def sample_checks(looks: Sequence[Look], limit: float, left_out: int = 0) -> list[Check]:
+    """Judge what was seen of the sampled documents: the whole way from the log to the point, and back by a search.
+
+    Args:
+        limit: of the cosine distance of vectors.
+        left_out: how many more documents changed while they were looked at.
+    """
+    different = [chunk for look in looks for chunk in look.different]
+    distances = [distance for look in looks for distance in look.distances]
+    worst = max(distances, default=float("nan"))
+    meanwhile = f" ({left_out} more changed while they were looked at)" if left_out else ""
+    texts = f"{len(looks)} documents{meanwhile}, {len(different)} chunks missing or with another text"
+    compared = f"worst cosine distance {worst:.2e} over {len(distances)} chunks, limit {limit:.0e}"
     return [
-        Check("equal text", not other_text, named, {"documents": len(documents), "different": len(other_text)}),
-        # Each side may be `limit` away from the training framework: twice the angle is four times the distance.
+        Check(
+            "equal text",
+            not different,
+            f"{texts}: {', '.join(different[:_NAMED])}" if different else texts,
+            {"documents": len(looks), "different": len(different), "left_out": left_out},
+        ),
         # None where nothing could be compared: JSON has no word for it.
-        Check("equal vectors", worst <= 4 * limit, compared, {"chunks": len(distances), "worst": worst if distances else None}),
+        Check("equal vectors", worst <= limit, compared, {"chunks": len(distances), "worst": worst if distances else None}),
+        *_found_checks(looks),
     ]
 
 
-def found_checks(candidate: Candidate, reads: Reads, documents: Sequence[Document]) -> list[Check]:
-    """Search for documents by their own text, and compare the index with exact search."""
-    asked, agreed, expected = 0, 0, 0
-    lost: list[str] = []
-    for document in documents:
-        try:
-            first = candidate.preprocessor.chunks(document)[0]
-        except DocumentError:
-            continue  # nothing to index: the consumer has set it aside
-        query = first.encoder_text[:MAX_QUERY_CHARS]
-        quick = reads.search(candidate.collection, query, limit=_HITS)["hits"]
-        exact = reads.search(candidate.collection, query, limit=_HITS, exact=True)["hits"]
-        asked += 1
-        # a copy of the document under another key is as good an answer
-        if not any(_key(hit) == (document.source, document.key) or hit["chunk"]["text"] == first.text for hit in quick):
-            lost.append(document.place)
-        agreed += len({_key(hit) for hit in exact} & {_key(hit) for hit in quick})
-        expected += len(exact)
-    found = 1 - len(lost) / asked if asked else 0.0
-    recall = agreed / expected if expected else 0.0
-    said = f"{found:.1%} of {asked} documents, at least {MIN_SHARE:.0%}"
+def _found_checks(looks: Sequence[Look]) -> list[Check]:
+    lost = [look.document.place for look in looks if not look.is_found]
+    expected = sum(look.expected for look in looks)
+    found = 1 - len(lost) / len(looks) if looks else 0.0
+    recall = sum(look.agreed for look in looks) / expected if expected else 0.0
+    said = f"{found:.1%} of {len(looks)} documents, at least {MIN_SHARE:.0%}"
     named = f"{said}; not {', '.join(lost[:_NAMED])}" if lost else said
     index = f"{recall:.1%} of the first {_HITS} of exact search, at least {MIN_SHARE:.0%}"
     return [
-        Check("found by own text", found >= MIN_SHARE, named, {"documents": asked, "found": found, "least": MIN_SHARE}),
+        Check("found by own text", found >= MIN_SHARE, named, {"documents": len(looks), "found": found, "least": MIN_SHARE}),
         Check("index", recall >= MIN_SHARE, index, {"recall": recall, "least": MIN_SHARE}),
     ]
 

@@ -4,6 +4,7 @@ import collections
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
 from uuid import UUID
 
 import pytest
@@ -12,10 +13,11 @@ from bench import kill_at, kills
 from bench.kill_at import Plan
 from bench.kill_cases import CASES, NEEDS, Case
 from bench.switch import passed
-from bench.switch_checks import Verdict, check_answers
+from bench.switch_checks import AnswerChecker, Verdict, check_answers
 from bench.switch_load import Asked, HitSeen, latencies, longest_gap_seconds
 from bench.switch_writes import SOURCE, Ledger, account, real_texts
 from clients.store import Head, StoredPoint, version_fields
+from contract.errors import ContractError
 from contract.ids import head_id, point_id
 from contract.manifest import Manifest, collection_name
 from contract.records import Version
@@ -144,6 +146,23 @@ def test_what_is_not_there_as_the_log_has_it_is_counted(manifests: tuple[Manifes
 def test_a_run_passes_only_when_nothing_is_wrong_and_all_was_looked_at(change: dict[str, object], good: bool) -> None:
     report = {"failed": 0, "mixed": 0, "missing": 0, "stale": 0, "searches": 9, "answers_checked": 9}
     assert passed({**report, "release_seen": {"r1": 4, "r2": 5}, **change}) is good  # type: ignore[dict-item]
+
+
+class Endless(SimpleQueue[Asked]):
+    """Somebody goes on searching."""
+
+    def __init__(self, each: Asked) -> None:
+        self._each = each
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Asked:
+        return self._each
+
+
+@pytest.mark.timeout(30)
+def test_a_step_that_fails_is_told_though_answers_still_come(manifests: tuple[Manifest, Manifest]) -> None:
+    answers = Endless(answer(manifests[0]))
+    with pytest.raises(ContractError, match="refused"), AnswerChecker(answers, {}, Stored()):
+        raise ContractError("the release is refused")
 
 
 def test_percentiles_are_of_answers_and_gaps_are_between_them() -> None:

@@ -82,6 +82,12 @@ def passed(checks: list[verify.Check]) -> dict[str, bool]:
     return {check.name: check.passed for check in checks}
 
 
+def looked_at(candidate: verify.Candidate, stored: Stored) -> dict[str, bool]:
+    look = verify.look_at(candidate, stored, DOCUMENT)
+    assert look is not None
+    return passed(verify.sample_checks([look], verify.vector_limit(candidate)))
+
+
 @pytest.mark.parametrize(
     ("stored", "passes"),
     [
@@ -102,8 +108,8 @@ def test_golden_texts_are_read_back_from_the_collection(stored: dict[str, str], 
 
 def test_a_stored_chunk_equal_to_one_made_here_passes(candidate: verify.Candidate) -> None:
     stored = Stored({chunk_point(DOCUMENT).id: chunk_point(DOCUMENT)}, [DOCUMENT])
-    checks = verify.equal_checks(candidate, stored, [DOCUMENT]) + verify.found_checks(candidate, stored, [DOCUMENT])
-    assert all(passed(checks).values()), checks
+    checks = looked_at(candidate, stored)
+    assert all(checks.values()), checks
 
 
 @pytest.mark.parametrize(
@@ -119,21 +125,23 @@ def test_a_stored_chunk_equal_to_one_made_here_passes(candidate: verify.Candidat
 )
 def test_a_stored_chunk_that_differs_is_found(candidate: verify.Candidate, point: StoredPoint | None, failing: str) -> None:
     stored = Stored({point.id: point} if point else {}, [DOCUMENT])
-    assert not passed(verify.equal_checks(candidate, stored, [DOCUMENT]))[failing]
+    assert not looked_at(candidate, stored)[failing]
 
 
 def test_a_document_that_its_own_text_does_not_find_fails(candidate: verify.Candidate) -> None:
     other = Document("src", "b", "Something else entirely.")
-    assert not passed(verify.found_checks(candidate, Stored({}, [other]), [DOCUMENT]))["found by own text"]
+    assert not looked_at(candidate, Stored({}, [other]))["found by own text"]
 
 
 def test_a_copy_under_another_key_is_as_good_an_answer(candidate: verify.Candidate) -> None:
     copy = Document("src", "copy", DOCUMENT.text)
-    assert passed(verify.found_checks(candidate, Stored({}, [copy]), [DOCUMENT]))["found by own text"]
+    assert looked_at(candidate, Stored({}, [copy]))["found by own text"]
 
 
-def test_a_sample_of_nothing_does_not_pass(candidate: verify.Candidate) -> None:
-    assert not all(passed(verify.found_checks(candidate, Stored({}, []), [])).values())
+def test_a_sample_of_nothing_does_not_pass() -> None:
+    checks = passed(verify.sample_checks([], 1e-6))
+    assert not checks["equal vectors"]
+    assert not checks["found by own text"]
 
 
 def log_of(*entries: tuple[Document | Deletion, int]) -> LogState:
