@@ -66,29 +66,39 @@ def near_duplicates(documents: Signed, bands: int, similarity: float) -> NDArray
     """
     groups = Groups(documents.count)
     for band in range(bands):
-        for pairs in _candidates(documents.band(band)):
+        for pairs in _candidates(documents.band(band), groups.names()):
             names = groups.names()
             _join_similar(groups, documents, pairs[names[pairs[:, 0]] != names[pairs[:, 1]]], similarity)
     return groups.names()
 
 
-def _candidates(values: NDArray[np.uint64]) -> Iterator[NDArray[np.int64]]:
-    """Yield pairs of documents that share a value, some at a time: in a full bucket, those with one of its first."""
+def _candidates(values: NDArray[np.uint64], names: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Yield pairs of documents that share a value, some at a time: in a full bucket, those with one of its first.
+
+    Args:
+        values: by document.
+        names: by document, of its set so far; a bucket of one set alone gives no pairs.
+    """
+    if not len(values):
+        return
     order = np.argsort(values, kind="stable")
-    ordered = values[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(values) else np.empty(0, np.int64)
-    sizes = np.diff(np.r_[starts, len(values)])
-    # Most buckets hold two: all of those at once.
-    twos = starts[sizes == 2]
-    held = [np.stack([order[twos], order[twos + 1]], axis=1)] if len(twos) else []
-    for start, size in zip(starts[sizes > 2], sizes[sizes > 2], strict=True):
-        bucket = order[start : start + size]
-        for place in range(min(int(size), _FULL_BUCKET) - 1):
-            others = bucket[place + 1 :]
-            held.append(np.stack([np.full(len(others), bucket[place]), others], axis=1))
-            if sum(map(len, held)) >= _PAIRS_AT_ONCE:
-                yield np.concatenate(held)
-                held = []
+    begins = np.flatnonzero(np.r_[True, np.diff(values[order]) != 0])
+    sizes = np.diff(np.r_[begins, len(values)])
+    own = names[order]
+    is_open = np.minimum.reduceat(own, begins) != np.maximum.reduceat(own, begins)
+    place = np.arange(len(values)) - np.repeat(begins, sizes)
+    after = np.repeat(np.where(is_open, sizes, 0), sizes) - place - 1
+    ones = np.flatnonzero((after > 0) & (place < _FULL_BUCKET - 1))
+    held, count, distance = list[NDArray[np.int64]](), 0, 0
+    # All pairs of neighbours first, then of those two apart, and so on: few steps, however many buckets there are.
+    while len(ones):
+        distance += 1
+        held.append(np.stack([order[ones], order[ones + distance]], axis=1))
+        count += len(ones)
+        if count >= _PAIRS_AT_ONCE:
+            yield np.concatenate(held)
+            held, count = [], 0
+        ones = ones[after[ones] > distance]
     if held:
         yield np.concatenate(held)
 

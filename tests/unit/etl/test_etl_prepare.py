@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from contract.errors import ContractError, SettingsError
 from contract.records import Document
+from etl import clusters
 from etl.clusters import near_duplicates
 from etl.ingest import ingest
 from etl.params import PrepareParams
@@ -106,6 +107,29 @@ def test_rows_that_share_a_band_but_too_little_else_stay_apart() -> None:
     values[1, :2] = values[0, :2]
 
     assert near_duplicates(InMemory(values, 8), bands=8, similarity=0.7).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("full", [2, 3, 5, 512])
+@pytest.mark.parametrize("seed", range(5))
+def test_clusters_are_those_of_every_pair_that_shares_a_band(monkeypatch: pytest.MonkeyPatch, full: int, seed: int) -> None:
+    """Against the rule, pair by pair: buckets of all sizes, and blocks of few pairs, so that sets join in between."""
+    monkeypatch.setattr(clusters, "_FULL_BUCKET", full)
+    monkeypatch.setattr(clusters, "_PAIRS_AT_ONCE", 7)
+    documents = InMemory(np.random.default_rng(seed).integers(0, 3, (120, 16), np.uint32), 8)
+    joined = clusters.Groups(documents.count)
+    for band in range(8):
+        values = documents.band(band).tolist()
+        for value in set(values):
+            bucket = [number for number, own in enumerate(values) if own == value]
+            for place, one in enumerate(bucket[: full - 1]):
+                for other in bucket[place + 1 :]:
+                    if (documents.rows(np.array([one])) == documents.rows(np.array([other]))).mean() >= 0.6:
+                        joined.join(one, other)
+
+    found = near_duplicates(documents, bands=8, similarity=0.6)
+
+    assert found.tolist() == joined.names().tolist()
+    assert 1 < len(set(found.tolist())) < 120
 
 
 def test_a_folder_that_is_no_snapshot_is_an_error(tmp_path: Path) -> None:
