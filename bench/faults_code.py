@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 from unittest.mock import patch
 from uuid import UUID
 
@@ -61,8 +61,8 @@ def _searching_with(make: Callable[[System, Embedder], Embedder]) -> Plant:
     """Return a planting of a search service that gets its query vectors otherwise."""
 
     def plant(system: System) -> Planting:
-        def open_embedder(url: str, release: str, space: str) -> Embedder:
-            return make(system, TritonEmbedder(url, release, space))
+        def open_embedder(url: str, release: str, space: str, **options: Any) -> Embedder:
+            return make(system, TritonEmbedder(url, release, space, **options))
 
         return patch("search.opening.TritonEmbedder", open_embedder)
 
@@ -97,7 +97,7 @@ FAULTS: Final = (
     Fault("code_pooling", "the framework side pools by the largest value", _RULES, ("training framework",),
           code("export.reference.pool", _largest)),
     Fault("search_as_document", "search embeds queries under the role `document`", _SEARCH, ("search",),
-          _searching_with(lambda _, right: Wrong(right, role="document"))),
+          _searching_with(lambda _, right: Wrong(right, role="document")), short=True),
     Fault("search_prefix_twice", "search puts the role prefix before queries, too", _SEARCH, ("search",),
           _searching_with(lambda _, right: Wrong(right, text=lambda text: "query: " + text))),
     Fault("search_cut", "search asks by the first two words of a query", _SEARCH, ("search",),
