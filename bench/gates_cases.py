@@ -102,8 +102,8 @@ CASES: Final = (
         patches=[
             Patch(
                 "etl/pairs.py",
-                "pa.array(_is_chosen(rows, plan, split), pa.bool_())",
-                "pa.array([any(both) for both in zip(_is_chosen(rows, plan, split), _is_chosen(rows, plan, DEV))], pa.bool_())",
+                "block.filter(pa.array(wanted[rows]))",
+                "block.filter(pa.array(wanted[rows] | chosen[DEV][rows]))",
             )
         ],
         short=True,

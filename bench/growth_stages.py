@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from random import Random
 from threading import Event
 from typing import Any, Final
 from uuid import uuid4
@@ -30,6 +31,9 @@ from streaming.loop import Consumer
 
 _REAL: Final = 2_000
 _EVERY: Final = 100
+# Of a made-up text: about a thousand characters.
+_LINES: Final = 16
+_LINE_WORDS: Final = 6
 
 
 def stages_cost(folder: Path, documents: int, kind: str = "lines") -> dict[str, Any]:
@@ -171,15 +175,14 @@ def write_folder(path: Path, documents: int, state: int) -> None:
 
 
 def _texts(real: Sequence[Document], count: int) -> Iterator[str]:
-    """Yield texts: the real ones first, then lines of several of them together, so that no two are near-duplicates."""
+    """Yield texts: the real ones first, then real lines put together at random, so that hardly any two are near-duplicates."""
+    lines = [line for document in real for line in document.text.splitlines() if len(line.split()) >= _LINE_WORDS]
     for number in range(count):
         if number < len(real):
             yield real[number].text
-            continue
-        lines = real[number % len(real)].text.splitlines()
-        other = real[(number * 7919) % len(real)].text.splitlines()
-        third = real[(number * 104_729 + 13) % len(real)].text.splitlines()
-        yield "\n".join([*lines[: len(lines) // 2], *other[len(other) // 2 :], *third, f"Number {number}."])
+        else:
+            drawn = Random(number).sample(lines, min(_LINES, len(lines)))  # noqa: S311  (no secret)
+            yield "\n".join([*drawn, f"Number {number}."])
 
 
 def _consumer(settings: Settings, encoder: InProcessEncoder, collection: Any, preprocessor: Preprocessor) -> Consumer:

@@ -1,7 +1,16 @@
-"""The table that pairs are chosen from: (query, document) with texts, kind, split, grade and cluster."""
+"""The table that pairs are chosen from: (query, document) with texts, kind, split, grade and cluster.
+
+Documents pass by once for the judged pairs and once for the natural ones. What is held of either is a block, and the data set's
+judgements and queries; the order of the table is made on disk.
+"""
 
 import sys
+from bisect import bisect_right
+from collections.abc import Iterator
+from functools import partial
+from itertools import chain
 from pathlib import Path
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -11,49 +20,87 @@ from contract.canonical import JSON
 from etl.kept import Kept, cleaning_identity, code_hashes
 from etl.natural import natural_pair
 from etl.params import PairsParams
-from etl.storage import JUDGEMENTS, PREPARED, read_table
+from etl.storage import JUDGEMENTS, PREPARED, QUERIES, read_table
+from etl.streams import TableWriter, merge, stream, write_run
 
-_MADE = ("query_id", "query", "title", "text")
 _COLUMNS = ("query_id", "query", "kind", "split", "grade", "source", "key", "title", "text", "cluster_id")
 GATHERED = pa.schema([(name, pa.int32() if name == "grade" else pa.large_string()) for name in _COLUMNS])
+_ORDER: Final = ("kind", "split", "query_id", "source", "key")
+_MADE: Final = pa.schema([(name, pa.large_string()) for name in ("query_id", "query", "title", "text")])
+_CLEAN: Final = ("source", "key", "clean_title", "clean_text", "cluster_id")
+_CLUSTERED: Final = ("source", "key", "cluster_id")
 
 
-def gather_pairs(snapshot: Path, documents: Path, params: PairsParams, kept: Path | None = None) -> pa.Table:
-    """Return judged and, where wanted, natural pairs, in a fixed order.
+def gather_pairs(snapshot: Path, documents: Path, params: PairsParams, folder: Path, kept: Path | None = None) -> Path:
+    """Write judged and, where wanted, natural pairs to one file in a fixed order; return its path.
 
-    A judged document that the snapshot does not hold has no cluster. `kept` is where natural pairs are kept for the next run.
+    A judged document that the snapshot does not hold has no cluster.
+
+    Args:
+        folder: for this file and what it is put together from; it must not exist.
+        kept: where natural pairs are kept for the next run.
     """
-    splits = set(read_table([snapshot / "judgements.parquet"], JUDGEMENTS, ["split"])["split"].unique().to_pylist())
-    pairs = _judged(snapshot, documents) if splits else GATHERED.empty_table()
+    judgements = read_table([snapshot / "judgements.parquet"], JUDGEMENTS)
+    splits = set(judgements["split"].unique().to_pylist())
+    blocks = _judged(judgements, snapshot, documents) if splits else iter(())
     if params.natural == "always" or (params.natural == "auto" and "train" not in splits):
-        pairs = pa.concat_tables([pairs, _natural(documents, params, kept)])
-    return pairs.sort_by([(name, "ascending") for name in ("kind", "split", "query_id", "source", "key")])
+        blocks = chain(blocks, _natural(documents, params, kept))
+    folder.mkdir()
+    runs = [write_run(folder / f"run-{number:05}", block, _ORDER) for number, block in enumerate(blocks)]
+    with TableWriter(folder / "pairs.parquet", GATHERED) as writer:
+        for block in merge(runs, _ORDER):
+            writer.write(block)
+    return folder / "pairs.parquet"
 
 
-def _judged(snapshot: Path, documents: Path) -> pa.Table:
-    import daft
-    from daft import col, lit
+def _judged(judgements: pa.Table, snapshot: Path, documents: Path) -> Iterator[pa.Table]:
+    """Yield judgements with the texts of their queries and documents, as the documents pass by in order."""
+    asked = _with_queries(judgements, read_table([snapshot / "queries.parquet"], QUERIES))
+    asked = asked.sort_by([("source", "ascending"), ("key", "ascending")])
+    names = [asked[name].combine_chunks() for name in ("source", "key")]
+    start = 0
+    for block in stream([documents], PREPARED, _CLEAN):
+        last = tuple(block[name][-1].as_py() for name in ("source", "key"))
+        end = bisect_right(range(asked.num_rows), last, key=lambda row: tuple(column[row].as_py() for column in names))
+        if end > start:
+            yield _with_documents(asked.slice(start, end - start), block)
+        start = end
+    if start < asked.num_rows:
+        yield _with_documents(asked.slice(start), PREPARED.empty_table().select(_CLEAN))
 
-    judgements = daft.read_parquet(str(snapshot / "judgements.parquet"))
-    queries = daft.read_parquet(str(snapshot / "queries.parquet")).with_column_renamed("text", "query")
-    prepared = daft.read_parquet(str(documents)).select(
-        "source", "key", col("clean_title").alias("title"), col("clean_text").alias("text"), "cluster_id"
-    )
-    asked = judgements.join(queries, on=["query_id", "split"])
-    whole = asked.join(prepared, on=["source", "key"], how="left").with_column("kind", lit("judged"))
-    return whole.select(*GATHERED.names).to_arrow().cast(GATHERED)
+
+def _with_queries(judgements: pa.Table, queries: pa.Table) -> pa.Table:
+    places = pc.index_in(_joined(judgements, ("query_id", "split")), value_set=_joined(queries, ("query_id", "split")))
+    return judgements.append_column("query", queries["text"].take(places)).filter(pc.is_valid(places))
 
 
-def _natural(documents: Path, params: PairsParams, kept: Path | None) -> pa.Table:
-    columns = ("source", "key", "content_hash", "clean_title", "clean_text", "cluster_id")
-    prepared = read_table([documents], PREPARED, columns)
-    pairs = Kept(kept, "pairs", _identity(params)).made(prepared, lambda new: _make(new, params))
-    for name in columns[:2] + columns[-1:]:
-        pairs = pairs.append_column(name, prepared[name])
-    found = pairs.filter(pc.is_valid(pairs["query_id"]))
-    for name, value in (("kind", "natural"), ("split", ""), ("grade", 1)):
-        found = found.append_column(name, pa.repeat(pa.scalar(value, GATHERED.field(name).type), found.num_rows))
-    return found.select(GATHERED.names).cast(GATHERED)
+def _with_documents(asked: pa.Table, documents: pa.Table) -> pa.Table:
+    places = pc.index_in(_joined(asked, ("source", "key")), value_set=_joined(documents, ("source", "key")))
+    for name, column in (("title", "clean_title"), ("text", "clean_text"), ("cluster_id", "cluster_id")):
+        asked = asked.append_column(name, documents[column].take(places))
+    return _constant(asked, kind="judged").select(GATHERED.names).cast(GATHERED)
+
+
+def _joined(table: pa.Table, columns: tuple[str, str]) -> pa.Array:
+    """Return two columns as one, of which no two different pairs are the same."""
+    one, other = (table[name].combine_chunks() for name in columns)
+    lengths = pc.utf8_length(one).cast(pa.large_string())
+    return pc.binary_join_element_wise(lengths, one, other, pa.scalar(":", pa.large_string()))
+
+
+def _natural(documents: Path, params: PairsParams, kept: Path | None) -> Iterator[pa.Table]:
+    store = Kept(kept, "pairs", _identity(params), _MADE)
+    for block, made in store.made(partial(stream, [documents], PREPARED), _CLEAN, lambda new: _make(new, params)):
+        for name in _CLUSTERED:
+            made = made.append_column(name, block[name])
+        found = made.filter(pc.is_valid(made["query_id"]))
+        yield _constant(found, kind="natural", split="", grade=1).select(GATHERED.names).cast(GATHERED)
+
+
+def _constant(table: pa.Table, **values: str | int) -> pa.Table:
+    for name, value in values.items():
+        table = table.append_column(name, pa.repeat(pa.scalar(value, GATHERED.field(name).type), table.num_rows))
+    return table
 
 
 def _identity(params: PairsParams) -> dict[str, JSON]:
@@ -70,12 +117,11 @@ def _make(documents: pa.Table, params: PairsParams) -> pa.Table:
     import daft
     from daft import DataType, col
 
-    @daft.func(return_dtype=DataType.struct({name: DataType.string() for name in _MADE}))
+    @daft.func(return_dtype=DataType.struct({name: DataType.string() for name in _MADE.names}))
     def pair(title: str, text: str) -> dict[str, str] | None:
         found = natural_pair(title, text, params)
-        return None if found is None else {name: getattr(found, name) for name in _MADE}
+        return None if found is None else {name: getattr(found, name) for name in _MADE.names}
 
     frame = daft.from_arrow(documents.select(["source", "key", "clean_title", "clean_text"]))
     frame = frame.with_column("pair", pair(col("clean_title"), col("clean_text"))).sort(["source", "key"])
-    table = frame.select(*(col("pair").get(name).alias(name) for name in _MADE)).to_arrow()
-    return table.cast(pa.schema([(name, pa.large_string()) for name in _MADE]))
+    return frame.select(*(col("pair").get(name).alias(name) for name in _MADE.names)).to_arrow().cast(_MADE)

@@ -4,27 +4,29 @@
 
 The identity covers all that decides the result beside the document: parameters, versions, and the code itself. So what is kept is
 what would be made again, byte for byte, and removing the folder costs time only. A file holds the documents of the last run and
-no others.
+no others, in their order; it passes by in blocks, as the documents do.
 """
 
 import os
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 import contract.cleaning
 from contract.canonical import JSON, fingerprint, sha256_hex
 from contract.cleaning import DEFAULT_CLEANING
 from contract.errors import ContractError
+from etl.marks import Marks, marks_of_hashes
+from etl.streams import RisingRows, TableWriter, interleaved, stream
 
 HASH = "content_hash"
+
+Documents = Callable[[Sequence[str]], Iterator[pa.Table]]
 
 
 class Kept:
@@ -34,58 +36,73 @@ class Kept:
         folder: where files of all stages lie; None keeps nothing.
         stage: part of the file's name.
         identity: what else decides the result; see `code_hashes`.
+        schema: the columns of a result.
     """
 
-    def __init__(self, folder: Path | None, stage: str, identity: Mapping[str, JSON]) -> None:
+    def __init__(self, folder: Path | None, stage: str, identity: Mapping[str, JSON], schema: pa.Schema) -> None:
         self._path = folder / f"{stage}-{fingerprint(dict(identity))[:16]}.parquet" if folder else None
-        self._stage = stage
+        self._stage, self._schema = stage, schema
+        self._stored = schema.append(pa.field(HASH, pa.large_string()))
 
-    def made(self, documents: pa.Table, make: Callable[[pa.Table], pa.Table]) -> pa.Table:
-        """Return one row of results a document, in the documents' order.
+    def made(
+        self, documents: Documents, columns: Sequence[str], make: Callable[[pa.Table], pa.Table]
+    ) -> Iterator[tuple[pa.Table, pa.Table]]:
+        """Yield blocks of documents, and the results for them, a row a document.
 
         Args:
-            documents: with the column `content_hash`, which is different for each.
+            documents: gives some columns of all documents, from the first; one is `content_hash`, different for each. They come
+                in the same order in every run.
+            columns: those that are given to `make` and yielded.
             make: given the documents that are new, in their order, returns their rows, in the same order.
 
         Raises:
             ContractError: the kept file is damaged.
         """
-        hashes = documents[HASH].combine_chunks()
-        known = self._read()
-        places = None if known is None else pc.index_in(hashes, value_set=known[HASH].combine_chunks())
-        if known is None or places is None or places.null_count == len(hashes):
-            found = _with_hashes(make(documents), hashes)
-            new = len(hashes)
-        else:
-            is_new = places.is_null()
-            new = places.null_count
-            found = known.take(pc.fill_null(places, 0))
-            if new:
-                rows = _with_hashes(make(documents.filter(is_new)), hashes.filter(is_new)).cast(known.schema)
-                found = pa.concat_tables([known, rows]).take(_merged(places, is_new, known.num_rows))
-        if new or known is None or known.num_rows != len(hashes):
-            self._write(found)
-        return found.drop_columns([HASH])
+        known = np.concatenate([np.empty((0, 2), np.uint64), *(marks_of_hashes(block[HASH]) for block in self._blocks([HASH]))])
+        marks = Marks(known)
+        rows = np.concatenate([np.empty(0, np.int64), *(marks.rows(marks_of_hashes(block[HASH])) for block in documents([HASH]))])
+        is_as_kept = np.array_equal(rows, np.arange(len(known)))
+        old, at = RisingRows(self._blocks(self._schema.names)), 0
+        with self._writer(is_as_kept) as writer:
+            for block in documents([*columns, HASH]):
+                here = rows[at : at + block.num_rows]
+                at += block.num_rows
+                is_new = here < 0
+                results = interleaved(
+                    old.rows(here[~is_new]) if not is_new.all() else None,
+                    make(block.filter(pa.array(is_new))).cast(self._schema) if is_new.any() else None,
+                    is_new,
+                )
+                if writer is not None:
+                    writer.write(results.append_column(HASH, block[HASH]))
+                yield block.select(columns), results
 
-    def _read(self) -> pa.Table | None:
+    def _blocks(self, columns: Sequence[str]) -> Iterator[pa.Table]:
         if self._path is None or not self._path.is_file():
-            return None
+            return
         try:
-            return pq.ParquetFile(self._path, page_checksum_verification=True).read()
-        except (OSError, pa.ArrowException) as exc:
+            yield from stream([self._path], self._stored, columns)
+        except (OSError, pa.ArrowException, UnicodeError) as exc:  # a damaged name breaks Arrow's own message
             raise ContractError(f"{self._path} is damaged ({exc}): remove it; the stage makes it again") from exc
 
-    def _write(self, table: pa.Table) -> None:
-        if self._path is None:
+    @contextmanager
+    def _writer(self, is_as_kept: bool) -> Iterator[TableWriter | None]:
+        """Give what writes the new file, which takes the old one's place at the end; None where nothing is to be written."""
+        if self._path is None or (is_as_kept and self._path.is_file()):
+            yield None
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         # Under another parameter or code nobody asks for these again; two runs at once each write a whole file.
         beside = self._path.with_name(f".{self._path.name}.{os.getpid()}")
-        pq.write_table(table, beside, compression="zstd", write_page_checksum=True)
-        for old in self._path.parent.glob(f"{self._stage}-*.parquet"):
-            if old != self._path:
-                old.unlink(missing_ok=True)
-        beside.replace(self._path)
+        try:
+            with TableWriter(beside, self._stored, write_page_checksum=True) as writer:
+                yield writer
+            for old in self._path.parent.glob(f"{self._stage}-*.parquet"):
+                if old != self._path:
+                    old.unlink(missing_ok=True)
+            beside.replace(self._path)
+        finally:
+            beside.unlink(missing_ok=True)
 
 
 def cleaning_identity() -> dict[str, JSON]:
@@ -97,15 +114,3 @@ def cleaning_identity() -> dict[str, JSON]:
 def code_hashes(modules: Iterable[ModuleType]) -> dict[str, JSON]:
     """Return the hash of each module's file: what was made by other code is not what this code would make."""
     return {module.__name__: sha256_hex(Path(str(module.__file__)).read_bytes()) for module in modules}
-
-
-def _with_hashes(rows: pa.Table, hashes: pa.Array) -> pa.Table:
-    return rows.append_column(HASH, hashes)
-
-
-def _merged(places: pa.Array, is_new: pa.Array, known: int) -> NDArray[np.int64]:
-    """Return, by document, its row in the known rows followed by the new ones."""
-    new = np.asarray(is_new)
-    rows: NDArray[np.int64] = pc.fill_null(places, 0).to_numpy(zero_copy_only=False).astype(np.int64)
-    rows[new] = known + np.arange(int(new.sum()))
-    return rows

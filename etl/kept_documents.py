@@ -22,7 +22,7 @@ from contract.errors import ContractError
 from etl.kept import HASH
 from etl.marks import Marks, marks_of_hashes
 from etl.storage import PREPARED
-from etl.streams import stream
+from etl.streams import RisingRows, stream
 
 
 class KeptDocuments:
@@ -57,9 +57,9 @@ class KeptDocuments:
             raw = os.pread(file.fileno(), (last - first + 1) * size, first * size)
         return np.frombuffer(raw, np.uint32).reshape(-1, self._hashes)[rows - first]
 
-    def texts(self, columns: Sequence[str]) -> "_Texts":
+    def texts(self, columns: Sequence[str]) -> RisingRows:
         """Return a reader of some columns of kept rows."""
-        return _Texts(self._blocks([*columns, HASH]) if self._path.is_file() else iter(()))
+        return RisingRows(self._blocks(columns) if self._path.is_file() else iter(()))
 
     def replace(self, documents: Path, signatures: Path) -> None:
         """Keep what this run wrote instead. The files themselves are kept, not their names: their folder may be removed."""
@@ -94,24 +94,5 @@ class KeptDocuments:
     def _blocks(self, columns: Sequence[str]) -> Iterator[pa.Table]:
         try:
             yield from stream([self._path], PREPARED, columns)
-        except (OSError, pa.ArrowException) as exc:
+        except (OSError, pa.ArrowException, UnicodeError) as exc:  # a damaged name breaks Arrow's own message
             raise ContractError(f"{self._path} is damaged ({exc}): remove it; the stage makes it again") from exc
-
-
-class _Texts:
-    """Gives kept rows in rising order."""
-
-    def __init__(self, blocks: Iterator[pa.Table]) -> None:
-        self._blocks = blocks
-        self._held: list[pa.Table] = []
-        self._first = 0
-
-    def rows(self, rows: NDArray[np.int64]) -> pa.Table:
-        """Return some rows, all of them after those that were given before."""
-        first, last = int(rows[0]), int(rows[-1])
-        while self._first + sum(table.num_rows for table in self._held) <= last:
-            self._held.append(next(self._blocks))
-            while self._held and self._first + self._held[0].num_rows <= first:
-                self._first += self._held.pop(0).num_rows
-        whole = pa.concat_tables(self._held)
-        return whole.take(rows - self._first).drop_columns([HASH])

@@ -6,6 +6,7 @@ from typing import Any
 
 from contract.errors import ContractError
 from etl.natural import normal_text
+from etl.pair import Pair
 
 Row = Mapping[str, Any]
 
@@ -34,46 +35,45 @@ class LeakReport:
 
 
 def find_leaks(
-    train: Sequence[Row], queries: Iterable[Row], judgements: Iterable[Row], made_splits: Mapping[str, Sequence[Row]]
+    train: Sequence[Pair], queries: Iterable[Row], judgements: Iterable[Row], made_splits: Mapping[str, Sequence[Pair]]
 ) -> LeakReport:
     """Compare training pairs with everything held out.
 
     Args:
-        train: rows with query_id, query, source, key, cluster_id.
+        train: the pairs that are to be trained on.
         queries: held-out rows with query_id, text, split.
         judgements: held-out rows with query_id, source, key, grade, split.
         made_splits: pairs of each split that this code made; data sets answer for their own.
     """
     queries = list(queries)
     judgements = list(judgements)
-    held_texts = {normal_text(row["text"]): row for row in queries}
+    held_texts = {normal_text(row["text"]) for row in queries}
     text_of = {(row["split"], row["query_id"]): normal_text(row["text"]) for row in queries}
     held_ids = {row["query_id"] for row in queries}
     held_judgements = {(text_of.get((row["split"], row["query_id"]), ""), row["source"], row["key"]) for row in judgements}
-    offending = {
-        "test_query_text": [row for row in train if normal_text(row["query"]) in held_texts],
-        "test_query_id": [row for row in train if row["query_id"] in held_ids],
-        "test_judgement": [row for row in train if (normal_text(row["query"]), row["source"], row["key"]) in held_judgements],
-        "cluster_across_splits": _shared_clusters({"train": train, **made_splits}),
-    }
-    trained = {(row["source"], row["key"]) for row in train}
+    offending: dict[str, list[Pair]] = {"test_query_text": [], "test_query_id": [], "test_judgement": []}
+    for pair in train:
+        text = normal_text(pair.query)
+        if text in held_texts:
+            offending["test_query_text"].append(pair)
+        if pair.query_id in held_ids:
+            offending["test_query_id"].append(pair)
+        if (text, pair.source, pair.key) in held_judgements:
+            offending["test_judgement"].append(pair)
+    offending["cluster_across_splits"] = _shared_clusters({"train": train, **made_splits})
+    trained = {(pair.source, pair.key) for pair in train}
     relevant: dict[str, set[tuple[str, str]]] = {}
     for row in judgements:
         if row["grade"] > 0:
             relevant.setdefault(row["split"], set()).add((row["source"], row["key"]))
     return LeakReport(
-        {kind: len(rows) for kind, rows in offending.items()},
-        {kind: f"query {rows[0]['query_id']!r}: {rows[0]['query'][:80]!r}" for kind, rows in offending.items() if rows},
+        {kind: len(pairs) for kind, pairs in offending.items()},
+        {kind: f"query {pairs[0].query_id!r}: {pairs[0].query[:80]!r}" for kind, pairs in offending.items() if pairs},
         {split: len(trained & documents) for split, documents in sorted(relevant.items())},
     )
 
 
-def _shared_clusters(splits: Mapping[str, Sequence[Row]]) -> list[Row]:
+def _shared_clusters(splits: Mapping[str, Sequence[Pair]]) -> list[Pair]:
     """Return the pairs whose cluster another split has too."""
-    owners: dict[str, str] = {}
-    shared = []
-    for split, rows in splits.items():
-        for row in rows:
-            if owners.setdefault(row["cluster_id"], split) != split:
-                shared.append(row)
-    return shared
+    owners: dict[str | None, str] = {}
+    return [pair for split, pairs in splits.items() for pair in pairs if owners.setdefault(pair.cluster_id, split) != split]

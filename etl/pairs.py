@@ -1,29 +1,36 @@
 """Stage pairs: what to train on, what is held out, and the proof that the two do not touch.
 
-1. gather: judged pairs of the data set, or natural pairs of the documents, as one table
+1. gather: judged pairs of the data set, or natural pairs of the documents, as one table on disk
 2. split: the data set's splits are kept; those it lacks are made from the training queries, by cluster
 3. choose: one training pair per query and cluster; the rest is set aside with its reason
 4. prove: the leak check reads the finished rows; only then are they written
+
+Queries and ids are held, a few hundred bytes a pair; the texts of documents pass by.
 """
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from contract.errors import ContractError
-from etl.gather import gather_pairs
+from etl.gather import GATHERED, gather_pairs
 from etl.leaks import LeakReport, find_leaks
 from etl.natural import normal_text
+from etl.pair import Pair, read_pairs
 from etl.params import PairsParams
 from etl.snapshots import read_snapshot
 from etl.splits import Asked, assign_splits
-from etl.storage import JUDGEMENTS, QUERIES, read_rows, replaced_folder, write_arrow, write_table
+from etl.storage import JUDGEMENTS, QUERIES, read_rows, replaced_folder, write_table
+from etl.streams import TableWriter, stream
 
 Row = dict[str, Any]
 
@@ -36,8 +43,6 @@ PAIRS = pa.schema([(name, _text) for name in ("query_id", "query", "source", "ke
 ASIDE = pa.schema([(name, _text) for name in ("query_id", "query", "source", "key", "reason")])
 # A held-out natural query was taken from its document: whoever searches for it must not find it there word for word.
 WITHHELD = pa.schema([(name, _text) for name in ("split", "source", "key", "title", "text")])
-
-_IDS = ("query_id", "query", "kind", "split", "grade", "source", "key", "cluster_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,18 +64,22 @@ def make_pairs(snapshot: Path, prepared: Path, out: Path, params: PairsParams, k
         ContractError: there is nothing to train on, or the leak check found something; then only report.json is written.
     """
     record = read_snapshot(snapshot)
-    gathered = gather_pairs(snapshot, prepared / "documents.parquet", params, kept)
-    rows = gathered.select(_IDS).to_pylist()
-    brought = [row for row in read_rows(snapshot / "queries.parquet") if row["split"] != TRAIN]
-    plan = plan_pairs(rows, brought, params)
-    queries, judgements = _held_out(rows, plan, brought)
-    chosen = {split: _chosen(rows, plan, split) for split in (TRAIN, *plan.made)}
-    leaks = find_leaks(chosen[TRAIN], queries, judgements, {split: pairs for split, pairs in chosen.items() if split != TRAIN})
-    report = {"snapshot": record.id, "seed": params.seed, **_report(rows, plan, queries, judgements, leaks)}
     with replaced_folder(out) as folder:
+        gathered = gather_pairs(snapshot, prepared / "documents.parquet", params, folder / "gathered", kept)
+        pairs = list(read_pairs(stream([gathered], GATHERED, Pair._fields)))
+        brought = [row for row in read_rows(snapshot / "queries.parquet") if row["split"] != TRAIN]
+        plan = plan_pairs(pairs, brought, params)
+        queries, judgements = _held_out(pairs, plan, brought)
+        chosen = {split: _chosen(pairs, plan, split) for split in (TRAIN, *plan.made)}
+        made = {split: own for split, own in chosen.items() if split != TRAIN}
+        leaks = find_leaks(chosen[TRAIN], queries, judgements, made)
+        report = {"snapshot": record.id, "seed": params.seed, **_report(pairs, plan, queries, judgements, leaks)}
         (folder / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         if not any(leaks.violations.values()):
-            _write(folder, gathered, plan, rows, queries, judgements)
+            _write(folder, gathered, plan, pairs)
+            write_table(folder / "queries.parquet", QUERIES, queries)
+            write_table(folder / "judgements.parquet", JUDGEMENTS, judgements)
+        rmtree(gathered.parent)
     leaks.refuse(str(out / "report.json"))
     if not chosen[TRAIN]:
         raise ContractError(
@@ -80,11 +89,11 @@ def make_pairs(snapshot: Path, prepared: Path, out: Path, params: PairsParams, k
     return report
 
 
-def plan_pairs(rows: Sequence[Row], brought: Sequence[Row], params: PairsParams) -> Plan:
-    """Decide the split of every gathered row and which training rows are left out. Pure.
+def plan_pairs(pairs: Sequence[Pair], brought: Sequence[Row], params: PairsParams) -> Plan:
+    """Decide the split of every pair and which training pairs are left out. Pure.
 
     Args:
-        rows: gathered pairs, in a fixed order; those in the split `train` or in none are to be split by us.
+        pairs: in a fixed order; those in the split `train` or in none are to be split by us.
         brought: the held-out queries of the data set, judged or not.
     """
     held_splits = {row["split"] for row in brought}
@@ -92,85 +101,99 @@ def plan_pairs(rows: Sequence[Row], brought: Sequence[Row], params: PairsParams)
     shares = {} if held_splits - {DEV} else {TEST: params.test_share}
     shares |= {} if DEV in held_splits else {DEV: params.dev_share}
     held_texts = {normal_text(row["text"]) for row in brought}
-    assigned = assign_splits(_asked(rows, held_texts), shares, params.seed)
-    splits = [assigned.get(row["query_id"], TRAIN) if row["split"] in (TRAIN, "") else row["split"] for row in rows]
-    held_texts |= {normal_text(row["query"]) for row, split in zip(rows, splits, strict=True) if split != TRAIN}
-    return Plan(splits, list(_asides(rows, splits, held_texts)), tuple(shares))
+    assigned = assign_splits(_asked(pairs, held_texts), shares, params.seed)
+    splits = [assigned.get(pair.query_id, TRAIN) if pair.split in (TRAIN, "") else pair.split for pair in pairs]
+    held_texts |= {normal_text(pair.query) for pair, split in zip(pairs, splits, strict=True) if split != TRAIN}
+    return Plan(splits, list(_asides(pairs, splits, held_texts)), tuple(shares))
 
 
-def _asked(rows: Sequence[Row], held_texts: set[str]) -> list[Asked]:
+def _asked(pairs: Sequence[Pair], held_texts: set[str]) -> list[Asked]:
     """Return the queries that are ours to split: a text that the data set holds out is none of them."""
     texts: dict[str, str] = {}
     clusters: dict[str, list[str]] = {}
-    for row in rows:
-        if row["split"] in (TRAIN, "") and row["grade"] > 0 and row["cluster_id"] is not None:
-            texts[row["query_id"]] = row["query"]
-            clusters.setdefault(row["query_id"], []).append(row["cluster_id"])
+    for pair in pairs:
+        if pair.split in (TRAIN, "") and pair.grade > 0 and pair.cluster_id is not None:
+            texts[pair.query_id] = pair.query
+            clusters.setdefault(pair.query_id, []).append(pair.cluster_id)
     return [Asked(query, text, clusters[query]) for query, text in texts.items() if normal_text(text) not in held_texts]
 
 
-def _asides(rows: Sequence[Row], splits: Sequence[str], held_texts: set[str]) -> Iterator[str | None]:
-    """Yield why a row is not used, None for one that is. Only training rows are left out for being near-duplicates."""
+def _asides(pairs: Sequence[Pair], splits: Sequence[str], held_texts: set[str]) -> Iterator[str | None]:
+    """Yield why a pair is not used, None for one that is. Only training pairs are left out for being near-duplicates."""
     seen: set[tuple[str, str]] = set()
-    for row, split in zip(rows, splits, strict=True):
-        if row["cluster_id"] is None:
+    for pair, split in zip(pairs, splits, strict=True):
+        if pair.cluster_id is None:
             yield "no_document"
         elif split != TRAIN:
             yield None
-        elif row["grade"] <= 0:
+        elif pair.grade <= 0:
             yield "not_relevant"
-        elif normal_text(row["query"]) in held_texts:
+        elif (text := normal_text(pair.query)) in held_texts:
             yield "query_held_out"
         else:
             # A natural pair is as good as that of a near-duplicate; a judged one is only repeated by its own query.
-            name = ("" if row["kind"] == "natural" else normal_text(row["query"]), row["cluster_id"])
+            name = ("" if pair.kind == "natural" else text, pair.cluster_id)
             yield "near_duplicate" if name in seen else None
             seen.add(name)
 
 
-def _held_out(rows: Sequence[Row], plan: Plan, brought: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+def _held_out(pairs: Sequence[Pair], plan: Plan, brought: Sequence[Row]) -> tuple[list[Row], list[Row]]:
     """Return the held-out queries and judgements, sorted; those of the data set and those of the splits we made."""
     queries = {(row["split"], row["query_id"]): row for row in brought}
     judgements = []
-    for row, split, aside in zip(rows, plan.splits, plan.aside, strict=True):
+    for pair, split, aside in zip(pairs, plan.splits, plan.aside, strict=True):
         if split == TRAIN or aside is not None:
             continue
-        queries.setdefault((split, row["query_id"]), {"query_id": row["query_id"], "text": row["query"], "split": split})
-        judgements.append({**{name: row[name] for name in ("query_id", "source", "key", "grade")}, "split": split})
+        queries.setdefault((split, pair.query_id), {"query_id": pair.query_id, "text": pair.query, "split": split})
+        judgements.append(
+            {"query_id": pair.query_id, "source": pair.source, "key": pair.key, "grade": pair.grade, "split": split}
+        )
     judgements.sort(key=lambda row: (row["split"], row["query_id"], row["source"], row["key"]))
     return [queries[name] for name in sorted(queries)], judgements
 
 
-def _chosen(rows: Sequence[Row], plan: Plan, split: str) -> list[Row]:
-    return [row for row, wanted in zip(rows, _is_chosen(rows, plan, split), strict=True) if wanted]
+def _chosen(pairs: Sequence[Pair], plan: Plan, split: str) -> list[Pair]:
+    return [pair for pair, wanted in zip(pairs, _is_chosen(pairs, plan, split), strict=True) if wanted]
 
 
-def _is_chosen(rows: Sequence[Row], plan: Plan, split: str) -> list[bool]:
-    return [
-        own == split and aside is None and row["grade"] > 0 for row, own, aside in zip(rows, plan.splits, plan.aside, strict=True)
-    ]
+def _is_chosen(pairs: Sequence[Pair], plan: Plan, split: str) -> NDArray[np.bool_]:
+    return np.fromiter(
+        (
+            own == split and aside is None and pair.grade > 0
+            for pair, own, aside in zip(pairs, plan.splits, plan.aside, strict=True)
+        ),
+        np.bool_,
+        len(pairs),
+    )
 
 
-def _write(folder: Path, gathered: pa.Table, plan: Plan, rows: Sequence[Row], queries: list[Row], judgements: list[Row]) -> None:
-    for split in (TRAIN, DEV):
-        wanted = pa.array(_is_chosen(rows, plan, split), pa.bool_())
-        write_arrow(folder / f"{split}.parquet", PAIRS, gathered.filter(wanted))
-    write_table(folder / "queries.parquet", QUERIES, queries)
-    write_table(folder / "judgements.parquet", JUDGEMENTS, judgements)
-    write_arrow(folder / "withheld.parquet", WITHHELD, _withheld(gathered, plan))
-    aside = ({**row, "reason": reason} for row, reason in zip(rows, plan.aside, strict=True) if reason is not None)
+def _write(folder: Path, gathered: Path, plan: Plan, pairs: Sequence[Pair]) -> None:
+    """Write what was chosen, with its texts, as the gathered table passes by."""
+    chosen = {split: _is_chosen(pairs, plan, split) for split in (TRAIN, DEV)}
+    at = 0
+    with ExitStack() as opened:
+        writers = {
+            name: opened.enter_context(TableWriter(folder / f"{name}.parquet", schema))
+            for name, schema in ((TRAIN, PAIRS), (DEV, PAIRS), ("withheld", WITHHELD))
+        }
+        for block in stream([gathered], GATHERED):
+            rows = slice(at, at := at + block.num_rows)
+            for split, wanted in chosen.items():
+                writers[split].write(block.filter(pa.array(wanted[rows])))
+            planned = block.set_column(block.schema.get_field_index("split"), "split", pa.array(plan.splits[rows], _text))
+            writers["withheld"].write(planned.filter(pa.array(_is_withheld(pairs[rows], plan.splits[rows]), pa.bool_())))
+    aside = ({**pair._asdict(), "reason": reason} for pair, reason in zip(pairs, plan.aside, strict=True) if reason is not None)
     write_table(folder / "rejects.parquet", ASIDE, ({name: row[name] for name in ASIDE.names} for row in aside))
 
 
-def _withheld(gathered: pa.Table, plan: Plan) -> pa.Table:
-    planned = gathered.set_column(gathered.schema.get_field_index("split"), "split", pa.array(plan.splits, _text))
-    return planned.filter(pc.and_(pc.equal(planned["kind"], "natural"), pc.not_equal(planned["split"], TRAIN)))
+def _is_withheld(pairs: Iterable[Pair], splits: Iterable[str]) -> list[bool]:
+    return [pair.kind == "natural" and split != TRAIN for pair, split in zip(pairs, splits, strict=True)]
 
 
-def _report(rows: Sequence[Row], plan: Plan, queries: list[Row], judgements: list[Row], leaks: LeakReport) -> Mapping[str, Any]:
+def _report(pairs: Sequence[Pair], plan: Plan, queries: list[Row], judgements: list[Row], leaks: LeakReport) -> Mapping[str, Any]:
     return {
-        "train_pairs": len(_chosen(rows, plan, TRAIN)),
-        "natural_pairs": sum(row["kind"] == "natural" for row in rows),
+        "train_pairs": int(_is_chosen(pairs, plan, TRAIN).sum()),
+        "natural_pairs": sum(pair.kind == "natural" for pair in pairs),
         "queries": dict(sorted(Counter(row["split"] for row in queries).items())),
         "judgements": dict(sorted(Counter(row["split"] for row in judgements).items())),
         "splits_made_here": list(plan.made),

@@ -34,7 +34,7 @@ from etl.signatures import Signatures
 from etl.snapshots import document_files, read_snapshot
 from etl.sources.items import ERASED, Reject
 from etl.storage import DOCUMENTS, PREPARED, REJECTS, replaced_folder, write_table
-from etl.streams import TableWriter, Taker, stream
+from etl.streams import TableWriter, Taker, interleaved, stream
 
 Row = dict[str, Any]
 
@@ -140,12 +140,9 @@ def _write(
     with TableWriter(path, PREPARED, write_page_checksum=True) as writer:
         for block in blocks:
             rows = known.rows(block["content_hash"])
-            old, new = rows[rows >= 0], np.flatnonzero(rows < 0)
-            pieces = ([kept.rows(old)] if len(old) else []) + ([made.rows(len(new))] if len(new) else [])
-            places = np.empty(block.num_rows, np.int64)
-            places[rows >= 0], places[new] = np.arange(len(old)), len(old) + np.arange(len(new))
-            texts = pa.concat_tables(pieces)
-            texts = texts if len(pieces) == 1 else texts.take(places)
+            is_new = rows < 0
+            old, new = rows[~is_new], int(is_new.sum())
+            texts = interleaved(kept.rows(old) if len(old) else None, made.rows(new) if new else None, is_new)
             for name in _CLEAN:
                 block = block.append_column(name, texts[name])
             has_text = _has_text(block)

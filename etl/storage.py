@@ -1,6 +1,6 @@
 """Tables on disk: fixed schemas, file names and row order, so that the same rows are the same bytes.
 
-Parquet is written by pyarrow in one thread; Daft, which names its files at random, reads, sorts and joins.
+Parquet is written by pyarrow in one thread; Daft, which names its files at random, computes what is written.
 """
 
 import errno
@@ -51,12 +51,6 @@ Rows = Iterable[Mapping[str, Any]]
 def write_table(path: Path, schema: pa.Schema, rows: Rows) -> int:
     """Write rows to one file in the order given and return their number."""
     return sum(_write_batches(path, schema, batches(schema, rows)))
-
-
-def write_arrow(path: Path, schema: pa.Schema, table: pa.Table) -> int:
-    """Write a table to one file, as `write_table` writes the same rows, and return their number."""
-    batches = table.select(schema.names).cast(schema).combine_chunks().to_batches(max_chunksize=_BATCH_ROWS)
-    return sum(_write_batches(path, schema, batches))
 
 
 def read_table(paths: Sequence[Path], schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:

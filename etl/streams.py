@@ -92,6 +92,35 @@ class Taker:
         return whole.slice(0, count)
 
 
+class RisingRows:
+    """Gives rows of a stream by their numbers, in rising order."""
+
+    def __init__(self, tables: Iterator[pa.Table]) -> None:
+        self._tables = tables
+        self._held: list[pa.Table] = []
+        self._first = 0
+
+    def rows(self, rows: NDArray[np.int64]) -> pa.Table:
+        """Return some rows, at least one, all of them after those that were given before."""
+        first, last = int(rows[0]), int(rows[-1])
+        while self._first + sum(table.num_rows for table in self._held) <= last:
+            self._held.append(next(self._tables))
+            while self._held and self._first + self._held[0].num_rows <= first:
+                self._first += self._held.pop(0).num_rows
+        return pa.concat_tables(self._held).take(rows - self._first)
+
+
+def interleaved(known: pa.Table | None, new: pa.Table | None, is_new: NDArray[np.bool_]) -> pa.Table:
+    """Return the rows of both in one order: at each place the next row of `new`, or of `known`."""
+    pieces = [table for table in (known, new) if table is not None]
+    if len(pieces) == 1:
+        return pieces[0]
+    places = np.empty(len(is_new), np.int64)
+    places[~is_new] = np.arange(len(is_new) - is_new.sum())
+    places[is_new] = len(is_new) - is_new.sum() + np.arange(is_new.sum())
+    return pa.concat_tables(pieces).take(places)
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """Rows in order: the columns that they are ordered by, held, and all of them, passing by."""

@@ -162,6 +162,30 @@ def test_making_pairs_twice_gives_the_same_bytes(tmp_path: Path) -> None:
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes()
 
 
+def test_the_same_pairs_come_out_whatever_the_blocks_are_that_documents_pass_by_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = natural_corpus(40)
+    for n in range(0, 40, 3):
+        items += judged("train", n, key=f"name{n:03}") + judged("train", n + 100, key=f"name{n:03}")
+    # Documents that are not there: before all others, between two, behind them.
+    for number, key in ((201, "aaa"), (202, "name010x"), (203, "zzz")):
+        items += judged("train", number, key=key)
+    items += [*judged("test", 5, key="name005"), *judged("test", 6, key="zzz")]
+
+    made(items, tmp_path, PairsParams(natural="always"), out="whole")
+    for name, value in (("ROW_GROUP", 3), ("_BLOCK_ROWS", 4), ("_RUN_ROWS", 2)):
+        monkeypatch.setattr(f"etl.streams.{name}", value)
+    made(items, tmp_path, PairsParams(natural="always"), out="pieces")
+
+    for path in (tmp_path / "whole").glob("*.parquet"):
+        assert rows(path) == rows(tmp_path / "pieces" / path.name), path.name
+    aside = {
+        (row["query_id"], row["key"]) for row in rows(tmp_path / "whole" / "rejects.parquet") if row["reason"] == "no_document"
+    }
+    assert aside == {("train201", "aaa"), ("train202", "name010x"), ("train203", "zzz"), ("test6", "zzz")}
+
+
 def test_the_stage_fails_on_a_leak_and_writes_the_report_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     items = corpus(20)
     for n in range(20):

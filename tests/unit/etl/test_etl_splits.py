@@ -7,6 +7,7 @@ import pytest
 from contract.errors import ContractError
 from etl.leaks import find_leaks
 from etl.natural import natural_pair, normal_text
+from etl.pair import Pair
 from etl.params import PairsParams
 from etl.splits import Asked, assign_splits
 from tests.unit.etl.factories import body
@@ -85,8 +86,8 @@ def test_few_queries_still_fill_every_split() -> None:
     assert set(assign_splits(asked(3), SHARES, seed=1).values()) == {"train", "dev", "test"}
 
 
-def pair(query_id: str, query: str, key: str, cluster: str) -> dict[str, Any]:
-    return {"query_id": query_id, "query": query, "source": "s", "key": key, "cluster_id": cluster}
+def pair(query_id: str, query: str, key: str, cluster: str) -> Pair:
+    return Pair(query_id, query, "judged", "train", 1, "s", key, cluster)
 
 
 TRAIN = [pair("t1", "How do tides come about?", "a", "A"), pair("t2", "What is wind?", "b", "B")]
@@ -95,8 +96,8 @@ HELD_JUDGEMENT = {"query_id": "h1", "source": "s", "key": "c", "grade": 1, "spli
 
 
 def leaks_in(
-    train: list[dict[str, Any]],
-    made: dict[str, list[dict[str, Any]]] | None = None,
+    train: list[Pair],
+    made: dict[str, list[Pair]] | None = None,
     queries: list[dict[str, Any]] | None = None,
     judgements: list[dict[str, Any]] | None = None,
 ) -> dict[str, int]:
@@ -119,7 +120,7 @@ def test_clean_pairs_pass_the_leak_check() -> None:
         (pair("h1", "Salt in the sea", "d", "D"), {"test_query_id"}),
     ],
 )
-def test_a_planted_leak_is_found(planted: dict[str, Any], kinds: set[str]) -> None:
+def test_a_planted_leak_is_found(planted: Pair, kinds: set[str]) -> None:
     assert leaks_in([*TRAIN, planted]).keys() == kinds
 
 
