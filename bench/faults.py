@@ -29,6 +29,7 @@ class Fault:
         expected: the doors and hops that may name it.
         plant: changes the system for the time of a block.
         short: whether the short run plants it.
+        impossible: says why this machine cannot have it; empty where it can.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Fault:
     expected: tuple[str, ...]
     plant: Plant
     short: bool = False
+    impossible: Callable[[], str] = str
 
 
 @contextmanager

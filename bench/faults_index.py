@@ -202,8 +202,9 @@ FAULTS: Final = (
     Fault("golden_points_rolled", "the collection's golden vectors are rolled by one place", _COLLECTION, _OPENED,
           _golden(lambda vectors: {name: np.roll(vector, 1) for name, vector in vectors.items()})),
     *(
-        Fault(f"stored_{name}", planted, _COLLECTION, ("query", *_SAMPLE) if "point" in name or "release" in name else _SAMPLE,
-              plant)
+        # Whoever asks first for what is near the point is refused: a golden query, or a search for a sampled document.
+        Fault(f"stored_{name}", planted, _COLLECTION,
+              ("query", "search", *_SAMPLE) if "point" in name or "release" in name else _SAMPLE, plant)
         for name, planted, plant in _DAMAGED
     ),
 )  # fmt: skip

@@ -118,6 +118,14 @@ _FP32: Final = 'key: "precision" value: { string_value: "fp32"'
 _BF16: Final = 'key: "precision" value: { string_value: "bf16"'
 
 
+def _no_bf16() -> str:
+    # Imported here: choosing among the faults need not wait for it.
+    import openvino
+
+    able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "" if "BF16" in able else f"this CPU computes {', '.join(able)}: asked for bf16, OpenVINO goes on in fp32"
+
+
 def _backend(old: str, new: str) -> Plant:
     """Return a planting of an edited copy of the backend that runs A's encoder, where the running server looks for it."""
 
@@ -192,7 +200,7 @@ FAULTS: Final = (
     Fault("published_cut_flag", "wrong code was published: what was cut off is not said", _TRITON, ("triton grpc",),
           _published({"tokenizer": _CUT_FLAG})),
     Fault("backend_bf16", "the server's backend computes in bf16 whatever it is asked for", _BACKEND, ("client",),
-          _backend('"fp32": "f32"', '"fp32": "bf16"')),
+          _backend('"fp32": "f32"', '"fp32": "bf16"'), impossible=_no_bf16),
     Fault("backend_mask_ignored", "the server's backend hands the model a mask of ones", _BACKEND, ("client",),
           _backend("self._request.infer(dict(tensors)", "self._request.infer({**tensors, 'attention_mask': "
                    "np.ones_like(tensors['attention_mask'])}")),

@@ -78,6 +78,16 @@ def test_a_fault_that_is_found_elsewhere_is_at_the_wrong_place() -> None:
     assert (found["caught"], found["wrong_place"], passed(found)) == (1, ["one"], False)
 
 
+def test_a_fault_that_this_machine_cannot_have_is_named_and_proves_nothing() -> None:
+    platform = Platform()
+    no_bf16 = platform.fault("two", impossible=lambda: "no bf16 here")
+    found = planted(platform, platform.fault("one"), no_bf16)
+    assert platform.walks == [[], ["one"], []]
+    assert (found["planted"], found["caught"], found["not_planted"]) == (1, 1, {"two": "no bf16 here"})
+    assert passed(found)
+    assert not passed(planted(platform, no_bf16))
+
+
 def test_what_is_only_away_is_not_caught() -> None:
     platform = Platform()
 
