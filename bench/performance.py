@@ -173,12 +173,12 @@ def plot(
 ) -> None:
     """Draw the last kept result of each benchmark."""
     from bench.plots import draw
-    from bench.results import latest, read_results
+    from bench.results import read_results
     from contract.errors import SettingsError
 
     if not results.is_file():
         raise SettingsError(f"there is no {results}: run a benchmark first, or name its file with --results")
-    for path in draw(latest(read_results(results)), out):
+    for path in draw(read_results(results), out):
         typer.echo(str(path))
 
 

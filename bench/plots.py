@@ -1,18 +1,19 @@
 """Plots of kept results, one picture a benchmark, drawn only when somebody asks for them."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bench.results import Report
+from bench.results import Report, latest
 from contract.errors import ContractError
 
 _STORE: Final = ("fill_seconds", "index_seconds", "query_p50_ms", "memory_mib", "disk_mib", "restart_seconds")
 _STRIP_INCHES: Final = 0.2
 
 
-def draw(reports: Mapping[str, Report], folder: Path) -> list[Path]:
-    """Draw the reports that have a picture into `folder/bench-NAME.png`; return the files.
+def draw(reports: Sequence[Report], folder: Path) -> list[Path]:
+    """Draw the last report of each kind that has a picture into `folder/bench-NAME.png`; return the files.
 
     Raises:
         ContractError: there is nothing to draw.
@@ -20,11 +21,15 @@ def draw(reports: Mapping[str, Report], folder: Path) -> list[Path]:
     import matplotlib as mpl
 
     mpl.use("agg")
-    wanted = [name for name in _DRAWN if name in reports]
-    if not wanted:
-        raise ContractError(f"no result of {', '.join(_DRAWN)} was kept yet: run one of them first")
+    found = {name: latest(reports, picture.bench, picture.part) for name, picture in _PICTURES.items()}
+    if not any(found.values()):
+        raise ContractError(f"no result of {', '.join(_PICTURES)} was kept yet: run one of them first")
     folder.mkdir(parents=True, exist_ok=True)
-    return [_saved(_DRAWN[name](reports[name]), folder / f"bench-{name}.png", reports[name]) for name in wanted]
+    return [
+        _saved(_PICTURES[name].draw(report), folder / f"bench-{name}.png", report)
+        for name, report in found.items()
+        if report is not None
+    ]
 
 
 def _saved(figure: Any, path: Path, report: Report) -> Path:
@@ -55,7 +60,7 @@ def _freshness(report: Report) -> Any:
 def _growth(report: Report) -> Any:
     from matplotlib.figure import Figure
 
-    rows = report.get("rows") or []
+    rows = report["rows"]
     figure = Figure(figsize=(10, 6), layout="constrained")
     sizes = [row["chunks"] for row in rows]
     for axes, name in zip(figure.subplots(2, 3).flat, _STORE, strict=True):
@@ -65,6 +70,29 @@ def _growth(report: Report) -> Any:
         axes.set_title(f"{name.replace('_', ' ')}, exponent {report.get('exponents', {}).get(name)}", fontsize=9)
         axes.set_xlabel("chunks")
         axes.grid(alpha=0.3)
+    return figure
+
+
+def _stages(report: Report) -> Any:
+    from matplotlib.figure import Figure
+
+    sources = sorted({row["source"] for row in report["stages"]})
+    figure = Figure(figsize=(10, 3.5 * len(sources)), layout="constrained")
+    drawn = {"full run": "first_seconds", "1 % changed": "one_percent_seconds", "nothing changed": "no_op_seconds"}
+    for source, (left, right) in zip(sources, figure.subplots(len(sources), 2, squeeze=False), strict=True):
+        rows = [row for row in report["stages"] if row["source"] == source]
+        sizes = [row["documents"] for row in rows]
+        for label, name in drawn.items():
+            left.loglog(sizes, [row[name] for row in rows], marker="o", label=label)
+        for stage in rows[0]["stage_peak_mib"]:
+            right.semilogx(sizes, [row["stage_peak_mib"][stage] for row in rows], marker="o", label=stage)
+        left.set_title(f"ingest to pairs, {source}: seconds", fontsize=9)
+        right.set_title(f"{source}: peak of each stage's process, MiB", fontsize=9)
+        right.set_ylim(bottom=0)
+        for axes in (left, right):
+            axes.set_xlabel("documents")
+            axes.grid(alpha=0.3)
+            axes.legend(fontsize=8)
     return figure
 
 
@@ -99,4 +127,19 @@ def _percentiles(rows: Sequence[Mapping[str, Any]], title: str) -> Any:
     return figure
 
 
-_DRAWN: Final[dict[str, Callable[[Report], Any]]] = {"speed": _speed, "query": _query, "freshness": _freshness, "growth": _growth}
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """Which part of which benchmark is drawn, and by what."""
+
+    bench: str
+    part: str
+    draw: Callable[[Report], Any]
+
+
+_PICTURES: Final = {
+    "speed": _Picture("speed", "rows", _speed),
+    "query": _Picture("query", "rows", _query),
+    "freshness": _Picture("freshness", "rows", _freshness),
+    "growth": _Picture("growth", "rows", _growth),
+    "stages": _Picture("growth", "stages", _stages),
+}

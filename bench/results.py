@@ -49,9 +49,9 @@ def read_results(results: Path) -> list[dict[str, Any]]:
     return found
 
 
-def latest(reports: Sequence[Report]) -> dict[str, Report]:
-    """Return the last report of each benchmark."""
-    return {report["bench"]: report for report in reports}
+def latest(reports: Sequence[Report], bench: str, part: str) -> Report | None:
+    """Return the last report of a benchmark that measured a part, or None: not every run measures all of them."""
+    return next((report for report in reversed(reports) if report["bench"] == bench and report.get(part)), None)
 
 
 def append_to_log(report: Report, command: str, log: Path) -> None:
