@@ -117,7 +117,8 @@ class AnswerChecker:
             self._given_up.set()
         self._ended.set()
         self._thread.join()
-        if self._broken:
+        # What ended the block is the news, not what ended us because of it.
+        if self._broken and error is None:
             raise self._broken[0]
 
     def _run(self) -> None:

@@ -73,12 +73,26 @@ def near_duplicates(documents: Signed, bands: int, similarity: float) -> NDArray
 
 
 def _candidates(values: NDArray[np.uint64], names: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """Yield pairs of documents that share a value, some at a time: in a full bucket, those with one of its first.
+    """Yield pairs of documents that share a value, many at a time: in a full bucket, those with one of its first.
 
     Args:
         values: by document.
         names: by document, of its set so far; a bucket of one set alone gives no pairs.
     """
+    # Whoever takes them looks at all documents each time: not more often than there are as many pairs.
+    enough = max(_PAIRS_AT_ONCE, len(values))
+    held, count = list[NDArray[np.int64]](), 0
+    for pairs in _pieces(values, names):
+        held.append(pairs)
+        count += len(pairs)
+        if count >= enough:
+            yield np.concatenate(held)
+            held, count = [], 0
+    if held:
+        yield np.concatenate(held)
+
+
+def _pieces(values: NDArray[np.uint64], names: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
     if not len(values):
         return
     order = np.argsort(values, kind="stable")
@@ -86,21 +100,22 @@ def _candidates(values: NDArray[np.uint64], names: NDArray[np.int64]) -> Iterato
     sizes = np.diff(np.r_[begins, len(values)])
     own = names[order]
     is_open = np.minimum.reduceat(own, begins) != np.maximum.reduceat(own, begins)
-    place = np.arange(len(values)) - np.repeat(begins, sizes)
-    after = np.repeat(np.where(is_open, sizes, 0), sizes) - place - 1
-    ones = np.flatnonzero((after > 0) & (place < _FULL_BUCKET - 1))
-    held, count, distance = list[NDArray[np.int64]](), 0, 0
-    # All pairs of neighbours first, then of those two apart, and so on: few steps, however many buckets there are.
+    # All neighbours first, then all that are two apart, and so on: as many steps as the largest such bucket has members,
+    # however many buckets there are.
+    is_small = is_open & (sizes <= _FULL_BUCKET)
+    after = np.repeat(np.where(is_small, sizes, 0), sizes) - (np.arange(len(values)) - np.repeat(begins, sizes)) - 1
+    ones, distance = np.flatnonzero(after > 0), 0
     while len(ones):
         distance += 1
-        held.append(np.stack([order[ones], order[ones + distance]], axis=1))
-        count += len(ones)
-        if count >= _PAIRS_AT_ONCE:
-            yield np.concatenate(held)
-            held, count = [], 0
+        yield np.stack([order[ones], order[ones + distance]], axis=1)
         ones = ones[after[ones] > distance]
-    if held:
-        yield np.concatenate(held)
+    # A full one by its first members: as many steps, each over all of the bucket.
+    is_full = is_open & (sizes > _FULL_BUCKET)
+    for begin, size in zip(begins[is_full], sizes[is_full], strict=True):
+        bucket = order[begin : begin + size]
+        for place in range(_FULL_BUCKET - 1):
+            others = bucket[place + 1 :]
+            yield np.stack([np.full(len(others), bucket[place]), others], axis=1)
 
 
 def _join_similar(groups: Groups, documents: Signed, pairs: NDArray[np.int64], similarity: float) -> None:

@@ -1,7 +1,7 @@
 """The table that pairs are chosen from: (query, document) with texts, kind, split, grade and cluster.
 
-Documents pass by once for the judged pairs and once for the natural ones. What is held of either is a block, and the data set's
-judgements and queries; the order of the table is made on disk.
+Documents pass by, for the judged pairs and for the natural ones; the order of the table is made on disk. Held are the data set's
+judgements and queries, the ids of all pairs, and of texts a block and a few rows of each block that was put on disk.
 """
 
 import sys
@@ -15,7 +15,10 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+import etl.kept
+import etl.marks
 import etl.natural
+import etl.streams
 from contract.canonical import JSON
 from etl.kept import Kept, cleaning_identity, code_hashes
 from etl.natural import natural_pair
@@ -109,7 +112,7 @@ def _identity(params: PairsParams) -> dict[str, JSON]:
         "min_query_words": params.min_query_words,
         "max_query_words": params.max_query_words,
     }
-    return {**cleaning_identity(), **words, **code_hashes([etl.natural, sys.modules[__name__]])}
+    return {**cleaning_identity(), **words, **code_hashes([etl.natural, etl.kept, etl.marks, etl.streams, sys.modules[__name__]])}
 
 
 def _make(documents: pa.Table, params: PairsParams) -> pa.Table:

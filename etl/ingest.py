@@ -73,7 +73,7 @@ def ingest(
             if remembered is not None:
                 runs.append(remembered.run(_ORDER))
             with DocumentsWriter(folder, DOCUMENTS) as writer:
-                for block in merge(runs, _ORDER):
+                for block in merge(runs, _ORDER, together=_ORDER[:-1]):
                     latest = _latest(block, source.uri, aside)
                     writer.write(latest)
                     if remembered is not None:

@@ -10,19 +10,21 @@ no others, in their order; it passes by in blocks, as the documents do.
 import os
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import psutil
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 import contract.cleaning
 from contract.canonical import JSON, fingerprint, sha256_hex
 from contract.cleaning import DEFAULT_CLEANING
 from contract.errors import ContractError
 from etl.marks import Marks, marks_of_hashes
-from etl.streams import RisingRows, TableWriter, interleaved, stream
+from etl.streams import RisingRows, TableWriter, interleaved, open_parquet, stream_file
 
 HASH = "content_hash"
 
@@ -52,46 +54,67 @@ class Kept:
         Args:
             documents: gives some columns of all documents, from the first; one is `content_hash`, different for each. They come
                 in the same order in every run.
-            columns: those that are given to `make` and yielded.
+            columns: those that are yielded, and given to `make` with the hash.
             make: given the documents that are new, in their order, returns their rows, in the same order.
 
         Raises:
             ContractError: the kept file is damaged.
         """
-        known = np.concatenate([np.empty((0, 2), np.uint64), *(marks_of_hashes(block[HASH]) for block in self._blocks([HASH]))])
-        marks = Marks(known)
-        rows = np.concatenate([np.empty(0, np.int64), *(marks.rows(marks_of_hashes(block[HASH])) for block in documents([HASH]))])
-        is_as_kept = np.array_equal(rows, np.arange(len(known)))
-        old, at = RisingRows(self._blocks(self._schema.names)), 0
-        with self._writer(is_as_kept) as writer:
-            for block in documents([*columns, HASH]):
-                here = rows[at : at + block.num_rows]
-                at += block.num_rows
-                is_new = here < 0
-                results = interleaved(
-                    old.rows(here[~is_new]) if not is_new.all() else None,
-                    make(block.filter(pa.array(is_new))).cast(self._schema) if is_new.any() else None,
-                    is_new,
-                )
-                if writer is not None:
-                    writer.write(results.append_column(HASH, block[HASH]))
-                yield block.select(columns), results
+        with self._opened() as file:
+            kept = [marks_of_hashes(block[HASH]) for block in self._blocks(file, [HASH])]
+            known = np.concatenate([np.empty((0, 2), np.uint64), *kept])
+            marks = Marks(known)
+            found = [marks.rows(marks_of_hashes(block[HASH])) for block in documents([HASH])]
+            rows = np.concatenate([np.empty(0, np.int64), *found])
+            is_as_kept = file is not None and np.array_equal(rows, np.arange(len(known)))
+            old, at = RisingRows(self._blocks(file, self._schema.names)), 0
+            with self._writer(is_as_kept) as writer:
+                for block in documents([*columns, HASH]):
+                    here = rows[at : at + block.num_rows]
+                    at += block.num_rows
+                    is_new = here < 0
+                    results = interleaved(
+                        old.rows(here[~is_new]) if not is_new.all() else None,
+                        make(block.filter(pa.array(is_new))).cast(self._schema) if is_new.any() else None,
+                        is_new,
+                    )
+                    if writer is not None:
+                        writer.write(results.append_column(HASH, block[HASH]))
+                    yield block.select(columns), results
 
-    def _blocks(self, columns: Sequence[str]) -> Iterator[pa.Table]:
-        if self._path is None or not self._path.is_file():
+    @contextmanager
+    def _opened(self) -> Iterator[pq.ParquetFile | None]:
+        """Open what was kept, once: another run may put its own in this place at any time."""
+        try:
+            opened = open_parquet(self._path) if self._path is not None else None
+        except FileNotFoundError:
+            opened = None
+        except (OSError, pa.ArrowException, UnicodeError) as exc:
+            raise self._damaged(exc) from exc
+        with opened or nullcontext() as file:
+            yield file
+
+    def _blocks(self, file: pq.ParquetFile | None, columns: Sequence[str]) -> Iterator[pa.Table]:
+        if file is None:
             return
         try:
-            yield from stream([self._path], self._stored, columns)
+            yield from stream_file(file, self._stored, columns)
         except (OSError, pa.ArrowException, UnicodeError) as exc:  # a damaged name breaks Arrow's own message
-            raise ContractError(f"{self._path} is damaged ({exc}): remove it; the stage makes it again") from exc
+            raise self._damaged(exc) from exc
+
+    def _damaged(self, why: Exception) -> ContractError:
+        return ContractError(f"{self._path} is damaged ({why}): remove it; the stage makes it again")
 
     @contextmanager
     def _writer(self, is_as_kept: bool) -> Iterator[TableWriter | None]:
         """Give what writes the new file, which takes the old one's place at the end; None where nothing is to be written."""
-        if self._path is None or (is_as_kept and self._path.is_file()):
+        if self._path is None or is_as_kept:
             yield None
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        for left in self._path.parent.glob(f".{self._stage}-*.parquet.*"):
+            if not psutil.pid_exists(int(left.name.rpartition(".")[2])):
+                left.unlink(missing_ok=True)
         # Under another parameter or code nobody asks for these again; two runs at once each write a whole file.
         beside = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         try:

@@ -40,7 +40,9 @@ class KeptDocuments:
             base.with_suffix(f".{ending}") for ending in ("parquet", "signatures", "json")
         )
         self._marks = Marks(np.empty((0, 2), np.uint64))
-        if folder is not None and self._is_whole():
+        self._was_whole = folder is not None and self._is_whole()
+        self._began_with = self._stamps() if self._was_whole else {}
+        if self._was_whole:
             self._marks = Marks(np.concatenate([marks_of_hashes(block[HASH]) for block in self._blocks([HASH])]))
 
     def rows(self, hashes: pa.ChunkedArray) -> NDArray[np.int64]:
@@ -62,9 +64,15 @@ class KeptDocuments:
         return RisingRows(self._blocks(columns) if self._path.is_file() else iter(()))
 
     def replace(self, documents: Path, signatures: Path) -> None:
-        """Keep what this run wrote instead. The files themselves are kept, not their names: their folder may be removed."""
+        """Keep what this run wrote instead. The files themselves are kept, not their names: their folder may be removed.
+
+        Raises:
+            ContractError: another run put its own in their place while this one read them.
+        """
         if self._folder is None:
             return
+        if self._was_whole and not (self._is_whole() and self._stamps() == self._began_with):
+            raise ContractError(f"{self._path} was replaced by another run while this one read it: run the stage again")
         self._folder.mkdir(parents=True, exist_ok=True)
         # Without its record nothing is believed: it goes first, and comes back last.
         for old in self._folder.glob(f"{self._stage}-*"):

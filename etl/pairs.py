@@ -5,7 +5,7 @@
 3. choose: one training pair per query and cluster; the rest is set aside with its reason
 4. prove: the leak check reads the finished rows; only then are they written
 
-Queries and ids are held, a few hundred bytes a pair; the texts of documents pass by.
+Queries and ids are held, about a kilobyte a pair; the texts of documents pass by.
 """
 
 import json

@@ -236,7 +236,9 @@ def _standing(blocks: Iterator[pa.Table], erased: Mapping[tuple[str, str], str])
             yield block
             continue
         names = zip(block["source"].to_pylist(), block["key"].to_pylist(), strict=True)
-        yield block.filter(pa.array([name not in erased for name in names], pa.bool_()))
+        left = block.filter(pa.array([name not in erased for name in names], pa.bool_()))
+        if left.num_rows:
+            yield left
 
 
 def _no_text(row: Row) -> Reject:

@@ -1,6 +1,6 @@
 """Tables on disk: fixed schemas, file names and row order, so that the same rows are the same bytes.
 
-Parquet is written by pyarrow in one thread; Daft, which names its files at random, computes what is written.
+Parquet is written by pyarrow in one thread; Daft, which names its files at random, computes what is made of documents.
 """
 
 import errno

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 ROW_GROUP: Final = 1_000
 _BLOCK_ROWS: Final = 8_000
 _BLOCK_BYTES: Final = 32 << 20
+# What a run holds while it is merged: each is open from the first block on where the order has nothing to do with how rows came.
 _RUN_ROWS: Final = 256
+_RUN_BYTES: Final = 256 << 10
 
 
 class TableWriter:
@@ -61,17 +63,39 @@ class TableWriter:
 def stream(paths: Iterable[Path], schema: pa.Schema, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     """Yield the rows of Parquet files, one file after the other, in the types of a schema, in blocks of bounded size."""
     wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
+    yield from _blocks(table for path in paths for table in _rows_of(path, wanted))
+
+
+def stream_file(file: pq.ParquetFile, schema: pa.Schema, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Yield some columns of an open file, as `stream` does: of the very file that was read before, whatever has its name now."""
+    wanted = pa.schema([schema.field(name) for name in columns])
+    yield from _blocks(_batches(file, wanted))
+
+
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """Open a file; checksums are compared where it has them."""
+    return pq.ParquetFile(path, page_checksum_verification=True)
+
+
+def _rows_of(path: Path, wanted: pa.Schema) -> Iterator[pa.Table]:
+    with open_parquet(path) as file:
+        yield from _batches(file, wanted)
+
+
+def _batches(file: pq.ParquetFile, wanted: pa.Schema) -> Iterator[pa.Table]:
+    for batch in file.iter_batches(batch_size=ROW_GROUP, columns=wanted.names):
+        yield pa.table(batch).cast(wanted)
+
+
+def _blocks(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
     held: list[pa.Table] = []
     rows = size = 0
-    for path in paths:
-        # Checksums are compared where the file has them.
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            for batch in file.iter_batches(batch_size=ROW_GROUP, columns=wanted.names):
-                held.append(pa.table(batch).cast(wanted))
-                rows, size = rows + batch.num_rows, size + batch.nbytes
-                if rows >= _BLOCK_ROWS or size >= _BLOCK_BYTES:
-                    yield pa.concat_tables(held)
-                    held, rows, size = [], 0, 0
+    for table in tables:
+        held.append(table)
+        rows, size = rows + table.num_rows, size + table.nbytes
+        if rows >= _BLOCK_ROWS or size >= _BLOCK_BYTES:
+            yield pa.concat_tables(held)
+            held, rows, size = [], 0, 0
     if held:
         yield pa.concat_tables(held)
 
@@ -123,19 +147,25 @@ def interleaved(known: pa.Table | None, new: pa.Table | None, is_new: NDArray[np
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Rows in order: the columns that they are ordered by, held, and all of them, passing by."""
+    """Rows in order: the columns that they are ordered by, held, and all of them, passing by; how large a row is, if known."""
 
     keys: pa.Table
     rows: Iterator[pa.Table]
+    row_bytes: int = 0
 
 
 def write_run(path: Path, table: pa.Table, keys: Sequence[str]) -> Run:
     """Order a block and put it on disk until it is merged with others."""
     ordered = table.sort_by([(name, "ascending") for name in keys])
+    row_bytes = ordered.nbytes // max(1, ordered.num_rows)
     options = pa.ipc.IpcWriteOptions(compression="lz4")
     with pa.ipc.new_file(str(path), ordered.schema, options=options) as writer:
-        writer.write_table(ordered, max_chunksize=_RUN_ROWS)
-    return Run(ordered.select(keys).combine_chunks(), _run_rows(path))
+        writer.write_table(ordered, max_chunksize=_rows_in(_RUN_BYTES, row_bytes, _RUN_ROWS))
+    return Run(ordered.select(keys).combine_chunks(), _run_rows(path), row_bytes)
+
+
+def _rows_in(size: int, row_bytes: int, most: int) -> int:
+    return max(1, min(most, size // max(1, row_bytes)))
 
 
 def _run_rows(path: Path) -> Iterator[pa.Table]:
@@ -144,10 +174,13 @@ def _run_rows(path: Path) -> Iterator[pa.Table]:
             yield pa.table(reader.get_batch(number))
 
 
-def merge(runs: Sequence[Run], keys: Sequence[str]) -> Iterator[pa.Table]:
-    """Yield the rows of several runs in one order; rows with equal names (all keys but the last) come in one block.
+def merge(runs: Sequence[Run], keys: Sequence[str], together: Sequence[str] = ()) -> Iterator[pa.Table]:
+    """Yield the rows of several runs in one order.
 
-    The keys of all rows are held, their texts only as they pass by.
+    The keys of all rows are held, and a block and some rows of each run, whose file is open for as long.
+
+    Args:
+        together: rows that are equal in these first keys come in one block.
     """
     runs = [run for run in runs if run.keys.num_rows]
     if not runs:
@@ -155,7 +188,8 @@ def merge(runs: Sequence[Run], keys: Sequence[str]) -> Iterator[pa.Table]:
     ordered_by = pa.concat_tables([run.keys for run in runs])
     order = pc.sort_indices(ordered_by, sort_keys=[(name, "ascending") for name in keys]).to_numpy()
     run_of = np.repeat(np.arange(len(runs)), [run.keys.num_rows for run in runs])[order]
-    begins = _group_begins(ordered_by, order, keys[:-1])
+    row_bytes = max(run.row_bytes for run in runs)
+    begins = _block_begins(ordered_by, order, together, _rows_in(_BLOCK_BYTES, row_bytes, _BLOCK_ROWS))
     del ordered_by, order
     takers = [Taker(run.rows) for run in runs]
     for start, end in zip(begins, [*begins[1:], len(run_of)], strict=True):
@@ -175,14 +209,18 @@ def _merged_block(takers: Sequence[Taker], run_of: NDArray[np.int64]) -> pa.Tabl
     return whole if len(present) == 1 else whole.take(places)
 
 
-def _group_begins(keys: pa.Table, order: NDArray[np.uint64], names: Sequence[str]) -> list[int]:
-    """Return where blocks of about `_BLOCK_ROWS` rows begin, none of them between two rows of one name."""
-    begins, at = [0], _BLOCK_ROWS
+def _block_begins(keys: pa.Table, order: NDArray[np.uint64], together: Sequence[str], rows: int) -> list[int]:
+    """Return where blocks of about so many rows begin, none of them between two rows that belong together."""
+
+    def names(place: int) -> dict[str, Any]:
+        found: dict[str, Any] = keys.slice(int(order[place]), 1).select(together).to_pylist()[0]
+        return found
+
+    begins, at = [0], rows
     while at < len(order):
-        before, here = (keys.take(pa.array([order[place]])).select(names).to_pylist()[0] for place in (at - 1, at))
-        if before == here:
+        if together and names(at - 1) == names(at):
             at += 1
         else:
             begins.append(at)
-            at += _BLOCK_ROWS
+            at += rows
     return begins

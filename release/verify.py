@@ -194,7 +194,8 @@ def sample_checks(looks: Sequence[Look], limit: float, left_out: int = 0) -> lis
     """
     different = [chunk for look in looks for chunk in look.different]
     distances = [distance for look in looks for distance in look.distances]
-    worst = max(distances, default=float("nan"))
+    # Not max(), which passes over what is not a number: such a distance is of a broken vector, and must fail.
+    worst = float(np.max(distances)) if distances else float("nan")
     meanwhile = f" ({left_out} more changed while they were looked at)" if left_out else ""
     texts = f"{len(looks)} documents{meanwhile}, {len(different)} chunks missing or with another text"
     compared = f"worst cosine distance {worst:.2e} over {len(distances)} chunks, limit {limit:.0e}"

@@ -17,7 +17,7 @@ from bench.switch_checks import AnswerChecker, Verdict, check_answers
 from bench.switch_load import Asked, HitSeen, latencies, longest_gap_seconds
 from bench.switch_writes import SOURCE, Ledger, account, real_texts
 from clients.store import Head, StoredPoint, version_fields
-from contract.errors import ContractError
+from contract.errors import ContractError, TransientError
 from contract.ids import head_id, point_id
 from contract.manifest import Manifest, collection_name
 from contract.records import Version
@@ -163,6 +163,30 @@ def test_a_step_that_fails_is_told_though_answers_still_come(manifests: tuple[Ma
     answers = Endless(answer(manifests[0]))
     with pytest.raises(ContractError, match="refused"), AnswerChecker(answers, {}, Stored()):
         raise ContractError("the release is refused")
+
+
+class Away:
+    """The store is gone, too."""
+
+    def read_points(self, name: str, ids: Sequence[UUID], with_vectors: bool = False) -> dict[UUID, StoredPoint]:
+        raise TransientError("the store is away")
+
+
+def _fail_in(checker: AnswerChecker) -> None:
+    with checker:
+        checker._thread.join(10)  # until it has met it
+        raise ContractError("the release is refused")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_what_the_checker_meets_because_of_a_failed_step_does_not_hide_it(manifests: tuple[Manifest, Manifest]) -> None:
+    answers: SimpleQueue[Asked] = SimpleQueue()
+    answers.put(answer(manifests[0], hit(manifests[0])))
+    by_id = {manifests[0].release: manifests[0]}
+    checker = AnswerChecker(answers, by_id, Away())
+    with pytest.raises(ContractError, match="refused"):
+        _fail_in(checker)
+    assert isinstance(checker._broken[0], TransientError)
 
 
 def test_percentiles_are_of_answers_and_gaps_are_between_them() -> None:

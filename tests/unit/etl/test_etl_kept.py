@@ -153,6 +153,56 @@ def test_a_run_that_ends_half_way_keeps_what_was_kept_before(tmp_path: Path) -> 
     assert len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.parametrize("others", [[3, 4, 5, 6, 7, 8], None])
+def test_a_run_that_puts_its_own_in_this_place_meanwhile_changes_nothing(tmp_path: Path, others: list[int] | None) -> None:
+    results(Kept(tmp_path, "stage", {}, RESULT), [1, 2, 3, 4, 5, 6], times(2))
+    whole = pa.table(
+        {"content_hash": [hashlib.sha256(str(n).encode()).hexdigest() for n in range(1, 10)], "number": range(1, 10)}
+    )
+    passes = 0
+
+    def documents(columns: Sequence[str]) -> Iterator[pa.Table]:
+        nonlocal passes
+        passes += 1
+        if passes == 1:  # between the look at what is kept and the reading of it
+            if others is None:
+                next(tmp_path.glob("stage-*.parquet")).unlink()
+            else:
+                results(Kept(tmp_path, "stage", {}, RESULT), others, times(2))
+        yield whole.select(columns)
+
+    made = [
+        value
+        for _, block in Kept(tmp_path, "stage", {}, RESULT).made(documents, ["number"], times(2))
+        for value in block["result"].to_pylist()
+    ]
+    assert made == [2 * number for number in range(1, 10)]
+    assert results(Kept(tmp_path, "stage", {}, RESULT), list(range(1, 10)), times(0)) == made
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
+    left = tmp_path / f".stage-0123.parquet.{2**22 + 1}"  # no process has such a number
+    left.write_bytes(b"half")
+    results(Kept(tmp_path, "stage", {}, RESULT), [1, 2], times(2))
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_prepare_that_was_overtaken_by_another_run_says_so(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = corpus.folder / "kept"
+    corpus.run("first", kept)
+    writes = etl.prepare._write
+
+    def overtaken(*arguments, **options):  # type: ignore[no-untyped-def]
+        monkeypatch.setattr(etl.prepare, "_write", writes)
+        corpus.texts["8"] = "Another summary of number 8\n\n" + SENTENCE.format("eight")
+        corpus.run("other", kept)
+        return writes(*arguments, **options)
+
+    monkeypatch.setattr(etl.prepare, "_write", overtaken)
+    with pytest.raises(ContractError, match="replaced by another run"):
+        corpus.run("again", kept)
+
+
 def test_a_damaged_file_is_named_and_not_believed(corpus: Corpus) -> None:
     kept = corpus.folder / "kept"
     corpus.run("first", kept)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from clients.erasures import Erased, Erasures
 from contract.errors import ContractError, SettingsError
 from contract.records import Document
 from etl import clusters
@@ -78,6 +79,22 @@ def test_preparing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
 
     for name in ("documents.parquet", "rejects.parquet", "report.json"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_documents_that_were_all_erased_leave_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("etl.streams.ROW_GROUP", 2)
+    monkeypatch.setattr("etl.streams._BLOCK_ROWS", 2)
+    ingest(
+        ListSource([Document("list", key, body(n)) for n, key in enumerate("abcdef")]), tmp_path / "snapshot", max_reject_share=0
+    )
+    known = Erasures({}, b"secret")
+    tokens = [known.token("list", key) for key in "cd"]  # a whole block
+    erased = Erasures({token: Erased(token, 1, "2026-01-01", "me", "asked") for token in tokens}, b"secret")
+
+    report = prepare(tmp_path / "snapshot", tmp_path / "prepared", PrepareParams(), erased)
+
+    assert [row["key"] for row in rows(tmp_path / "prepared" / "documents.parquet")] == list("abef")
+    assert (report["documents"], report["rejects"]) == (4, 2)
 
 
 class InMemory:

@@ -128,6 +128,13 @@ def test_a_stored_chunk_that_differs_is_found(candidate: verify.Candidate, point
     assert not looked_at(candidate, stored)[failing]
 
 
+@pytest.mark.parametrize("distances", [(1e-9, float("nan")), (float("nan"), 1e-9)])
+def test_a_stored_vector_that_is_no_vector_fails_wherever_it_comes(distances: tuple[float, ...]) -> None:
+    looks = [verify.Look(DOCUMENT, (), (distance,), True, 1, 1) for distance in distances]
+    assert not passed(verify.sample_checks(looks, 1e-6))["equal vectors"]
+    assert [look.is_good(1e-6) for look in looks].count(False) == 1
+
+
 def test_a_document_that_its_own_text_does_not_find_fails(candidate: verify.Candidate) -> None:
     other = Document("src", "b", "Something else entirely.")
     assert not looked_at(candidate, Stored({}, [other]))["found by own text"]
