@@ -40,9 +40,8 @@ class KeptDocuments:
             base.with_suffix(f".{ending}") for ending in ("parquet", "signatures", "json")
         )
         self._marks = Marks(np.empty((0, 2), np.uint64))
-        self._was_whole = folder is not None and self._is_whole()
-        self._began_with = self._stamps() if self._was_whole else {}
-        if self._was_whole:
+        self._began_with = self._stamps() if folder is not None and self._is_whole() else None
+        if self._began_with is not None:
             self._marks = Marks(np.concatenate([marks_of_hashes(block[HASH]) for block in self._blocks([HASH])]))
 
     def rows(self, hashes: pa.ChunkedArray) -> NDArray[np.int64]:
@@ -71,7 +70,7 @@ class KeptDocuments:
         """
         if self._folder is None:
             return
-        if self._was_whole and not (self._is_whole() and self._stamps() == self._began_with):
+        if self._began_with is not None and not (self._is_whole() and self._stamps() == self._began_with):
             raise ContractError(f"{self._path} was replaced by another run while this one read it: run the stage again")
         self._folder.mkdir(parents=True, exist_ok=True)
         # Without its record nothing is believed: it goes first, and comes back last.

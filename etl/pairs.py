@@ -73,7 +73,12 @@ def make_pairs(snapshot: Path, prepared: Path, out: Path, params: PairsParams, k
         chosen = {split: _chosen(pairs, plan, split) for split in (TRAIN, *plan.made)}
         made = {split: own for split, own in chosen.items() if split != TRAIN}
         leaks = find_leaks(chosen[TRAIN], queries, judgements, made)
-        report = {"snapshot": record.id, "seed": params.seed, **_report(pairs, plan, queries, judgements, leaks)}
+        report = {
+            "snapshot": record.id,
+            "seed": params.seed,
+            "train_pairs": len(chosen[TRAIN]),
+            **_report(pairs, plan, queries, judgements, leaks),
+        }
         (folder / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         if not any(leaks.violations.values()):
             _write(folder, gathered, plan, pairs)
@@ -192,7 +197,6 @@ def _is_withheld(pairs: Iterable[Pair], splits: Iterable[str]) -> list[bool]:
 
 def _report(pairs: Sequence[Pair], plan: Plan, queries: list[Row], judgements: list[Row], leaks: LeakReport) -> Mapping[str, Any]:
     return {
-        "train_pairs": int(_is_chosen(pairs, plan, TRAIN).sum()),
         "natural_pairs": sum(pair.kind == "natural" for pair in pairs),
         "queries": dict(sorted(Counter(row["split"] for row in queries).items())),
         "judgements": dict(sorted(Counter(row["split"] for row in judgements).items())),
