@@ -19,8 +19,9 @@ from bench.peers import environments
 from bench.rounds import Work
 from bench.workers import answer_of, answering, ask
 from clients.base_model import DEFAULT_BASE_MODEL, resolve_base_model
-from contract.errors import TransientError
+from contract.errors import SettingsError, TransientError
 from contract.manifest import Manifest
+from export.runtimes import OPENVINO_HINTS
 
 _WORKER: Final = Path(__file__).resolve().parent / "peers" / "worker.py"
 REFERENCE: Final = "sentence-transformers torch fp32"
@@ -64,17 +65,29 @@ class Worker:
         return ask(self.process, request, self.name, self.log)
 
 
+def sorted_openvino(precision: str) -> str:
+    """Return the name of a bare loop over OpenVINO at a precision."""
+    return f"OpenVINO {precision}, sorted"
+
+
 def candidates(release: Path, formats: Sequence[str], scratch: Path) -> list[Candidate]:
     """Return what can be compared on this machine.
 
     Args:
         release: a packaged release; its ONNX and OpenVINO files are what bare runtimes and ours run.
-        formats: OpenVINO precisions of the bare loop: f32, bf16.
+        formats: precisions of the bare OpenVINO loop: fp32, bf16, int8 (which the release must have).
         scratch: gets the model folders that some peers write into.
+
+    Raises:
+        SettingsError: the release lacks an exact format.
     """
     manifest = Manifest.load(release)
     base = resolve_base_model(DEFAULT_BASE_MODEL)
-    files = {entry.backend: str(release / entry.file) for entry in manifest.formats}
+    files = {entry.name: str(release / entry.file) for entry in manifest.formats}
+    if missing := sorted({"onnx_fp32", "openvino_fp32"} - files.keys()):
+        raise SettingsError(
+            f"release {manifest.release} has no {missing[0]}, which its served format is compared with: export it"
+        )
     own: dict[str, Any] = {
         "threads": cores(),
         "batch": _BATCH,
@@ -82,8 +95,7 @@ def candidates(release: Path, formats: Sequence[str], scratch: Path) -> list[Can
         "dimension": manifest.dimension,
         "model": str(base),
         "tokenizer": str(release / "tokenizer.json"),
-        "onnx": files["onnxruntime"],
-        "openvino": files["openvino"],
+        "onnx": files["onnx_fp32"],
     }
     found = [
         Candidate(REFERENCE, "sentence_transformers", own),
@@ -91,10 +103,11 @@ def candidates(release: Path, formats: Sequence[str], scratch: Path) -> list[Can
     ]
     if "bf16" in formats:
         found.append(Candidate("sentence-transformers torch bf16", "sentence_transformers", {**own, "bf16": True}))
-    for hint in formats:
-        options = {**own, "precision": hint}
-        found.append(Candidate(f"OpenVINO {hint}, sorted", "bare_openvino", options))
-        found.append(Candidate(f"OpenVINO {hint}, sorted, a stream a core", "streams_openvino", options))
+    for precision in formats:
+        file = files["openvino_int8" if precision == "int8" else "openvino_fp32"]
+        options = {**own, "openvino": file, "precision": OPENVINO_HINTS[precision]}
+        found.append(Candidate(sorted_openvino(precision), "bare_openvino", options))
+        found.append(Candidate(f"{sorted_openvino(precision)}, a stream a core", "streams_openvino", options))
     for backend in ("onnx", "openvino"):
         folder = _own_copy(base, scratch / f"sentence-transformers-{backend}")
         options = {**own, "backend": backend, "model": str(folder)}

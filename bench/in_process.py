@@ -15,8 +15,7 @@ from contract.errors import SettingsError
 from contract.manifest import Manifest
 from contract.specification import Contract, Role
 from contract.tokens import TokenEncoder
-
-_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
+from export.runtimes import OPENVINO_HINTS
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class InProcessEncoder:
         if served.backend != "openvino":
             raise SettingsError(f"release {manifest.release} serves {served.name}: this comparison knows OpenVINO formats only")
         options = {
-            "INFERENCE_PRECISION_HINT": _HINTS[served.precision],
+            "INFERENCE_PRECISION_HINT": OPENVINO_HINTS[served.precision],
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": "1",
             "INFERENCE_NUM_THREADS": str(cores()),

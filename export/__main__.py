@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,6 +24,7 @@ from contract.preprocess import Preprocessor
 from contract.selfcheck import check_process
 from contract.specification import CHUNKER_VERSIONS, ChunkerSettings
 from export.build import Calibration, export_encoder, load_encoder_contract
+from export.formats import known_format
 from export.params import ExportParams, PackageParams, ParityParams, ProfileParams, QualityParams, served_buckets
 
 ENCODER = Path("models/encoder")
@@ -38,6 +40,7 @@ RELEASE = Path("models/release")
 DOCUMENTS = Path("data/prepared/documents.parquet")
 SNAPSHOT = Path("data/snapshot/snapshot.json")
 PARAMS = Path("params.yaml")
+SERVED = "openvino_fp32"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -104,17 +107,23 @@ def base(
     base_model: Annotated[str, typer.Option(help="A folder, package:NAME or a Hugging Face name.")] = DEFAULT_BASE_MODEL,
     chunker: Annotated[Literal["none", "tokens"], typer.Option(help="How documents are cut.")] = "tokens",
     chunker_version: Annotated[int, typer.Option(help="The version of that rule.")] = CHUNKER_VERSIONS[-1],
-    serve: Annotated[str, typer.Option(help="The format that Triton serves.")] = PackageParams().serve[0],
+    serve: Annotated[str, typer.Option(help="The format that Triton serves; a name, since nothing is measured.")] = SERVED,
+    documents: Annotated[
+        Path | None, typer.Option(help="Prepared documents (.parquet): an int8 format is calibrated on them; for parity, too.")
+    ] = None,
 ) -> None:
     """Release an untuned base model: export, parity over the golden texts, package."""
     from export.bootstrap import write_base_encoder
+    from export.calibration import calibration_ids
 
     work = out.with_name(out.name + ".work")
     shutil.rmtree(work, ignore_errors=True)
-    params = ExportParams()
+    # The exact ones always: what a coarser one is compared with.
+    params = replace(ExportParams(), formats=tuple(dict.fromkeys((*ExportParams().formats, known_format(serve).name))))
     write_base_encoder(base_model, work / "encoder", ChunkerSettings(name=chunker, version=chunker_version))
-    _export(work / "encoder", work / "exported", params)
-    _parity(work / "encoder", work / "exported", None, work / "parity.json", params, ParityParams())
+    calibration = calibration_ids(documents, Preprocessor.load(work / "encoder"), params) if documents else ()
+    _export(work / "encoder", work / "exported", params, calibration)
+    _parity(work / "encoder", work / "exported", documents, work / "parity.json", params, ParityParams())
     (work / "evaluation.json").write_text("{}\n")
     reports = {"parity.json": work / "parity.json", "evaluation.json": work / "evaluation.json"}
     _package(work / "encoder", work / "exported", out, reports, {}, params, PackageParams((serve,)))

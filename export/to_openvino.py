@@ -17,3 +17,11 @@ def export_openvino(onnx_file: Path, target: Path) -> None:
 def has_bf16() -> bool:
     """Return whether this machine's CPU computes in bfloat16 (AVX512-BF16 or AMX)."""
     return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def has_vnni() -> bool:
+    """Return whether this machine's CPU adds products of 8 bits in 32, so that none overflows (VNNI or AMX)."""
+    import torch
+
+    able = torch.cpu.get_capabilities()
+    return any(able.get(name) for name in ("avx512_vnni", "avx_vnni", "amx_int8"))

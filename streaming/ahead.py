@@ -1,16 +1,20 @@
 """A portion is cut and embedded aside: the encoder does not wait for the store, nor what is small and urgent for the encoder.
 
-The next one is made while the one in hand is written, and while one is made, whoever waits for it looks after other things.
+The next two are made while the one in hand is written: one is cut while the other is embedded, and what the server does with a
+request before and after computing it, it does while it computes another one. While one is made, whoever waits for it looks after
+other things.
 
 Nothing is decided here. What is made ahead is kept by what it is made of, a text or the hash of one; the portion is then applied
 by the law as any other, and finds its chunks and vectors ready, or makes them itself. A mistake here costs time, not an index.
 """
 
 import logging
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from threading import Event
+from typing import Final
 
 from contract.chunking import Chunk
 from contract.errors import TransientError
@@ -18,6 +22,8 @@ from contract.records import Document
 from streaming.points import Vector
 
 _log = logging.getLogger(__name__)
+# Portions that are made at a time, and begun beyond the one in hand.
+AHEAD: Final = 2
 # How often whoever waits for it looks up: that is added to the time until a document that came meanwhile is found.
 _LOOK_UP_SECONDS = 0.025
 
@@ -43,30 +49,25 @@ class _DroppedError(Exception):
 
 
 class Ahead:
-    """Makes one portion at a time, in a thread of its own."""
+    """Makes portions aside, two at a time; they are taken in the order in which they were begun."""
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="ahead")
-        self._under_way: Future[Made] | None = None
+        self._pool = ThreadPoolExecutor(AHEAD, thread_name_prefix="ahead")
+        self._under_way: deque[Future[Made]] = deque()
         self._dropped = Event()
-
-    @property
-    def is_under_way(self) -> bool:
-        """Say whether something was begun that nobody has taken."""
-        return self._under_way is not None
 
     def begin(self, make: Callable[[Callable[[], object]], Made]) -> None:
         """Begin to make something; `make` is to call what it is given between its pieces of work."""
-        self._dropped = dropped = Event()
+        dropped = self._dropped
 
         def check() -> None:
             if dropped.is_set():
                 raise _DroppedError
 
-        self._under_way = self._pool.submit(make, check)
+        self._under_way.append(self._pool.submit(make, check))
 
     def take(self, between: Callable[[], object]) -> Made:
-        """Return what was begun last, once it is made; nothing where that failed, or where nothing was begun.
+        """Return what was begun first, once it is made; nothing where that failed, or where nothing was begun.
 
         Args:
             between: called again and again meanwhile; what it raises ends the wait.
@@ -74,13 +75,13 @@ class Ahead:
         Raises:
             TransientError: something is away, and would be for whoever applies the portion.
         """
-        under_way = self._under_way
-        if under_way is None:
+        if not self._under_way:
             return NOTHING
+        under_way = self._under_way[0]
         between()
         while not wait([under_way], _LOOK_UP_SECONDS).done:
             between()
-        self._under_way = None
+        self._under_way.popleft()
         failure = under_way.exception()
         if failure is None:
             return under_way.result()
@@ -93,6 +94,6 @@ class Ahead:
     def drop(self) -> None:
         """Let go of what is being made, and wait until it is: at most for one request to the encoder."""
         self._dropped.set()
-        if self._under_way is not None:
-            wait([self._under_way])
-            self._under_way = None
+        wait(self._under_way)
+        self._under_way.clear()
+        self._dropped = Event()

@@ -17,7 +17,7 @@ from contract.errors import DocumentError, MismatchError, SettingsError, Transie
 from contract.ids import point_id
 from contract.preprocess import Preprocessor
 from contract.records import Document
-from streaming.ahead import NOTHING, Ahead, Made
+from streaming.ahead import AHEAD, NOTHING, Ahead, Made
 from streaming.dead_letters import DeadLetter, DeadLetterSink
 from streaming.decode import Event, Message, decode
 from streaming.donors import Donor
@@ -26,7 +26,7 @@ from streaming.limits import ConsumerLimits
 from streaming.metrics import StreamingMetrics
 from streaming.plans import Decision, Plan, decide, document_ids
 from streaming.points import Vectors, chunk_points, find_vectors, possible_points
-from streaming.portions import PortionSize, message_bytes, pieces, portions, with_next
+from streaming.portions import PortionSize, begun_ahead, message_bytes, pieces, portions
 from streaming.probe import check_that_others_pass
 
 _log = logging.getLogger(__name__)
@@ -103,8 +103,8 @@ class Indexer:
 
         Erased documents are kept out. Then, portion by portion, so that what is held at a time is bounded: 1. decode; 2. decide
         what each message makes of its document; 3. embed what changed; 4. dead letters of what was decided against; 5. heads,
-        then chunks, then the surplus. At the end 6. dead letters of what could not be decoded. A portion is cut and embedded
-        aside, while the one before it is written; `between` is called all the while.
+        then chunks, then the surplus. At the end 6. dead letters of what could not be decoded. Two portions are cut and
+        embedded aside, while the one before them is written; `between` is called all the while.
 
         While a document is replaced, a reader finds it, and may find chunks of two versions; none when this returns.
 
@@ -121,14 +121,13 @@ class Indexer:
             undecoded += [self._letter(message, "erasure", error) for message, error in kept_out]
         size = partial(self._size.bytes, sum(map(message_bytes, batch)))
         try:
-            for portion, following in with_next(portions(batch, size, self._limits.max_portion_messages)):
-                began, self._elsewhere = time.monotonic(), 0.0
-                if not self._ahead.is_under_way:
-                    self._make_ahead(portion)
+            began, self._elsewhere = time.monotonic(), 0.0
+            cut = portions(batch, size, self._limits.max_portion_messages)
+            for portion in begun_ahead(cut, self._make_ahead, AHEAD):
                 made = self._ahead.take(self._look_up)
-                self._make_ahead(following)
                 self._apply_or_isolate(self._decode(portion, undecoded), handled, made)
                 self._size.took(portion, time.monotonic() - began - self._elsewhere)
+                began, self._elsewhere = time.monotonic(), 0.0
         finally:
             self._ahead.drop()
         # Last: they are what they are however often they come, and would be written again with each attempt during an outage.
@@ -159,8 +158,8 @@ class Indexer:
         self.between()
         self._elsewhere += time.monotonic() - began
 
-    def _make_ahead(self, portion: Sequence[Message] | None) -> None:
-        if portion and self._limits.look_ahead:
+    def _make_ahead(self, portion: Sequence[Message]) -> None:
+        if self._limits.look_ahead:
             self._ahead.begin(partial(self._make, portion))
 
     def _make(self, messages: Sequence[Message], check: Callable[[], object]) -> Made:

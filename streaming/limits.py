@@ -11,7 +11,7 @@ class ConsumerLimits(BaseSettings):
 
     What a consumer holds is bounded by these, whatever the backlog: one fetch of each partition as kafka-python keeps it
     (`max_partition_fetch_bytes`, 8 MiB; a broker that ignores it sends its whole backlog), the messages in hand (two batches, or
-    16 MiB, and what two polls bring on top), and of three portions, or larger documents, the chunks and vectors. The largest
+    16 MiB, and what two polls bring on top), and of five portions, or larger documents, the chunks and vectors. The largest
     document is the contract's to say (16 MiB of text).
     """
 
@@ -26,7 +26,7 @@ class ConsumerLimits(BaseSettings):
     small_message_bytes: int = Field(
         default=4096, ge=0, description="messages up to this size go past larger ones of other documents that are in hand"
     )
-    look_ahead: bool = Field(default=True, description="cut and embed the next portion while one is written")
+    look_ahead: bool = Field(default=True, description="cut and embed the next two portions while one is written")
     points_per_write: int = Field(default=128, ge=1, description="points that go to the store, or come from it, at once")
     texts_per_request: int = Field(default=64, ge=1, description="texts that go to the encoder at once, at most")
     commit_interval_seconds: float = Field(default=1.0, ge=0, description="at most this long between flush and commit")

@@ -1,5 +1,6 @@
 """Batches and writes cut into pieces of bounded size."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final, TypeVar
@@ -74,14 +75,15 @@ def pieces(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield piece
 
 
-def with_next(items: Iterable[T]) -> Iterator[tuple[T, T | None]]:
-    """Yield each item together with the one after it; the last one with None."""
-    rest = iter(items)
-    item = next(rest, None)
-    while item is not None:
-        following = next(rest, None)
-        yield item, following
-        item = following
+def begun_ahead(items: Iterable[T], begin: Callable[[T], object], ahead: int) -> Iterator[T]:
+    """Yield the items in order, each after it and the `ahead` that follow it were begun."""
+    begun: deque[T] = deque()
+    for item in items:
+        begin(item)
+        begun.append(item)
+        if len(begun) > ahead:
+            yield begun.popleft()
+    yield from begun
 
 
 def message_bytes(message: Message) -> int:

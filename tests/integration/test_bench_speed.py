@@ -35,11 +35,11 @@ def system(base_release: Path, triton_server: RunningTriton, broker: str, tmp_pa
 
 def test_encoders_that_are_compared_give_the_same_vectors(base_release: Path, tmp_path: Path) -> None:
     texts = [f"{document.title} {document.text}" for document in read_documents("pydocs", 6)]
-    wanted = [one for one in candidates(base_release, ["f32"], tmp_path) if not one.environment and "infinity" not in one.name]
+    wanted = [one for one in candidates(base_release, ["fp32"], tmp_path) if not one.environment and "infinity" not in one.name]
     with running(wanted, texts, tmp_path) as (workers, skipped):
         assert skipped == {}
         names = {worker.name for worker in workers}
-        assert {REFERENCE, BARE, "OpenVINO f32, sorted"} <= names
+        assert {REFERENCE, BARE, "OpenVINO fp32, sorted"} <= names
         assert all(worker.turn().units == len(texts) for worker in workers)
         reference, *others = (worker.encode() for worker in workers)
     for vectors in others:

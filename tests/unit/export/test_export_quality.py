@@ -1,6 +1,6 @@
 """The quality stage over real ONNX files: what a format loses is measured, a format over its budget goes, the next one serves."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,11 @@ from onnx import numpy_helper
 from contract.errors import ContractError, MismatchError, SettingsError
 from contract.manifest import DroppedFormat, Format, Parity, Quality
 from contract.preprocess import Preprocessor
-from export.formats import Export, ExportedFormat, export_sha256, write_export
+from export.formats import Export, ExportedFormat, Precision, export_sha256, write_export
 from export.gate import ParityReport
 from export.heldout import HeldOutPart, sample
 from export.params import QualityParams
-from export.quality import QualityReport, measure_quality, over_budget, read_quality
+from export.quality import QualityReport, choose, measure_quality, over_budget, read_quality
 from tests.unit.export.test_export_profile import ONNX, WORDS, world, write_graph  # noqa: F401  (world is a fixture)
 
 PARITY = Parity(worst=1e-9, median=1e-10, worst_text="a text", limit=1e-6)
@@ -96,6 +96,34 @@ def test_when_no_wanted_format_is_left_the_gate_refuses_and_the_exact_one_is_pac
     assert report.serves == report.reference == "onnx_fp32"
 
 
+def quality_of(texts_per_second: float) -> Quality:
+    return Quality(0.7, 0.0, 0.0, 0.0, 0.02, "a slice", 0.0, 1000, 5.0, texts_per_second)
+
+
+@pytest.mark.parametrize(
+    ("rates", "serve", "dropped", "chosen"),
+    [
+        ({"exact": 100, "other": 120, "coarse": 200}, ("fastest",), (), "coarse"),
+        # what went over its budget is not served, however quick it is
+        ({"exact": 100, "other": 120, "coarse": 200}, ("fastest",), ("coarse",), "other"),
+        # exactness is not given up for a tenth
+        ({"exact": 100, "other": 120, "coarse": 131}, ("fastest",), (), "other"),
+        ({"exact": 100, "other": 120, "coarse": 133}, ("fastest",), (), "coarse"),
+        # a name before it is preferred whatever was measured, and one after it is what is left
+        ({"exact": 100, "other": 120, "coarse": 200}, ("exact", "fastest"), (), "exact"),
+        ({"exact": 100, "other": 120, "coarse": 200}, ("exact", "fastest"), ("exact",), "coarse"),
+    ],
+)
+def test_fastest_is_what_was_measured_and_is_left(
+    rates: Mapping[str, float], serve: Sequence[str], dropped: Sequence[str], chosen: str
+) -> None:
+    precisions: dict[str, Precision] = {"exact": "fp32", "other": "fp32", "coarse": "bf16"}
+    parity = ParityReport("", tuple(Format(name, "openvino", precisions[name], name, PARITY) for name in rates), ())
+    figures = {name: quality_of(rate) for name, rate in rates.items()}
+    check, served = choose(parity, figures, [DroppedFormat(name, "over") for name in dropped], serve, "exact")
+    assert (served, check.passed, check.numbers["serves"]) == (chosen, True, chosen)
+
+
 def test_size_and_latency_have_budgets_of_their_own(world: Path) -> None:  # noqa: F811
     report = measure(world, max_bytes=10)
     assert {entry.name for entry in report.dropped} == {"onnx_fp32", "onnx_coarse"}
@@ -118,8 +146,7 @@ def test_size_and_latency_have_budgets_of_their_own(world: Path) -> None:  # noq
     ],
 )
 def test_a_budget_is_exceeded_by_more_than_it(figure: Mapping[str, float], budget: str) -> None:
-    good = Quality(0.7, 0.0, 0.0, 0.0, 0.02, "a slice", 0.0, 1000, 5.0, 100.0)
-    reason = over_budget(replace(good, **figure), QualityParams(max_bytes=1000, max_query_ms=5.0))
+    reason = over_budget(replace(quality_of(100.0), **figure), QualityParams(max_bytes=1000, max_query_ms=5.0))
     assert budget in reason
     assert bool(reason) is bool(budget)
 

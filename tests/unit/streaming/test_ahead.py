@@ -144,3 +144,27 @@ def test_dropping_ends_the_work_at_its_next_look() -> None:
     ahead.drop()
     assert len(looks) < 10_000
     assert ahead.take(lambda: None) is NOTHING
+
+
+def test_two_are_made_at_a_time_and_taken_in_order() -> None:
+    ahead, both = Ahead(), threading.Barrier(2)
+    first, second = Made({("", "first"): []}), Made({("", "second"): []})
+
+    def making(made: Made) -> Callable[[object], Made]:
+        def make(_: object) -> Made:
+            both.wait(timeout=10)
+            return made
+
+        return make
+
+    ahead.begin(making(first))
+    ahead.begin(making(second))
+    assert [ahead.take(lambda: None), ahead.take(lambda: None)] == [first, second]
+
+
+def test_after_a_drop_it_works_on() -> None:
+    ahead, made = Ahead(), Made({("", "text"): []})
+    ahead.begin(lambda check: NOTHING)
+    ahead.drop()
+    ahead.begin(lambda check: (check(), made)[1])
+    assert ahead.take(lambda: None) is made

@@ -1,5 +1,6 @@
 """The model repository is written from the manifest alone, and stands whole or not at all."""
 
+import ast
 import shutil
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from clients.settings import CHECKOUT
 from contract.errors import MismatchError
 from contract.golden import GoldenVector, write_golden
 from contract.manifest import Fingerprints, Format, Manifest, Parity, Serving, hash_files, release_id
 from contract.specification import ChunkerSettings, make_contract
+from export.runtimes import OPENVINO_HINTS
 from triton_models.repository import (
     is_whole,
     point_stable_model,
@@ -28,6 +31,7 @@ PARITY = Parity(worst=1e-9, median=1e-10, worst_text="a text", limit=1e-6)
 FORMATS = {
     "onnx_fp32": Format("onnx_fp32", "onnxruntime", "fp32", "onnx/model.onnx", PARITY),
     "openvino_bf16": Format("openvino_bf16", "openvino", "bf16", "openvino/model.xml", PARITY),
+    "openvino_int8": Format("openvino_int8", "openvino", "int8", "openvino_int8/model.xml", PARITY),
     "tensorrt_fp16": Format("tensorrt_fp16", "tensorrt", "fp16", "tensorrt/sm_90-trt_10.9/model.plan", PARITY),
 }
 
@@ -120,6 +124,7 @@ def test_the_warm_up_data_fit_the_shapes_of_the_config(tmp_path: Path) -> None:
     ("served", "expected"),
     [
         ("openvino_bf16", ['backend: "openvino"', '"model.xml"', "HINT_BF16", '"bf16"']),
+        ("openvino_int8", ['backend: "openvino"', '"model.xml"', "HINT_BF16", '"int8"']),
         ("tensorrt_fp16", ['backend: "tensorrt"', '"model.plan"', '"fp16"']),
     ],
 )
@@ -239,3 +244,9 @@ def test_a_copy_that_came_out_otherwise_is_not_renamed_in(tmp_path: Path, monkey
     with pytest.raises(MismatchError, match="SHA-256"):
         write_models(tmp_path / "release", tmp_path / "models")
     assert list((tmp_path / "models").iterdir()) == []
+
+
+def test_the_backend_asks_openvino_for_what_parity_was_measured_with() -> None:
+    source = (CHECKOUT / "triton_models" / "backends" / "openvino" / "model.py").read_text()
+    tables = [node.value for node in ast.parse(source).body if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict)]
+    assert [ast.literal_eval(table) for table in tables] == [dict(OPENVINO_HINTS)]

@@ -14,7 +14,7 @@ import openvino
 from merging import TensorNames, Tensors, answer
 from numpy.typing import NDArray
 
-_PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
+_PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "bf16"}
 
 
 class TritonPythonModel:
