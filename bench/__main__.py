@@ -12,6 +12,7 @@ python -m bench freshness  how long until a new document is found?
 python -m bench growth     what do size and change cost?
 python -m bench training   how many pairs a second are trained on, and how many by the trainer that one might use instead?
 python -m bench index      what do index settings find, and what do they cost?
+python -m bench formats    what does each format lose against fp32, and how fast is it?
 python -m bench peers      makes the environments of the peers;  python -m bench plot  draws kept results
 """
 

@@ -159,6 +159,27 @@ def index(
     _run(measure, release, workspace, results, log_file if append_log else None, as_json=as_json)
 
 
+def formats(
+    data: Annotated[Path, typer.Option(help="A BEIR folder or zip.")],
+    names: Annotated[
+        str, typer.Option("--formats", help="Which, with commas; what this machine cannot make or run is left out.")
+    ] = "openvino_fp32,openvino_bf16,openvino_int8",
+    *,
+    as_json: AsJson = False,
+    append_log: Log = False,
+    log_file: LogFile = LOG,
+    results: Results = _RESULTS,
+    workspace: Workspace = _HOME / "formats",
+) -> None:
+    """What each format loses against fp32 on a data set's test queries, and how fast it is: the gate's own measurement."""
+    from bench.formats import measure_formats
+
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    _tell(
+        measure_formats(data.resolve(), workspace.resolve(), wanted), results, log_file if append_log else None, as_json=as_json
+    )
+
+
 def peers() -> None:
     """Make the environments of the peers that do not install beside our own packages, each in .venv-peers."""
     from bench.peers.environments import make_environments
@@ -182,7 +203,7 @@ def plot(
         typer.echo(str(path))
 
 
-COMMANDS: tuple[Callable[..., None], ...] = (speed, query, freshness, growth, training, index, peers, plot)
+COMMANDS: tuple[Callable[..., None], ...] = (speed, query, freshness, growth, training, index, formats, peers, plot)
 
 
 def _run(

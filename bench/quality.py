@@ -50,13 +50,12 @@ def measure_quality(run: QualityRun, workspace_root: Path) -> dict[str, JSON]:
         workspace_root: a folder is made below it for each data set; weights and vectors there are used again.
     """
     started = time.perf_counter()
-    name = f"{run.data.stem}-{sha256_hex(str(run.data).encode())[:8]}"
-    workspace = make_workspace(workspace_root / name, {"source": f"beir:{run.data}", **TUNING})
+    workspace = data_workspace(workspace_root, run.data, TUNING)
     workspace.module("etl", "ingest")
     if "tuned" in run.encoders:
         for stage in (("etl", "prepare"), ("etl", "pairs"), ("train", "fit")):
             workspace.module(*stage)
-    questions = {split: read_questions(workspace.folder / "data" / "snapshot", split) for split in _test_splits(workspace)}
+    questions = {split: read_questions(workspace.folder / "data" / "snapshot", split) for split in test_splits(workspace)}
     releases = {
         (encoder, contract): _release(workspace, encoder, contract) for encoder in run.encoders for contract in run.contracts
     }
@@ -77,7 +76,14 @@ def measure_quality(run: QualityRun, workspace_root: Path) -> dict[str, JSON]:
     }
 
 
-def _test_splits(workspace: Workspace) -> list[str]:
+def data_workspace(root: Path, data: Path, changes: Mapping[str, Any] | None = None) -> Workspace:
+    """Make the folder of a data set."""
+    name = f"{data.stem}-{sha256_hex(str(data).encode())[:8]}"
+    return make_workspace(root / name, {"source": f"beir:{data}", **(changes or {})})
+
+
+def test_splits(workspace: Workspace) -> list[str]:
+    """Return the names of the splits to be judged by, of an ingested data set."""
     import pyarrow.parquet as pq
 
     splits = set(pq.read_table(workspace.folder / "data/snapshot/judgements.parquet", columns=["split"])["split"].to_pylist())

@@ -1,6 +1,8 @@
 """The parts that benches of speed are made of, each once and small, on real processes: that they measure the right work."""
 
+import json
 import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from uuid import uuid4
 
@@ -9,6 +11,7 @@ import pytest
 
 from bench.documents import read_documents
 from bench.encoders import BARE, REFERENCE, candidates, running
+from bench.formats import measure_formats
 from bench.growth import measure_growth
 from bench.in_process import InProcessEncoder
 from bench.query import Clients, encoder_latency
@@ -77,3 +80,27 @@ def test_a_store_is_measured_at_each_size_and_opened_again(base_release: Path, t
     assert isinstance(rows, list)
     assert [row["chunks"] for row in rows] == [1_000, 3_000]
     assert all(row["disk_mib"] > 0 and row["query_p50_ms"] > 0 for row in rows)
+
+
+def test_formats_are_compared_by_what_they_answer(tmp_path: Path) -> None:
+    texts = [document.text for document in read_documents("pydocs", 12)]
+    data = tmp_path / "little"
+    (data / "qrels").mkdir(parents=True)
+    write_lines(data / "corpus.jsonl", ({"_id": f"d{n}", "title": "", "text": text} for n, text in enumerate(texts)))
+    write_lines(data / "queries.jsonl", ({"_id": f"q{n}", "text": text.splitlines()[0]} for n, text in enumerate(texts)))
+    judged = "".join(f"q{n}\td{n}\t1\n" for n in range(len(texts)))
+    (data / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\n" + judged)
+    report = measure_formats(data, tmp_path / "work", ["onnx_fp32", "openvino_fp32", "tensorrt_fp16"])
+    rows = {row["format"]: row for row in report["rows"]}  # type: ignore[union-attr, index, call-overload]
+    assert set(rows) == {"onnx_fp32", "openvino_fp32"}
+    for row in rows.values():
+        assert row["ndcg_at_10"] > 0.8
+        assert (row["lost"], row["worst_distance"] < 1e-6) == (0.0, True)
+        assert row["texts_per_second"] > 0
+    assert [row["served"] for row in rows.values()].count("yes") == 1
+    if shutil.which("nvidia-smi") is None:
+        assert "tensorrt_fp16" in report["skipped"]  # type: ignore[operator]
+
+
+def write_lines(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))

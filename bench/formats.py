@@ -1,0 +1,72 @@
+"""What each format of the base encoder answers to a data set's test queries, by the very measurement that the gate rests on.
+
+data set ─> snapshot ─> base encoder ─> every format ─> parity ─> quality: nDCG@10 lost against fp32, speed, bytes, by turns
+"""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from bench.machine import machine
+from bench.quality import data_workspace, test_splits
+from bench.queries import read_questions
+from clients.base_model import DEFAULT_BASE_MODEL
+from contract.canonical import JSON
+from contract.preprocess import Preprocessor
+from contract.specification import ChunkerSettings
+from export.params import FASTEST, ExportParams, ParityParams, QualityParams, served_buckets
+
+_FIELDS: Final = ("ndcg_at_10", "lost", "lost_low", "lost_high", "budget", "bytes", "query_ms", "texts_per_second")
+
+
+def measure_formats(data: Path, workspace_root: Path, formats: Sequence[str]) -> dict[str, JSON]:
+    """Measure, and return one JSON object.
+
+    Args:
+        data: a BEIR folder or zip.
+        workspace_root: a folder is made below it for each data set.
+        formats: names, one of fp32 among them, with which the others are compared.
+    """
+    from export.bootstrap import write_base_encoder
+    from export.build import export_encoder, load_encoder_contract
+    from export.calibration import calibration_ids
+    from export.gate import check_parity, sample_texts
+    from export.heldout import HeldOutPart
+    from export.quality import measure_quality
+    from train.heldout import read_corpus
+
+    workspace = data_workspace(workspace_root, data)
+    workspace.module("etl", "ingest")
+    snapshot = workspace.folder / "data" / "snapshot"
+    (documents,) = sorted(snapshot.glob("documents-*.parquet"))
+    encoder, exported = workspace.folder / "encoder", workspace.folder / "exported"
+    shutil.rmtree(encoder, ignore_errors=True)
+    write_base_encoder(DEFAULT_BASE_MODEL, encoder, ChunkerSettings())
+    preprocessor = Preprocessor.load(encoder)
+    params = ExportParams(formats=tuple(formats))
+    shutil.rmtree(exported, ignore_errors=True)
+    export_encoder(encoder, exported, params, calibration_ids(documents, preprocessor, params))
+    buckets = served_buckets(params.length_buckets, load_encoder_contract(encoder).vector.max_tokens)
+    some = sample_texts(documents, preprocessor, ParityParams().sample_chunks)
+    parity, _ = check_parity(encoder, exported, some, buckets, ParityParams())
+    corpus = read_corpus(documents, [], preprocessor, max_documents=0, seed=0)
+    rows: list[JSON] = []
+    for split in test_splits(workspace):
+        asked = read_questions(snapshot, split)
+        queries = {query: preprocessor.query_text(text) for query, text in asked.texts.items()}
+        part = HeldOutPart(queries, asked.judgements, {}, corpus.document_ids, corpus.chunk_counts, corpus.chunk_texts)
+        report = measure_quality(exported, preprocessor, parity, part, buckets, (FASTEST,), QualityParams())
+        worst = {entry.name: entry.parity.worst for entry in parity.formats}
+        rows += [
+            {"split": split, "format": name, "served": "yes" if name == report.serves else "", "worst_distance": worst[name]}
+            | {field: round(getattr(figure, field), 4) for field in _FIELDS}
+            for name, figure in report.figures.items()
+        ]
+    return {
+        "bench": "formats",
+        "machine": machine(),
+        "data": data.name,
+        "rows": rows,
+        "skipped": {entry.name: entry.reason for entry in parity.dropped},
+    }
