@@ -4,7 +4,7 @@ data set ─> snapshot ─> base encoder ─> every format ─> parity ─> qual
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +17,10 @@ from contract.preprocess import Preprocessor
 from contract.specification import ChunkerSettings
 from export.params import FASTEST, ExportParams, ParityParams, QualityParams, served_buckets
 
-_FIELDS: Final = ("ndcg_at_10", "lost", "lost_low", "lost_high", "budget", "bytes", "query_ms", "texts_per_second")
+_NUMBERS: Final = (
+    *("ndcg_at_10", "lost", "lost_low", "lost_high", "budget", "bytes", "query_ms", "texts_per_second"),
+    "worst_slice_lost",
+)
 
 
 def measure_formats(data: Path, workspace_root: Path, formats: Sequence[str]) -> dict[str, JSON]:
@@ -51,22 +54,28 @@ def measure_formats(data: Path, workspace_root: Path, formats: Sequence[str]) ->
     some = sample_texts(documents, preprocessor, ParityParams().sample_chunks)
     parity, _ = check_parity(encoder, exported, some, buckets, ParityParams())
     corpus = read_corpus(documents, [], preprocessor, max_documents=0, seed=0)
-    rows: list[JSON] = []
+    queries: dict[str, str] = {}
+    judgements: dict[str, Mapping[str, int]] = {}
+    slices: dict[str, Sequence[str]] = {}
     for split in test_splits(workspace):
         asked = read_questions(snapshot, split)
-        queries = {query: preprocessor.query_text(text) for query, text in asked.texts.items()}
-        part = HeldOutPart(queries, asked.judgements, {}, corpus.document_ids, corpus.chunk_counts, corpus.chunk_texts)
-        report = measure_quality(exported, preprocessor, parity, part, buckets, (FASTEST,), QualityParams())
-        worst = {entry.name: entry.parity.worst for entry in parity.formats}
-        rows += [
-            {"split": split, "format": name, "served": "yes" if name == report.serves else "", "worst_distance": worst[name]}
-            | {field: round(getattr(figure, field), 4) for field in _FIELDS}
-            for name, figure in report.figures.items()
-        ]
+        queries |= {query: preprocessor.query_text(text) for query, text in asked.texts.items()}
+        judgements |= asked.judgements
+        slices[split] = list(asked.texts)
+    part = HeldOutPart(queries, judgements, slices, corpus.document_ids, corpus.chunk_counts, corpus.chunk_texts)
+    report = measure_quality(exported, preprocessor, parity, part, buckets, (FASTEST,), QualityParams())
+    worst = {entry.name: entry.parity.worst for entry in parity.formats}
+    rows: list[JSON] = [
+        {"format": name, "served": "yes" if name == report.serves else "", "worst_distance": float(f"{worst[name]:.2g}")}
+        | {field: round(getattr(figure, field), 4) for field in _NUMBERS}
+        | {"worst_slice": figure.worst_slice}
+        for name, figure in report.figures.items()
+    ]
     return {
         "bench": "formats",
         "machine": machine(),
         "data": data.name,
+        "asked": report.statement,
         "rows": rows,
         "skipped": {entry.name: entry.reason for entry in parity.dropped},
     }

@@ -10,7 +10,9 @@ error is spread evenly it takes hours, and ends further off.
 """
 
 import logging
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, Final
 
@@ -80,24 +82,30 @@ def export_int8(onnx_file: Path, target: Path, calibration: Sequence[Sequence[in
 
 
 def _quantized(model: Any, inputs: Sequence[dict[str, NDArray[np.int64]]], left_exact: Sequence[str]) -> Any:
-    import nncf
-    from nncf.quantization.advanced_parameters import AdvancedQuantizationParameters, AdvancedSmoothQuantParameters, OverflowFix
+    # NNCF says on standard output, which is for what a command answers, how far it is; its logger keeps the one of its import.
+    with redirect_stdout(sys.stderr):
+        import nncf
+        from nncf.quantization.advanced_parameters import (
+            AdvancedQuantizationParameters,
+            AdvancedSmoothQuantParameters,
+            OverflowFix,
+        )
 
-    return nncf.quantize(
-        model,
-        nncf.Dataset(inputs),
-        # Softmax, normalisation and residuals stay in float32.
-        model_type=nncf.ModelType.TRANSFORMER,
-        preset=nncf.QuantizationPreset.MIXED,
-        subset_size=len(inputs),
-        ignored_scope=nncf.IgnoredScope(names=list(left_exact)) if left_exact else None,
-        # A CPU without VNNI adds products of 8 bits in 16 and cuts what does not fit: there weights have 7 bits, with which less
-        # can be quantised. A file made with all 8 is refused by such a CPU when it is published: its golden texts are far off.
-        advanced_parameters=AdvancedQuantizationParameters(
-            overflow_fix=OverflowFix.DISABLE if has_vnni() else OverflowFix.ENABLE,
-            smooth_quant_alphas=AdvancedSmoothQuantParameters(matmul=_SMOOTHING),
-        ),
-    )
+        return nncf.quantize(
+            model,
+            nncf.Dataset(inputs),
+            # Softmax, normalisation and residuals stay exact.
+            model_type=nncf.ModelType.TRANSFORMER,
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(inputs),
+            ignored_scope=nncf.IgnoredScope(names=list(left_exact)) if left_exact else None,
+            # A CPU without VNNI adds products of 8 bits in 16 and cuts what does not fit: there weights have 7 bits, with which
+            # less can be quantised. A file made with all 8 is refused by such a CPU when it is published, by its golden texts.
+            advanced_parameters=AdvancedQuantizationParameters(
+                overflow_fix=OverflowFix.DISABLE if has_vnni() else OverflowFix.ENABLE,
+                smooth_quant_alphas=AdvancedSmoothQuantParameters(matmul=_SMOOTHING),
+            ),
+        )
 
 
 def _vectors(model: Any, items: Iterable[dict[str, NDArray[np.int64]]], options: Mapping[str, str]) -> NDArray[np.float32]:
