@@ -21,7 +21,7 @@ from bench.workers import answer_of, answering, ask
 from clients.base_model import DEFAULT_BASE_MODEL, resolve_base_model
 from contract.errors import SettingsError, TransientError
 from contract.manifest import Manifest
-from export.runtimes import OPENVINO_HINTS
+from export.runtimes import openvino_hint
 
 _WORKER: Final = Path(__file__).resolve().parent / "peers" / "worker.py"
 REFERENCE: Final = "sentence-transformers torch fp32"
@@ -105,7 +105,7 @@ def candidates(release: Path, formats: Sequence[str], scratch: Path) -> list[Can
         found.append(Candidate("sentence-transformers torch bf16", "sentence_transformers", {**own, "bf16": True}))
     for precision in formats:
         file = files["openvino_int8" if precision == "int8" else "openvino_fp32"]
-        options = {**own, "openvino": file, "precision": OPENVINO_HINTS[precision]}
+        options = {**own, "openvino": file, "precision": openvino_hint(precision)}
         found.append(Candidate(sorted_openvino(precision), "bare_openvino", options))
         found.append(Candidate(f"{sorted_openvino(precision)}, a stream a core", "streams_openvino", options))
     for backend in ("onnx", "openvino"):

@@ -13,8 +13,10 @@ from bench.quality import data_workspace, test_splits
 from bench.queries import read_questions
 from clients.base_model import DEFAULT_BASE_MODEL
 from contract.canonical import JSON
+from contract.errors import SettingsError
 from contract.preprocess import Preprocessor
 from contract.specification import ChunkerSettings
+from export.formats import known_format
 from export.params import FASTEST, ExportParams, ParityParams, QualityParams, served_buckets
 
 _NUMBERS: Final = (
@@ -39,10 +41,16 @@ def measure_formats(data: Path, workspace_root: Path, formats: Sequence[str]) ->
     from export.quality import measure_quality
     from train.heldout import read_corpus
 
+    if not any(known_format(name).precision == "fp32" for name in formats):
+        raise SettingsError(f"--formats {','.join(formats)}: one of fp32 must be among them, which the others are compared with")
     workspace = data_workspace(workspace_root, data)
     workspace.module("etl", "ingest")
     snapshot = workspace.folder / "data" / "snapshot"
-    (documents,) = sorted(snapshot.glob("documents-*.parquet"))
+    documents, *more = sorted(snapshot.glob("documents-*.parquet"))
+    if more:
+        raise SettingsError(
+            f"{data} has more than one file's worth of documents ({len(more) + 1} in {snapshot}): take a smaller set"
+        )
     encoder, exported = workspace.folder / "encoder", workspace.folder / "exported"
     shutil.rmtree(encoder, ignore_errors=True)
     write_base_encoder(DEFAULT_BASE_MODEL, encoder, ChunkerSettings())
@@ -77,5 +85,5 @@ def measure_formats(data: Path, workspace_root: Path, formats: Sequence[str]) ->
         "data": data.name,
         "asked": report.statement,
         "rows": rows,
-        "skipped": {entry.name: entry.reason for entry in parity.dropped},
+        "skipped": {entry.name: entry.reason for entry in (*parity.dropped, *report.dropped)},
     }

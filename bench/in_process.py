@@ -15,7 +15,7 @@ from contract.errors import SettingsError
 from contract.manifest import Manifest
 from contract.specification import Contract, Role
 from contract.tokens import TokenEncoder
-from export.runtimes import OPENVINO_HINTS
+from export.runtimes import openvino_hint
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class InProcessEncoder:
         if served.backend != "openvino":
             raise SettingsError(f"release {manifest.release} serves {served.name}: this comparison knows OpenVINO formats only")
         options = {
-            "INFERENCE_PRECISION_HINT": OPENVINO_HINTS[served.precision],
+            "INFERENCE_PRECISION_HINT": openvino_hint(served.precision),
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": "1",
             "INFERENCE_NUM_THREADS": str(cores()),

@@ -24,6 +24,7 @@ from export.to_openvino import has_vnni
 from triton_models.repository import write_models
 
 _INFO_OF_BASE: Final = ("contract", "export")
+_ELSE: Final = "openvino_fp32"
 # More than any benchmark embeds by this encoder, but `bench index`, whose figures do not hang on it.
 _MEASURED: Final = 1_000
 _CALIBRATED: Final = 400
@@ -69,14 +70,15 @@ def base_release(workspace: Path) -> Path:
     if not folder.is_dir():
         export = make_workspace(workspace / "export", {})
         documents = _write_documents(export.folder / "documents.parquet")
-        export.module("export", "base", "--out", str(folder), "--serve", served, "--documents", str(documents))
+        options = ("--serve", f"{served},{_ELSE}", "--documents", str(documents))
+        export.module("export", "base", "--out", str(folder), *options)
     return folder
 
 
 def best_format() -> str:
     """Return the format that is quickest on this processor, by the instructions that it has."""
     if not has_bf16():
-        return "openvino_fp32"
+        return _ELSE
     return "openvino_int8" if has_vnni() else "openvino_bf16"
 
 

@@ -9,7 +9,6 @@ an answer to it, so it has a deadline, of which each server that is asked may ta
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from itertools import count
 from typing import Final, Self, TypeVar
 
@@ -71,7 +70,6 @@ class TritonEmbedder:
         ]
         self._turns = count()
         self._size = PieceSize()
-        self._one_at_a_time = threading.Lock()
         self._seconds: Final[dict[Role, float]] = {
             "query": query_seconds,
             "document": _TIMEOUT_SECONDS * len(self._replicas),
@@ -99,8 +97,7 @@ class TritonEmbedder:
         encoded = [_utf8(text) for text in texts]
         lengths = token_counts if token_counts is not None else [guessed_tokens(text) for text in encoded]
         for rows in self._pieces(lengths, role, served.max_batch_size):
-            with self._room(role):
-                answer = self._infer([encoded[row] for row in rows], role)
+            answer = self._infer([encoded[row] for row in rows], role)
             vectors[rows] = answer.vectors
             counted[rows] = answer.token_counts
             truncated[rows] = answer.truncated
@@ -140,10 +137,6 @@ class TritonEmbedder:
             if role == "document":
                 self._size.took(lengths[:size], time.monotonic() - began)
             waiting = waiting[size:]
-
-    def _room(self, role: Role) -> AbstractContextManager[object]:
-        """Let documents through: one piece at a time where queries are expected, so that a query shares with one only."""
-        return self._one_at_a_time if role == "document" and self._size.beside_queries() else nullcontext()
 
     def _checked(self, seconds: float) -> ServedModel:
         # One that was checked speaks for all of them: each is checked again by itself before it is used.

@@ -39,10 +39,6 @@ class PieceSize:
         """Note that somebody waits for the answer to a query."""
         self._asked_at = self._clock()
 
-    def beside_queries(self) -> bool:
-        """Say whether queries are to be expected."""
-        return self._clock() - self._asked_at < _EXPECTED_SECONDS
-
     def of(self, lengths: Sequence[int], most: int) -> int:
         """Return how many of the texts to send now, at least one.
 
@@ -54,7 +50,7 @@ class PieceSize:
         per_token = self._seconds_per_token
         if per_token is None:
             return min(_FIRST_TEXTS, most)
-        seconds = _SECONDS_BESIDE_QUERIES if self.beside_queries() else _SECONDS
+        seconds = _SECONDS_BESIDE_QUERIES if self._clock() - self._asked_at < _EXPECTED_SECONDS else _SECONDS
         size, tokens = 1, lengths[0]
         while size < most and (size + 1) * lengths[size] * per_token <= seconds:
             padding = size * lengths[size] - tokens

@@ -17,7 +17,7 @@ from clients.base_model import DEFAULT_BASE_MODEL
 from clients.params import load_params
 from contract.canonical import JSON
 from contract.drift_reference import PROFILE_FILE, PROFILE_VECTORS_FILE
-from contract.errors import TwinlineError
+from contract.errors import SettingsError, TwinlineError
 from contract.index_settings import IndexSettings
 from contract.manifest import Manifest
 from contract.preprocess import Preprocessor
@@ -107,9 +107,14 @@ def base(
     base_model: Annotated[str, typer.Option(help="A folder, package:NAME or a Hugging Face name.")] = DEFAULT_BASE_MODEL,
     chunker: Annotated[Literal["none", "tokens"], typer.Option(help="How documents are cut.")] = "tokens",
     chunker_version: Annotated[int, typer.Option(help="The version of that rule.")] = CHUNKER_VERSIONS[-1],
-    serve: Annotated[str, typer.Option(help="The format that Triton serves; a name, since nothing is measured.")] = SERVED,
+    serve: Annotated[
+        str, typer.Option(help="The format that Triton serves; several, with commas: the first that passes parity.")
+    ] = SERVED,
     documents: Annotated[
-        Path | None, typer.Option(help="Prepared documents (.parquet): an int8 format is calibrated on them; for parity, too.")
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="Prepared documents (.parquet): for parity, and what int8 is calibrated on."
+        ),
     ] = None,
 ) -> None:
     """Release an untuned base model: export, parity over the golden texts, package."""
@@ -118,15 +123,18 @@ def base(
 
     work = out.with_name(out.name + ".work")
     shutil.rmtree(work, ignore_errors=True)
+    if documents is None and "openvino_int8" in serve:
+        raise SettingsError("--serve openvino_int8 needs --documents, which it is calibrated on: data/prepared/documents.parquet")
     # The exact ones always: what a coarser one is compared with.
-    params = replace(ExportParams(), formats=tuple(dict.fromkeys((*ExportParams().formats, known_format(serve).name))))
+    wanted = tuple(known_format(name.strip()).name for name in serve.split(","))
+    params = replace(ExportParams(), formats=tuple(dict.fromkeys((*ExportParams().formats, *wanted))))
     write_base_encoder(base_model, work / "encoder", ChunkerSettings(name=chunker, version=chunker_version))
     calibration = calibration_ids(documents, Preprocessor.load(work / "encoder"), params) if documents else ()
     _export(work / "encoder", work / "exported", params, calibration)
     _parity(work / "encoder", work / "exported", documents, work / "parity.json", params, ParityParams())
     (work / "evaluation.json").write_text("{}\n")
     reports = {"parity.json": work / "parity.json", "evaluation.json": work / "evaluation.json"}
-    _package(work / "encoder", work / "exported", out, reports, {}, params, PackageParams((serve,)))
+    _package(work / "encoder", work / "exported", out, reports, {}, params, PackageParams(wanted))
     shutil.rmtree(work)
 
 

@@ -42,7 +42,7 @@ KNOWN_FORMATS: Final[Mapping[str, ExportedFormat]] = {
         ExportedFormat("openvino_fp32", "openvino", "fp32", "openvino/model.xml"),
         # the same file, compiled for another precision
         ExportedFormat("openvino_bf16", "openvino", "bf16", "openvino/model.xml"),
-        # calibrated on the corpus; what is not quantised in it runs in float32
+        # calibrated on the corpus; what is not quantised in it runs in bfloat16 where the CPU has it
         ExportedFormat("openvino_int8", "openvino", "int8", "openvino_int8/model.xml"),
         # the true file name carries GPU architecture and TensorRT version: see to_tensorrt.plan_path
         ExportedFormat("tensorrt_fp16", "tensorrt", "fp16", "tensorrt/model.plan"),

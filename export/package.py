@@ -79,7 +79,7 @@ def package_release(
     contract, tokenizer_json = Contract.load(parts.encoder)
     _check_parts(parts, notes, contract)
     formats, dropped = _judged(parts)
-    serving = Serving(_choose(formats, serve, parts.quality).name, tuple(buckets), max_batch)
+    serving = Serving(_choose(formats, dropped, serve, parts.quality).name, tuple(buckets), max_batch)
     staging = target.with_name(target.name + ".partial")
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
@@ -168,14 +168,17 @@ def _manifest(
     )
 
 
-def _choose(formats: Sequence[Format], serve: Sequence[str], quality: QualityReport | None) -> Format:
+def _choose(
+    formats: Sequence[Format], dropped: Sequence[DroppedFormat], serve: Sequence[str], quality: QualityReport | None
+) -> Format:
     by_name = {entry.name: entry for entry in formats}
     if quality is not None:
         return by_name[quality.serves]
     for name in serve:
         if name in by_name:
             return by_name[name]
+    left_out = "".join(f"; {entry.name} was left out: {entry.reason}" for entry in dropped)
     raise ContractError(
-        f"none of the formats to serve ({', '.join(serve)}) is there; these passed parity: {', '.join(by_name) or 'none'}: "
-        "name one of them in package.serve, or add a format to export.formats"
+        f"none of the formats to serve ({', '.join(serve)}) is there; these passed parity: {', '.join(by_name) or 'none'}"
+        f"{left_out}: serve one of those that passed, or export another"
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from contract.errors import SettingsError
+from export.formats import KNOWN_FORMATS
 
 # Every text is padded to one of them; in larger steps a sixth of all computed tokens was padding. Each costs a warm-up when the
 # model is loaded, and a TensorRT plan one more profile.
@@ -73,9 +74,16 @@ FASTEST: Final = "fastest"
 
 @dataclass(frozen=True, slots=True)
 class PackageParams:
-    """Which format Triton serves: the first one that is left. `fastest` stands for all formats, the quickest first."""
+    """Which format Triton serves: the first one that is left. `fastest` stands for whichever was measured to be the quickest."""
 
     serve: tuple[str, ...] = (FASTEST,)
+
+    def __post_init__(self) -> None:
+        if not self.serve:
+            raise SettingsError(f"params.yaml package.serve is empty: name formats in order of preference, or {FASTEST}")
+        for name in self.serve:
+            if name != FASTEST and name not in KNOWN_FORMATS:
+                raise SettingsError(f"params.yaml package.serve has {name!r}: choose from {', '.join(KNOWN_FORMATS)}, {FASTEST}")
 
 
 def served_buckets(length_buckets: tuple[int, ...], max_tokens: int) -> tuple[int, ...]:

@@ -34,8 +34,10 @@ _SHORT_QUERY: Final = "how do I roll back a release?"
 # Formats take turns, so that a machine whose clock or load changes is as quick for each.
 _TURNS: Final = 3
 _QUERIES_A_TURN: Final = 10
-# What `fastest` gives up exactness for must be worth it, and more than such a measurement strays.
+# What `fastest` gives a more exact format up for must be worth it, and more than such a measurement strays: the served format is
+# part of what a release is, and equal runs should make equal releases.
 _WORTH: Final = 1.1
+_EXACTNESS: Final[Mapping[str, int]] = {"fp32": 0, "bf16": 1, "fp16": 1, "int8": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +114,11 @@ def measure_quality(
     figures: dict[str, Quality] = {}
     # The reference first: the others are measured against it.
     entries = sorted(parity.formats, key=lambda entry: entry is not reference)
-    runs = {entry.name: open_runtime(exported, ExportedFormat(**_fields(entry))) for entry in entries}
-    speeds = _speeds(runs, preprocessor, documents, buckets, params.batch_size)
+    speeds = _speeds(exported, entries, preprocessor, documents, buckets, params.batch_size)
     for entry in entries:
+        run = open_runtime(exported, ExportedFormat(**_fields(entry)))
         document_vectors, query_vectors = (
-            embed(runs[entry.name], encoded, buckets, preprocessor.pad_id, params.batch_size) for encoded in (documents, queries)
+            embed(run, encoded, buckets, preprocessor.pad_id, params.batch_size) for encoded in (documents, queries)
         )
         ranking = rank_by_vectors(list(part.queries), query_vectors, part.document_ids, part.chunk_counts, document_vectors)
         scores[entry.name] = score_queries(ranking, part.judgements)[METRIC]
@@ -164,16 +166,14 @@ def choose(
 ) -> tuple[GateCheck, str]:
     """Return the gate's check, and the format to serve: the first wanted one that is left.
 
-    `fastest` stands for every format that was measured, the quickest first; a coarser one must be a tenth quicker than an exact
-    one to come before it.
+    `fastest` stands for the quickest one that is left; a less exact one must be a tenth quicker than a more exact one.
 
     Where none is left the gate refuses; the release is packaged all the same, with the exact format, so that the evidence is
     whole.
     """
     refused = {entry.name: entry.reason for entry in (*parity.dropped, *dropped)}
-    exact = {entry.name for entry in parity.formats if entry.precision == "fp32"}
-    quickest = sorted(figures, key=lambda name: -figures[name].texts_per_second * (_WORTH if name in exact else 1))
-    wanted = [name for listed in serve for name in (quickest if listed == FASTEST else (listed,))]
+    left = [entry for entry in parity.formats if entry.name in figures and entry.name not in refused]
+    wanted = [name for listed in serve for name in (_quickest(left, figures) if listed == FASTEST else (listed,))]
     chosen = next((name for name in wanted if name in figures and name not in refused), None)
     measured = "; ".join(
         f"{name} {METRIC} {f.ndcg_at_10:.4f}, lost {f.lost:+.4f} ({f.lost_low:+.4f} to {f.lost_high:+.4f}), "
@@ -186,6 +186,16 @@ def choose(
         said = f"none of package.serve ({', '.join(serve)}) is left: measured {measured}{left_out}"
         return GateCheck(FORMAT_TO_SERVE, False, said, {**numbers}), reference
     return GateCheck(FORMAT_TO_SERVE, True, f"serves {chosen}: {measured}{left_out}", {**numbers}), chosen
+
+
+def _quickest(formats: Sequence[Format], figures: Mapping[str, Quality]) -> tuple[str, ...]:
+    """Return the name of the quickest format, or none; of those that are about as quick the most exact one, or the first."""
+    best: str | None = None
+    for entry in sorted(formats, key=lambda entry: _EXACTNESS[entry.precision]):
+        rate = figures[entry.name].texts_per_second
+        if best is None or rate > _WORTH * figures[best].texts_per_second:
+            best = entry.name
+    return () if best is None else (best,)
 
 
 def embed(run: Runtime, encoded: Encoded, buckets: Sequence[int], pad_id: int, batch_size: int) -> NDArray[np.float32]:
@@ -219,16 +229,23 @@ class _Speed:
 
 
 def _speeds(
-    runs: Mapping[str, Runtime], preprocessor: Preprocessor, documents: Encoded, buckets: Sequence[int], batch_size: int
+    exported: Path,
+    entries: Sequence[Format],
+    preprocessor: Preprocessor,
+    documents: Encoded,
+    buckets: Sequence[int],
+    batch_size: int,
 ) -> dict[str, _Speed]:
     """Return medians over the turns: milliseconds of one short query, tokens to vector, and documents a second in batches.
 
     The documents are as many as a batch holds, spread over the lengths, in batches of a quarter, or most would be padding.
     """
+    runs = {entry.name: open_runtime(exported, ExportedFormat(**_fields(entry))) for entry in entries}
     short = preprocessor.encode([_SHORT_QUERY], "query")
     padded = short.padded(served_length(int(short.token_counts.max()), tuple(buckets)), preprocessor.pad_id)
     by_length = np.argsort(documents.token_counts, kind="stable")
-    some = _rows(documents, by_length[:: max(1, len(by_length) // batch_size)][:batch_size])
+    places = np.linspace(0, len(by_length) - 1, min(len(by_length), batch_size)).astype(np.int64)
+    some = _rows(documents, by_length[places])
     size = max(1, batch_size // 4)
     queries: dict[str, list[float]] = {name: [] for name in runs}
     batches: dict[str, list[float]] = {name: [] for name in runs}

@@ -9,10 +9,20 @@ from numpy.typing import NDArray
 
 from contract.tensors import ATTENTION_MASK, INPUT_IDS, SENTENCE_EMBEDDING
 from export.formats import ExportedFormat, Precision
+from export.to_openvino import has_bf16
 
 # What OpenVINO is asked for; also in triton_models/backends/openvino/model.py, which stands alone. What an int8 file leaves exact
-# is computed in bfloat16: a CPU that has none goes on in float32.
+# is computed in bfloat16.
 OPENVINO_HINTS: Final[Mapping[str, str]] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "bf16"}
+
+
+def openvino_hint(precision: str) -> str:
+    """Return the precision that OpenVINO is to be asked for on this machine's CPU.
+
+    One with AVX-512 and no bfloat16 would emulate it, far slower than fp32: there fp32 takes its place.
+    """
+    hint = OPENVINO_HINTS[precision]
+    return "f32" if hint == "bf16" and not has_bf16() else hint
 
 
 class Runtime(Protocol):
@@ -51,7 +61,7 @@ def _openvino(path: Path, precision: Precision) -> Runtime:
 
     # Left to itself OpenVINO takes bfloat16 wherever the CPU has it: fp32 must be asked for.
     compiled = openvino.Core().compile_model(
-        path, "CPU", {"INFERENCE_PRECISION_HINT": OPENVINO_HINTS[precision], "PERFORMANCE_HINT": "LATENCY"}
+        path, "CPU", {"INFERENCE_PRECISION_HINT": openvino_hint(precision), "PERFORMANCE_HINT": "LATENCY"}
     )
     request = compiled.create_infer_request()
 

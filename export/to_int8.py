@@ -1,9 +1,8 @@
 """int8 for OpenVINO: post-training quantisation by NNCF, calibrated on texts as they will be served.
 
 Quantised throughout, an encoder is too far off on unusual texts. What is rounded early is carried through every later layer, so
-the first operations are what is left in float32: as few as bring the worst text near enough, found by halving.
-
-What stays exact runs in bfloat16 where the CPU has it, as it does where the format is served (`runtimes.OPENVINO_HINTS`).
+the first operations are what is not quantised: as few as bring the worst text near enough, found by halving. They run in bfloat16
+where the CPU has it, here as where the format is served (`runtimes.openvino_hint`).
 
 NNCF's own search (`quantize_with_accuracy_control`) leaves one operation at a time and ranks all others anew: on a network whose
 error is spread evenly it takes hours, and ends further off.
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 from contract.golden import PARITY_LIMITS
 from contract.pooling import cosine_distance
 from contract.tensors import ATTENTION_MASK, INPUT_IDS, SENTENCE_EMBEDDING
-from export.runtimes import OPENVINO_HINTS
+from export.runtimes import openvino_hint
 from export.to_openvino import has_vnni
 
 _log = logging.getLogger(__name__)
@@ -37,9 +36,7 @@ _PARTS: Final = 8
 # in cosine distance: 0.017 at NNCF's own 0.95, 0.009 at this, 0.021 at 0.5.
 _SMOOTHING: Final = 0.75
 _QUANTIZED: Final = ("MatMul", "ScaledDotProductAttention")
-# The reference, and what is tried: as it will be served.
 _EXACT: Final = {"INFERENCE_PRECISION_HINT": "f32"}
-_SERVED: Final = {"INFERENCE_PRECISION_HINT": OPENVINO_HINTS["int8"]}
 
 
 def export_int8(onnx_file: Path, target: Path, calibration: Sequence[Sequence[int]]) -> None:
@@ -56,12 +53,13 @@ def export_int8(onnx_file: Path, target: Path, calibration: Sequence[Sequence[in
     tried = inputs[:_TRIED]
     exact = openvino.convert_model(onnx_file)
     reference = _vectors(exact, tried, _EXACT)
+    served = {"INFERENCE_PRECISION_HINT": openvino_hint("int8")}
     operations = [one.get_friendly_name() for one in exact.get_ordered_ops() if one.get_type_name() in _QUANTIZED]
 
     def attempt(parts: int) -> tuple[Any, float]:
         left_exact = operations[: len(operations) * parts // _PARTS]
         model = _quantized(openvino.convert_model(onnx_file), inputs, left_exact)
-        worst = float(np.nan_to_num(cosine_distance(_vectors(model, tried, _SERVED), reference), nan=1.0).max())
+        worst = float(np.nan_to_num(cosine_distance(_vectors(model, tried, served), reference), nan=1.0).max())
         _log.info("int8_tried", extra={"exact_operations": len(left_exact), "of": len(operations), "worst": worst})
         return model, worst
 
@@ -100,7 +98,7 @@ def _quantized(model: Any, inputs: Sequence[dict[str, NDArray[np.int64]]], left_
             subset_size=len(inputs),
             ignored_scope=nncf.IgnoredScope(names=list(left_exact)) if left_exact else None,
             # A CPU without VNNI adds products of 8 bits in 16 and cuts what does not fit: there weights have 7 bits, with which
-            # less can be quantised. A file made with all 8 is refused by such a CPU when it is published, by its golden texts.
+            # less can be quantised. So a file is for CPUs like the one that it was made on.
             advanced_parameters=AdvancedQuantizationParameters(
                 overflow_fix=OverflowFix.DISABLE if has_vnni() else OverflowFix.ENABLE,
                 smooth_quant_alphas=AdvancedSmoothQuantParameters(matmul=_SMOOTHING),

@@ -2,20 +2,22 @@
 
 from pathlib import Path
 
-import openvino
-
 
 def export_openvino(onnx_file: Path, target: Path) -> None:
     """Convert `onnx_file` to `target` (.xml, with the weights in a .bin beside it).
 
     The weights stay float32: precision is chosen where the model is compiled, so one file serves fp32 and bf16.
     """
+    import openvino
+
     target.parent.mkdir(parents=True, exist_ok=True)
     openvino.save_model(openvino.convert_model(onnx_file), target, compress_to_fp16=False)
 
 
 def has_bf16() -> bool:
     """Return whether this machine's CPU computes in bfloat16 (AVX512-BF16 or AMX)."""
+    import openvino
+
     return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 

@@ -1,8 +1,8 @@
 """A portion is cut and embedded aside: the encoder does not wait for the store, nor what is small and urgent for the encoder.
 
-The next two are made while the one in hand is written: one is cut while the other is embedded, and what the server does with a
-request before and after computing it, it does while it computes another one. While one is made, whoever waits for it looks after
-other things.
+The next two are made while the one in hand is written: one is cut while the other is embedded, by a thread each, so that the
+encoder is asked for one thing at a time, as a query beside it needs it. While one is made, whoever waits for it looks after other
+things.
 
 Nothing is decided here. What is made ahead is kept by what it is made of, a text or the hash of one; the portion is then applied
 by the law as any other, and finds its chunks and vectors ready, or makes them itself. A mistake here costs time, not an index.
@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from threading import Event
-from typing import Final
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from contract.chunking import Chunk
 from contract.errors import TransientError
@@ -22,10 +22,13 @@ from contract.records import Document
 from streaming.points import Vector
 
 _log = logging.getLogger(__name__)
-# Portions that are made at a time, and begun beyond the one in hand.
+# Portions that are begun beyond the one in hand.
 AHEAD: Final = 2
 # How often whoever waits for it looks up: that is added to the time until a document that came meanwhile is found.
 _LOOK_UP_SECONDS = 0.025
+# Raises when nobody wants any more what is being made.
+Check: TypeAlias = Callable[[], object]
+C = TypeVar("C")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,23 +51,24 @@ class _DroppedError(Exception):
     """Nobody wants any more what is being made."""
 
 
-class Ahead:
-    """Makes portions aside, two at a time; they are taken in the order in which they were begun."""
+class Ahead(Generic[C]):
+    """Makes portions aside, in two steps; they are made and taken in the order in which they were begun."""
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(AHEAD, thread_name_prefix="ahead")
-        self._under_way: deque[Future[Made]] = deque()
+        self._cutting, self._embedding = (ThreadPoolExecutor(1, thread_name_prefix=step) for step in ("cutting", "embedding"))
+        self._under_way: deque[tuple[Future[C], Future[Made]]] = deque()
         self._dropped = Event()
 
-    def begin(self, make: Callable[[Callable[[], object]], Made]) -> None:
-        """Begin to make something; `make` is to call what it is given between its pieces of work."""
+    def begin(self, cut: Callable[[Check], C], embed: Callable[[C, Check], Made]) -> None:
+        """Begin to make something: to cut it, then to embed that; both are to call their `Check` between pieces of work."""
         dropped = self._dropped
 
         def check() -> None:
             if dropped.is_set():
                 raise _DroppedError
 
-        self._under_way.append(self._pool.submit(make, check))
+        half = self._cutting.submit(cut, check)
+        self._under_way.append((half, self._embedding.submit(lambda: embed(half.result(), check))))
 
     def take(self, between: Callable[[], object]) -> Made:
         """Return what was begun first, once it is made; nothing where that failed, or where nothing was begun.
@@ -73,11 +77,11 @@ class Ahead:
             between: called again and again meanwhile; what it raises ends the wait.
 
         Raises:
-            TransientError: something is away, and would be for whoever applies the portion.
+            TransientError: something was away, and most likely still is for whoever applies the portion.
         """
         if not self._under_way:
             return NOTHING
-        under_way = self._under_way[0]
+        _, under_way = self._under_way[0]
         between()
         while not wait([under_way], _LOOK_UP_SECONDS).done:
             between()
@@ -92,8 +96,11 @@ class Ahead:
         return NOTHING
 
     def drop(self) -> None:
-        """Let go of what is being made, and wait until it is: at most for one request to the encoder."""
+        """Let go of what is begun, and wait until nobody works on it: at most for one document to be cut, or one request."""
         self._dropped.set()
-        wait(self._under_way)
+        begun: list[Future[Any]] = [step for steps in self._under_way for step in steps]
+        for step in begun:
+            step.cancel()
+        wait(begun)
         self._under_way.clear()
         self._dropped = Event()

@@ -12,12 +12,13 @@ from functools import partial
 from uuid import UUID
 
 from clients.store import Collection, Head, StoredPoint
+from contract.chunking import Chunk
 from contract.embedding import Embedder
 from contract.errors import DocumentError, MismatchError, SettingsError, TransientError
 from contract.ids import point_id
 from contract.preprocess import Preprocessor
 from contract.records import Document
-from streaming.ahead import AHEAD, NOTHING, Ahead, Made
+from streaming.ahead import AHEAD, NOTHING, Ahead, Check, Made
 from streaming.dead_letters import DeadLetter, DeadLetterSink
 from streaming.decode import Event, Message, decode
 from streaming.donors import Donor
@@ -49,13 +50,13 @@ class Handled:
 
 
 @dataclass(frozen=True, slots=True)
-class _Prepared:
-    """What is to be written, before anything is."""
+class _Decided:
+    """What is to be written, but for the vectors, and what is stored of it already."""
 
     heads: Mapping[UUID, Head]
     decision: Decision
     plans: list[Plan]
-    vectors: Vectors
+    stored: list[StoredPoint]
 
 
 class Indexer:
@@ -84,7 +85,7 @@ class Indexer:
         # Called between the pieces of a batch; what it raises ends the batch, as a crash would.
         self.between: Callable[[], object] = lambda: None
         self._erasures: KnowsErasures | None = None
-        self._ahead = Ahead()
+        self._ahead: Ahead[_Decided] = Ahead()
         # Seconds of the portion in hand that were spent on something else.
         self._elsewhere = 0.0
         self._size = PortionSize(self._limits.portion_seconds, self._limits.max_portion_bytes)
@@ -160,22 +161,25 @@ class Indexer:
 
     def _make_ahead(self, portion: Sequence[Message]) -> None:
         if self._limits.look_ahead:
-            self._ahead.begin(partial(self._make, portion))
+            self._ahead.begin(partial(self._cut_ahead, portion), self._embed_ahead)
 
-    def _make(self, messages: Sequence[Message], check: Callable[[], object]) -> Made:
-        """Cut and embed what messages will need, as far as can be told before those that come first are applied."""
+    def _cut_ahead(self, messages: Sequence[Message], check: Check) -> _Decided:
+        """Cut what messages will need, as far as can be told before those that come first are applied."""
+        check()
         events: list[Event] = []
         for message in messages:
             with suppress(DocumentError):
                 events.append(decode(message))
-        prepared = self._prepare(events, NOTHING, check)
+        return self._decide(events, NOTHING, check)
+
+    def _embed_ahead(self, decided: _Decided, check: Check) -> Made:
+        vectors = self._find_vectors(decided, NOTHING, check)
         chunks = {
             (plan.event.item.title, plan.event.item.text): list(plan.chunks)
-            for plan in prepared.plans
+            for plan in decided.plans
             if isinstance(plan.event.item, Document)
         }
-        kept = prepared.vectors.kept
-        return Made(chunks, {of: vector for of, vector in prepared.vectors.by_hash.items() if of not in kept})
+        return Made(chunks, {of: vector for of, vector in vectors.by_hash.items() if of not in vectors.kept})
 
     def _apply_or_isolate(self, events: Sequence[Event], handled: Handled, made: Made) -> None:
         """Apply events together; when that is refused, one by one, so that only the culprit is set aside."""
@@ -193,22 +197,29 @@ class Indexer:
             self._check_that_others_pass()
             self._set_aside(handled, [self._letter(events[0].message, "index", exc)])
 
-    def _prepare(self, events: Sequence[Event], made: Made, between: Callable[[], object]) -> _Prepared:
-        # 2. Decide.
-        heads = self._collection.read_heads(document_ids(events))
-        decision = decide(events, heads, lambda document: made.cut(document, self._preprocessor.chunks))
-        plans = list(decision.plans.values())
+    def _decide(self, events: Sequence[Event], made: Made, check: Check = lambda: None) -> _Decided:
+        def cut(document: Document) -> list[Chunk]:
+            check()
+            return made.cut(document, self._preprocessor.chunks)
 
-        # 3. Embed, before anything is written: most failures happen here, and leave no trace.
+        heads = self._collection.read_heads(document_ids(events))
+        decision = decide(events, heads, cut)
+        plans = list(decision.plans.values())
         stored = self._read_vectors(possible_points(plans))
         stored += self._donor.points_of(plans) if self._donor else []
+        return _Decided(heads, decision, plans, stored)
+
+    def _find_vectors(self, decided: _Decided, made: Made, between: Callable[[], object]) -> Vectors:
         dimension, texts_per_request = self._collection.info.dimension, self._limits.texts_per_request
-        vectors = find_vectors(plans, stored, self._embedder, dimension, texts_per_request, between, made.vectors)
-        return _Prepared(heads, decision, plans, vectors)
+        return find_vectors(decided.plans, decided.stored, self._embedder, dimension, texts_per_request, between, made.vectors)
 
     def _apply(self, events: Sequence[Event], handled: Handled, made: Made) -> None:
-        prepared = self._prepare(events, made, self._look_up)
-        heads, decision, plans, vectors = prepared.heads, prepared.decision, prepared.plans, prepared.vectors
+        # 2. Decide.
+        decided = self._decide(events, made)
+        heads, decision, plans = decided.heads, decided.decision, decided.plans
+
+        # 3. Embed, before anything is written: most failures happen here, and leave no trace.
+        vectors = self._find_vectors(decided, made, self._look_up)
 
         # 4. What was refused is set aside before a newer message of its document is written: to a redelivery after a crash in
         # between, it would be no more than overtaken, and would end nowhere.

@@ -11,7 +11,7 @@ class ConsumerLimits(BaseSettings):
 
     What a consumer holds is bounded by these, whatever the backlog: one fetch of each partition as kafka-python keeps it
     (`max_partition_fetch_bytes`, 8 MiB; a broker that ignores it sends its whole backlog), the messages in hand (two batches, or
-    16 MiB, and what two polls bring on top), and of five portions, or larger documents, the chunks and vectors. The largest
+    16 MiB, and what two polls bring on top), and of four portions, or larger documents, the chunks and vectors. The largest
     document is the contract's to say (16 MiB of text).
     """
 

@@ -1,6 +1,7 @@
 """int8 by NNCF on a small real model: near the exact one if calibrated on texts like those asked; on garbage it is not."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,17 +11,19 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from contract.encoder_record import encoder_identity
+from contract.errors import SettingsError
 from contract.golden import PARITY_LIMITS
 from contract.preprocess import Preprocessor
 from contract.space import hash_safetensors
 from contract.specification import ChunkerSettings, make_contract
+from export.__main__ import app
 from export.build import export_encoder
 from export.calibration import calibration_ids
 from export.formats import known_format
-from export.params import ExportParams
+from export.params import ExportParams, PackageParams
 from export.parity import Sample, measure_parity
 from export.reference import ReferenceEncoder
-from export.runtimes import open_runtime
+from export.runtimes import open_runtime, openvino_hint
 from tests.unit.train.conftest import WORDS, write_tiny_base
 
 INT8 = known_format("openvino_int8")
@@ -86,3 +89,50 @@ def test_without_texts_int8_is_dropped_with_its_reason(encoder: Path, tmp_path: 
     assert made.dropped[0].name == "openvino_int8"
     assert "export.calibration_chunks" in made.dropped[0].reason
     assert not (tmp_path / "exported" / INT8.file).exists()
+
+
+@pytest.mark.parametrize(("vnni", "fix"), [(True, "disable"), (False, "enable")])
+def test_weights_have_all_bits_only_where_the_cpu_can_add_their_products(
+    encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vnni: bool, fix: str
+) -> None:
+    import nncf
+
+    asked: list[str] = []
+
+    def quantize(model: object, *_: object, advanced_parameters: nncf.AdvancedQuantizationParameters, **__: object) -> object:
+        asked.append(str(advanced_parameters.overflow_fix.value))
+        return model
+
+    monkeypatch.setattr(nncf, "quantize", quantize)
+    monkeypatch.setattr("export.to_int8.has_vnni", lambda: vnni)
+    export_encoder(encoder, tmp_path, PARAMS, Preprocessor.load(encoder).encode(texts(2), "document").token_ids)
+    assert asked == [fix]
+
+
+@pytest.mark.parametrize(("bf16", "hints"), [(True, ["f32", "bf16", "bf16"]), (False, ["f32", "f32", "f32"])])
+def test_bfloat16_is_asked_for_only_where_it_is_not_emulated(
+    monkeypatch: pytest.MonkeyPatch, bf16: bool, hints: list[str]
+) -> None:
+    monkeypatch.setattr("export.runtimes.has_bf16", lambda: bf16)
+    assert [openvino_hint(precision) for precision in ("fp32", "bf16", "int8")] == hints
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--serve", "openvino_int8"], "--serve openvino_int8 needs --documents"),
+        (["--serve", "openvino_fp23"], "format 'openvino_fp23' is not known: choose from onnx_fp32"),
+    ],
+)
+def test_a_base_release_says_at_once_what_it_cannot_serve(tmp_path: Path, options: list[str], said: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(said)):
+        app(["base", "--out", str(tmp_path / "out"), *options], standalone_mode=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("serve", "said"), [((), "is empty"), (("openvino_fp32", "fastets"), "has 'fastets': choose from onnx_fp32")]
+)
+def test_what_is_to_be_served_must_be_known(serve: tuple[str, ...], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        PackageParams(serve)

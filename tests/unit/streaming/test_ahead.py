@@ -109,10 +109,10 @@ def test_an_attempt_that_ends_early_leaves_nothing_running(world: World) -> None
 
 
 def test_waiting_looks_up_now_and_then() -> None:
-    ahead, looks, end = Ahead(), [], threading.Event()
+    ahead, looks, end = new_ahead(), [], threading.Event()
     made = Made({("", "text"): []})
 
-    def make(_: object) -> Made:
+    def make(_: object, __: object) -> Made:
         assert end.wait(timeout=10)
         return made
 
@@ -122,49 +122,92 @@ def test_waiting_looks_up_now_and_then() -> None:
             end.set()
 
     assert ahead.take(look) is NOTHING
-    ahead.begin(make)
+    ahead.begin(cut_nothing, make)
     assert ahead.take(look) is made
     assert len(looks) >= 2
     assert ahead.take(look) is NOTHING
 
 
-def test_dropping_ends_the_work_at_its_next_look() -> None:
-    ahead, started, looks = Ahead(), threading.Event(), []
+@pytest.mark.parametrize("step", ["cut", "embed"])
+def test_dropping_ends_the_work_at_its_next_look(step: str) -> None:
+    ahead, started, looks = new_ahead(), threading.Event(), []
 
-    def make(check: Callable[[], object]) -> Made:
+    def work(check: Callable[[], object]) -> None:
         started.set()
         for _ in range(10_000):
             looks.append(1)
             threading.Event().wait(0.001)
             check()
+
+    def embed(_: object, check: Callable[[], object]) -> Made:
+        work(check)
         return NOTHING
 
-    ahead.begin(make)
+    ahead.begin(work if step == "cut" else cut_nothing, embed)
     assert started.wait(timeout=10)
     ahead.drop()
-    assert len(looks) < 10_000
+    assert 0 < len(looks) < 10_000
     assert ahead.take(lambda: None) is NOTHING
 
 
-def test_two_are_made_at_a_time_and_taken_in_order() -> None:
-    ahead, both = Ahead(), threading.Barrier(2)
+def test_dropping_begins_nothing_that_waits_for_its_turn() -> None:
+    ahead, started, end, begun = new_ahead(), threading.Event(), threading.Event(), []
+
+    def hold(check: Callable[[], object]) -> None:
+        started.set()
+        while True:
+            assert not end.wait(0.001)
+            check()
+
+    ahead.begin(hold, lambda cut, check: NOTHING)
+    for _ in range(2):
+        ahead.begin(begun.append, lambda cut, check: NOTHING)
+    assert started.wait(timeout=10)
+    ahead.drop()
+    assert begun == []
+
+
+def test_one_is_cut_while_another_is_embedded_and_they_are_taken_in_order() -> None:
+    ahead, second_is_cut, embedding = new_ahead(), threading.Event(), []
     first, second = Made({("", "first"): []}), Made({("", "second"): []})
 
-    def making(made: Made) -> Callable[[object], Made]:
-        def make(_: object) -> Made:
-            both.wait(timeout=10)
-            return made
+    def embed_first(_: object, __: object) -> Made:
+        embedding.append("first")
+        assert second_is_cut.wait(timeout=10)
+        embedding.append("done")
+        return first
 
-        return make
+    def embed_second(_: object, __: object) -> Made:
+        # The encoder is asked for one thing at a time.
+        assert embedding == ["first", "done"]
+        return second
 
-    ahead.begin(making(first))
-    ahead.begin(making(second))
+    ahead.begin(cut_nothing, embed_first)
+    ahead.begin(lambda check: second_is_cut.set(), embed_second)
     assert [ahead.take(lambda: None), ahead.take(lambda: None)] == [first, second]
 
 
 def test_after_a_drop_it_works_on() -> None:
-    ahead, made = Ahead(), Made({("", "text"): []})
-    ahead.begin(lambda check: NOTHING)
+    ahead, made = new_ahead(), Made({("", "text"): []})
+    ahead.begin(cut_nothing, lambda cut, check: NOTHING)
     ahead.drop()
-    ahead.begin(lambda check: (check(), made)[1])
+    ahead.begin(cut_nothing, lambda cut, check: (check(), made)[1])
     assert ahead.take(lambda: None) is made
+
+
+def test_what_cannot_be_cut_ahead_is_left_to_whoever_applies_it() -> None:
+    ahead = new_ahead()
+
+    def fail(_: object) -> None:
+        raise ValueError("a bug that one message brings to light")
+
+    ahead.begin(fail, lambda cut, check: NOTHING)
+    assert ahead.take(lambda: None) is NOTHING
+
+
+def new_ahead() -> Ahead[None]:
+    return Ahead()
+
+
+def cut_nothing(_: object) -> None:
+    pass

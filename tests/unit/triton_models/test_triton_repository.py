@@ -124,7 +124,7 @@ def test_the_warm_up_data_fit_the_shapes_of_the_config(tmp_path: Path) -> None:
     ("served", "expected"),
     [
         ("openvino_bf16", ['backend: "openvino"', '"model.xml"', "HINT_BF16", '"bf16"']),
-        ("openvino_int8", ['backend: "openvino"', '"model.xml"', "HINT_BF16", '"int8"']),
+        ("openvino_int8", ['backend: "openvino"', '"model.xml"', '"int8"']),
         ("tensorrt_fp16", ['backend: "tensorrt"', '"model.plan"', '"fp16"']),
     ],
 )

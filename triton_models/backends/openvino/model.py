@@ -26,15 +26,20 @@ class TritonPythonModel:
         path = Path(args["model_repository"], args["model_version"], self._names.file)
         precision = self._names.parameters["precision"]
         # Left to itself OpenVINO takes bfloat16 wherever the CPU has it, whatever the release was judged at.
+        core = openvino.Core()
+        hint = _PRECISION_HINTS[precision]
+        if hint == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            # It would be emulated, far slower than fp32.
+            hint = "f32"
         options = {
-            "INFERENCE_PRECISION_HINT": _PRECISION_HINTS[precision],
+            "INFERENCE_PRECISION_HINT": hint,
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": "1",
             "INFERENCE_NUM_THREADS": str(len(os.sched_getaffinity(0))),
             # The machine is shared with broker, store and search: a thread that is tied to a busy core keeps all others waiting.
             "ENABLE_CPU_PINNING": "NO",
         }
-        self._request = openvino.Core().compile_model(path, "CPU", options).create_infer_request()
+        self._request = core.compile_model(path, "CPU", options).create_infer_request()
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer the requests of one batch."""
