@@ -31,6 +31,7 @@ class IndexSettings:
         keywords: payload fields, beside the platform's own, that are indexed for filters, such as `metadata.team`.
     """
 
+    # What a manifest that does not say means, so for good; what is best now is in params.yaml.
     m: int = 16
     ef_construct: int = 100
     ef_search: int = 128
