@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from contract.canonical import sha256_hex
+from contract.index_settings import IndexSettings
 from contract.manifest import MANIFEST_FILE, Fingerprints, Serving, hash_files, release_id
 from contract.space import hash_safetensors, space_id
 from contract.specification import CONTRACT_FILE, TOKENIZER_FILE, Contract
@@ -44,9 +45,9 @@ def release_section(reach: Reach, release: str, stated_space: str | None) -> Sec
         manifest = read_json(folder / MANIFEST_FILE)
         serving = Serving(**{**manifest["serving"], "length_buckets": tuple(manifest["serving"]["length_buckets"])})
         # Not by Manifest.load, which refuses what a trace has to show.
-        section.compare(
-            "id", release, release_id(manifest["space"], manifest["fingerprints"]["contract"], serving, manifest["files"])
-        )
+        index = IndexSettings.from_json(manifest.get("index", {}))
+        contract = manifest["fingerprints"]["contract"]
+        section.compare("id", release, release_id(manifest["space"], contract, serving, manifest["files"], index))
         weights = hash_safetensors(folder / "encoder" / "model.safetensors")
         section.compare("weights", manifest["weights_sha256"], weights, "of the sorted tensors")
         space = space_id(manifest["fingerprints"]["vector"], weights)

@@ -20,6 +20,7 @@ from clients.settings import Settings
 from clients.store import StoredPoint
 from contract.errors import SettingsError, TransientError
 from contract.ids import point_id
+from contract.index_settings import IndexSettings
 from contract.manifest import Fingerprints, Format, Manifest, Parity, Serving, collection_name, hash_files, release_id
 from contract.preprocess import Preprocessor
 from contract.records import Document, content_hash
@@ -123,10 +124,12 @@ def write_release(releases: Path, made_of: Preprocessor, record: Mapping[str, An
     weights = hash_safetensors(folder / "encoder" / "model.safetensors")
     prints, files = Fingerprints.of(made_of.contract), hash_files(folder)
     space, serving = space_id(prints.vector, weights), Serving("onnx_fp32", (8,), 4)
-    release = release_id(space, prints.contract, serving, files)
+    # Other than by default: part of the id.
+    index = IndexSettings(ef_search=200)
+    release = release_id(space, prints.contract, serving, files, index)
     formats = (Format("onnx_fp32", "onnxruntime", "fp32", "onnx/model.onnx", Parity(2e-7, 1e-8, "a text", 1e-6)),)
     fields = (release, space, prints, weights, DIMENSION, "package:no-such-model", formats, (), serving, files)
-    manifest = Manifest(*fields, lineage=dict(lineage))  # type: ignore[misc,arg-type]
+    manifest = Manifest(*fields, lineage=dict(lineage), index=index)  # type: ignore[misc,arg-type]
     manifest.save(folder)
     folder.rename(releases / release)
     return manifest
