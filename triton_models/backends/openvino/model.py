@@ -25,8 +25,8 @@ class TritonPythonModel:
         self._names = TensorNames(args["model_config"])
         path = Path(args["model_repository"], args["model_version"], self._names.file)
         precision = self._names.parameters["precision"]
-        # Left to itself OpenVINO takes bfloat16 wherever the CPU has it, whatever the release was judged at.
         core = openvino.Core()
+        # Left to itself OpenVINO takes bfloat16 wherever the CPU has it, whatever the release was judged at.
         hint = _PRECISION_HINTS[precision]
         if hint == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             # It would be emulated, far slower than fp32.
