@@ -2,10 +2,6 @@
 
 python -m bench quality    is what people get the same as what was evaluated, and is tuning worth it?
 python -m bench backlog    is a backlog of any size worked off at constant memory?
-python -m bench skew       is every way known for training and serving to drift apart refused, and at the right place?
-python -m bench switch     does a search fail, is an answer of two releases, is a document lost, while a release takes over?
-python -m bench kills      is the system whole again after kill -9 of anyone at any step of a release?
-python -m bench gates      is every bad encoder refused by the right gate, in a real DAG run?
 python -m bench speed      how fast are documents embedded, and how fast by what else one might use?
 python -m bench query      how long does one question take, alone and while documents are indexed?
 python -m bench freshness  how long until a new document is found?
@@ -24,14 +20,14 @@ from typing import Annotated
 
 import typer
 
-from clients import telemetry
+from twinline.clients import telemetry
 
 # Before the imports below: libraries read at import whether they may report home.
 telemetry.apply()
 
 from bench import performance  # noqa: E402
-from contract.errors import TwinlineError  # noqa: E402
-from contract.specification import CHUNKER_VERSIONS  # noqa: E402
+from twinline.contract.encoder.specification import CHUNKER_VERSIONS  # noqa: E402
+from twinline.contract.errors import TwinlineError  # noqa: E402
 
 _CONTRACTS = ("none", "tokens", *(f"tokens@{version}" for version in CHUNKER_VERSIONS))
 
@@ -71,27 +67,6 @@ def quality(
 
 
 @app.command()
-def skew(
-    short: Annotated[bool, typer.Option("--short", help="A few faults, one of each kind, over few documents.")] = False,
-    only: Annotated[str, typer.Option(help="Names of faults, with commas between them.")] = "",
-    workspace: Annotated[Path, typer.Option(help="Folder for releases and the stack's state.")] = Path("var/bench/skew"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
-    """Plant faults one at a time in a working system; each must be refused at a door or caught by a hop, at the right place."""
-    from bench.skew import measure_faults, passed
-    from bench.tables import faults_table
-
-    names = [name.strip() for name in only.split(",") if name.strip()]
-    report = measure_faults(workspace.resolve(), names, short=short)
-    if as_json:
-        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
-    else:
-        faults_table(report)
-    if not passed(report):
-        raise typer.Exit(1)
-
-
-@app.command()
 def backlog(
     messages: Annotated[int, typer.Option(min=1_000, help="Messages of the backlog; 100,000 are about 40 MB.")] = 100_000,
     encoder: Annotated[str, typer.Option(help="hash: vectors of hashes, no model; triton: the real one.")] = "hash",
@@ -109,70 +84,6 @@ def backlog(
         typer.echo(json.dumps(report, indent=2))
     else:
         backlog_table(report)
-
-
-@app.command()
-def switch(
-    short: Annotated[bool, typer.Option("--short", help="Over few documents, and for a few seconds.")] = False,
-    seconds: Annotated[float, typer.Option(min=0.5, help="Load before, after and between switches; --short: 2.")] = 30.0,
-    workspace: Annotated[Path, typer.Option(help="Folder for releases and the stack's state.")] = Path("var/bench/switch"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
-    """Build, verify, promote, roll back and promote again under searches and writes: nothing failed, mixed or missing."""
-    from bench.switch import measure_switch, passed
-    from bench.tables import switch_table
-
-    report = measure_switch(workspace.resolve(), 2.0 if short else seconds, short=short)
-    if as_json:
-        typer.echo(json.dumps(report, indent=2))
-    else:
-        switch_table(report)
-    if not passed(report):
-        raise typer.Exit(1)
-
-
-@app.command()
-def kills(
-    short: Annotated[bool, typer.Option("--short", help="A few kills.")] = False,
-    only: Annotated[str, typer.Option(help="Parts of kills' names, with commas between them.")] = "",
-    workspace: Annotated[Path, typer.Option(help="Folder for releases and the stack's state.")] = Path("var/bench/switch"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
-    """Kill -9 each participant at each step of a release; the system serves, and the same command again finishes."""
-    from bench.kills import measure_kills, passed
-    from bench.tables import kills_table
-
-    names = [name.strip() for name in only.split(",") if name.strip()]
-    report = measure_kills(workspace.resolve(), names, short=short)
-    if as_json:
-        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
-    else:
-        kills_table(report)
-    if not passed(report):
-        raise typer.Exit(1)
-
-
-@app.command()
-def gates(
-    short: Annotated[bool, typer.Option("--short", help="Two of the cases.")] = False,
-    only: Annotated[str, typer.Option(help="Names of cases, with commas between them.")] = "",
-    workspace: Annotated[Path, typer.Option(help="Folder for the clone and its stack; must have a short path.")] = Path(
-        "var/bench/gates"
-    ),
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-) -> None:
-    """Plant bad encoders one at a time in a clone of this checkout; the DAG's gate must refuse each, by the right check."""
-    from bench.gates import measure_gates, passed
-    from bench.tables import gates_table
-
-    names = [name.strip() for name in only.split(",") if name.strip()]
-    report = measure_gates(workspace.resolve(), names, short=short)
-    if as_json:
-        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
-    else:
-        gates_table(report)
-    if not passed(report):
-        raise typer.Exit(1)
 
 
 def _names(listed: str, known: tuple[str, ...]) -> tuple[str, ...]:

@@ -15,11 +15,11 @@ import numpy as np
 from bench.rounds import percentiles
 from bench.synthetic import fill, made_up_info, unit_vectors
 from bench.workspace import free_ports
-from clients.edge import EdgeStore
-from clients.kafka import ensure_topics, kafka_errors, make_consumer, make_producer
-from clients.settings import CHECKOUT, Settings
-from contract.canonical import JSON
-from contract.errors import TransientError
+from twinline.clients.kafka.connect import ensure_topics, kafka_errors, make_consumer, make_producer
+from twinline.clients.settings import CHECKOUT, Settings
+from twinline.clients.store.edge import EdgeStore
+from twinline.contract.canonical import JSON
+from twinline.contract.errors import TransientError
 
 _MESSAGE: Final = b"x" * 1024
 _START_SECONDS: Final = 60.0

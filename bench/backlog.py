@@ -22,11 +22,11 @@ import psutil
 
 from bench.backlog_messages import publish
 from bench.workspace import Workspace, make_workspace
-from clients.kafka import ensure_topics, group_lag
-from clients.settings import CHECKOUT, Settings
-from contract.errors import ContractError, TransientError
-from contract.manifest import Manifest
 from triton_models.repository import write_models
+from twinline.clients.kafka.connect import ensure_topics, group_lag
+from twinline.clients.settings import CHECKOUT, Settings
+from twinline.contract.errors import ContractError, TransientError
+from twinline.contract.release.manifest import Manifest
 from twinline.stack import broker as embedded_broker
 from twinline.stack import readiness
 
@@ -130,7 +130,7 @@ def _running_broker(workspace: Workspace) -> Iterator[Settings]:
 
 @contextmanager
 def _running_triton(workspace: Workspace, settings: Settings, release: Path) -> Iterator[None]:
-    from clients.triton import TritonControl
+    from twinline.clients.triton.control import TritonControl
 
     write_models(release, settings.model_repository)
     control = TritonControl(settings.triton_grpc_address)

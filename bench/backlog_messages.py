@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from clients.kafka import kafka_errors, make_producer
-from clients.settings import Settings
+from twinline.clients.kafka.connect import kafka_errors, make_producer
+from twinline.clients.settings import Settings
 
 SOURCE: Final = "backlog"
 # Of a text, in characters: log-uniform between them, so that 100,000 messages have about 40 MB.

@@ -17,21 +17,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.backlog_messages import SOURCE, texts
-from clients.edge import EdgeStore
-from clients.edge_collection import EdgeCollection
-from clients.settings import load_settings
-from clients.store import CollectionInfo, Head
-from contract.embedding import Embedder, Embeddings
-from contract.manifest import collection_name
-from contract.records import Document, Version, encode_key, encode_value
-from contract.release import ReleaseFolder
-from contract.specification import Role
 from streaming.decode import Message, decode
 from streaming.limits import load_limits
 from streaming.loop import Consumer
 from streaming.plans import Plan
 from streaming.points import Vectors, chunk_points
 from streaming.portions import pieces
+from twinline.clients.settings import load_settings
+from twinline.clients.store.edge import EdgeStore
+from twinline.clients.store.edge_collection import EdgeCollection
+from twinline.clients.store.protocol import CollectionInfo, Head
+from twinline.contract.documents.records import Document, Version, encode_key, encode_value
+from twinline.contract.encoder.embedding import Embedder, Embeddings
+from twinline.contract.encoder.specification import Role
+from twinline.contract.release.folder import ReleaseFolder
+from twinline.contract.release.manifest import collection_name
 
 _WORDS_OF_A_HASH: Final = 8
 
@@ -101,7 +101,7 @@ def main() -> None:
     info = CollectionInfo.of(release.manifest)
     embedder: Embedder
     if encoder == "triton":
-        from clients.triton import TritonEmbedder
+        from twinline.clients.triton.embedder import TritonEmbedder
 
         embedder = TritonEmbedder(load_settings().triton_grpc_address, info.release, info.space)
     else:

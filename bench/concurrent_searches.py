@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from bench.rounds import percentiles
-from contract.canonical import JSON
-from search.client import AsyncSearchClient
+from twinline.contract.canonical import JSON
+from twinline.search.client import AsyncSearchClient
 
 CLIENTS: Final = (1, 4, 16)
 

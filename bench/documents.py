@@ -7,11 +7,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from clients.settings import CHECKOUT
-from contract.errors import SettingsError
-from contract.records import Document
 from etl.sources.beir import Beir
 from etl.sources.pydocs import PyDocs
+from twinline.clients.settings import CHECKOUT
+from twinline.contract.documents.records import Document
+from twinline.contract.errors import SettingsError
 
 _VARIABLE: Final = "TWINLINE_BENCH_DATA"
 # Packages whose docstrings are read when the default ones are too few.

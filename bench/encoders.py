@@ -18,10 +18,10 @@ from bench.machine import cores
 from bench.peers import environments
 from bench.rounds import Work
 from bench.workers import answer_of, answering, ask
-from clients.base_model import DEFAULT_BASE_MODEL, resolve_base_model
-from contract.errors import SettingsError, TransientError
-from contract.manifest import Manifest
-from export.runtimes import openvino_hint
+from export.encoder.runtimes import openvino_hint
+from twinline.clients.base_model import DEFAULT_BASE_MODEL, resolve_base_model
+from twinline.contract.errors import SettingsError, TransientError
+from twinline.contract.release.manifest import Manifest
 
 _WORKER: Final = Path(__file__).resolve().parent / "peers" / "worker.py"
 REFERENCE: Final = "sentence-transformers torch fp32"

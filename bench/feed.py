@@ -9,11 +9,11 @@ from typing import Final, Self
 
 from bench.stream import publish_all
 from bench.system import Served
-from clients.admin import CollectionStatus
-from clients.kafka import kafka_errors, make_producer
-from contract.canonical import JSON
-from contract.errors import TransientError
-from contract.records import Document, encode_key, encode_value
+from twinline.clients.kafka.connect import kafka_errors, make_producer
+from twinline.clients.online import CollectionStatus
+from twinline.contract.canonical import JSON
+from twinline.contract.documents.records import Document, encode_key, encode_value
+from twinline.contract.errors import TransientError
 
 _PATIENCE_SECONDS: Final = 600.0
 # Counting what is indexed holds the store up, the longer the more there is.

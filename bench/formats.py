@@ -11,13 +11,13 @@ from typing import Final
 from bench.machine import machine
 from bench.quality import data_workspace, test_splits
 from bench.queries import read_questions
-from clients.base_model import DEFAULT_BASE_MODEL
-from contract.canonical import JSON
-from contract.errors import SettingsError
-from contract.preprocess import Preprocessor
-from contract.specification import ChunkerSettings
-from export.formats import known_format
-from export.params import FASTEST, ExportParams, ParityParams, QualityParams, served_buckets
+from export.encoder.formats import known_format
+from export.encoder.params import FASTEST, ExportParams, ParityParams, QualityParams, served_buckets
+from twinline.clients.base_model import DEFAULT_BASE_MODEL
+from twinline.contract.canonical import JSON
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.encoder.specification import ChunkerSettings
+from twinline.contract.errors import SettingsError
 
 _NUMBERS: Final = (
     *("ndcg_at_10", "lost", "lost_low", "lost_high", "budget", "bytes", "query_ms", "texts_per_second"),
@@ -33,13 +33,13 @@ def measure_formats(data: Path, workspace_root: Path, formats: Sequence[str]) ->
         workspace_root: a folder is made below it for each data set.
         formats: names, one of fp32 among them, with which the others are compared.
     """
-    from export.bootstrap import write_base_encoder
-    from export.build import export_encoder, load_encoder_contract
-    from export.calibration import calibration_ids
-    from export.gate import check_parity, sample_texts
-    from export.heldout import HeldOutPart
-    from export.quality import measure_quality
-    from train.heldout import read_corpus
+    from export.encoder.bootstrap import write_base_encoder
+    from export.encoder.build import export_encoder, load_encoder_contract
+    from export.encoder.calibration import calibration_ids
+    from export.encoder.heldout import HeldOutPart
+    from export.encoder.parity_stage import check_parity, sample_texts
+    from export.encoder.quality import measure_quality
+    from train.encoder.heldout import read_corpus
 
     if not any(known_format(name).precision == "fp32" for name in formats):
         raise SettingsError(f"--formats {','.join(formats)}: one of fp32 must be among them, which the others are compared with")

@@ -19,10 +19,10 @@ from bench.machine import machine
 from bench.rounds import percentiles
 from bench.stream import publish_all
 from bench.system import Served, make_searchable, served_release
-from clients.kafka import kafka_errors, make_producer
-from contract.canonical import JSON
-from contract.errors import TransientError
-from contract.records import Document, encode_key, encode_value
+from twinline.clients.kafka.connect import kafka_errors, make_producer
+from twinline.contract.canonical import JSON
+from twinline.contract.documents.records import Document, encode_key, encode_value
+from twinline.contract.errors import TransientError
 
 SOURCE: Final = "probe"
 _PATIENCE_SECONDS: Final = 60.0

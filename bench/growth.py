@@ -14,7 +14,7 @@ from bench.growth_stages import indexing_cost, stages_cost
 from bench.machine import machine
 from bench.rounds import percentiles
 from bench.workers import run_once
-from contract.canonical import JSON
+from twinline.contract.canonical import JSON
 
 _STORE_SIZES: Final = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 _STAGE_SIZES: Final = (1_000, 4_000, 16_000, 64_000, 256_000)

@@ -17,17 +17,17 @@ from uuid import uuid4
 from bench.alone import running_broker
 from bench.documents import read_documents
 from bench.in_process import InProcessEncoder
-from clients.edge import EdgeStore
-from clients.kafka import beginning_offsets, end_offsets, ensure_topics
-from clients.settings import CHECKOUT, Settings
-from clients.store import CollectionInfo
-from contract.canonical import JSON
-from contract.errors import ContractError
-from contract.manifest import Manifest
-from contract.preprocess import Preprocessor
-from contract.records import Document
 from streaming.limits import ConsumerLimits
 from streaming.loop import Consumer
+from twinline.clients.kafka.connect import beginning_offsets, end_offsets, ensure_topics
+from twinline.clients.settings import CHECKOUT, Settings
+from twinline.clients.store.edge import EdgeStore
+from twinline.clients.store.protocol import CollectionInfo
+from twinline.contract.canonical import JSON
+from twinline.contract.documents.records import Document
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.errors import ContractError
+from twinline.contract.release.manifest import Manifest
 
 _REAL: Final = 2_000
 _EVERY: Final = 100
@@ -69,7 +69,7 @@ def stages_cost(folder: Path, documents: int, kind: str = "lines") -> dict[str, 
     cold = {name: _stage(name, clone, environment) for name in _STAGES}
     differs = [name for name in sorted(again.keys() | _outputs(clone)) if _bytes(clone / "data" / name) != again.get(name)]
     if differs:
-        raise ContractError(f"with what was kept the stages gave other bytes than without, in {differs}: look at etl/kept.py")
+        raise ContractError(f"with what was kept the stages gave other bytes than without, in {differs}: look at stage_cache.py")
     shutil.rmtree(clone)
     return {
         "source": kind,

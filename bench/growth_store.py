@@ -13,8 +13,8 @@ import numpy as np
 import psutil
 
 from bench.synthetic import fill, made_up_info, unit_vectors
-from clients.edge import EdgeStore
-from clients.store import Collection, CollectionInfo
+from twinline.clients.store.edge import EdgeStore
+from twinline.clients.store.protocol import Collection, CollectionInfo
 
 _NAME: Final = "documents_alone"
 _QUERIES: Final = 300

@@ -9,18 +9,18 @@ from typing import Any, Self
 import numpy as np
 
 from bench.machine import cores
-from contract import tensors
-from contract.embedding import Embeddings
-from contract.errors import SettingsError
-from contract.manifest import Manifest
-from contract.specification import Contract, Role
-from contract.tokens import TokenEncoder
-from export.runtimes import openvino_hint
+from export.encoder.runtimes import openvino_hint
+from twinline.contract.encoder import tensors
+from twinline.contract.encoder.embedding import Embeddings
+from twinline.contract.encoder.specification import Contract, Role
+from twinline.contract.encoder.tokens import TokenEncoder
+from twinline.contract.errors import SettingsError
+from twinline.contract.release.manifest import Manifest
 
 
 @dataclass(frozen=True)
 class InProcessEncoder:
-    """Implements `contract.embedding.Embedder` over OpenVINO in this process; one caller at a time."""
+    """Implements `twinline.contract.encoder.embedding.Embedder` over OpenVINO in this process; one caller at a time."""
 
     manifest: Manifest
     tokens: TokenEncoder

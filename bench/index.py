@@ -14,10 +14,10 @@ from typing import Any, Final
 from bench.index_data import Sample, mixed_sample, real_sample
 from bench.machine import machine
 from bench.workers import run_once
-from clients.params import read_params
-from clients.settings import CHECKOUT
-from contract.canonical import JSON
-from contract.index_settings import IndexSettings
+from twinline.clients.params import read_params
+from twinline.clients.settings import CHECKOUT
+from twinline.contract.canonical import JSON
+from twinline.contract.release.index_settings import IndexSettings
 
 # A recall below which nobody would take a setting, however fast.
 ENOUGH: Final = 0.99
@@ -58,7 +58,7 @@ def measure_index(workspace: Path, release: Path, size: Size, say: Callable[[str
         say: told what is being measured.
     """
     report: dict[str, JSON] = {"bench": "index", "machine": machine(), "enough_recall": ENOUGH}
-    used = IndexSettings.from_json(read_params(CHECKOUT / "params.yaml")["index"])
+    used = IndexSettings.from_json(read_params(CHECKOUT / "params.yaml")["encoder"]["index"])
     say(f"vectors of {size.real} real chunks")
     real = real_sample(release, workspace, size.real, size.questions)
     samples: dict[str, Callable[[], Sample]] = {f"{size.real} real": lambda: real}

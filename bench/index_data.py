@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from bench.documents import read_documents
 from bench.in_process import InProcessEncoder
-from contract.errors import SettingsError
-from contract.manifest import Manifest
-from contract.preprocess import Preprocessor
-from contract.records import Document
-from contract.specification import Role
+from twinline.contract.documents.records import Document
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.encoder.specification import Role
+from twinline.contract.errors import SettingsError
+from twinline.contract.release.manifest import Manifest
 
 WANTED: Final = 10
 _CORPUS: Final = "pydocs"

@@ -18,9 +18,9 @@ from bench.growth_store import build_index
 from bench.index_data import WANTED, Sample
 from bench.rounds import percentiles
 from bench.synthetic import made_up_info, put_vectors
-from clients.edge import EdgeStore
-from clients.store import CollectionInfo
-from contract.index_settings import IndexSettings
+from twinline.clients.store.edge import EdgeStore
+from twinline.clients.store.protocol import CollectionInfo
+from twinline.contract.release.index_settings import IndexSettings
 
 _NAME: Final = "documents_alone"
 _WARMING: Final = 20

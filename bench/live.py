@@ -8,10 +8,10 @@ from tqdm import tqdm
 
 from bench.queries import Questions
 from bench.workspace import Workspace
-from contract.errors import ContractError
-from contract.manifest import Manifest
-from scoring.metrics import Run
-from train.heldout import document_id
+from train.encoder.heldout import document_id
+from twinline.contract.errors import ContractError
+from twinline.contract.release.manifest import Manifest
+from twinline.scoring.retrieval import Run
 
 # As deep as recall@100 looks, and as the API allows.
 _LIMIT = 100

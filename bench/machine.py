@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from contract.canonical import JSON
+from twinline.contract.canonical import JSON
 
 _PACKAGES: Final = (
     *("numpy", "torch", "sentence-transformers", "transformers", "onnxruntime", "openvino"),

@@ -5,16 +5,16 @@ from pathlib import Path
 
 from bench.queries import Questions
 from bench.workspace import Workspace
-from scoring.metrics import Run
+from twinline.scoring.retrieval import Run
 
 
 def offline_run(release: Path, workspace: Workspace, questions: Mapping[str, Questions]) -> dict[str, Run]:
     """Return split -> query -> document -> score, the best hundred documents a query."""
-    from contract.preprocess import Preprocessor
-    from scoring.ranking import rank_by_vectors
-    from train.cache import cached_vectors
-    from train.encoder import TorchEncoder
-    from train.heldout import read_corpus
+    from train.encoder.cache import cached_vectors
+    from train.encoder.heldout import read_corpus
+    from train.encoder.torch_encoder import TorchEncoder
+    from twinline.contract.encoder.preprocess import Preprocessor
+    from twinline.scoring.ranking import rank_by_vectors
 
     preprocessor = Preprocessor.load(release)
     encoder = TorchEncoder.load(release / "encoder", preprocessor)

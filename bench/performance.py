@@ -195,7 +195,7 @@ def plot(
     """Draw the last kept result of each benchmark."""
     from bench.plots import draw
     from bench.results import read_results
-    from contract.errors import SettingsError
+    from twinline.contract.errors import SettingsError
 
     if not results.is_file():
         raise SettingsError(f"there is no {results}: run a benchmark first, or name its file with --results")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.results import Report, latest
-from contract.errors import ContractError
+from twinline.contract.errors import ContractError
 
 _STORE: Final = ("fill_seconds", "index_seconds", "query_p50_ms", "memory_mib", "disk_mib", "restart_seconds")
 _STRIP_INCHES: Final = 0.2

@@ -15,20 +15,21 @@ from bench.live import live_run
 from bench.offline import offline_run
 from bench.queries import Questions, read_questions
 from bench.workspace import Workspace, make_workspace, running_stack
-from contract.canonical import JSON, sha256_hex
-from contract.manifest import Manifest
-from scoring.metrics import METRICS, PerQuery, Run, means, paired_bootstrap, score_queries
+from twinline.contract.canonical import JSON, sha256_hex
+from twinline.contract.release.manifest import Manifest
+from twinline.scoring.intervals import paired_bootstrap
+from twinline.scoring.retrieval import METRICS, PerQuery, Run, means, score_queries
 
 METRIC = "ndcg_at_10"
 
 # Chosen on the development split of the training queries; see LOG.md.
 TUNING: Mapping[str, Any] = {
-    "train.epochs": 2,
-    "train.max_steps": 0,
-    "train.batch_size": 32,
-    "train.mini_batch_size": 16,
-    "train.max_tokens": 128,
-    "train.learning_rate": 4e-5,
+    "encoder.train.epochs": 2,
+    "encoder.train.max_steps": 0,
+    "encoder.train.batch_size": 32,
+    "encoder.train.mini_batch_size": 16,
+    "encoder.train.max_tokens": 128,
+    "encoder.train.learning_rate": 4e-5,
 }
 
 

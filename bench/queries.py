@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from train.heldout import document_id
+from train.encoder.heldout import document_id
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from bench.machine import machine
 from bench.rounds import Work, percentiles, summary, take_turns
 from bench.served_steps import read_statistics, steps_between
 from bench.system import Served, make_searchable, served_release
-from clients.triton import TritonEmbedder
-from contract.canonical import JSON
-from contract.errors import TransientError
+from twinline.clients.triton.embedder import TritonEmbedder
+from twinline.contract.canonical import JSON
+from twinline.contract.errors import TransientError
 
 # As long as people ask: five to nine words. No two are alike, so that nothing is answered from a memory of the last.
 _WORDS: Final = ("parse", "retry", "sort", "merge", "read", "cache", "split", "hash", "close", "lock", "join", "copy")

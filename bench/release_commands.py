@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from bench.workspace import Workspace
-from contract.errors import ContractError
+from twinline.contract.errors import ContractError
 
 
 def _parameters() -> dict[str, set[str]]:
     """Return the parameters of each command that there is."""
-    from release.__main__ import app
+    from twinline.release.__main__ import app
 
     return {
         command.name or "": set(inspect.signature(command.callback).parameters)
@@ -49,7 +49,7 @@ class Done:
     result: Mapping[str, object] = field(default_factory=dict)
 
 
-def run_release(workspace: Workspace, arguments: Sequence[str], module: Sequence[str] = ("-m", "release")) -> Done:
+def run_release(workspace: Workspace, arguments: Sequence[str], module: Sequence[str] = ("-m", "twinline.release")) -> Done:
     """Run a step, and return what became of it; a failure is the caller's to judge."""
     shown = f"release {' '.join(arguments)}"
     print(f"$ {shown}", file=sys.stderr, flush=True)

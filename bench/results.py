@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-from contract.canonical import JSON
-from contract.errors import ContractError
+from twinline.contract.canonical import JSON
+from twinline.contract.errors import ContractError
 
 Report = Mapping[str, Any]
 # The parts of a report that are lists of rows, with what stands over their tables.

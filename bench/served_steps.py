@@ -6,8 +6,8 @@ from typing import Any, Final
 import httpx
 
 from bench.system import Served
-from contract.canonical import JSON
 from triton_models.names import embed_model, encoder_model, tokenizer_model
+from twinline.contract.canonical import JSON
 
 _PARTS: Final = ("queue", "compute_input", "compute_infer", "compute_output")
 _TIMEOUT_SECONDS: Final = 10.0

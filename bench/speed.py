@@ -20,10 +20,10 @@ from bench.machine import has_bf16, limits, machine, peak_gflops
 from bench.rounds import Contender, Work, summary, take_turns
 from bench.stream import NAME, NaiveConsumer, StreamingPath, publish_all
 from bench.system import served_release
-from contract.canonical import JSON
-from contract.manifest import Manifest
-from contract.preprocess import Preprocessor
-from contract.records import Document
+from twinline.contract.canonical import JSON
+from twinline.contract.documents.records import Document
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.release.manifest import Manifest
 
 _SHORT_DOCUMENTS: Final = 96
 _DOCUMENTS: Final = 384

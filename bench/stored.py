@@ -3,13 +3,13 @@
 import random
 from collections.abc import Iterator
 
-from clients.store import Collection, Filter, Head, StoredPoint
-from contract.ids import head_id
-from twinline.skew.pieces import Place
+from twinline.clients.store.protocol import Collection, Filter, Head, StoredPoint
+from twinline.contract.documents.ids import head_id
+from twinline.upkeep.skew.pieces import Place
 
 
 class CollectionDocuments:
-    """Implements `twinline.skew.pieces.StoredDocuments`."""
+    """Implements `twinline.upkeep.skew.pieces.StoredDocuments`."""
 
     def __init__(self, collection: Collection) -> None:
         self._collection = collection

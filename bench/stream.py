@@ -11,17 +11,24 @@ from uuid import uuid4
 
 from bench.machine import cores
 from bench.rounds import Work
-from clients.base_model import DEFAULT_BASE_MODEL, resolve_base_model
-from clients.edge import EdgeStore
-from clients.kafka import beginning_offsets, end_offsets, ensure_topics, kafka_errors, make_consumer, make_producer
-from clients.settings import Settings
-from clients.store import StoredPoint
-from contract.errors import ContractError, TransientError
-from contract.ids import point_id
-from contract.records import Document, decode_message, encode_key, encode_value
 from streaming.limits import ConsumerLimits
 from streaming.loop import Consumer
 from streaming.release import open_release
+from twinline.clients.base_model import DEFAULT_BASE_MODEL, resolve_base_model
+from twinline.clients.kafka.connect import (
+    beginning_offsets,
+    end_offsets,
+    ensure_topics,
+    kafka_errors,
+    make_consumer,
+    make_producer,
+)
+from twinline.clients.settings import Settings
+from twinline.clients.store.edge import EdgeStore
+from twinline.clients.store.protocol import StoredPoint
+from twinline.contract.documents.ids import point_id
+from twinline.contract.documents.records import Document, decode_message, encode_key, encode_value
+from twinline.contract.errors import ContractError, TransientError
 
 NAME: Final = "streaming path (Kafka, chunks, Triton, Edge, durable)"
 NAIVE: Final = "naive consumer (poll, encode one, upsert one, commit)"

@@ -5,9 +5,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.store import Collection, CollectionInfo, StoredPoint, version_fields
-from contract.ids import point_id
-from contract.records import Version
+from twinline.clients.store.protocol import Collection, CollectionInfo, StoredPoint, version_fields
+from twinline.contract.documents.ids import point_id
+from twinline.contract.documents.records import Version
 
 SOURCE: Final = "made-up"
 _DIMENSION: Final = 384

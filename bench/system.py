@@ -12,18 +12,17 @@ from bench.machine import has_bf16
 from bench.stream import publish_all
 from bench.synthetic import fill
 from bench.workspace import Workspace, make_workspace, running_stack
-from clients.admin import AdminClient
-from clients.edge import EdgeStore
-from clients.settings import CHECKOUT, Settings
-from clients.store import CollectionInfo
-from clients.triton import TritonControl
-from contract.canonical import sha256_hex
-from contract.manifest import Manifest, collection_name
-from contract.records import Document
-from export.to_openvino import has_vnni
+from export.encoder.to_openvino import has_vnni
 from triton_models.repository import write_models
+from twinline.clients.code import BASE_RELEASE, code_fingerprint
+from twinline.clients.online import AdminClient
+from twinline.clients.settings import Settings
+from twinline.clients.store.edge import EdgeStore
+from twinline.clients.store.protocol import CollectionInfo
+from twinline.clients.triton.control import TritonControl
+from twinline.contract.documents.records import Document
+from twinline.contract.release.manifest import Manifest, collection_name
 
-_INFO_OF_BASE: Final = ("contract", "export")
 _ELSE: Final = "openvino_fp32"
 # More than any benchmark embeds by this encoder, but `bench index`, whose figures do not hang on it.
 _MEASURED: Final = 1_000
@@ -63,8 +62,7 @@ def base_release(workspace: Path) -> Path:
 
     It serves the format that is quickest on this processor; `fastest` in `params.yaml` finds that out by measuring.
     """
-    sources = sorted(path for package in _INFO_OF_BASE for path in (CHECKOUT / package).glob("*.py"))
-    made_by = sha256_hex(b"".join(path.read_bytes() for path in sources))[:12]
+    made_by = code_fingerprint(*BASE_RELEASE)[:12]
     served = best_format()
     folder = workspace / "releases" / f"base-{served}-{made_by}"
     if not folder.is_dir():

@@ -44,23 +44,6 @@ def _with_interval(value: float, interval: list[float]) -> str:
     return f"{value:.4f} [{interval[0]:.4f}, {interval[1]:.4f}]"
 
 
-def faults_table(report: Mapping[str, Any]) -> None:
-    """Print a report of planted faults."""
-    console = Console()
-    table = Table("fault", "planted", "found by", "seconds", title="Planted faults")
-    for row in report["faults"]:
-        place = row["found_by"] or "[bold red]MISSED[/]"
-        wrong = "" if row["right"] or not row["found_by"] else f" [red](not {' or '.join(row['expected'])})[/]"
-        table.add_row(row["name"], escape(row["planted"]), place + wrong, f"{row['seconds']:.2f}")
-    console.print(table)
-    worst = ", ".join(f"{name} {distance:.1e}" for name, distance in report["worst"].items() if distance is not None)
-    console.print(f"control: nothing found, before or after; worst cosine distances: {worst}", soft_wrap=True)
-    console.print(f"{report['caught']} of {report['planted']} caught, {len(report['wrong_place'])} at another place than planted")
-    for name, why in report["not_planted"].items():
-        console.print(f"not planted: {name}: {why}", soft_wrap=True, markup=False)
-    console.print(f"{report['seconds']} s")
-
-
 def backlog_table(report: Mapping[str, Any]) -> None:
     """Print a report of a backlog that was worked off."""
     console = Console()
@@ -76,50 +59,6 @@ def backlog_table(report: Mapping[str, Any]) -> None:
     console.print(table)
     slope = report["own_slope_of_the_consumer_mib_per_10000_messages"]
     console.print(f"the consumer adds {slope:+.2f} MiB in 10,000 messages; encoder: {report['encoder']}; {report['seconds']} s")
-
-
-def switch_table(report: Mapping[str, Any]) -> None:
-    """Print a report of a switch under load."""
-    console = Console()
-    table = Table("phase", "answers", "p50", "p95", "p99", "max", title="Searches around a switch, milliseconds")
-    phases = report["latency_ms"] | {"beside the build": report["latency_beside_build_ms"]}
-    for phase, figures in phases.items():
-        table.add_row(phase, *(str(figures.get(name, "-")) for name in ("answers", "p50", "p95", "p99", "max")))
-    console.print(table)
-    for switch in report["switches"]:
-        console.print(f"{switch['what']} to {switch['to']}: {switch['seconds']} s")
-    counts = ("failed", "mixed", "missing", "stale", "searches", "searches_per_second", "longest_gap_seconds")
-    console.print(", ".join(f"{name} {report[name]}" for name in counts), soft_wrap=True)
-    for reason in (*report["failures"], *report["mixed_reasons"], *report["missing_or_stale"]):
-        console.print(reason, markup=False, soft_wrap=True)
-    console.print(f"{report['seconds']} s")
-
-
-def kills_table(report: Mapping[str, Any]) -> None:
-    """Print a report of kills."""
-    console = Console()
-    table = Table("kill", "of", "exit code", "repeats", "searches failed", "longest gap, s", "", title="Kills")
-    for row in report["cases"]:
-        state = "[green]ok[/]" if not row["faults"] else "[bold red]FAULT[/]"
-        failed = f"{row['failed']} of {row['searches']}"
-        cells = (row["victim"], str(row["exit_code"]), str(row["repeats"]), failed, str(row["longest_gap_seconds"]))
-        table.add_row(row["name"], *cells, state)
-    console.print(table)
-    for fault in report["faults"]:
-        console.print(fault, style="red", markup=False, soft_wrap=True)
-    console.print(f"{report['survived']} of {report['kills']} survived, {report['seconds']} s")
-
-
-def gates_table(report: Mapping[str, Any]) -> None:
-    """Print a report of planted encoders."""
-    console = Console()
-    table = Table("case", "planted", "refused by", "seconds", title="Bad encoders")
-    for row in report["cases"]:
-        problems = "".join(f" [red]{escape(problem)}[/]" for problem in row["problems"])
-        table.add_row(row["name"], escape(row["planted"]), ", ".join(row["refused_by"]) + problems, f"{row['seconds']:.0f}")
-    console.print(table)
-    console.print(f"{report['by_the_right_gate']} of {report['planted']} refused by the right gate, controls passed")
-    console.print(f"{report['seconds']} s")
 
 
 def report_tables(report: Mapping[str, Any]) -> None:

@@ -18,8 +18,8 @@ from bench.machine import cores, machine
 from bench.rounds import Work, summary, take_turns
 from bench.training_pairs import write_real_pairs
 from bench.workers import answer_of, answering, ask
-from clients.base_model import DEFAULT_BASE_MODEL, resolve_base_model
-from contract.canonical import JSON
+from twinline.clients.base_model import DEFAULT_BASE_MODEL, resolve_base_model
+from twinline.contract.canonical import JSON
 
 REFERENCE: Final = "sentence-transformers' trainer, its defaults"
 _HELD_OUT: Final = 256

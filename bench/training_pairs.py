@@ -9,14 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from clients.params import load_params
-from clients.settings import CHECKOUT
-from contract.cleaning import DEFAULT_CLEANING, clean
-from contract.errors import SettingsError
-from contract.records import Document
 from etl.natural import natural_pair
 from etl.params import PairsParams
 from etl.sources.pydocs import PyDocs
+from twinline.clients.params import load_params
+from twinline.clients.settings import CHECKOUT
+from twinline.contract.documents.cleaning import DEFAULT_CLEANING, clean
+from twinline.contract.documents.records import Document
+from twinline.contract.errors import SettingsError
 
 # Those that training itself needs come first, so that a machine which can train has pairs; the large ones take long to parse.
 _PACKAGES: Final = (
@@ -34,7 +34,7 @@ def write_real_pairs(path: Path, count: int) -> Path:
     Raises:
         SettingsError: the installed packages have fewer.
     """
-    params = load_params("pairs", PairsParams, CHECKOUT / "params.yaml")
+    params = load_params("encoder.pairs", PairsParams, CHECKOUT / "params.yaml")
     rows: list[dict[str, Any]] = []
     seen: set[str] = set()
     for row in _rows(params):

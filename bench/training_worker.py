@@ -16,19 +16,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from clients import telemetry
+from twinline.clients import telemetry
 
 telemetry.apply()
 
 import torch  # noqa: E402
 
-from contract.preprocess import Preprocessor  # noqa: E402
-from train.base_contract import own_contract, training_tokens  # noqa: E402
+from train.encoder.base_contract import own_contract, training_tokens  # noqa: E402
+from train.encoder.model import load_model  # noqa: E402
+from train.encoder.pairs import TrainingPairs, read_pairs  # noqa: E402
+from train.encoder.params import LoraParams, TrainParams  # noqa: E402
+from train.encoder.trainer import train_model  # noqa: E402
 from train.hardware import device  # noqa: E402
-from train.model import load_model  # noqa: E402
-from train.pairs import TrainingPairs, read_pairs  # noqa: E402
-from train.params import LoraParams, TrainParams  # noqa: E402
-from train.trainer import train_model  # noqa: E402
+from twinline.contract.encoder.preprocess import Preprocessor  # noqa: E402
 
 # The first steps fill caches, choose kernels and grow the allocator's pool.
 _WARM_STEPS: Final = 2
@@ -135,10 +135,10 @@ _KINDS: Final[Mapping[str, Callable[[Work, Mapping[str, Any], Path], tuple[Any, 
 
 def _defaults(work: Work) -> dict[str, Any]:
     """Return params.yaml's own numbers, at the bench's size."""
-    from clients.params import load_params
-    from clients.settings import CHECKOUT
+    from twinline.clients.params import load_params
+    from twinline.clients.settings import CHECKOUT
 
-    written = asdict(load_params("train", TrainParams, CHECKOUT / "params.yaml"))
+    written = asdict(load_params("encoder.train", TrainParams, CHECKOUT / "params.yaml"))
     sizes = {"batch_size": work.batch_size, "mini_batch_size": work.batch_size, "max_steps": work.steps}
     # A checkpoint in the middle would be timed; sentence-transformers' first is after 500 steps.
     return written | sizes | {"max_tokens": work.max_tokens, "log_every_steps": 500, "checkpoint_every_steps": work.steps}

@@ -8,8 +8,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from clients.settings import CHECKOUT
-from contract.errors import ContractError, TransientError
+from twinline.clients.settings import CHECKOUT
+from twinline.contract.errors import ContractError, TransientError
 
 
 def run_once(module: str, *arguments: str) -> Any:

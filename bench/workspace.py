@@ -12,9 +12,9 @@ from typing import Any
 
 import yaml
 
-from clients.params import read_params
-from clients.settings import CHECKOUT, Settings, load_settings
-from contract.errors import ContractError
+from twinline.clients.params import read_params, set_params
+from twinline.clients.settings import CHECKOUT, Settings, load_settings
+from twinline.contract.errors import ContractError
 
 _PORTS = ("kafka", "triton_http", "triton_grpc", "triton_metrics", "search", "admin", "airflow")
 
@@ -57,13 +57,11 @@ def make_workspace(folder: Path, changes: Mapping[str, Any]) -> Workspace:
 
     Args:
         folder: kept between runs: what is there already is not done again.
-        changes: values by dotted name, such as `train.epochs`.
+        changes: values by dotted name, such as `encoder.train.epochs`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     params = read_params(CHECKOUT / "params.yaml")
-    for name, value in changes.items():
-        section, _, key = name.rpartition(".")
-        (params[section] if section else params)[key] = value
+    set_params(params, changes)
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     environment = dict(os.environ)
     environment["TWINLINE_HOME"] = str(folder / "home")

@@ -17,7 +17,8 @@ Started by hand, it takes another `source`: `pydocs:`, `files:FOLDER`, `beir:FOL
 from datetime import timedelta
 
 from airflow.sdk import DAG, CronTriggerTimetable, Param
-from command_task import CORPUS, CommandTask, dag_options
+
+from twinline.scheduling.command_task import CORPUS, CommandTask, dag_options
 
 # At midnight, and only then: without the last argument, unpausing the DAG in the first hours of a day starts a run at once,
 # beside the one that somebody is about to start by hand.

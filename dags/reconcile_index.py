@@ -14,7 +14,8 @@ away. Started by hand with `repair`, it puts right what it finds and compares ag
 from datetime import timedelta
 
 from airflow.sdk import DAG, CronTriggerTimetable, Param
-from command_task import CommandTask, dag_options
+
+from twinline.scheduling.command_task import CommandTask, dag_options
 
 # At this hour, and only then: without the last argument, the first look at the DAG could start a run at once.
 EVERY_NIGHT = CronTriggerTimetable("30 3 * * *", timezone="UTC", run_immediately=timedelta(0))

@@ -4,11 +4,11 @@ Put a registered encoder into service, beside the active one until the last step
 
 | task | command | gives |
 | --- | --- | --- |
-| `fetch` | `python -m release fetch` | the release folder, every file checked by its hash |
-| `publish` | `python -m release publish` | models loaded in Triton, golden texts answered as in training |
-| `build` | `python -m release build` | a new collection: snapshot, then the log, then kept up to date |
-| `verify` | `python -m release verify` | the checks with numbers; fails when it lags, lacks documents or answers worse |
-| `promote` | `python -m release promote` | the new release answers; the old one stays loaded: `rollback_release` goes back |
+| `fetch` | `python -m twinline.release fetch` | the release folder, every file checked by its hash |
+| `publish` | `python -m twinline.release publish` | models loaded in Triton, golden texts answered as in training |
+| `build` | `python -m twinline.release build` | a new collection: snapshot, then the log, then kept up to date |
+| `verify` | `python -m twinline.release verify` | the checks with numbers; fails when it lags, lacks documents or answers worse |
+| `promote` | `python -m twinline.release promote` | the new release answers; the old one stays loaded for `rollback_release` |
 
 Search answers from the old release until `promote`, and from the new one after it, never from both. Every task may run
 again, and `promote` first repairs what a kill has left half done. `build` and `verify` are deferred: they hold no
@@ -18,7 +18,8 @@ worker, and a worker or triggerer that dies does not end them. Started by hand, 
 from datetime import timedelta
 
 from airflow.sdk import DAG, Param
-from command_task import ENCODER, CommandTask, dag_options
+
+from twinline.scheduling.command_task import ENCODER, CommandTask, dag_options
 
 VERSION = "{{ params.version or event_field(triggering_asset_events, 'version') }}"
 
@@ -30,30 +31,30 @@ with DAG(
 ):
     fetch = CommandTask(
         task_id="fetch",
-        command=["python", "-m", "release", "fetch", VERSION],
+        command=["python", "-m", "twinline.release", "fetch", VERSION],
         execution_timeout=timedelta(minutes=30),
     )
     release = fetch.output["release"]
     publish = CommandTask(
         task_id="publish",
-        command=["python", "-m", "release", "publish", release],
+        command=["python", "-m", "twinline.release", "publish", release],
         execution_timeout=timedelta(minutes=30),
     )
     build = CommandTask(
         task_id="build",
-        command=["python", "-m", "release", "build", release],
+        command=["python", "-m", "twinline.release", "build", release],
         takes_long=True,
         execution_timeout=timedelta(days=1),
     )
     verify = CommandTask(
         task_id="verify",
-        command=["python", "-m", "release", "verify", release],
+        command=["python", "-m", "twinline.release", "verify", release],
         takes_long=True,
         execution_timeout=timedelta(hours=1),
     )
     promote = CommandTask(
         task_id="promote",
-        command=["python", "-m", "release", "promote", release],
+        command=["python", "-m", "twinline.release", "promote", release],
         execution_timeout=timedelta(hours=1),
     )
     fetch >> publish >> build >> verify >> promote

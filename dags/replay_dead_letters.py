@@ -13,7 +13,8 @@ left until a person insists (`twinline dead-letters replay --again`). Running th
 from datetime import timedelta
 
 from airflow.sdk import DAG, Param
-from command_task import CommandTask, dag_options
+
+from twinline.scheduling.command_task import CommandTask, dag_options
 
 with DAG(
     "replay_dead_letters",

@@ -4,8 +4,8 @@ Take releases out of service that nobody needs any more: each costs memory in Tr
 
 | task | command | gives |
 | --- | --- | --- |
-| `repair` | `python -m release repair` | model `embed`, stage `prod` and journal agree with the release that answers |
-| `retire` | `python -m release retire` | the releases that were retired, and those that were left |
+| `repair` | `python -m twinline.release repair` | model `embed`, stage `prod` and journal agree with the release that answers |
+| `retire` | `python -m twinline.release retire` | the releases that were retired, and those that were left |
 
 Stays: the active release, the `keep` that were active before it, and what is on its way. Goes: what was active before those,
 and what was verified and passed over. The registry keeps every version, and `release_encoder` brings any of them back.
@@ -14,7 +14,8 @@ and what was verified and passed over. The registry keeps every version, and `re
 from datetime import timedelta
 
 from airflow.sdk import DAG, CronTriggerTimetable, Param
-from command_task import CommandTask, dag_options
+
+from twinline.scheduling.command_task import CommandTask, dag_options
 
 # At this hour, and only then: without the last argument, unpausing the DAG could start a run at once.
 DAILY = CronTriggerTimetable("0 3 * * *", timezone="UTC", run_immediately=timedelta(0))
@@ -27,12 +28,12 @@ with DAG(
 ):
     repair = CommandTask(
         task_id="repair",
-        command=["python", "-m", "release", "repair"],
+        command=["python", "-m", "twinline.release", "repair"],
         execution_timeout=timedelta(minutes=10),
     )
     retire = CommandTask(
         task_id="retire",
-        command=["python", "-m", "release", "retire", "--older-than-last", "{{ params.keep }}"],
+        command=["python", "-m", "twinline.release", "retire", "--older-than-last", "{{ params.keep }}"],
         execution_timeout=timedelta(minutes=30),
     )
     repair >> retire

@@ -4,7 +4,7 @@ Go back to a release that was active before. By hand only; it takes seconds, sin
 
 | task | command | gives |
 | --- | --- | --- |
-| `rollback` | `python -m release rollback` | the release that answers now, and the one before it |
+| `rollback` | `python -m twinline.release rollback` | the release that answers now, and the one before it |
 
 Takes a `release`; empty, it is the one that was active before the active one. Refused, with the releases that are possible, when
 there is none, or when it was retired. Run again it goes further back.
@@ -13,7 +13,8 @@ there is none, or when it was retired. Run again it goes further back.
 from datetime import timedelta
 
 from airflow.sdk import DAG, Param
-from command_task import CommandTask, dag_options
+
+from twinline.scheduling.command_task import CommandTask, dag_options
 
 with DAG(
     "rollback_release",
@@ -23,6 +24,6 @@ with DAG(
 ):
     rollback = CommandTask(
         task_id="rollback",
-        command=["python", "-m", "release", "rollback", "--to", "{{ params.release }}"],
+        command=["python", "-m", "twinline.release", "rollback", "--to", "{{ params.release }}"],
         execution_timeout=timedelta(minutes=10),
     )

@@ -6,8 +6,8 @@ Fine-tune the encoder on the newest snapshot, and register it if it passes the g
 | --- | --- | --- |
 | `changed` | `python -m twinline changed` | how much changed since the last training; skips the rest where too little did |
 | `train` | `python -m twinline train` | a DVC experiment: prepare, pairs, train, evaluate, export, parity, package |
-| `gate` | `python -m release gate` | the verdict, check by check; fails with the numbers when something is not good enough |
-| `register` | `python -m release register` | a version by GTO (`encoder@v3.0.0`), its files in the DVC remote |
+| `gate` | `python -m twinline.release gate` | the verdict, check by check; fails with the numbers where a check does not hold |
+| `register` | `python -m twinline.release register` | a version by GTO (`encoder@v3.0.0`), its files in the DVC remote |
 
 Starts on the asset **corpus**, and goes on if at least `min_changed_share` of the documents were added, changed or deleted since
 the snapshot of the version in stage `prod`; without such a version always. A snapshot that a back-fill made, or a run by hand
@@ -24,7 +24,8 @@ event names the version; `release_encoder` starts on it.
 from datetime import timedelta
 
 from airflow.sdk import DAG, Param
-from command_task import CORPUS, ENCODER, CommandTask, dag_options
+
+from twinline.scheduling.command_task import CORPUS, ENCODER, CommandTask, dag_options
 
 SNAPSHOT = "{{ params.snapshot or event_field(triggering_asset_events, 'snapshot') }}"
 # Who starts it by hand wants it to train.
@@ -55,14 +56,14 @@ with DAG(
     )
     gate = CommandTask(
         task_id="gate",
-        command=["python", "-m", "release", "gate", train.output["revision"]],
+        command=["python", "-m", "twinline.release", "gate", train.output["revision"]],
         # The verdict is written down already: reading it again would say the same.
         retries=0,
         execution_timeout=timedelta(minutes=5),
     )
     register = CommandTask(
         task_id="register",
-        command=["python", "-m", "release", "register", train.output["revision"]],
+        command=["python", "-m", "twinline.release", "register", train.output["revision"]],
         updates=ENCODER,
         execution_timeout=timedelta(hours=1),
     )

@@ -13,7 +13,8 @@ release is active, and tried again when Triton, Kafka or the online process is a
 from datetime import timedelta
 
 from airflow.sdk import DAG, CronTriggerTimetable
-from command_task import CommandTask, dag_options
+
+from twinline.scheduling.command_task import CommandTask, dag_options
 
 # At these hours, and only then: without the last argument, the first look at the DAG could start a run at once.
 EVERY_SIX_HOURS = CronTriggerTimetable("0 */6 * * *", timezone="UTC", run_immediately=timedelta(0))

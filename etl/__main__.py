@@ -19,9 +19,9 @@ from typing import Annotated
 
 import typer
 
-from clients import telemetry
-from contract.errors import ContractError, SettingsError, TwinlineError
-from contract.selfcheck import check_rules_in_code
+from twinline.clients import telemetry
+from twinline.contract.encoder.selfcheck import check_rules_in_code
+from twinline.contract.errors import ContractError, SettingsError, TwinlineError
 
 app = typer.Typer(add_completion=False, help="Documents to snapshots, pairs and the log.", pretty_exceptions_enable=False)
 
@@ -41,11 +41,11 @@ def ingest(
     store: Annotated[bool, typer.Option("--store", help="Only into the snapshot store, not to `out`.")] = False,
 ) -> None:
     """Read a source into an immutable snapshot, or take a stored one by its id."""
-    from clients.erasures import read_list
-    from clients.params import load_params, read_params
-    from clients.settings import load_settings
     from etl.params import IngestParams
     from etl.snapshots import fetch_snapshot, store_snapshot
+    from twinline.clients.erasure_list import read_list
+    from twinline.clients.params import load_params, read_params
+    from twinline.clients.settings import load_settings
 
     settings, top = load_settings(), read_params()
     params = load_params("ingest", IngestParams)
@@ -56,10 +56,11 @@ def ingest(
     if wanted:
         result = fetch_snapshot(settings.snapshots, wanted, out)
     else:
+        from etl.fields import FieldNames
         from etl.ingest import ingest as run
         from etl.progress import counted
-        from etl.remembered import remembered_of
-        from etl.sources import FieldNames, open_source
+        from etl.source_state import remembered_of
+        from etl.sources import open_source
 
         fields = FieldNames(params.key_column, params.title_column, params.text_column)
         opened = open_source(source or str(top.get("source") or ""), settings, fields)
@@ -86,12 +87,12 @@ def ingest(
 @app.command()
 def prepare(snapshot_folder: SnapshotFolder = SNAPSHOT, out: Out = PREPARED) -> None:
     """Clean the documents and cluster the near-duplicates."""
-    from clients.erasures import read_list
-    from clients.params import load_params
-    from clients.settings import load_settings
     from etl.params import PrepareParams
     from etl.prepare import prepare as run
     from etl.storage import use_daft
+    from twinline.clients.erasure_list import read_list
+    from twinline.clients.params import load_params
+    from twinline.clients.settings import load_settings
 
     params = load_params("prepare", PrepareParams)
     settings = load_settings()
@@ -110,13 +111,13 @@ def pairs(
     out: Out = PAIRS,
 ) -> None:
     """Make training pairs and held-out queries, and prove that they do not touch."""
-    from clients.params import load_params
-    from clients.settings import load_settings
     from etl.pairs import make_pairs
     from etl.params import PairsParams
     from etl.storage import use_daft
+    from twinline.clients.params import load_params
+    from twinline.clients.settings import load_settings
 
-    params = load_params("pairs", PairsParams)
+    params = load_params("encoder.pairs", PairsParams)
     settings = load_settings()
     use_daft(settings.daft_runner)
     report = make_pairs(snapshot_folder, prepared, out, params, settings.kept)
@@ -134,11 +135,11 @@ def publish(
     delete_missing: Annotated[bool, typer.Option(help="Delete what the source held before and no longer does.")] = False,
 ) -> None:
     """Write documents to the log."""
-    from clients.settings import load_settings
     from etl.feeds import open_snapshot, snapshot_feed, source_feed
     from etl.lineage import find_lineage
     from etl.progress import counted
     from etl.publish import Mode, publish_documents
+    from twinline.clients.settings import load_settings
 
     settings = load_settings()
     folder = None if source else open_snapshot(snapshot, settings.snapshots)
@@ -155,9 +156,9 @@ def changed(
     snapshot: Annotated[str, typer.Option(help="Id of the newer one, or its folder.")],
 ) -> None:
     """Say how much of the documents changed from one snapshot to another."""
-    from clients.settings import load_settings
     from etl.changes import count_changes
     from etl.feeds import open_snapshot
+    from twinline.clients.settings import load_settings
 
     store = load_settings().snapshots
     changes = count_changes(open_snapshot(since, store), open_snapshot(snapshot, store))

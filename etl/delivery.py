@@ -3,14 +3,14 @@
 from collections import deque
 from typing import Any
 
-from clients.kafka import kafka_errors
-from clients.settings import Settings
-from contract.errors import DocumentError
-from contract.records import Deletion, Document, encode_key, encode_value, version_header
 from etl.lineage import Lineage
 from etl.published import History, State
 from etl.rejects import RejectsFile
 from etl.sources.items import Reject
+from twinline.clients.kafka.connect import kafka_errors
+from twinline.clients.settings import Settings
+from twinline.contract.documents.records import Deletion, Document, encode_key, encode_value, version_header
+from twinline.contract.errors import DocumentError
 
 MAX_BYTES_UNDER_WAY = 16 * 1024 * 1024
 CONFIRM_TIMEOUT_SECONDS = 150  # the producer itself gives a message up after 120

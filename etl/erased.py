@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from clients.erasures import Erasures
-from contract.errors import DocumentError
-from contract.records import Document, decode_message
 from etl.sources.items import ERASED, Item, Judgement, Logged, Made, Reject
 from etl.storage import read_rows
+from twinline.clients.erasure_list import Erasures
+from twinline.contract.documents.records import Document, decode_message
+from twinline.contract.errors import DocumentError
 
 
 def keep_erased_out(items: Iterable[Item], uri: str, erasures: Erasures) -> Iterator[Item]:

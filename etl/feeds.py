@@ -8,17 +8,18 @@ from typing import Any, BinaryIO
 
 import pyarrow.parquet as pq
 
-from clients.settings import Settings
-from contract.canonical import JSON
-from contract.errors import DocumentError, SettingsError
-from contract.records import Deletion, Document, Origin
+from etl.fields import FieldNames
 from etl.snapshots import Snapshot, document_files, verify_snapshot
-from etl.sources import FieldNames, open_source
+from etl.sources import open_source
 from etl.sources.items import Logged, Reject, Source
 from etl.sources.lines import read_json_lines
 from etl.sources.places import Origins
 from etl.sources.tables import find_columns, row_document
 from etl.storage import read_rows
+from twinline.clients.settings import Settings
+from twinline.contract.canonical import JSON
+from twinline.contract.documents.records import Deletion, Document, Origin
+from twinline.contract.errors import DocumentError, SettingsError
 
 Entry = Document | Deletion | Reject
 

@@ -4,7 +4,6 @@ Documents pass by, for the judged pairs and for the natural ones; the order of t
 judgements and queries, the ids of all pairs, and of texts a block and a few rows of each block that was put on disk.
 """
 
-import sys
 from bisect import bisect_right
 from collections.abc import Iterator
 from functools import partial
@@ -15,19 +14,18 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-import etl.kept
-import etl.marks
-import etl.natural
-import etl.streams
-from contract.canonical import JSON
-from etl.kept import Kept, cleaning_identity, code_hashes
+from etl.block_tables import TableWriter, merge, stream, write_run
 from etl.natural import natural_pair
 from etl.params import PairsParams
+from etl.stage_cache import Kept, cleaning_identity
 from etl.storage import JUDGEMENTS, PREPARED, QUERIES, read_table
-from etl.streams import TableWriter, merge, stream, write_run
+from twinline.clients.code import code_hashes
+from twinline.contract.canonical import JSON
 
 _COLUMNS = ("query_id", "query", "kind", "split", "grade", "source", "key", "title", "text", "cluster_id")
 GATHERED = pa.schema([(name, pa.int32() if name == "grade" else pa.large_string()) for name in _COLUMNS])
+# What decides a natural pair, and which document it is kept for.
+_CODE: Final = ("etl.natural", "etl.stage_cache", "etl.marks", "etl.block_tables", "etl.gather")
 _ORDER: Final = ("kind", "split", "query_id", "source", "key")
 _MADE: Final = pa.schema([(name, pa.large_string()) for name in ("query_id", "query", "title", "text")])
 _CLEAN: Final = ("source", "key", "clean_title", "clean_text", "cluster_id")
@@ -112,7 +110,7 @@ def _identity(params: PairsParams) -> dict[str, JSON]:
         "min_query_words": params.min_query_words,
         "max_query_words": params.max_query_words,
     }
-    return {**cleaning_identity(), **words, **code_hashes([etl.natural, etl.kept, etl.marks, etl.streams, sys.modules[__name__]])}
+    return {**cleaning_identity(), **words, **code_hashes(*_CODE)}
 
 
 def _make(documents: pa.Table, params: PairsParams) -> pa.Table:

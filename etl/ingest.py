@@ -20,17 +20,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from clients.erasures import Erasures
-from contract.errors import ContractError, DocumentError
-from contract.records import Deletion, Document, Version, content_hash
+from etl.block_tables import Run, merge, write_run
 from etl.erased import keep_erased_out
 from etl.marks import MARK_BYTES
 from etl.rejects import RejectsFile
-from etl.remembered import NO_MARK, Remembered
 from etl.snapshots import Snapshot, seal
+from etl.source_state import NO_MARK, Remembered
 from etl.sources.items import NOT_A_DOCUMENT, Item, Judgement, Logged, Made, Query, Reject, Same, Selective, Source, excerpt
 from etl.storage import DELETIONS, DOCUMENTS, JUDGEMENTS, QUERIES, REJECTS, DocumentsWriter, batches, replaced_folder, write_table
-from etl.streams import Run, merge, write_run
+from twinline.clients.erasure_list import Erasures
+from twinline.contract.documents.records import Deletion, Document, Version, content_hash
+from twinline.contract.errors import ContractError, DocumentError
 
 Row = dict[str, Any]
 

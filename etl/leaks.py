@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from contract.errors import ContractError
 from etl.natural import normal_text
 from etl.pair import Pair
+from twinline.contract.errors import ContractError
 
 Row = Mapping[str, Any]
 

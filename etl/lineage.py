@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 
-from clients.settings import CHECKOUT
-from contract.records import Origin
+from twinline.clients.settings import CHECKOUT
+from twinline.contract.documents.records import Origin
 
 
 @dataclass(frozen=True, slots=True)

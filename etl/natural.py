@@ -4,8 +4,8 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from contract.canonical import sha256_hex
 from etl.params import PairsParams
+from twinline.contract.canonical import sha256_hex
 
 
 @dataclass(frozen=True, slots=True)

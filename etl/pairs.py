@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from contract.errors import ContractError
+from etl.block_tables import TableWriter, stream
 from etl.gather import GATHERED, gather_pairs
 from etl.leaks import LeakReport, find_leaks
 from etl.natural import normal_text
@@ -30,7 +30,7 @@ from etl.params import PairsParams
 from etl.snapshots import read_snapshot
 from etl.splits import Asked, assign_splits
 from etl.storage import JUDGEMENTS, QUERIES, read_rows, replaced_folder, write_table
-from etl.streams import TableWriter, stream
+from twinline.contract.errors import ContractError
 
 Row = dict[str, Any]
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from contract.errors import SettingsError
+from twinline.contract.errors import SettingsError
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +63,8 @@ class PairsParams:
     seed: int = 13
 
     def __post_init__(self) -> None:
-        _check_share("pairs.dev_share", self.dev_share)
-        _check_share("pairs.test_share", self.test_share)
+        _check_share("encoder.pairs.dev_share", self.dev_share)
+        _check_share("encoder.pairs.test_share", self.test_share)
         if self.dev_share + self.test_share >= 1:
             raise SettingsError(f"pairs: dev_share {self.dev_share} and test_share {self.test_share} leave nothing to train on")
 

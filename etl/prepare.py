@@ -9,7 +9,6 @@ evaluation see all documents; only training pairs take one of each.
 """
 
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from importlib import metadata
@@ -22,19 +21,20 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from clients.erasures import Erasures
-from contract.canonical import JSON
-from contract.cleaning import DEFAULT_CLEANING, clean
+from etl.block_tables import TableWriter, Taker, interleaved, stream
 from etl.clusters import near_duplicates
+from etl.document_cache import KeptDocuments
 from etl.erased import erased_in
-from etl.kept import cleaning_identity, code_hashes
-from etl.kept_documents import KeptDocuments
 from etl.params import PrepareParams
 from etl.signatures import Signatures
 from etl.snapshots import document_files, read_snapshot
 from etl.sources.items import ERASED, Reject
+from etl.stage_cache import cleaning_identity
 from etl.storage import DOCUMENTS, PREPARED, REJECTS, replaced_folder, write_table
-from etl.streams import TableWriter, Taker, interleaved, stream
+from twinline.clients.code import code_hashes
+from twinline.clients.erasure_list import Erasures
+from twinline.contract.canonical import JSON
+from twinline.contract.documents.cleaning import DEFAULT_CLEANING, clean
 
 Row = dict[str, Any]
 
@@ -197,7 +197,7 @@ def _has_text(table: pa.Table) -> NDArray[np.bool_]:
 
 def _identity(params: PrepareParams) -> dict[str, JSON]:
     numbers: dict[str, JSON] = {"shingle_words": params.shingle_words, "hashes": params.hashes}
-    return {**cleaning_identity(), **numbers, **code_hashes([sys.modules[__name__]]), "daft": metadata.version("daft")}
+    return {**cleaning_identity(), **numbers, **code_hashes("etl.prepare"), "daft": metadata.version("daft")}
 
 
 def _make(documents: pa.Table, params: PrepareParams) -> pa.Table:

@@ -10,18 +10,18 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
-from clients.erasure_topic import current_erasures
-from clients.erasures import Erasures
-from clients.kafka import end_offsets, ensure_topics, make_producer
-from clients.settings import Settings
-from contract.errors import DocumentError
-from contract.records import Deletion, Document
 from etl.delivery import Sender
 from etl.feeds import Entry, Feed
 from etl.lineage import Lineage
 from etl.published import History, State
 from etl.rejects import RejectsFile
 from etl.sources.items import ERASED, Reject
+from twinline.clients.erasure_list import Erasures
+from twinline.clients.kafka.connect import end_offsets, ensure_topics, make_producer
+from twinline.clients.kafka.erasures import current_erasures
+from twinline.clients.settings import Settings
+from twinline.contract.documents.records import Deletion, Document
+from twinline.contract.errors import DocumentError
 
 # When all went well nothing is under way any more; when not, an absent broker must not keep us.
 CLOSE_TIMEOUT_SECONDS = 5

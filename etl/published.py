@@ -9,8 +9,8 @@ from uuid import uuid4
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from contract.canonical import fingerprint
-from contract.records import Deletion, Document, content_hash
+from twinline.contract.canonical import fingerprint
+from twinline.contract.documents.records import Deletion, Document, content_hash
 
 _SCHEMA = pa.schema([("key", pa.large_string()), ("content_hash", pa.large_string()), ("version", pa.int64())])
 _END_OFFSETS = b"twinline_end_offsets"

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from contract.canonical import JSON, fingerprint
-from contract.errors import ContractError, MismatchError, SettingsError
 from etl.storage import added_folder, file_hash, replaced_folder
+from twinline.contract.canonical import JSON, fingerprint
+from twinline.contract.errors import ContractError, MismatchError, SettingsError
 
 RECORD = "snapshot.json"
 SNAPSHOT_SCHEMA = 1

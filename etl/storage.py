@@ -17,7 +17,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from etl.streams import TableWriter
+from etl.block_tables import TableWriter
 
 ROWS_PER_FILE = 50_000
 _BATCH_ROWS = 1_000

@@ -12,20 +12,20 @@ from typing import Annotated, Literal
 
 import typer
 
-from clients import telemetry
-from clients.base_model import DEFAULT_BASE_MODEL
-from clients.params import load_params
-from contract.canonical import JSON
-from contract.drift_reference import PROFILE_FILE, PROFILE_VECTORS_FILE
-from contract.errors import SettingsError, TwinlineError
-from contract.index_settings import IndexSettings
-from contract.manifest import Manifest
-from contract.preprocess import Preprocessor
-from contract.selfcheck import check_process
-from contract.specification import CHUNKER_VERSIONS, ChunkerSettings
-from export.build import Calibration, export_encoder, load_encoder_contract
-from export.formats import known_format
-from export.params import ExportParams, PackageParams, ParityParams, ProfileParams, QualityParams, served_buckets
+from export.encoder.build import Calibration, export_encoder, load_encoder_contract
+from export.encoder.formats import known_format
+from export.encoder.params import ExportParams, PackageParams, ParityParams, ProfileParams, QualityParams, served_buckets
+from twinline.clients import telemetry
+from twinline.clients.base_model import DEFAULT_BASE_MODEL
+from twinline.clients.params import load_params
+from twinline.contract.canonical import JSON
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.encoder.selfcheck import check_process
+from twinline.contract.encoder.specification import CHUNKER_VERSIONS, ChunkerSettings
+from twinline.contract.errors import SettingsError, TwinlineError
+from twinline.contract.monitor.drift_reference import PROFILE_FILE, PROFILE_VECTORS_FILE
+from twinline.contract.release.index_settings import IndexSettings
+from twinline.contract.release.manifest import Manifest
 
 ENCODER = Path("models/encoder")
 EXPORTED = Path("models/exported")
@@ -48,28 +48,28 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 @app.command("export")
 def export_stage() -> None:
     """models/encoder -> models/exported."""
-    from export.calibration import calibration_ids
+    from export.encoder.calibration import calibration_ids
 
-    params = load_params("export", ExportParams)
+    params = load_params("encoder.export", ExportParams)
     _export(ENCODER, EXPORTED, params, calibration_ids(DOCUMENTS, Preprocessor.load(ENCODER), params))
 
 
 @app.command("parity")
 def parity_stage() -> None:
     """Every exported format against torch -> models/parity.json; an fp32 format over its limit stops the run."""
-    params = load_params("parity", ParityParams)
-    _parity(ENCODER, EXPORTED, DOCUMENTS, PARITY, load_params("export", ExportParams), params)
+    params = load_params("encoder.parity", ParityParams)
+    _parity(ENCODER, EXPORTED, DOCUMENTS, PARITY, load_params("encoder.export", ExportParams), params)
 
 
 @app.command("quality")
 def quality_stage() -> None:
     """Every format that passed parity on the held-out queries -> models/quality.json; one over its budget is dropped."""
-    from export.gate import read_report
-    from export.heldout import read_held_out
-    from export.quality import measure_quality
+    from export.encoder.heldout import read_held_out
+    from export.encoder.parity_stage import read_report
+    from export.encoder.quality import measure_quality
 
-    params, export = load_params("quality", QualityParams), load_params("export", ExportParams)
-    serve = load_params("package", PackageParams).serve
+    params, export = load_params("encoder.quality", QualityParams), load_params("encoder.export", ExportParams)
+    serve = load_params("encoder.package", PackageParams).serve
     preprocessor = Preprocessor.load(ENCODER)
     buckets = served_buckets(export.length_buckets, load_encoder_contract(ENCODER).vector.max_tokens)
     held_out = read_held_out(HELD_OUT, preprocessor)
@@ -81,9 +81,9 @@ def quality_stage() -> None:
 @app.command("profile")
 def profile_stage() -> None:
     """A sample of the training texts -> models/profile: what live texts are compared with to see drift."""
-    from export.profile import build_profile
+    from export.encoder.profile import build_profile
 
-    reference = build_profile(ENCODER, EXPORTED, DOCUMENTS, PAIRS, load_params("profile", ProfileParams))
+    reference = build_profile(ENCODER, EXPORTED, DOCUMENTS, PAIRS, load_params("encoder.profile", ProfileParams))
     shutil.rmtree(PROFILE, ignore_errors=True)
     reference.save(PROFILE)
     for role, profile in reference.profiles.items():
@@ -97,8 +97,8 @@ def package_stage() -> None:
     profile = {name: PROFILE / name for name in (PROFILE_FILE, PROFILE_VECTORS_FILE)}
     measured = {"parity.json": PARITY, "quality.json": QUALITY, "evaluation.json": EVALUATION, "verdict.json": VERDICT}
     reports = {**measured, **profile}
-    export, package = load_params("export", ExportParams), load_params("package", PackageParams)
-    _package(ENCODER, EXPORTED, RELEASE, reports, metrics, export, package, SNAPSHOT, load_params("index", IndexSettings))
+    export, package = load_params("encoder.export", ExportParams), load_params("encoder.package", PackageParams)
+    _package(ENCODER, EXPORTED, RELEASE, reports, metrics, export, package, SNAPSHOT, load_params("encoder.index", IndexSettings))
 
 
 @app.command("base")
@@ -118,8 +118,8 @@ def base(
     ] = None,
 ) -> None:
     """Release an untuned base model: export, parity over the golden texts, package."""
-    from export.bootstrap import write_base_encoder
-    from export.calibration import calibration_ids
+    from export.encoder.bootstrap import write_base_encoder
+    from export.encoder.calibration import calibration_ids
 
     work = out.with_name(out.name + ".work")
     shutil.rmtree(work, ignore_errors=True)
@@ -147,7 +147,7 @@ def _export(encoder: Path, exported: Path, params: ExportParams, calibration: Ca
 
 
 def _parity(encoder: Path, exported: Path, documents: Path | None, out: Path, export: ExportParams, params: ParityParams) -> None:
-    from export.gate import check_parity, sample_texts
+    from export.encoder.parity_stage import check_parity, sample_texts
 
     buckets = served_buckets(export.length_buckets, load_encoder_contract(encoder).vector.max_tokens)
     texts = sample_texts(documents, Preprocessor.load(encoder), params.sample_chunks) if documents else []
@@ -168,10 +168,10 @@ def _package(
     snapshot: Path | None = None,
     index: IndexSettings | None = None,
 ) -> Manifest:
-    from export.gate import golden_vectors, read_report
+    from export.encoder.package import ReleaseNotes, ReleaseParts, package_release
+    from export.encoder.parity_stage import golden_vectors, read_report
+    from export.encoder.quality import read_quality
     from export.lineage import collect_lineage
-    from export.package import ReleaseNotes, ReleaseParts, package_release
-    from export.quality import read_quality
 
     training = json.loads((encoder / "training.json").read_bytes())
     # An untuned model has no held-out queries to be asked.

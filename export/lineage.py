@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
-from contract.canonical import JSON
+from twinline.contract.canonical import JSON
 
 
 def collect_lineage(

@@ -16,9 +16,9 @@ from typing import Annotated
 
 import typer
 
-from clients import logs, telemetry
-from contract.errors import SettingsError, TwinlineError
-from contract.selfcheck import check_process
+from twinline.clients import logs, telemetry
+from twinline.contract.encoder.selfcheck import check_process
+from twinline.contract.errors import SettingsError, TwinlineError
 
 app = typer.Typer(add_completion=False, help="From the log to an index.", pretty_exceptions_enable=False)
 
@@ -31,14 +31,14 @@ def run(release: ReleaseId) -> None:
     """Keep a release's collection fresh until SIGTERM; the batch in hand is finished and committed."""
     from prometheus_client import CollectorRegistry, start_http_server
 
-    from clients.index_door import check_index
-    from clients.kafka import ensure_topics
-    from clients.settings import load_settings
-    from clients.stores import make_store
     from streaming.limits import load_limits
     from streaming.loop import Consumer
     from streaming.metrics import StreamingMetrics
     from streaming.release import open_release
+    from twinline.clients.kafka.connect import ensure_topics
+    from twinline.clients.settings import load_settings
+    from twinline.clients.store.door import check_index
+    from twinline.clients.store.open import make_store
 
     settings, limits, registry = load_settings(), load_limits(), CollectorRegistry()
     if limits.metrics_port:
@@ -64,14 +64,14 @@ def build(
     """Make a release's collection, complete up to now, and visible when it is whole; again after a stop, it goes on."""
     from dataclasses import replace
 
-    from clients.settings import load_settings
-    from clients.stores import make_store
-    from streaming.build import build as build_collection
-    from streaming.build import find_inputs
+    from streaming.building.build import build as build_collection
+    from streaming.building.build import find_inputs
+    from streaming.building.progress import BuildProgress
+    from streaming.building.throttle import PacedEmbedder, SearchTraffic, lower_priority
     from streaming.limits import load_limits
-    from streaming.pace import PacedEmbedder, SearchTraffic, lower_priority
-    from streaming.progress import BuildProgress
     from streaming.release import open_release
+    from twinline.clients.settings import load_settings
+    from twinline.clients.store.open import make_store
 
     lower_priority()
     settings, limits, stop = load_settings(), load_limits(), _stop_at_signals()

@@ -13,11 +13,11 @@ from typing import Any, Protocol, Self
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.serializer import Serializer
 
-from clients.kafka import MAX_DEAD_LETTER_BYTES, kafka_errors, make_consumer, make_producer
-from clients.settings import Settings
-from contract.errors import ContractError, DocumentError, TransientError
 from streaming.decode import Message
 from streaming.stack_digest import stack_digest
+from twinline.clients.kafka.connect import MAX_DEAD_LETTER_BYTES, kafka_errors, make_consumer, make_producer
+from twinline.clients.settings import Settings
+from twinline.contract.errors import ContractError, DocumentError, TransientError
 
 _PREFIX = "dead-letter-"
 _FLUSH_SECONDS = 30.0

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from contract.canonical import JSON
-from contract.errors import DocumentError, SettingsError
-from contract.records import Deletion, Document, Version, decode_message, version_of
+from twinline.contract.canonical import JSON
+from twinline.contract.documents.records import Deletion, Document, Version, decode_message, version_of
+from twinline.contract.errors import DocumentError, SettingsError
 
 # What producers say of where a document came from; copied to its points.
 LINEAGE_HEADERS = ("source_sha256", "source_uri", "source_line", "source_file_sha256", "run_id", "git_revision")

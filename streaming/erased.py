@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from clients.erasures import Erasures
-from contract.errors import DocumentError
 from streaming.decode import Message, named_document
+from twinline.clients.erasure_list import Erasures
+from twinline.contract.errors import DocumentError
 
 REASON = "erased"
 

@@ -11,24 +11,24 @@ from dataclasses import dataclass, field
 from functools import partial
 from uuid import UUID
 
-from clients.store import Collection, Head, StoredPoint
-from contract.chunking import Chunk
-from contract.embedding import Embedder
-from contract.errors import DocumentError, MismatchError, SettingsError, TransientError
-from contract.ids import point_id
-from contract.preprocess import Preprocessor
-from contract.records import Document
-from streaming.ahead import AHEAD, NOTHING, Ahead, Check, Made
+from streaming.building.vector_reuse import Donor
 from streaming.dead_letters import DeadLetter, DeadLetterSink
 from streaming.decode import Event, Message, decode
-from streaming.donors import Donor
 from streaming.erased import KnowsErasures, keep_erased_out
 from streaming.limits import ConsumerLimits
 from streaming.metrics import StreamingMetrics
 from streaming.plans import Decision, Plan, decide, document_ids
 from streaming.points import Vectors, chunk_points, find_vectors, possible_points
 from streaming.portions import PortionSize, begun_ahead, message_bytes, pieces, portions
+from streaming.prefetch import AHEAD, NOTHING, Ahead, Check, Made
 from streaming.probe import check_that_others_pass
+from twinline.clients.store.protocol import Collection, Head, StoredPoint
+from twinline.contract.documents.ids import point_id
+from twinline.contract.documents.records import Document
+from twinline.contract.encoder.chunking import Chunk
+from twinline.contract.encoder.embedding import Embedder
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.errors import DocumentError, MismatchError, SettingsError, TransientError
 
 _log = logging.getLogger(__name__)
 # Whatever is wrong, it is not a message.

@@ -3,7 +3,7 @@
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from contract.errors import SettingsError
+from twinline.contract.errors import SettingsError
 
 
 class ConsumerLimits(BaseSettings):

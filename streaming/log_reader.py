@@ -13,10 +13,10 @@ from kafka.errors import CommitFailedError, IllegalGenerationError, RebalanceInP
 from kafka.structs import OffsetAndMetadata
 from kafka.util import Timer
 
-from clients.kafka import kafka_errors, make_consumer, unless_set
-from clients.settings import Settings
-from contract.errors import TransientError
 from streaming.decode import Message
+from twinline.clients.kafka.connect import kafka_errors, make_consumer, unless_set
+from twinline.clients.settings import Settings
+from twinline.contract.errors import TransientError
 
 _log = logging.getLogger(__name__)
 

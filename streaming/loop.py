@@ -17,22 +17,22 @@ from typing import TypeVar
 
 from tenacity import Retrying, stop_when_event_set
 
-from clients.erasure_topic import ErasureTopic
-from clients.retry import retrying
-from clients.settings import Settings
-from clients.store import Collection
-from contract.embedding import Embedder
-from contract.errors import TransientError
-from contract.preprocess import Preprocessor
-from streaming.attendance import Attendance, BatchLeftError
+from streaming.building.vector_reuse import Donor
 from streaming.dead_letters import KafkaDeadLetters
 from streaming.decode import Message
-from streaming.donors import Donor
-from streaming.in_hand import InHand
+from streaming.heartbeat import Attendance, BatchLeftError
+from streaming.in_flight import InHand
 from streaming.indexer import Indexer
 from streaming.limits import ConsumerLimits
 from streaming.log_reader import Batch, LogReader
 from streaming.metrics import StreamingMetrics
+from twinline.clients.kafka.erasures import ErasureTopic
+from twinline.clients.retry import retrying
+from twinline.clients.settings import Settings
+from twinline.clients.store.protocol import Collection
+from twinline.contract.encoder.embedding import Embedder
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.errors import TransientError
 
 _log = logging.getLogger(__name__)
 # The broker is asked more often than the limits say: what it has to say in reply costs it nothing, and people wait for it.

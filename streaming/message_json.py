@@ -4,9 +4,9 @@ from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from typing import Any
 
-from contract.canonical import JSON
-from contract.errors import ContractError
 from streaming.decode import Message
+from twinline.contract.canonical import JSON
+from twinline.contract.errors import ContractError
 
 
 def json_of_message(message: Message) -> dict[str, JSON]:

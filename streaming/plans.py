@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from clients.store import Head
-from contract.chunking import Chunk
-from contract.errors import DocumentError
-from contract.ids import head_id
-from contract.records import Deletion, Document
 from streaming.decode import Event
+from twinline.clients.store.protocol import Head
+from twinline.contract.documents.ids import head_id
+from twinline.contract.documents.records import Deletion, Document
+from twinline.contract.encoder.chunking import Chunk
+from twinline.contract.errors import DocumentError
 
 
 @dataclass(frozen=True, slots=True)

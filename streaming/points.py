@@ -8,14 +8,14 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.store import CollectionInfo, StoredPoint, version_fields
-from contract.canonical import JSON
-from contract.chunking import Chunk
-from contract.embedding import Embedder
-from contract.errors import MismatchError
-from contract.ids import point_id
-from contract.records import Document
 from streaming.plans import Plan
+from twinline.clients.store.protocol import CollectionInfo, StoredPoint, version_fields
+from twinline.contract.canonical import JSON
+from twinline.contract.documents.ids import point_id
+from twinline.contract.documents.records import Document
+from twinline.contract.encoder.chunking import Chunk
+from twinline.contract.encoder.embedding import Embedder
+from twinline.contract.errors import MismatchError
 
 Vector = NDArray[np.float32]
 

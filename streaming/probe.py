@@ -1,10 +1,10 @@
 """Whose fault is it? Before a message is set aside for what was refused, something that is known to be right must pass."""
 
-from clients.store import Collection, Head
-from contract.embedding import Embedder
-from contract.errors import MismatchError
-from contract.preprocess import Preprocessor
-from contract.records import Document
+from twinline.clients.store.protocol import Collection, Head
+from twinline.contract.documents.records import Document
+from twinline.contract.encoder.embedding import Embedder
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.errors import MismatchError
 
 _WORD = Document("twinline", "probe", "probe")
 

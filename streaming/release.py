@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass
 
-from clients.settings import Settings
-from clients.store import CollectionInfo
-from contract.embedding import Embedder
-from contract.errors import SettingsError
-from contract.golden import GoldenSet
-from contract.manifest import collection_name, consumer_group
-from contract.preprocess import Preprocessor
-from contract.release import ReleaseFolder
+from twinline.clients.settings import Settings
+from twinline.clients.store.protocol import CollectionInfo
+from twinline.contract.encoder.embedding import Embedder
+from twinline.contract.encoder.golden import GoldenSet
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.errors import SettingsError
+from twinline.contract.release.folder import ReleaseFolder
+from twinline.contract.release.manifest import collection_name, consumer_group
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def open_release(settings: Settings, release: str) -> Release:
         SettingsError: it was not fetched.
         MismatchError: its files do not belong together.
     """
-    from clients.triton import TritonEmbedder
+    from twinline.clients.triton.embedder import TritonEmbedder
 
     folder = settings.releases / release
     if not folder.is_dir():

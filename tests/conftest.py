@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from clients import telemetry
+from twinline.clients import telemetry
 
 # Before any test module imports anything heavy.
 telemetry.apply()

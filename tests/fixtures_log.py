@@ -8,22 +8,22 @@ from threading import Event
 from typing import Any
 from uuid import uuid4
 
-from clients.edge import EdgeStore
-from clients.erasure_topic import ErasureTopic
-from clients.kafka import committed_offsets, end_offsets, ensure_topics, kafka_errors, make_producer
-from clients.settings import Settings
-from clients.store import OWN_KINDS, Collection, StoredPoint
-from contract.preprocess import Preprocessor
-from contract.records import Deletion, Document, encode_key, encode_value, version_header
 from streaming.dead_letters import KafkaDeadLetters
 from streaming.indexer import Indexer
 from streaming.limits import ConsumerLimits
 from streaming.loop import Consumer
 from streaming.release import Release
 from tests.fixtures_streaming import GOLDEN, FakeEmbedder, info_of
-from twinline.reconcile.measure import Comparison, Reconciliation
-from twinline.reconcile.repair import repair
-from twinline.reconcile.target import Direct, Target
+from twinline.clients.kafka.connect import committed_offsets, end_offsets, ensure_topics, kafka_errors, make_producer
+from twinline.clients.kafka.erasures import ErasureTopic
+from twinline.clients.settings import Settings
+from twinline.clients.store.edge import EdgeStore
+from twinline.clients.store.protocol import OWN_KINDS, Collection, StoredPoint
+from twinline.contract.documents.records import Deletion, Document, encode_key, encode_value, version_header
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.upkeep.reconcile.measure import Comparison, Reconciliation
+from twinline.upkeep.reconcile.repair import repair
+from twinline.upkeep.reconcile.target import Direct, Target
 
 LIMITS = ConsumerLimits(longest_wait_seconds=0.5, commit_interval_seconds=0.0)
 

@@ -9,21 +9,21 @@ import pytest
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from clients.erasures import Erasures
-from clients.settings import Settings
-from clients.store import CollectionInfo
-from contract.embedding import Embeddings
-from contract.errors import ContractError
-from contract.golden import GoldenSet, GoldenVector
-from contract.manifest import collection_name
-from contract.preprocess import Preprocessor
-from contract.records import Deletion, Document, encode_key, encode_value, version_header
-from contract.specification import ROLES, ChunkerSettings, Role, make_contract
 from streaming.dead_letters import DeadLetter
 from streaming.decode import Message
 from streaming.indexer import Handled, Indexer
 from streaming.limits import ConsumerLimits
 from tests.adapter_suites.memory_store import MemoryCollection
+from twinline.clients.erasure_list import Erasures
+from twinline.clients.settings import Settings
+from twinline.clients.store.protocol import CollectionInfo
+from twinline.contract.documents.records import Deletion, Document, encode_key, encode_value, version_header
+from twinline.contract.encoder.embedding import Embeddings
+from twinline.contract.encoder.golden import GoldenSet, GoldenVector
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.encoder.specification import ROLES, ChunkerSettings, Role, make_contract
+from twinline.contract.errors import ContractError
+from twinline.contract.release.manifest import collection_name
 
 RELEASE = "r0123456789ab"
 SPACE = "space-of-the-tests"

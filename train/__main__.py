@@ -16,7 +16,7 @@ from pathlib import Path
 
 import typer
 
-from clients import telemetry
+from twinline.clients import telemetry
 
 app = typer.Typer(add_completion=False, help="Fine-tune an encoder and measure it.", pretty_exceptions_enable=False)
 
@@ -31,14 +31,14 @@ CURVES = Path("plots/train.tsv")
 @app.command()
 def fit() -> None:
     """Fine-tune the base model on data/pairs/train.parquet."""
-    from clients.base_model import resolve_base_model
-    from clients.params import load_params
-    from clients.settings import load_settings
-    from train.params import ContractParams, PipelineParams, TrainParams
+    from train.encoder.params import ContractParams, EncoderParams, TrainParams
+    from twinline.clients.base_model import resolve_base_model
+    from twinline.clients.params import load_params, load_plain_params
+    from twinline.clients.settings import load_settings
 
     # Read before anything heavy: a wrong key must be said at once.
-    contract_params, params = load_params("contract", ContractParams), load_params("train", TrainParams)
-    base_name = load_params("", PipelineParams).base_model
+    contract_params, params = load_params("encoder.contract", ContractParams), load_params("encoder.train", TrainParams)
+    base_name = load_plain_params("encoder", EncoderParams).base_model
     home = load_settings().home
     base = resolve_base_model(base_name)
 
@@ -49,8 +49,8 @@ def fit() -> None:
         _start_again(processes, "fit")
         return
 
-    from train.fit import FitPaths
-    from train.fit import fit as run
+    from train.encoder.fit import FitPaths
+    from train.encoder.fit import fit as run
 
     paths = FitPaths(PAIRS / "train.parquet", ENCODER, CURVES, home)
     run(base, base_name, contract_params, params, paths)
@@ -59,17 +59,17 @@ def fit() -> None:
 @app.command()
 def evaluate() -> None:
     """Score encoder, base model, champion and BM25 on the held-out queries, and write the verdict of the gate."""
-    from clients.base_model import resolve_base_model
-    from clients.params import load_params
-    from clients.settings import load_settings
-    from train.params import EvaluateParams, PipelineParams, SimilarityParams
+    from train.encoder.params import EncoderParams, EvaluateParams, SimilarityParams
+    from twinline.clients.base_model import resolve_base_model
+    from twinline.clients.params import load_params, load_plain_params
+    from twinline.clients.settings import load_settings
 
-    params, similarity = load_params("evaluate", EvaluateParams), load_params("prepare", SimilarityParams)
-    base_name = load_params("", PipelineParams).base_model
+    params, similarity = load_params("encoder.evaluate", EvaluateParams), load_params("prepare", SimilarityParams)
+    base_name = load_plain_params("encoder", EncoderParams).base_model
     home = load_settings().home
 
-    from train.evaluate import EvaluatePaths
-    from train.evaluate import evaluate as run
+    from train.encoder.evaluate import EvaluatePaths
+    from train.encoder.evaluate import evaluate as run
 
     paths = EvaluatePaths(PREPARED / "documents.parquet", PAIRS, SNAPSHOT, ENCODER, EVALUATION, home)
     run(resolve_base_model(base_name), params, similarity, paths)
@@ -87,8 +87,8 @@ def main() -> None:
     # a model server and a scheduler do on a laptop. Read once, when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-    from contract.errors import SettingsError, TwinlineError
-    from contract.selfcheck import check_process
+    from twinline.contract.encoder.selfcheck import check_process
+    from twinline.contract.errors import SettingsError, TwinlineError
 
     try:
         check_process()

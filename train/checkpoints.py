@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from contract.canonical import JSON
-from contract.errors import MismatchError, TransientError
 from train.weights import weights_sha256
+from twinline.contract.canonical import JSON
+from twinline.contract.errors import MismatchError, TransientError
 
 # Nobody comes back for a run that was killed this long ago.
 STALE_AFTER_SECONDS = 14 * 24 * 3600

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from contract.errors import SettingsError
+from twinline.contract.errors import SettingsError
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
@@ -24,7 +24,7 @@ def choose_precision(asked: Literal["auto", "fp32", "bf16", "fp16"]) -> Precisio
         SettingsError: fp16 was asked for without a GPU.
     """
     if asked == "fp16" and not torch.cuda.is_available():
-        raise SettingsError("params.yaml train.precision = fp16 needs a GPU: use auto, bf16 or fp32 on a CPU")
+        raise SettingsError("params.yaml encoder.train.precision = fp16 needs a GPU: use auto, bf16 or fp32 on a CPU")
     if asked != "auto":
         return asked
     if torch.cuda.is_available():

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from contract.errors import MismatchError
-from contract.space import hash_safetensors
+from twinline.contract.encoder.space import hash_safetensors
+from twinline.contract.errors import MismatchError
 
 
 def weights_sha256(folder: Path) -> str:

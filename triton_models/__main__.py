@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from clients import telemetry
-from clients.settings import CHECKOUT, Settings, load_settings
-from contract.errors import TwinlineError
-from contract.selfcheck import check_process
 from triton_models.names import STABLE_MODEL, Device, embed_model
 from triton_models.server import ServerOptions, exec_server
+from twinline.clients import telemetry
+from twinline.clients.settings import CHECKOUT, Settings, load_settings
+from twinline.contract.encoder.selfcheck import check_process
+from twinline.contract.errors import TwinlineError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 

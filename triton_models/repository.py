@@ -12,14 +12,14 @@ from typing import Any, Final
 import jinja2
 import numpy as np
 
-import contract as contract_package
-from contract import tensors
-from contract.errors import MismatchError
-from contract.golden import GOLDEN_FILE, GoldenVector, encode_vector, read_golden
-from contract.manifest import MANIFEST_FILE, Format, Manifest
-from contract.served import check_served, write_served
-from contract.specification import CONTRACT_FILE, TOKENIZER_FILE
+import twinline.contract as contract_package
 from triton_models.names import STABLE_MODEL, Device, embed_model, encoder_model, tokenizer_model
+from twinline.contract.encoder import tensors
+from twinline.contract.encoder.golden import GOLDEN_FILE, GoldenVector, encode_vector, read_golden
+from twinline.contract.encoder.specification import CONTRACT_FILE, TOKENIZER_FILE
+from twinline.contract.errors import MismatchError
+from twinline.contract.release.manifest import MANIFEST_FILE, Format, Manifest
+from twinline.contract.release.served import check_served, write_served
 
 _HERE: Final = Path(__file__).resolve().parent
 _VERSION: Final = "1"
@@ -32,6 +32,7 @@ _QUEUE_POLICY: Final = (
     f"default_queue_policy {{ timeout_action: REJECT default_timeout_microseconds: 30000000 max_queue_size: {MOST_WAITING} }}"
 )
 _GOLDEN_FOR_CLIENTS: Final = "question"
+_SERVED_ROOMS: Final = ("documents", "encoder", "release")
 
 
 def write_models(release_folder: Path, repository: Path, device: Device = "cpu") -> tuple[str, ...]:
@@ -126,14 +127,26 @@ def releases_in(repository: Path) -> list[str]:
 def _write_tokenizer(folder: Path, release_folder: Path, manifest: Manifest) -> None:
     version = folder / _VERSION
     (version / "release").mkdir(parents=True)
-    shutil.copyfile(_HERE / "tokenizer" / "model.py", version / "model.py")
-    # The release carries its code: an upgrade of the platform does not change what a served release does.
-    shutil.copytree(
-        Path(contract_package.__path__[0]), version / "contract", ignore=shutil.ignore_patterns("__pycache__", "*.pyc")
-    )
+    shutil.copyfile(_HERE / "encoder" / "tokenizer" / "model.py", version / "model.py")
+    _write_contract(version / "twinline")
     for name in (MANIFEST_FILE, CONTRACT_FILE, TOKENIZER_FILE, GOLDEN_FILE):
         shutil.copyfile(release_folder / name, version / "release" / name)
     _write_config(folder, "tokenizer", manifest, name=folder.name)
+
+
+def _write_contract(package: Path) -> None:
+    """Write the rooms of the contract that the tokenizer model imports, below a package that is otherwise empty.
+
+    The release carries its code: an upgrade of the platform does not change what a served release does.
+    """
+    source = Path(contract_package.__path__[0])
+    target = package / "contract"
+    target.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    for path in source.glob("*.py"):
+        shutil.copyfile(path, target / path.name)
+    for room in _SERVED_ROOMS:
+        shutil.copytree(source / room, target / room, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
 
 
 def _write_encoder(
@@ -183,7 +196,7 @@ def render_config(template: str, manifest: Manifest, **values: str) -> str:
 
 def _templates() -> jinja2.Environment:
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE / "templates"),
+        loader=jinja2.FileSystemLoader(_HERE / "templates" / "encoder"),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

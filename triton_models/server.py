@@ -11,8 +11,8 @@ from typing import Final
 
 import psutil
 
-from clients.telemetry import TELEMETRY_OFF
-from contract.errors import SettingsError
+from twinline.clients.telemetry import TELEMETRY_OFF
+from twinline.contract.errors import SettingsError
 
 _BACKENDS: Final = Path(__file__).resolve().parent / "backends"
 _OUR_BACKENDS: Final = ("onnxruntime", "openvino")

@@ -1,1 +1,1 @@
-"""The `twinline` command: what people run. May import every other package; nothing imports it."""
+"""Twinline: the library that training and serving share, and the `twinline` command."""

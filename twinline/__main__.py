@@ -7,9 +7,9 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from clients import telemetry
-from contract.errors import SettingsError, TwinlineError
-from release.checks import RefusedError, refusal_line
+from twinline.clients import telemetry
+from twinline.contract.errors import SettingsError, TwinlineError
+from twinline.contract.release.checks import RefusedError, refusal_line
 
 
 class Command(NamedTuple):

@@ -2,22 +2,13 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from clients.settings import Settings
-from contract.errors import SettingsError
+from etl.fields import FieldNames
 from etl.sources.items import Item, Judgement, Logged, Query, Reject, Source
+from twinline.clients.settings import Settings
+from twinline.contract.errors import SettingsError
 
-__all__ = ["SOURCES", "FieldNames", "Item", "Judgement", "Logged", "Query", "Reject", "Source", "open_source"]
-
-
-@dataclass(frozen=True, slots=True)
-class FieldNames:
-    """Which column of a table or field of a JSON object holds what; empty means: by the usual names."""
-
-    key: str = ""
-    title: str = ""
-    text: str = ""
+__all__ = ["SOURCES", "Item", "Judgement", "Logged", "Query", "Reject", "Source", "open_source"]
 
 
 def _pydocs(name: str, location: str, fields: FieldNames, settings: Settings) -> Source:

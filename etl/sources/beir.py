@@ -8,12 +8,12 @@ import io
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from contract.canonical import JSON
-from contract.errors import SettingsError
-from contract.records import Document
 from etl.sources.items import Item, Judgement, Query, Reject, checked, excerpt
 from etl.sources.lines import read_json_lines
 from etl.sources.places import Origins, Place, open_place
+from twinline.contract.canonical import JSON
+from twinline.contract.documents.records import Document
+from twinline.contract.errors import SettingsError
 
 _SAME_SPLIT = {"validation": "dev", "valid": "dev", "val": "dev", "development": "dev"}
 

@@ -7,15 +7,15 @@ import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 
-from contract.canonical import JSON, sha256_hex
-from contract.errors import DocumentError, SettingsError
-from contract.records import MAX_TEXT_BYTES, Document
-from etl.remembered import NO_STAMP, Note, Remembered, mark_of
-from etl.sources import FieldNames
+from etl.fields import FieldNames
+from etl.source_state import NO_STAMP, Note, Remembered, mark_of
 from etl.sources.formats import READERS
 from etl.sources.items import Item, Made, Reject, Same, checked
 from etl.sources.places import Origins, Stamp, open_place
 from etl.sources.tables import TABLES, table_items
+from twinline.contract.canonical import JSON, sha256_hex
+from twinline.contract.documents.records import MAX_TEXT_BYTES, Document
+from twinline.contract.errors import DocumentError, SettingsError
 
 # A PDF's pictures are not text; four times the text limit bounds the memory that a parser takes.
 MAX_PDF_BYTES = 4 * MAX_TEXT_BYTES

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from io import BytesIO
 from pathlib import PurePosixPath
 
-from contract.errors import DocumentError
+from twinline.contract.errors import DocumentError
 
 TitleAndText = tuple[str, str]
 

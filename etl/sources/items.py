@@ -4,12 +4,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
-from contract.canonical import JSON
-from contract.errors import DocumentError
-from contract.records import Deletion, Document, Origin
+from twinline.contract.canonical import JSON
+from twinline.contract.documents.records import Deletion, Document, Origin
+from twinline.contract.errors import DocumentError
 
 if TYPE_CHECKING:
-    from etl.remembered import Remembered
+    from etl.source_state import Remembered
 
 MAX_RAW_CHARS = 2_000
 

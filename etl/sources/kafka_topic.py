@@ -7,12 +7,12 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from clients.kafka import beginning_offsets, end_offsets, kafka_errors, make_consumer
-from clients.settings import Settings
-from contract.canonical import JSON
-from contract.errors import DocumentError, TransientError
-from contract.records import decode_message, version_of
 from etl.sources.items import Item, Logged, Reject, excerpt
+from twinline.clients.kafka.connect import beginning_offsets, end_offsets, kafka_errors, make_consumer
+from twinline.clients.settings import Settings
+from twinline.contract.canonical import JSON
+from twinline.contract.documents.records import decode_message, version_of
+from twinline.contract.errors import DocumentError, TransientError
 
 POLL_MS = 1_000
 # A broker that is there but sends nothing: offsets may have been removed by retention while we read.

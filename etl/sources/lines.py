@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
-from contract.canonical import JSON
-from contract.records import MAX_TEXT_BYTES
 from etl.sources.items import Reject, excerpt
+from twinline.contract.canonical import JSON
+from twinline.contract.documents.records import MAX_TEXT_BYTES
 
 # JSON may spell one byte of text as six.
 MAX_LINE_BYTES = 2 * MAX_TEXT_BYTES

@@ -7,9 +7,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 from urllib.parse import urlsplit, urlunsplit
 
-from contract.canonical import JSON
-from contract.errors import SettingsError, TransientError
-from contract.records import Document
+from twinline.contract.canonical import JSON
+from twinline.contract.documents.records import Document
+from twinline.contract.errors import SettingsError, TransientError
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem

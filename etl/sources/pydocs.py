@@ -15,12 +15,12 @@ from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-from contract.canonical import JSON, sha256_hex
-from contract.errors import SettingsError
-from contract.records import Document, Origin
-from etl.remembered import Note, Remembered, mark_of
+from etl.source_state import Note, Remembered, mark_of
 from etl.sources.items import Item, Made, Reject, Same, excerpt
 from etl.sources.places import Origins, stamp_of
+from twinline.contract.canonical import JSON, sha256_hex
+from twinline.contract.documents.records import Document, Origin
+from twinline.contract.errors import SettingsError
 
 MIN_BODY_WORDS = 30
 MAX_BODY_WORDS = 170

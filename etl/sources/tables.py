@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from contract.canonical import JSON
-from contract.records import MAX_TEXT_BYTES, MAX_VERSION, Document
-from etl.remembered import NO_MARK, Remembered, mark_of
-from etl.sources import FieldNames
+from etl.fields import FieldNames
+from etl.source_state import NO_MARK, Remembered, mark_of
 from etl.sources.items import Item, Made, Reject, Same, checked, excerpt
 from etl.sources.lines import parse_line, raw_lines, read_json_lines
+from twinline.contract.canonical import JSON
+from twinline.contract.documents.records import MAX_TEXT_BYTES, MAX_VERSION, Document
 
 _ROWS_AT_ONCE = 256
 _BYTES_AT_ONCE = 8 << 20

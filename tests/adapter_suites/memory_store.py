@@ -8,7 +8,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from clients.store import (
+from twinline.clients.store.protocol import (
     CollectionInfo,
     Filter,
     Head,
@@ -19,9 +19,9 @@ from clients.store import (
     stored_version,
     version_part,
 )
-from contract.canonical import JSON
-from contract.errors import ContractError
-from contract.ids import head_id
+from twinline.contract.canonical import JSON
+from twinline.contract.documents.ids import head_id
+from twinline.contract.errors import ContractError
 
 
 @dataclass

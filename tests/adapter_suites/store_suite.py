@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clients.store import Collection, CollectionInfo, Head, Store, StoredPoint, version_fields
-from contract.errors import ContractError, MismatchError
-from contract.ids import golden_id, head_id, point_id
-from contract.index_settings import IndexSettings, Quantization
-from contract.records import Version
+from twinline.clients.store.protocol import Collection, CollectionInfo, Head, Store, StoredPoint, version_fields
+from twinline.contract.documents.ids import golden_id, head_id, point_id
+from twinline.contract.documents.records import Version
+from twinline.contract.errors import ContractError, MismatchError
+from twinline.contract.release.index_settings import IndexSettings, Quantization
 
 NAME = "documents_r000000000001"
 OTHER = "documents_r000000000002"

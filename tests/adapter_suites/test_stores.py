@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from clients.edge import EdgeStore
-from clients.qdrant import QdrantStore, connect
-from clients.store import Collection, Store
 from tests.adapter_suites.memory_store import MemoryStore
 from tests.adapter_suites.store_suite import NAME, OTHER, StoreSuite, chunk, explicit, head, texts
+from twinline.clients.store.edge import EdgeStore
+from twinline.clients.store.protocol import Collection, Store
+from twinline.clients.store.qdrant import QdrantStore, connect
 
 _SERVER = os.environ.get("QDRANT_URL")
 

@@ -10,22 +10,9 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from clients.settings import CHECKOUT
+from twinline.clients.settings import CHECKOUT
 
-OURS = (
-    "contract",
-    "clients",
-    "scoring",
-    "etl",
-    "train",
-    "export",
-    "release",
-    "streaming",
-    "search",
-    "twinline",
-    "triton_models",
-    "bench",
-)
+OURS = ("etl", "train", "export", "streaming", "twinline", "triton_models", "bench", "proofs")
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
 DECLARED = {
     canonicalize_name(Requirement(text).name)

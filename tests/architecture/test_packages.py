@@ -10,20 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = (
-    "contract",
-    "clients",
-    "etl",
-    "train",
-    "export",
-    "release",
-    "streaming",
-    "search",
-    "scoring",
-    "twinline",
-    "triton_models",
-    "bench",
-)
+PACKAGES = ("etl", "train", "export", "streaming", "twinline", "triton_models", "bench", "proofs")
 
 
 @pytest.mark.parametrize("name", PACKAGES)
@@ -50,13 +37,25 @@ print(",".join(sorted(heavy)))
 
 def modules(package: str) -> list[str]:
     found = [package]
-    for module in pkgutil.walk_packages([str(ROOT / package)], prefix=f"{package}."):
+    for module in pkgutil.walk_packages([str(ROOT / package.replace(".", "/"))], prefix=f"{package}."):
         if not module.name.endswith("__main__") and "backends" not in module.name:
             found.append(module.name)
     return found
 
 
-@pytest.mark.parametrize("package", ["contract", "clients", "scoring", "etl", "release", "streaming", "search"])
+@pytest.mark.parametrize(
+    "package",
+    [
+        "twinline.contract",
+        "twinline.clients",
+        "twinline.scoring",
+        "twinline.registry",
+        "twinline.release",
+        "twinline.search",
+        "etl",
+        "streaming",
+    ],
+)
 def test_importing_a_package_does_nothing_and_loads_nothing_heavy(package: str, tmp_path: Path) -> None:
     result = subprocess.run(
         [sys.executable, "-c", PROBE, *modules(package)], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
@@ -75,7 +74,17 @@ COMMANDS = (
     *(f"twinline.commands.{path.stem}" for path in sorted((ROOT / "twinline" / "commands").glob("[!_]*.py"))),
     *(
         f"{package}.__main__"
-        for package in ("twinline", "etl", "train", "release", "streaming", "search", "triton_models", "bench")
+        for package in (
+            "twinline",
+            "etl",
+            "train",
+            "twinline.release",
+            "streaming",
+            "twinline.search",
+            "triton_models",
+            "bench",
+            "proofs",
+        )
     ),
 )
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from bench.training_pairs import write_real_pairs
-from clients.base_model import DEFAULT_BASE_MODEL, resolve_base_model
-from contract.preprocess import Preprocessor
 from tests.unit.train import factories
-from train.base_contract import own_contract
-from train.fit import FitPaths, fit
-from train.params import TrainParams
+from train.encoder.base_contract import own_contract
+from train.encoder.fit import FitPaths, fit
+from train.encoder.params import TrainParams
+from twinline.clients.base_model import DEFAULT_BASE_MODEL, resolve_base_model
+from twinline.contract.encoder.preprocess import Preprocessor
 
 PAIRS = 640
 CONTRACT = replace(factories.CONTRACT, query_prefix=None, document_prefix=None, overlap_tokens=32, title_max_tokens=64)

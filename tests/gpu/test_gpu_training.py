@@ -10,21 +10,21 @@ import numpy as np
 import pytest
 import torch
 
-from contract.golden import GOLDEN_TEXTS
-from contract.pooling import cosine_distance
-from contract.preprocess import Preprocessor
 from tests.gpu.conftest import CONTRACT, TRAIN, Run, falls, paths_in, run_fit
-from train.base_contract import contract_for, training_tokens
-from train.batches import contract_collator
 from train.checkpoints import check_seal, latest_checkpoint
 from train.curves import CurveWriter
-from train.encoder import TorchEncoder
-from train.fit import FitPaths
+from train.encoder.base_contract import contract_for, training_tokens
+from train.encoder.batches import contract_collator
+from train.encoder.fit import FitPaths
+from train.encoder.model import load_model
+from train.encoder.pairs import read_pairs
+from train.encoder.params import LoraParams, TrainParams
+from train.encoder.torch_encoder import TorchEncoder
+from train.encoder.trainer import _loss
 from train.hardware import choose_precision, device, processes_to_start
-from train.model import load_model
-from train.pairs import read_pairs
-from train.params import LoraParams, TrainParams
-from train.trainer import _loss
+from twinline.contract.encoder.golden import GOLDEN_TEXTS
+from twinline.contract.encoder.pooling import cosine_distance
+from twinline.contract.encoder.preprocess import Preprocessor
 
 TEXTS = [golden.text for golden in GOLDEN_TEXTS]
 # How far a resumed run may end from one that was not stopped, in worst cosine distance: sums on a GPU are added up in an order

@@ -10,15 +10,15 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from contract.golden import GOLDEN_TEXTS, PARITY_LIMITS
-from contract.pooling import cosine_distance
-from contract.preprocess import Preprocessor
-from contract.specification import Role
-from contract.tensors import ATTENTION_MASK, INPUT_IDS, SENTENCE_EMBEDDING
-from export.to_onnx import export_onnx
-from export.to_tensorrt import export_tensorrt, open_plan, plan_path, why_unavailable
-from train.encoder import TorchEncoder
-from train.pairs import read_pairs
+from export.encoder.to_onnx import export_onnx
+from export.encoder.to_tensorrt import export_tensorrt, open_plan, plan_path, why_unavailable
+from train.encoder.pairs import read_pairs
+from train.encoder.torch_encoder import TorchEncoder
+from twinline.contract.encoder.golden import GOLDEN_TEXTS, PARITY_LIMITS
+from twinline.contract.encoder.pooling import cosine_distance
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.encoder.specification import Role
+from twinline.contract.encoder.tensors import ATTENTION_MASK, INPUT_IDS, SENTENCE_EMBEDDING
 
 BUCKETS = (16, 64, 256)
 MAX_BATCH = 32
@@ -42,7 +42,7 @@ def on_gpu(base: Path, preprocessor: Preprocessor) -> TorchEncoder:
 @pytest.fixture(scope="module")
 def on_cpu(base: Path, preprocessor: Preprocessor) -> TorchEncoder:
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("train.encoder.device", lambda: torch.device("cpu"))
+        patched.setattr("train.encoder.torch_encoder.device", lambda: torch.device("cpu"))
         return TorchEncoder.load(base, preprocessor)
 
 
@@ -105,7 +105,7 @@ def batches() -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
 
 
 def worst_distance(runtime: Runtime, encoder: TorchEncoder, pooling: Any) -> float:
-    from contract.pooling import normalize, pool
+    from twinline.contract.encoder.pooling import normalize, pool
 
     worst = 0.0
     for ids, mask in batches():

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from clients.settings import CHECKOUT
+from twinline.clients.settings import CHECKOUT
 
 MESSAGES = 2_000
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from clients.settings import CHECKOUT
+from twinline.clients.settings import CHECKOUT
 
 # The two exported releases are kept there; the rest is made anew.
 _WORKSPACE = CHECKOUT / "var" / "test-cache" / "bench-skew"
@@ -14,7 +14,7 @@ _WORKSPACE = CHECKOUT / "var" / "test-cache" / "bench-skew"
 
 @pytest.mark.timeout(900)
 def test_one_fault_of_each_kind_is_caught_at_the_right_place() -> None:
-    command = [sys.executable, "-m", "bench", "skew", "--short", "--json", "--workspace", str(_WORKSPACE)]
+    command = [sys.executable, "-m", "proofs", "skew", "--short", "--json", "--workspace", str(_WORKSPACE)]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=880, check=False)
     assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-3000:]
     report = json.loads(done.stdout)

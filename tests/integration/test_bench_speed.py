@@ -18,10 +18,10 @@ from bench.query import Clients, encoder_latency
 from bench.stream import NaiveConsumer, StreamingPath, publish_all
 from bench.system import Served
 from bench.workspace import Workspace
-from clients.settings import Settings
-from clients.triton import TritonEmbedder
-from contract.manifest import Manifest
 from tests.fixtures_triton import RunningTriton
+from twinline.clients.settings import Settings
+from twinline.clients.triton.embedder import TritonEmbedder
+from twinline.contract.release.manifest import Manifest
 
 pytestmark = pytest.mark.integration
 

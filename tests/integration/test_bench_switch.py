@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from clients.settings import CHECKOUT
+from twinline.clients.settings import CHECKOUT
 
 # The two exported releases are kept there, for these and for the mutation run; the rest is made anew.
 _WORKSPACE = CHECKOUT / "var" / "test-cache" / "bench-skew"
 
 
 def bench(*arguments: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "bench", *arguments, "--json", "--workspace", str(_WORKSPACE)]
+    command = [sys.executable, "-m", "proofs", *arguments, "--json", "--workspace", str(_WORKSPACE)]
     done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, timeout=580, check=False)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     report: dict[str, Any] = json.loads(done.stdout)

@@ -13,18 +13,18 @@ from uuid import uuid4
 
 import pytest
 
-from clients.edge import EdgeStore
-from clients.kafka import ensure_topics, kafka_errors, make_producer
-from clients.settings import CHECKOUT, Settings
-from clients.store import Collection
-from contract.manifest import collection_name, consumer_group
-from contract.preprocess import Preprocessor
-from contract.records import Deletion, Document, encode_key, encode_value, version_header
-from streaming import build as building
-from streaming.build import build, find_inputs
+from streaming.building import build as building
+from streaming.building.build import build, find_inputs
 from streaming.limits import ConsumerLimits
 from streaming.release import Release
 from tests.fixtures_streaming import GOLDEN, FakeEmbedder, info_of, preprocessor
+from twinline.clients.kafka.connect import ensure_topics, kafka_errors, make_producer
+from twinline.clients.settings import CHECKOUT, Settings
+from twinline.clients.store.edge import EdgeStore
+from twinline.clients.store.protocol import Collection
+from twinline.contract.documents.records import Deletion, Document, encode_key, encode_value, version_header
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.release.manifest import collection_name, consumer_group
 
 __all__ = ["preprocessor"]
 

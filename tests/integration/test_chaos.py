@@ -1,4 +1,4 @@
-"""The short form of `python -m tests.chaos`: each class of death once, under load, and nothing is lost, doubled or stale."""
+"""The short form of `python -m proofs chaos`: each class of death once, under load, and nothing is lost, doubled or stale."""
 
 import json
 import os
@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from clients.settings import CHECKOUT
-from tests.chaos.deck import BROKER, SHORT_DECK
-from tests.chaos.points import TRITON_POINT
+from proofs.chaos.deck import BROKER, SHORT_DECK
+from proofs.chaos.points import TRITON_POINT
+from twinline.clients.settings import CHECKOUT
 
 KILLS = 9
 
@@ -18,7 +18,7 @@ KILLS = 9
 @pytest.mark.timeout(600)
 def test_kills_at_every_point_of_a_batch_lose_nothing_double_nothing_and_leave_nothing_stale() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.chaos", "--short", "--kills", str(KILLS), "--seed", "11", "--json"],
+        [sys.executable, "-m", "proofs", "chaos", "--short", "--kills", str(KILLS), "--seed", "11", "--json"],
         cwd=CHECKOUT,
         env={name: value for name, value in os.environ.items() if not name.startswith(("TWINLINE_", "CHAOS_"))},
         stdin=subprocess.DEVNULL,

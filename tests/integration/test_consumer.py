@@ -20,13 +20,6 @@ import pytest
 from kafka import KafkaProducer
 from kafka.serializer import Serializer
 
-from clients.kafka import committed_offsets, ensure_topics, group_lag, make_admin
-from clients.settings import Settings
-from clients.store import Collection
-from contract.embedding import Embeddings
-from contract.errors import TransientError
-from contract.records import Document, encode_key
-from contract.specification import Role
 from streaming.dead_letters import read_dead_letters
 from streaming.limits import ConsumerLimits
 from streaming.log_reader import Batch, LogReader
@@ -48,6 +41,13 @@ from tests.integration.test_streaming import (
     stored,
     wait_for,
 )
+from twinline.clients.kafka.connect import committed_offsets, ensure_topics, group_lag, make_admin
+from twinline.clients.settings import Settings
+from twinline.clients.store.protocol import Collection
+from twinline.contract.documents.records import Document, encode_key
+from twinline.contract.encoder.embedding import Embeddings
+from twinline.contract.encoder.specification import Role
+from twinline.contract.errors import TransientError
 
 __all__ = ["collection", "preprocessor", "release", "settings", "store"]
 

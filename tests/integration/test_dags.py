@@ -16,31 +16,32 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench.gates import plant
-from bench.gates_cases import CASES, Case
-from bench.gates_clone import Clone
-from clients.airflow import Airflow, DagRun
-from clients.settings import CHECKOUT
-from contract.errors import TransientError
-from contract.verdict import BETTER_THAN_BASE
-from release.git import git
-from release.registry import Registry
+from proofs.gates.cases import CASES, Case
+from proofs.gates.clone import Clone
+from proofs.gates.run import plant
 from tests.integration.conftest import Stack
+from twinline.clients.airflow import Airflow, DagRun
+from twinline.clients.params import set_params
+from twinline.clients.settings import CHECKOUT
+from twinline.contract.errors import TransientError
+from twinline.contract.release.verdict import BETTER_THAN_BASE
 from twinline.demo import chain
+from twinline.registry.git import git
+from twinline.registry.versions import Registry
 
 MODULES = ("json", "csv", "shutil", "textwrap", "random", "statistics", "heapq", "zipfile", "argparse", "datetime", "itertools")
 # A few steps on few documents: what is tested is the way, not the encoder.
 SMALL = {
-    "train.max_steps": 2,
-    "train.batch_size": 8,
-    "train.mini_batch_size": 8,
-    "evaluate.max_documents": 40,
-    "evaluate.max_queries": 8,
-    "evaluate.bootstrap_samples": 200,
-    "evaluate.margin": 1.0,
-    "parity.sample_chunks": 8,
-    "quality.max_queries": 8,
-    "quality.max_documents": 16,
+    "encoder.train.max_steps": 2,
+    "encoder.train.batch_size": 8,
+    "encoder.train.mini_batch_size": 8,
+    "encoder.evaluate.max_documents": 40,
+    "encoder.evaluate.max_queries": 8,
+    "encoder.evaluate.bootstrap_samples": 200,
+    "encoder.evaluate.margin": 1.0,
+    "encoder.parity.sample_chunks": 8,
+    "encoder.quality.max_queries": 8,
+    "encoder.quality.max_documents": 16,
 }
 
 
@@ -78,10 +79,7 @@ class Project:
         """Change values of params.yaml; a name that is not there is an error."""
         path = self.folder / "params.yaml"
         params = yaml.safe_load(path.read_text())
-        for name, value in values.items():
-            section, key = name.split(".")
-            assert key in params[section], f"params.yaml has no {name}"
-            params[section][key] = value
+        set_params(params, values)
         path.write_text(yaml.safe_dump(params, sort_keys=False))
 
 
@@ -187,14 +185,14 @@ def test_the_encoder_is_registered_in_production_and_the_branch_is_as_it_was(
 
 
 @pytest.mark.timeout(600)
-# One of them here; `python -m bench gates` plants all.
+# One of them here; `python -m proofs gates` plants all.
 @pytest.mark.parametrize("case", [case for case in CASES if case.short][:1], ids=lambda case: case.name)
 def test_a_bad_encoder_is_refused_by_the_right_gate_and_nothing_changes(
     project: Project, demo: subprocess.CompletedProcess[str], case: Case
 ) -> None:
     assert demo.returncode == 0
     # eight queries can tell a broken encoder from a whole one, and no more: the margin is wide where quality is not the point
-    margin = {"evaluate.margin": 0.02} if case.gate == BETTER_THAN_BASE else {}
+    margin = {"encoder.evaluate.margin": 0.02} if case.gate == BETTER_THAN_BASE else {}
     planted = replace(case, params={**case.params, **margin})
     outcome = plant(Clone(project.folder, project.stack.environment), _snapshot(project), planted)
     assert outcome.problems == ()

@@ -10,19 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from clients.kafka import make_producer
-from clients.settings import CHECKOUT
-from clients.topics import read_topic
-from contract.errors import ContractError
-from contract.ids import point_id
-from contract.preprocess import Preprocessor
-from contract.records import Deletion, Document, encode_key, encode_value
 from streaming.decode import Message
-from streaming.letter_replay import choose, discard, replay
-from streaming.letters import Entry, read_entries, read_letters
 from streaming.log_reader import message_of
 from tests.fixtures_log import Keeping
 from tests.fixtures_streaming import FakeEmbedder, info_of, preprocessor
+from twinline.clients.kafka.connect import make_producer
+from twinline.clients.kafka.stretch import read_topic
+from twinline.clients.settings import CHECKOUT
+from twinline.contract.documents.ids import point_id
+from twinline.contract.documents.records import Deletion, Document, encode_key, encode_value
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.errors import ContractError
+from twinline.upkeep.dead_letters.entries import Entry, read_entries, read_letters
+from twinline.upkeep.dead_letters.replay import choose, discard, replay
 
 __all__ = ["preprocessor"]
 

@@ -3,12 +3,12 @@
 import uuid
 from pathlib import Path
 
-from clients.settings import Settings
-from contract.records import Deletion, Document
 from etl.feeds import Feed
 from etl.lineage import Lineage
 from etl.publish import publish_documents
-from twinline.skew.new_documents import read_newest
+from twinline.clients.settings import Settings
+from twinline.contract.documents.records import Deletion, Document
+from twinline.upkeep.skew.new_documents import read_newest
 
 LINEAGE = Lineage("run-1", "", "test")
 

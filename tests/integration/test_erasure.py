@@ -10,26 +10,26 @@ from threading import Event
 import pyarrow.parquet as pq
 import pytest
 
-from clients.edge import EdgeStore
-from clients.erasure_topic import current_erasures
-from clients.erasures import LIST_FILE, read_list
-from clients.kafka import end_offsets
-from clients.settings import CHECKOUT
-from clients.topics import delete_before, read_topic
-from contract.errors import MismatchError
-from contract.ids import head_id
-from contract.preprocess import Preprocessor
-from contract.records import Document, encode_key
 from etl.feeds import Feed
 from etl.lineage import Lineage
 from etl.publish import publish_documents
-from streaming.build import build, find_inputs
-from streaming.letter_purge import purge
-from streaming.letters import read_entries, read_letters
+from streaming.building.build import build, find_inputs
 from tests.fixtures_log import LIMITS, Keeping
 from tests.fixtures_streaming import Counted, preprocessor
-from twinline.erase import removal
-from twinline.erase.holders import log_holding, messages_of, snapshots_holding
+from twinline.clients.erasure_list import LIST_FILE, read_list
+from twinline.clients.kafka.connect import end_offsets
+from twinline.clients.kafka.erasures import current_erasures
+from twinline.clients.kafka.stretch import delete_before, read_topic
+from twinline.clients.settings import CHECKOUT
+from twinline.clients.store.edge import EdgeStore
+from twinline.contract.documents.ids import head_id
+from twinline.contract.documents.records import Document, encode_key
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.errors import MismatchError
+from twinline.upkeep.dead_letters.entries import read_entries, read_letters
+from twinline.upkeep.dead_letters.purge import purge
+from twinline.upkeep.erase import removal
+from twinline.upkeep.erase.holders import log_holding, messages_of, snapshots_holding
 
 __all__ = ["preprocessor"]
 

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from clients.kafka import kafka_errors, make_producer
-from clients.settings import Settings
-from contract.records import Deletion, Document, encode_key
 from etl.feeds import Feed
 from etl.ingest import ingest
 from etl.lineage import Lineage
 from etl.publish import Mode, publish_documents
 from etl.sources import open_source
+from twinline.clients.kafka.connect import kafka_errors, make_producer
+from twinline.clients.settings import Settings
+from twinline.contract.documents.records import Deletion, Document, encode_key
 
 LINEAGE = Lineage("run-1", "", "test")
 

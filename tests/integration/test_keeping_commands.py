@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from clients.admin import AdminClient
-from clients.kafka import committed_offsets, end_offsets
-from clients.settings import CHECKOUT
-from clients.store import StoredPoint
-from clients.topics import read_topic
-from contract.ids import point_id
-from contract.manifest import Manifest, collection_name, consumer_group
 from tests.integration.conftest import Stack
+from twinline.clients.kafka.connect import committed_offsets, end_offsets
+from twinline.clients.kafka.stretch import read_topic
+from twinline.clients.online import AdminClient
+from twinline.clients.settings import CHECKOUT
+from twinline.clients.store.protocol import StoredPoint
+from twinline.contract.documents.ids import point_id
+from twinline.contract.release.manifest import Manifest, collection_name, consumer_group
 
 TEXTS = {
     "quinces": "The ferry Amaranth carries crates of quinces from pier nine to Saltholm every morning.",

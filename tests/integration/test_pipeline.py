@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from contract.manifest import Manifest
-from contract.verdict import EVALUATION_CHECKS
 from tests.unit.train.conftest import WORDS, write_tiny_base
+from twinline.contract.release.manifest import Manifest
+from twinline.contract.release.verdict import EVALUATION_CHECKS
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ["ingest", "prepare", "pairs", "train", "evaluate", "export", "parity", "quality", "profile", "package"]
@@ -81,14 +81,14 @@ def dvc(checkout: Path, home: Path, *arguments: str) -> str:
 def test_the_pipeline_runs_on_a_data_set_it_has_never_seen_and_then_has_nothing_to_do(tmp_path: Path) -> None:
     changes = {
         "source": f"beir:{write_beir(tmp_path / 'beir')}",
-        "base_model": str(write_tiny_base(tmp_path / "base")),
-        "contract.overlap_tokens": 4,
-        "contract.title_max_tokens": 8,
-        "train.max_steps": 3,
-        "train.batch_size": 8,
-        "train.mini_batch_size": 4,
+        "encoder.base_model": str(write_tiny_base(tmp_path / "base")),
+        "encoder.contract.overlap_tokens": 4,
+        "encoder.contract.title_max_tokens": 8,
+        "encoder.train.max_steps": 3,
+        "encoder.train.batch_size": 8,
+        "encoder.train.mini_batch_size": 4,
         # a gate that this encoder of random weights fails: the stages after it must run all the same
-        "evaluate.margin": 0.0,
+        "encoder.evaluate.margin": 0.0,
     }
     checkout, home = copy_checkout(tmp_path / "checkout", changes), tmp_path / "home"
 

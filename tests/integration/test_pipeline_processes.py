@@ -39,10 +39,16 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     (base / "config.json").write_text(json.dumps(config))
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["base_model"] = str(base)
-    params["contract"] |= {"overlap_tokens": 4, "title_max_tokens": 8}
+    params["encoder"]["base_model"] = str(base)
+    params["encoder"]["contract"] |= {"overlap_tokens": 4, "title_max_tokens": 8}
     # Batches of 8, 4 a process, 2 at once: the cached loss, with negatives from both.
-    params["train"] |= {"batch_size": 8, "mini_batch_size": 2, "max_steps": 5, "learning_rate": 1e-3, "warmup_ratio": 0.0}
+    params["encoder"]["train"] |= {
+        "batch_size": 8,
+        "mini_batch_size": 2,
+        "max_steps": 5,
+        "learning_rate": 1e-3,
+        "warmup_ratio": 0.0,
+    }
     results = []
     for name, launcher in (("one", []), ("two", ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"])):
         folder = tmp_path / name

@@ -8,17 +8,17 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from clients.kafka import end_offsets
-from clients.store import Head, StoredPoint, version_fields
-from clients.topics import delete_before, read_topic
-from contract.errors import SettingsError
-from contract.ids import head_id, point_id
-from contract.preprocess import Preprocessor
-from contract.records import Deletion, Document, Version
 from streaming.log_reader import message_of
 from tests.fixtures_log import Keeping
 from tests.fixtures_streaming import preprocessor, vector_of
-from twinline.reconcile.compare import Kind
+from twinline.clients.kafka.connect import end_offsets
+from twinline.clients.kafka.stretch import delete_before, read_topic
+from twinline.clients.store.protocol import Head, StoredPoint, version_fields
+from twinline.contract.documents.ids import head_id, point_id
+from twinline.contract.documents.records import Deletion, Document, Version
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.errors import SettingsError
+from twinline.upkeep.reconcile.compare import Kind
 
 __all__ = ["preprocessor"]
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from clients.admin import AdminClient
-from clients.settings import CHECKOUT
-from clients.triton import TritonControl
-from contract.manifest import Manifest, collection_name, release_id
 from tests.fixtures_triton import release_that_serves
 from tests.integration.conftest import Stack
+from twinline.clients.online import AdminClient
+from twinline.clients.settings import CHECKOUT
+from twinline.clients.triton.control import TritonControl
+from twinline.contract.release.manifest import Manifest, collection_name, release_id
 
 DOCUMENTS = {
     "quinces": "The ferry Amaranth carries crates of quinces from pier nine to Saltholm every morning.",
@@ -36,8 +36,8 @@ class Platform:
         self.releases = tuple(Manifest.load(folder).release for folder in self.folders)
 
     def release(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run `python -m release ARGUMENTS`."""
-        command = [sys.executable, "-m", "release", *arguments]
+        """Run `python -m twinline.release ARGUMENTS`."""
+        command = [sys.executable, "-m", "twinline.release", *arguments]
         return subprocess.run(
             command, cwd=CHECKOUT, env=self.stack.environment, capture_output=True, text=True, timeout=280, check=False
         )

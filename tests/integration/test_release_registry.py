@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from contract.errors import SettingsError
-from release.experiment import PipelineFailedError, run_experiment
-from release.git import git
-from release.journal import Promotion
-from release.registry import Registry
-from release.remote import ensure_remote
+from twinline.contract.errors import SettingsError
+from twinline.registry.experiment import PipelineFailedError, run_experiment
+from twinline.registry.git import git
+from twinline.registry.remote import ensure_remote
+from twinline.registry.versions import Registry
+from twinline.release.journal import Promotion
 
 # A pipeline of the shape of ours, without its work: a parameter decides what is in the release.
 PIPELINE = """

@@ -11,16 +11,16 @@ from threading import Event
 import numpy as np
 import pytest
 
-from clients.edge import EdgeStore
-from clients.kafka import beginning_offsets, kafka_errors, make_admin
-from clients.settings import CHECKOUT, Settings
-from contract.ids import head_id
-from contract.preprocess import Preprocessor
-from contract.records import Deletion, Document
-from streaming.build import build, find_inputs
-from streaming.letters import read_entries
+from streaming.building.build import build, find_inputs
 from tests.fixtures_log import LIMITS, Keeping
 from tests.fixtures_streaming import Counted, preprocessor
+from twinline.clients.kafka.connect import beginning_offsets, kafka_errors, make_admin
+from twinline.clients.settings import CHECKOUT, Settings
+from twinline.clients.store.edge import EdgeStore
+from twinline.contract.documents.ids import head_id
+from twinline.contract.documents.records import Deletion, Document
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.upkeep.dead_letters.entries import read_entries
 
 __all__ = ["preprocessor"]
 

@@ -19,16 +19,17 @@ import httpx
 import numpy as np
 import pytest
 
-from clients.admin import AdminClient
-from clients.kafka import ensure_topics, make_producer
-from clients.settings import CHECKOUT, Settings
-from clients.triton import TritonControl, TritonEmbedder
-from contract.manifest import Fingerprints, Manifest, collection_name, hash_files, release_id
-from contract.preprocess import Preprocessor
-from contract.records import Deletion, Document, encode_key, encode_value
-from contract.specification import Contract
 from tests.fixtures_triton import RunningTriton, free_ports
 from triton_models.repository import write_models
+from twinline.clients.kafka.connect import ensure_topics, make_producer
+from twinline.clients.online import AdminClient
+from twinline.clients.settings import CHECKOUT, Settings
+from twinline.clients.triton.control import TritonControl
+from twinline.clients.triton.embedder import TritonEmbedder
+from twinline.contract.documents.records import Deletion, Document, encode_key, encode_value
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.encoder.specification import Contract
+from twinline.contract.release.manifest import Fingerprints, Manifest, collection_name, hash_files, release_id
 
 PATIENCE_SECONDS = 60
 LONG = " ".join(f"Paragraph {number} explains how bees make honey and why a hive needs a queen." for number in range(120))

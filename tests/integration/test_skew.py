@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clients.admin import AdminClient
-from clients.store import CollectionInfo
-from clients.stores import make_store
-from contract.ids import point_id
-from contract.manifest import Manifest, collection_name
 from tests.integration.conftest import Stack
 from tests.integration.test_release import DOCUMENTS, Platform
 from tests.integration.test_search import until
-from twinline.skew.opening import measure_release
+from twinline.clients.online import AdminClient
+from twinline.clients.store.open import make_store
+from twinline.clients.store.protocol import CollectionInfo
+from twinline.contract.documents.ids import point_id
+from twinline.contract.release.manifest import Manifest, collection_name
+from twinline.upkeep.skew.opening import measure_release
 
 # Long enough for chunks that differ from the document.
 LONG = " ".join(f"Paragraph {number} explains how bees make honey and why a hive needs a queen." for number in range(90))

@@ -15,8 +15,14 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from clients.edge import EdgeStore
-from clients.kafka import (
+from streaming.building.build import build, find_inputs
+from streaming.dead_letters import read_dead_letters
+from streaming.limits import ConsumerLimits
+from streaming.loop import Consumer
+from streaming.release import Release
+from tests.fixtures_streaming import GOLDEN, Counted, FakeEmbedder, info_of, preprocessor, vector_of
+from tests.integration.conftest import EXTERNAL_BROKER
+from twinline.clients.kafka.connect import (
     committed_offsets,
     end_offsets,
     ensure_topics,
@@ -25,19 +31,13 @@ from clients.kafka import (
     make_admin,
     make_producer,
 )
-from clients.settings import CHECKOUT, Settings
-from clients.store import Collection
-from contract.errors import SettingsError, TransientError
-from contract.ids import head_id
-from contract.preprocess import Preprocessor
-from contract.records import Deletion, Document, encode_key, encode_value, version_header
-from streaming.build import build, find_inputs
-from streaming.dead_letters import read_dead_letters
-from streaming.limits import ConsumerLimits
-from streaming.loop import Consumer
-from streaming.release import Release
-from tests.fixtures_streaming import GOLDEN, Counted, FakeEmbedder, info_of, preprocessor, vector_of
-from tests.integration.conftest import EXTERNAL_BROKER
+from twinline.clients.settings import CHECKOUT, Settings
+from twinline.clients.store.edge import EdgeStore
+from twinline.clients.store.protocol import Collection
+from twinline.contract.documents.ids import head_id
+from twinline.contract.documents.records import Deletion, Document, encode_key, encode_value, version_header
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.errors import SettingsError, TransientError
 from twinline.stack import broker as embedded_broker
 
 __all__ = ["preprocessor"]

@@ -14,12 +14,12 @@ from uuid import uuid4
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 
-from clients.kafka import ensure_topics
-from clients.settings import CHECKOUT, Settings
-from contract.manifest import Manifest
 from tests.fixtures_triton import RunningTriton
 from tests.integration.conftest import free_ports
 from tests.integration.test_search import Place, until
+from twinline.clients.kafka.connect import ensure_topics
+from twinline.clients.settings import CHECKOUT, Settings
+from twinline.contract.release.manifest import Manifest
 
 FAQ = """id,title,text
 warm,Warmth,How warm is it inside a hive? Bees keep it at about thirty-five degrees.

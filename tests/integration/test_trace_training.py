@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from clients.settings import Settings
-from release.experiment import run_experiment, take_snapshot
-from release.fetch import fetch
-from release.registry import Registered, Registry
-from release.remote import ensure_remote
 from tests.integration.test_pipeline import copy_checkout, write_beir
 from tests.unit.train.conftest import write_tiny_base
-from twinline.trace.backward import find_use
-from twinline.trace.reach import Reach
-from twinline.trace.release import contract_section, release_section
-from twinline.trace.steps import Step
-from twinline.trace.training import training_section
+from twinline.clients.settings import Settings
+from twinline.registry.experiment import run_experiment, take_snapshot
+from twinline.registry.fetch import fetch
+from twinline.registry.remote import ensure_remote
+from twinline.registry.versions import Registered, Registry
+from twinline.upkeep.trace.forward import find_use
+from twinline.upkeep.trace.reach import Reach
+from twinline.upkeep.trace.release import contract_section, release_section
+from twinline.upkeep.trace.steps import Step
+from twinline.upkeep.trace.training import training_section
 
 
 @pytest.fixture(scope="module")
@@ -26,16 +26,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Reach, Registered
     """A registered and fetched release of an experiment on a small data set."""
     folder = tmp_path_factory.mktemp("trained")
     changes = {
-        "base_model": str(write_tiny_base(folder / "base")),
-        "contract.overlap_tokens": 4,
-        "contract.title_max_tokens": 8,
-        "train.max_steps": 2,
-        "train.batch_size": 8,
-        "train.mini_batch_size": 8,
-        "evaluate.margin": 1.0,
-        "evaluate.bootstrap_samples": 100,
-        "export.formats": ["onnx_fp32"],
-        "package.serve": ["onnx_fp32"],
+        "encoder.base_model": str(write_tiny_base(folder / "base")),
+        "encoder.contract.overlap_tokens": 4,
+        "encoder.contract.title_max_tokens": 8,
+        "encoder.train.max_steps": 2,
+        "encoder.train.batch_size": 8,
+        "encoder.train.mini_batch_size": 8,
+        "encoder.evaluate.margin": 1.0,
+        "encoder.evaluate.bootstrap_samples": 100,
+        "encoder.export.formats": ["onnx_fp32"],
+        "encoder.package.serve": ["onnx_fp32"],
     }
     checkout = copy_checkout(folder / "checkout", changes)
     home = folder / "home"

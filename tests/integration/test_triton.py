@@ -14,16 +14,17 @@ from urllib.error import HTTPError
 import numpy as np
 import pytest
 
-from clients.triton import TritonControl, TritonEmbedder
-from clients.triton_transport import TransportName, open_transport
-from contract.errors import ContractError, DocumentError, MismatchError, TransientError
-from contract.golden import PARITY_LIMITS, GoldenVector, read_golden
-from contract.manifest import Manifest
-from contract.pooling import cosine_distance
-from contract.specification import ROLES, Role
 from tests.fixtures_triton import RunningTriton, release_that_serves
 from triton_models import repository
 from triton_models.repository import MOST_WAITING, point_stable_model, write_models
+from twinline.clients.triton.control import TritonControl
+from twinline.clients.triton.embedder import TritonEmbedder
+from twinline.clients.triton.transport import TransportName, open_transport
+from twinline.contract.encoder.golden import PARITY_LIMITS, GoldenVector, read_golden
+from twinline.contract.encoder.pooling import cosine_distance
+from twinline.contract.encoder.specification import ROLES, Role
+from twinline.contract.errors import ContractError, DocumentError, MismatchError, TransientError
+from twinline.contract.release.manifest import Manifest
 
 LIMIT = PARITY_LIMITS["fp32"]
 
@@ -275,7 +276,7 @@ def test_a_release_that_was_edited_does_not_load(
         # one weight
         ("encoder/1/model.onnx", lambda content: content[:-1] + bytes([content[-1] ^ 1])),
         ("encoder/config.pbtxt", lambda content: content.replace(b'"fp32"', b'"bf16"')),
-        ("tokenizer/1/contract/pooling.py", lambda content: content + b"\n"),
+        ("tokenizer/1/twinline/contract/encoder/pooling.py", lambda content: content + b"\n"),
         # an ensemble that would take the vectors of another release
         ("embed/config.pbtxt", lambda content: content.replace(b'model_name: "encoder_', b'model_name: "encoder_other_')),
     ],

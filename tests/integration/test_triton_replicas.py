@@ -12,16 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from clients.settings import CHECKOUT, Settings
-from clients.triton import TritonControl, TritonEmbedder
-from clients.triton_fleet import Replica, TritonFleet
-from contract.errors import ContractError, TransientError
-from contract.golden import read_golden
-from contract.manifest import Manifest
-from release import publish, switch
-from release.checks import Check, require_pass
 from tests.fixtures_triton import RunningTriton, release_that_serves, running_triton
 from triton_models.repository import is_stable, releases_in
+from twinline.clients.settings import CHECKOUT, Settings
+from twinline.clients.triton.control import TritonControl
+from twinline.clients.triton.embedder import TritonEmbedder
+from twinline.clients.triton.fleet import Replica, TritonFleet
+from twinline.contract.encoder.golden import read_golden
+from twinline.contract.errors import ContractError, TransientError
+from twinline.contract.release.checks import Check, require_pass
+from twinline.contract.release.manifest import Manifest
+from twinline.release import publish, switch
 
 
 @dataclass(frozen=True)
@@ -192,5 +193,5 @@ def _release(pair: Pair, *arguments: str) -> subprocess.CompletedProcess[str]:
         "TWINLINE_TRITON_GRPC": pair.settings.triton_grpc,
         "TWINLINE_TRITON_REPOSITORIES": pair.settings.triton_repositories,
     }
-    command = [sys.executable, "-m", "release", *arguments]
+    command = [sys.executable, "-m", "twinline.release", *arguments]
     return subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, timeout=200, check=False)

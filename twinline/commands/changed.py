@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from clients.settings import CHECKOUT, load_settings
-from contract.errors import SettingsError
+from twinline.clients.settings import CHECKOUT, load_settings
+from twinline.contract.errors import SettingsError
 
 
 def command(
@@ -57,7 +57,7 @@ def decide(store: Path, trained_on: str | None, snapshot: str, min_share: float)
 
 def production_snapshot(repository: Path) -> str | None:
     """Return the snapshot that the version in stage `prod` was trained on, empty where its manifest names none."""
-    from release.registry import PRODUCTION, RELEASE_FOLDER, Registry
+    from twinline.registry.versions import PRODUCTION, RELEASE_FOLDER, Registry
 
     registry = Registry(repository)
     if not any(PRODUCTION in entry.stages for entry in registry.versions()):

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
-from contract.errors import SettingsError
-from twinline.moments import moment
+from twinline.commands.moments import moment
+from twinline.contract.errors import SettingsError
 
 if TYPE_CHECKING:
-    from clients.settings import Settings
-    from streaming.letters import Entry, Selection
+    from twinline.clients.settings import Settings
+    from twinline.upkeep.dead_letters.entries import Entry, Selection
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -51,7 +51,7 @@ def list_letters(
     as_json: AsJson = False,
 ) -> None:
     """Show dead letters in groups of like failures, with counts, and the newest one by one."""
-    from streaming.letters import group_entries
+    from twinline.upkeep.dead_letters.entries import group_entries
 
     entries = _entries(_settings(), _selection(reason, stage, stack, since, until, source, key, partition, offset, state))
     groups = group_entries(entries)
@@ -59,7 +59,7 @@ def list_letters(
         listed = [entry.to_json() for entry in entries[-limit:]]
         _print_json({"count": len(entries), "groups": [group.to_json() for group in groups], "entries": listed})
         return
-    from twinline.letters_table import show_groups
+    from twinline.upkeep.dead_letters.table import show_groups
 
     show_groups(groups, entries[-limit:], state)
 
@@ -71,8 +71,8 @@ def show_letter(
     as_json: AsJson = False,
 ) -> None:
     """Show one dead letter whole: why and where it was refused, its headers, its value."""
-    from streaming.letters import read_entries, read_letter
-    from twinline.letters_table import letter_json, show_whole
+    from twinline.upkeep.dead_letters.entries import read_entries, read_letter
+    from twinline.upkeep.dead_letters.table import letter_json, show_whole
 
     settings = _settings()
     found = [entry for entry in read_entries(settings) if entry.message == message]
@@ -105,7 +105,7 @@ def replay_letters(
     as_json: AsJson = False,
 ) -> None:
     """Send messages back to the log as they were, once each. Newer states of their documents stay the newest."""
-    from streaming.letter_replay import choose, replay
+    from twinline.upkeep.dead_letters.replay import choose, replay
 
     settings = _settings()
     selection = _selection(reason, stage, stack, since, until, source, key, partition, offset, "all" if again else "open")
@@ -142,7 +142,7 @@ def discard_letters(
     as_json: AsJson = False,
 ) -> None:
     """Note that nothing will be done about messages; they are not listed as open any more, and stay where they are."""
-    from streaming.letter_replay import discard
+    from twinline.upkeep.dead_letters.replay import discard
 
     settings = _settings()
     selection = _selection(reason, stage, stack, since, until, source, key, partition, offset, "open")
@@ -156,8 +156,8 @@ def discard_letters(
 
 
 def _settings() -> "Settings":
-    from clients.kafka import ensure_topics
-    from clients.settings import load_settings
+    from twinline.clients.kafka.connect import ensure_topics
+    from twinline.clients.settings import load_settings
 
     settings = load_settings()
     ensure_topics(settings)
@@ -165,7 +165,7 @@ def _settings() -> "Settings":
 
 
 def _entries(settings: "Settings", selection: "Selection") -> Sequence["Entry"]:
-    from streaming.letters import read_entries
+    from twinline.upkeep.dead_letters.entries import read_entries
 
     return [entry for entry in read_entries(settings) if selection.matches(entry)]
 
@@ -182,7 +182,7 @@ def _selection(
     offset: int | None,
     state: str,
 ) -> "Selection":
-    from streaming.letters import Selection, State
+    from twinline.upkeep.dead_letters.entries import Selection, State
 
     if offset is not None and partition is None:
         raise SettingsError("--offset is of a partition: give --partition too")

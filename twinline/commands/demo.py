@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from clients.settings import CHECKOUT, Settings, load_settings
-from release.remote import ensure_remote
+from twinline.clients.settings import CHECKOUT, Settings, load_settings
 from twinline.commands.search import ask, snippet
+from twinline.registry.remote import ensure_remote
 
 LOG_WIDTH: Final = 160  # in a file, lines that are folded at 80 columns cannot be searched
 QUESTIONS: Final = (
@@ -30,11 +30,11 @@ def command(
     question: Annotated[list[str] | None, typer.Option(help="Ask this at the end; may be repeated.")] = None,
 ) -> None:
     """Show the whole platform at work; safe to run again. The stack is left running: `twinline down` stops it."""
-    from clients.airflow import Airflow
-    from release.experiment import absolute_source
+    from twinline.clients.airflow import Airflow
     from twinline.demo import chain
     from twinline.demo.fresh import publish_and_find
     from twinline.demo.show import Times, watch
+    from twinline.registry.experiment import absolute_source
     from twinline.stack import lifecycle
 
     settings = load_settings()

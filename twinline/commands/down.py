@@ -2,7 +2,7 @@
 
 from rich.console import Console
 
-from clients.settings import load_settings
+from twinline.clients.settings import load_settings
 from twinline.stack import lifecycle
 
 

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from contract.errors import ContractError, SettingsError
+from twinline.contract.errors import ContractError, SettingsError
 
 if TYPE_CHECKING:
-    from clients.settings import Settings
-    from twinline.erase.flow import Erased
+    from twinline.clients.settings import Settings
+    from twinline.upkeep.erase.flow import Erased
 
 
 class IncompleteError(ContractError):
@@ -32,8 +32,8 @@ def command(
 
     Its texts in the log, in snapshots and in what was trained are listed on the receipt, each with how it goes from there.
     """
-    from clients.settings import load_settings
-    from twinline.erase import flow
+    from twinline.clients.settings import load_settings
+    from twinline.upkeep.erase import flow
 
     settings = load_settings()
     if sum((lift, receipt, listed, bool(expire_log))) > 1:
@@ -86,8 +86,8 @@ def _show(erased: "Erased") -> None:
 def _show_list(settings: "Settings", as_json: bool) -> None:
     from dataclasses import asdict
 
-    from clients.kafka import ensure_topics
-    from twinline.erase.removal import open_list
+    from twinline.clients.kafka.connect import ensure_topics
+    from twinline.upkeep.erase.removal import open_list
 
     ensure_topics(settings)
     entries = [asdict(entry) for _, entry in sorted(open_list(settings).entries.items(), key=lambda pair: pair[1].at_ms)]
@@ -102,8 +102,8 @@ def _show_list(settings: "Settings", as_json: bool) -> None:
 
 
 def _show_receipts(settings: "Settings", source: str, key: str, as_json: bool) -> None:
-    from clients.erasures import read_list
-    from twinline.erase.receipt import read_receipts
+    from twinline.clients.erasure_list import read_list
+    from twinline.upkeep.erase.receipt import read_receipts
 
     token = read_list(settings).token(source, key)
     found = [receipt for receipt in read_receipts(settings.erasures) if receipt.value["document"] == token]

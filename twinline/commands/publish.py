@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clients.settings import Settings, load_settings
-from contract.errors import ContractError, SettingsError
+from twinline.clients.settings import Settings, load_settings
+from twinline.contract.errors import ContractError, SettingsError
 
 if TYPE_CHECKING:
     from etl.feeds import Feed

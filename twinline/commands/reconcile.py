@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from contract.canonical import JSON
-from contract.errors import ContractError, TransientError
+from twinline.contract.canonical import JSON
+from twinline.contract.errors import ContractError, TransientError
 
 if TYPE_CHECKING:
-    from clients.settings import Settings
-    from twinline.reconcile.measure import Comparison
+    from twinline.clients.settings import Settings
+    from twinline.upkeep.reconcile.measure import Comparison
 
 # Beside 0 (they agree) and 1 (they do not): it could not be found out.
 EXIT_UNMEASURED = 2
@@ -33,9 +33,9 @@ def command(
 
     Nothing is published. --repair applies the log's own messages once more, and removes points that belong to no document.
     """
-    from clients.kafka import ensure_topics
-    from clients.settings import load_settings
-    from twinline.reconcile.target import releases_in_service
+    from twinline.clients.kafka.connect import ensure_topics
+    from twinline.clients.settings import load_settings
+    from twinline.upkeep.reconcile.target import releases_in_service
 
     settings = load_settings()
     try:
@@ -68,9 +68,9 @@ def command(
 def _reconcile(
     settings: "Settings", release: str, repair: bool, snapshot: str, limit: int, patience_seconds: float
 ) -> tuple["Comparison", dict[str, int], "Comparison"]:
-    from twinline.reconcile import repair as repairing
-    from twinline.reconcile.measure import Reconciliation
-    from twinline.reconcile.target import open_target
+    from twinline.upkeep.reconcile import repair as repairing
+    from twinline.upkeep.reconcile.measure import Reconciliation
+    from twinline.upkeep.reconcile.target import open_target
 
     with open_target(settings, release) as target:
         with Reconciliation(settings, target, snapshot, limit) as first:
@@ -86,7 +86,7 @@ def _show(before: "Comparison", done: dict[str, int], after: "Comparison") -> No
     from rich.console import Console
     from rich.table import Table
 
-    from twinline.reconcile.compare import KINDS
+    from twinline.upkeep.reconcile.compare import KINDS
 
     console = Console(highlight=False, markup=False)
     start = f", from snapshot {after.snapshot} on" if after.snapshot else ""

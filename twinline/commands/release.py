@@ -1,5 +1,5 @@
-"""`twinline release`: the steps of `python -m release`."""
+"""`twinline release`: the steps of `python -m twinline.release`."""
 
-from release.__main__ import app
+from twinline.release.__main__ import app
 
 __all__ = ["app"]

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from contract.errors import SettingsError
-from twinline.moments import moment
+from twinline.commands.moments import moment
+from twinline.contract.errors import SettingsError
 
 
 def command(
@@ -35,10 +35,10 @@ def command(
     """
     from tqdm import tqdm
 
-    from clients.kafka import ensure_topics
-    from clients.settings import load_settings
-    from twinline.reconcile.target import releases_in_service
-    from twinline.replaying import find_stretch, rebuild, replay_into
+    from twinline.clients.kafka.connect import ensure_topics
+    from twinline.clients.settings import load_settings
+    from twinline.upkeep.reconcile.target import releases_in_service
+    from twinline.upkeep.replay import find_stretch, rebuild, replay_into
 
     settings = load_settings()
     ensure_topics(settings)

@@ -11,8 +11,8 @@ from rich.console import Console, Group
 from rich.padding import Padding
 from rich.text import Text
 
-from clients.settings import load_settings
-from contract.errors import ContractError, SettingsError, TransientError
+from twinline.clients.settings import load_settings
+from twinline.contract.errors import ContractError, SettingsError, TransientError
 
 _TIMEOUT_SECONDS: Final = 30.0
 _SNIPPET_CHARS: Final = 280

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from contract.errors import ContractError, TransientError
+from twinline.contract.errors import ContractError, TransientError
 
 # Beside 0 (all well) and 1 (skew found): it could not be measured.
 EXIT_UNMEASURED = 2
@@ -23,8 +23,8 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, on one line.")] = False,
 ) -> None:
     """Measure every hop from text to stored vector. Exit code 0: all well; 1: skew found; 2: it could not be measured."""
-    from clients.settings import load_settings
-    from twinline.skew.opening import measure_release
+    from twinline.clients.settings import load_settings
+    from twinline.upkeep.skew.opening import measure_release
 
     try:
         report = measure_release(load_settings(), release, sample, seed)
@@ -40,7 +40,7 @@ def command(
     else:
         from rich.console import Console
 
-        from twinline.skew.show import show
+        from twinline.upkeep.skew.show import show
 
         show(report, Console(highlight=False))
     if not report.ok:

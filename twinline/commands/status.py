@@ -10,10 +10,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from clients.settings import load_settings
+from twinline.clients.settings import load_settings
 
 if TYPE_CHECKING:
-    from clients.admin import CollectionStatus
+    from twinline.clients.online import CollectionStatus
     from twinline.stack.status import PartStatus, StackStatus
 
 _NUMBERS = {"pid", "up for", "memory", "documents", "chunks", "behind the log by"}

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from clients.settings import CHECKOUT, load_settings
-from contract.errors import SettingsError
+from twinline.clients.settings import CHECKOUT, load_settings
+from twinline.contract.errors import SettingsError
 
 
 def command(
@@ -27,12 +27,12 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object; its `steps` are the lines.")] = False,
 ) -> None:
     """Print the whole lineage of an answer, each line computed again now. Exit code 1 when anything differs."""
-    from clients.admin import AdminClient
-    from twinline.trace.backward import trace_document
-    from twinline.trace.forward import trace_point
-    from twinline.trace.reach import Reach, read_message
-    from twinline.trace.show import show
-    from twinline.trace.target import target_of, target_of_hit
+    from twinline.clients.online import AdminClient
+    from twinline.upkeep.trace.backward import trace_point
+    from twinline.upkeep.trace.forward import trace_document
+    from twinline.upkeep.trace.reach import Reach, read_message
+    from twinline.upkeep.trace.show import show
+    from twinline.upkeep.trace.target import target_of, target_of_hit
 
     if document is not None and (point_or_hit or key is not None or chunk is not None):
         raise SettingsError("--document asks what became of a document: give only --source with it")

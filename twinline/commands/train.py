@@ -8,13 +8,13 @@ from typing import Annotated, Final
 
 import typer
 
-from clients.erasures import read_list
-from clients.settings import CHECKOUT, load_settings
-from contract.errors import SettingsError
-from release.experiment import Value, absolute_source, run_experiment, take_snapshot
-from release.registry import PRODUCTION, Registry
+from twinline.clients.erasure_list import read_list
+from twinline.clients.settings import CHECKOUT, load_settings
+from twinline.contract.errors import SettingsError
+from twinline.registry.experiment import Value, absolute_source, run_experiment, take_snapshot
+from twinline.registry.versions import PRODUCTION, Registry
 
-CHAMPION: Final = "evaluate.champion"
+CHAMPION: Final = "encoder.evaluate.champion"
 
 
 def command(
@@ -46,7 +46,7 @@ def command(
     _report(chosen, revision)
     result = {"experiment": chosen, "revision": revision}
     if register:
-        from release.flow import Flow
+        from twinline.release.flow import Flow
 
         result["version"] = Flow(settings, lambda line: typer.echo(line, err=True)).register(revision).version
     typer.echo(json.dumps(result))
@@ -54,7 +54,7 @@ def command(
 
 def champion(registry: Registry, releases: Path) -> str:
     """Return the id of the release in stage prod, and fetch it: the evaluation reads its encoder. Empty when there is none."""
-    from release.fetch import fetch
+    from twinline.registry.fetch import fetch
 
     entry = next((entry for entry in registry.versions() if PRODUCTION in entry.stages), None)
     return fetch(entry.version, releases, registry).release if entry else ""
@@ -93,8 +93,8 @@ def _json_or_text(value: str) -> Value:
 
 
 def _report(name: str, revision: str) -> None:
-    from release.gate import read_checks
-    from release.revisions import GitRevision
+    from twinline.registry.gate import read_checks
+    from twinline.registry.revisions import GitRevision
 
     checks = read_checks(GitRevision(CHECKOUT, revision))
     refused = sum(not check.passed for check in checks)

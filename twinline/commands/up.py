@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from clients.settings import load_settings
+from twinline.clients.settings import load_settings
 from twinline.stack import lifecycle
 
 _Without = Annotated[bool, typer.Option(help="Leave this part out.")]

@@ -8,8 +8,8 @@ from functools import partial
 from itertools import zip_longest
 from typing import Any, Final
 
-from clients.airflow import Airflow, TaskRun
-from contract.errors import TransientError, TwinlineError
+from twinline.clients.airflow import Airflow, TaskRun
+from twinline.contract.errors import TransientError, TwinlineError
 
 # The order of the DAG files: Airflow's API gives tasks in no order.
 CHAIN: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (

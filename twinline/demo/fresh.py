@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from io import BytesIO
 from typing import Final
 
-from clients.settings import Settings
-from contract.errors import TransientError
 from etl.feeds import lines_feed
 from etl.lineage import find_lineage
 from etl.publish import publish_documents
+from twinline.clients.settings import Settings
 from twinline.commands.search import ask
+from twinline.contract.errors import TransientError
 
 SOURCE: Final = "demo"
 _PATIENCE_SECONDS: Final = 30.0

@@ -15,8 +15,8 @@ import threading
 from functools import partial
 from typing import Final
 
-from clients import logs, telemetry
-from contract.errors import ContractError
+from twinline.clients import logs, telemetry
+from twinline.contract.errors import ContractError
 
 _TEND_SECONDS: Final = 0.5
 _DRAIN_SECONDS: Final = 12.0
@@ -46,23 +46,23 @@ def _run(stop: threading.Event) -> int:
     # Imported here so that telemetry is off before any of them loads.
     from prometheus_client import CollectorRegistry
 
-    from clients.kafka import ensure_topics
-    from clients.settings import load_settings
-    from clients.stores import make_store
-    from contract.embedding import Embedder
-    from contract.manifest import consumer_group
-    from contract.selfcheck import check_process
-    from search import opening
-    from search.api import build_app
-    from search.releases import Releases, Served
     from streaming.limits import load_limits
     from streaming.loop import Consumer
     from streaming.metrics import StreamingMetrics
+    from twinline.clients.kafka.connect import ensure_topics
+    from twinline.clients.settings import load_settings
+    from twinline.clients.store.open import make_store
+    from twinline.contract.encoder.embedding import Embedder
+    from twinline.contract.encoder.selfcheck import check_process
+    from twinline.contract.release.manifest import consumer_group
     from twinline.online.admin import LOOPBACK, build_admin
     from twinline.online.applying import Applier
     from twinline.online.consuming import ConsumerThread
     from twinline.online.servers import Servers
     from twinline.online.service import OnlineService
+    from twinline.search import opening
+    from twinline.search.api import build_app
+    from twinline.search.releases import Releases, Served
     from twinline.stack.ports import Port
 
     check_process()

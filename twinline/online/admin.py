@@ -9,19 +9,19 @@ from pydantic import BaseModel, Field
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import Response
 
-from clients.admin import MOST_POINTS, OnlineStatus
-from clients.audit import PointFacts
-from clients.store import StoredPoint
-from contract.errors import SettingsError
-from contract.golden import encode_vector
-from contract.ids import head_id
-from contract.preprocess import MAX_QUERY_CHARS
-from search import problems
-from search.query import Answer, Question, answer_from
 from streaming.message_json import message_of_json
+from twinline.clients.online import MOST_POINTS, OnlineStatus
+from twinline.clients.store.audit import PointFacts
+from twinline.clients.store.protocol import StoredPoint
+from twinline.contract.documents.ids import head_id
+from twinline.contract.encoder.golden import encode_vector
+from twinline.contract.encoder.preprocess import MAX_QUERY_CHARS
+from twinline.contract.errors import SettingsError
 from twinline.online.applying import Applier
 from twinline.online.service import OnlineService
 from twinline.online.status import read_status
+from twinline.search import problems
+from twinline.search.query import Answer, Question, answer_from
 
 LOOPBACK: Final = "127.0.0.1"
 

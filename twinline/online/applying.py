@@ -6,13 +6,13 @@ The consumer of the collection goes on beside it: the law makes two of them as g
 import threading
 from collections.abc import Sequence
 
-from clients.erasure_topic import ErasureTopic
-from clients.settings import Settings
-from search.releases import Releases
 from streaming.dead_letters import KafkaDeadLetters
 from streaming.decode import Message
 from streaming.indexer import Handled, Indexer
 from streaming.limits import ConsumerLimits
+from twinline.clients.kafka.erasures import ErasureTopic
+from twinline.clients.settings import Settings
+from twinline.search.releases import Releases
 
 
 class Applier:

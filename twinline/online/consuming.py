@@ -10,10 +10,10 @@ from typing import Final, Protocol
 
 from tenacity import RetryCallState, sleep_using_event, stop_when_event_set
 
-from clients.retry import retrying
-from contract.embedding import Embedder, Embeddings
-from contract.errors import ContractError, TransientError
-from contract.specification import Role
+from twinline.clients.retry import retrying
+from twinline.contract.encoder.embedding import Embedder, Embeddings
+from twinline.contract.encoder.specification import Role
+from twinline.contract.errors import ContractError, TransientError
 
 _LONGEST_PAUSE_SECONDS: Final = 15.0
 # A consumer that has run this long without a failure is well again.

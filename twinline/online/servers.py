@@ -9,7 +9,7 @@ from typing import Final, Self
 import uvicorn
 from fastapi import FastAPI
 
-from contract.errors import SettingsError, TransientError
+from twinline.contract.errors import SettingsError, TransientError
 from twinline.stack import ports
 from twinline.stack.ports import Port
 

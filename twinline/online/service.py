@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from clients.edge import EdgeStore
-from clients.store import Store
-from contract.errors import ContractError, SettingsError, TransientError
-from search.releases import Releases, Served
+from twinline.clients.store.edge import EdgeStore
+from twinline.clients.store.protocol import Store
+from twinline.contract.errors import ContractError, SettingsError, TransientError
 from twinline.online.consuming import ConsumerThread
+from twinline.search.releases import Releases, Served
 
 _FIRST_PAUSE_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 10.0

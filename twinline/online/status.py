@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-from clients.admin import CollectionStatus, OnlineStatus
-from contract.errors import TwinlineError
-from search.index import count_documents
+from twinline.clients.online import CollectionStatus, OnlineStatus
+from twinline.contract.errors import TwinlineError
 from twinline.online.service import OnlineService
+from twinline.search.index import count_documents
 
 
 def read_status(service: OnlineService) -> OnlineStatus:

@@ -8,8 +8,8 @@ import os
 import sys
 from pathlib import Path
 
-from clients import telemetry
-from clients.settings import CHECKOUT, Settings, load_settings
+from twinline.clients import telemetry
+from twinline.clients.settings import CHECKOUT, Settings, load_settings
 
 # Airflow's default of 32 workers is for a server farm: each is a process. Training and indexing use every core anyway.
 _PARALLEL_TASKS = 4

@@ -15,13 +15,13 @@ from typing import Literal
 
 import psutil
 
-from clients.settings import CHECKOUT, Settings
-from clients.telemetry import TELEMETRY_OFF
-from clients.triton_fleet import TritonFleet
-from contract.errors import ContractError, SettingsError
-from contract.golden import check_tokens, read_golden
-from contract.preprocess import Preprocessor
-from contract.selfcheck import check_process
+from twinline.clients.settings import CHECKOUT, Settings
+from twinline.clients.telemetry import TELEMETRY_OFF
+from twinline.clients.triton.fleet import TritonFleet
+from twinline.contract.encoder.golden import check_tokens, read_golden
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.encoder.selfcheck import check_process
+from twinline.contract.errors import ContractError, SettingsError
 from twinline.stack import ports, processes, readiness, requirements
 from twinline.stack.parts import parts
 

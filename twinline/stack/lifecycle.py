@@ -11,8 +11,8 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from clients.settings import Settings
-from contract.errors import SettingsError, TransientError
+from twinline.clients.settings import Settings
+from twinline.contract.errors import SettingsError, TransientError
 from twinline.stack import broker, ports, processes, requirements
 from twinline.stack.parts import Part, parts
 from twinline.stack.supervisor import Supervisor

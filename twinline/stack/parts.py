@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from clients.settings import Settings
+from twinline.clients.settings import Settings
 from twinline.stack import readiness
 from twinline.stack.ports import Port
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from contract.errors import SettingsError
+from twinline.contract.errors import SettingsError
 
 
 @dataclass(frozen=True)

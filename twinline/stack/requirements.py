@@ -2,8 +2,8 @@
 
 import os
 
-from clients.settings import CHECKOUT
 from triton_models.server import check_libraries, find_wheel, server_environment
+from twinline.clients.settings import CHECKOUT
 
 SERVER_ENVIRONMENT = CHECKOUT / ".venv-server"
 

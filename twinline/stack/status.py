@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import psutil
 
-from clients.admin import AdminClient, OnlineStatus
-from clients.builds import Build, running_builds
-from clients.settings import Settings
-from clients.triton_fleet import Replica, TritonFleet
-from contract.errors import TransientError
 from triton_models.names import embed_model
+from twinline.clients.builds import Build, running_builds
+from twinline.clients.online import AdminClient, OnlineStatus
+from twinline.clients.settings import Settings
+from twinline.clients.triton.fleet import Replica, TritonFleet
+from twinline.contract.errors import TransientError
 from twinline.stack import processes
 from twinline.stack.parts import Part, parts
 from twinline.stack.supervisor import Program, Supervisor

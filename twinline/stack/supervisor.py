@@ -18,8 +18,8 @@ from typing import Any
 
 from supervisor.xmlrpc import Faults, SupervisorTransport
 
-from clients.settings import CHECKOUT
-from contract.errors import SettingsError, TransientError
+from twinline.clients.settings import CHECKOUT
+from twinline.contract.errors import SettingsError, TransientError
 from twinline.stack.parts import Part
 from twinline.stack.processes import PART_VARIABLE, STACK_VARIABLE
 

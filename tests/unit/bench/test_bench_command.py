@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from bench.__main__ import app
+from proofs.__main__ import app
 
 RUNS = {
-    "switch": ("bench.switch", "measure_switch"),
-    "kills": ("bench.kills", "measure_kills"),
-    "gates": ("bench.gates", "measure_gates"),
+    "switch": ("proofs.switch.run", "measure_switch"),
+    "kills": ("proofs.kills.run", "measure_kills"),
+    "gates": ("proofs.gates.run", "measure_gates"),
 }
 
 

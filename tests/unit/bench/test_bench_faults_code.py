@@ -4,11 +4,11 @@ from typing import cast
 
 import pytest
 
-from bench.faults import Fault
-from bench.faults_code import FAULTS
-from bench.skew_system import System
-from contract.errors import MismatchError
-from contract.selfcheck import check_chunks_in_code, check_process, check_rules_in_code
+from proofs.skew.faults import Fault
+from proofs.skew.faults_code import FAULTS
+from proofs.skew.system import System
+from twinline.contract.encoder.selfcheck import check_chunks_in_code, check_process, check_rules_in_code
+from twinline.contract.errors import MismatchError
 
 RULES = [fault for fault in FAULTS if fault.name.startswith("rule_")]
 

@@ -5,13 +5,19 @@ from pathlib import Path
 import pytest
 import yaml
 
-from bench.gates import SIZES, choose, passed, plant
-from bench.gates_cases import CASES, Case
-from bench.gates_clone import Clone, Patch, TrainingRun
-from clients.settings import CHECKOUT
-from contract.errors import ContractError, SettingsError
-from contract.verdict import BETTER_THAN_BASE, EVALUATION_CHECKS, FORMAT_TO_SERVE, GUARDED_SLICES, NO_EVALUATION_LEAK
-from release.checks import Check
+from proofs.gates.cases import CASES, Case
+from proofs.gates.clone import Clone, Patch, TrainingRun
+from proofs.gates.run import SIZES, choose, passed, plant
+from twinline.clients.settings import CHECKOUT
+from twinline.contract.errors import ContractError, SettingsError
+from twinline.contract.release.checks import Check
+from twinline.contract.release.verdict import (
+    BETTER_THAN_BASE,
+    EVALUATION_CHECKS,
+    FORMAT_TO_SERVE,
+    GUARDED_SLICES,
+    NO_EVALUATION_LEAK,
+)
 
 STOPPED = {"changed": "success", "train": "success", "gate": "failed", "register": "upstream_failed"}
 CASE = Case("a case", "nothing", BETTER_THAN_BASE, also=frozenset({GUARDED_SLICES}))
@@ -59,7 +65,7 @@ def test_every_case_has_its_place_in_the_code_and_leaves_no_trace(case: Case, tm
             compile(text, patch.path, "exec")
             assert text != before[patch.path]
         params = yaml.safe_load((tmp_path / "params.yaml").read_text())
-        assert params["evaluate"]["margin"] == 0.02, "the gates' own limits are those that people have"
+        assert params["encoder"]["evaluate"]["margin"] == 0.02, "the gates' own limits are those that people have"
     assert {name: (tmp_path / name).read_text() for name in names} == before
 
 

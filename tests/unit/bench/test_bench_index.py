@@ -11,8 +11,8 @@ import pytest
 from bench.index import combinations, proposals
 from bench.index_data import Sample, mixed_sample
 from bench.index_worker import ask, build
-from contract.errors import SettingsError
-from contract.index_settings import IndexSettings
+from twinline.contract.errors import SettingsError
+from twinline.contract.release.index_settings import IndexSettings
 
 
 def unit(numbers: np.random.Generator, count: int) -> Any:

@@ -8,14 +8,14 @@ from typing import Any, cast
 
 import pytest
 
-from bench import faults_serving
-from bench.faults import Fault, bit_flipped, changed, fields_set, file_holds, file_missing, folder_holds, replaced_text
-from bench.skew import all_faults, choose, passed, plant_faults
-from bench.skew_system import System
-from bench.skew_walk import Finding, Walker
-from clients.settings import CHECKOUT
-from contract.errors import ContractError, MismatchError, SettingsError, TransientError
-from twinline.skew.report import Hop, SkewReport
+from proofs.skew import faults_serving
+from proofs.skew.faults import Fault, bit_flipped, changed, fields_set, file_holds, file_missing, folder_holds, replaced_text
+from proofs.skew.run import all_faults, choose, passed, plant_faults
+from proofs.skew.system import System
+from proofs.skew.walk import Finding, Walker
+from twinline.clients.settings import CHECKOUT
+from twinline.contract.errors import ContractError, MismatchError, SettingsError, TransientError
+from twinline.upkeep.skew.report import Hop, SkewReport
 
 DOORS = (
     "process start", "training/export", "export parity", "release files", "triton load", "client", "consumer start", "index open",
@@ -242,7 +242,10 @@ def test_changes_of_content() -> None:
     assert (len(flipped), sum(flipped)) == (16, 1)
 
 
-SOURCES = {faults_serving._MODEL: "triton_models/tokenizer/model.py", faults_serving._TOKENS: "contract/tokens.py"}
+SOURCES = {
+    faults_serving._MODEL: "triton_models/encoder/tokenizer/model.py",
+    faults_serving._TOKENS: "twinline/contract/encoder/tokens.py",
+}
 CODE_EDITS = {
     name: value
     for name, value in vars(faults_serving).items()

@@ -15,7 +15,7 @@ from bench.results import append_to_log, keep, latest, log_lines, read_results
 from bench.rounds import Work, percentiles, summary, take_turns
 from bench.served_steps import steps_between
 from bench.speed import encoder_flops
-from contract.errors import ContractError
+from twinline.contract.errors import ContractError
 
 MACHINE = {"processor": "A processor", "cores": 2, "flags": ["avx2"], "load_before": 0.1}
 

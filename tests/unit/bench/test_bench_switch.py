@@ -9,19 +9,20 @@ from uuid import UUID
 
 import pytest
 
-from bench import kill_at, kills
-from bench.kill_at import Plan
-from bench.kill_cases import CASES, NEEDS, Case
-from bench.switch import passed
-from bench.switch_checks import AnswerChecker, Verdict, check_answers
-from bench.switch_load import Asked, HitSeen, latencies, longest_gap_seconds
-from bench.switch_writes import SOURCE, Ledger, account, real_texts
-from clients.store import Head, StoredPoint, version_fields
-from contract.errors import ContractError, TransientError
-from contract.ids import head_id, point_id
-from contract.manifest import Manifest, collection_name
-from contract.records import Version
+from proofs.kills import kill_at
+from proofs.kills import run as kills
+from proofs.kills.cases import CASES, NEEDS, Case
+from proofs.kills.kill_at import Plan
+from proofs.switch.checks import AnswerChecker, Verdict, check_answers
+from proofs.switch.load import Asked, HitSeen, latencies, longest_gap_seconds
+from proofs.switch.run import passed
+from proofs.switch.writes import SOURCE, Ledger, account, real_texts
 from tests.unit.release.factories import make_release
+from twinline.clients.store.protocol import Head, StoredPoint, version_fields
+from twinline.contract.documents.ids import head_id, point_id
+from twinline.contract.documents.records import Version
+from twinline.contract.errors import ContractError, TransientError
+from twinline.contract.release.manifest import Manifest, collection_name
 
 ONE, TWO = Version("explicit", 1), Version("explicit", 2)
 
@@ -235,7 +236,7 @@ def test_the_kill_comes_at_its_call_and_on_its_side(
     done: list[int] = []
     monkeypatch.setattr(kill_at, "strike", strike)
     monkeypatch.setattr(kills, "_line", done.append)
-    kill_at.wrap(Plan("", "bench.kills:_line", when, call))  # type: ignore[arg-type]
+    kill_at.wrap(Plan("", "proofs.kills.run:_line", when, call))  # type: ignore[arg-type]
 
     def three_calls() -> None:
         for number in (1, 2, 3):

@@ -11,8 +11,8 @@ from bench.rounds import Work, summary
 from bench.training import REFERENCE, candidates, default_size
 from bench.training_worker import Meter
 from bench.workers import answer_of
-from contract.errors import TransientError
-from train.params import LoraParams, TrainParams
+from train.encoder.params import LoraParams, TrainParams
+from twinline.contract.errors import TransientError
 
 
 def test_every_option_is_one_that_the_trainer_takes() -> None:

@@ -11,17 +11,17 @@ import pytest
 import qdrant_edge as engine
 from numpy.typing import NDArray
 
-from clients.edge import EdgeStore
-from contract.errors import DocumentError
-from contract.manifest import collection_name
-from contract.preprocess import Preprocessor
-from contract.records import Deletion, Document, encode_key
+from proofs.chaos.check import PlainPoint, Verdict, check
+from proofs.chaos.law import Name, Record, UnusableError
+from proofs.chaos.reading import read_edge
 from streaming.decode import Message
 from streaming.indexer import Indexer
-from tests.chaos.check import PlainPoint, Verdict, check
-from tests.chaos.law import Name, Record, UnusableError
-from tests.chaos.reading import read_edge
 from tests.fixtures_streaming import RELEASE, FakeEmbedder, ListSink, Log, info_of, preprocessor, vector_of
+from twinline.clients.store.edge import EdgeStore
+from twinline.contract.documents.records import Deletion, Document, encode_key
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.errors import DocumentError
+from twinline.contract.release.manifest import collection_name
 
 __all__ = ["preprocessor"]
 

@@ -10,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from clients.settings import CHECKOUT
-from contract.errors import DocumentError
-from contract.records import decode_message
-from tests.chaos.brokers import NamedBroker
-from tests.chaos.deck import Kill, Record
-from tests.chaos.law import Record as Message
-from tests.chaos.law import UnusableError, replay, understand
-from tests.chaos.load import Ledger
-from tests.chaos.messages import Outgoing, Writer
-from tests.chaos.points import Points
-from tests.chaos.searcher import Answers, Asked, Searcher, availability
-from tests.chaos.supervised import Supervised
+from proofs.chaos.brokers import NamedBroker
+from proofs.chaos.deck import Kill, Record
+from proofs.chaos.law import Record as Message
+from proofs.chaos.law import UnusableError, replay, understand
+from proofs.chaos.load import Ledger
+from proofs.chaos.messages import Outgoing, Writer
+from proofs.chaos.points import Points
+from proofs.chaos.searcher import Answers, Asked, Searcher, availability
+from proofs.chaos.supervised import Supervised
+from twinline.clients.settings import CHECKOUT
+from twinline.contract.documents.records import decode_message
+from twinline.contract.errors import DocumentError
 
 TEXTS = [(f"title {number}", f"text {number}\n\nwith a second paragraph of number {number}") for number in range(9)]
 
@@ -93,7 +93,7 @@ def test_an_armed_point_kills_the_process_that_gets_there_at_the_pass_that_was_a
     points = Points(tmp_path)
     points.armed.write_text(json.dumps({"point": "here", "skip": 2, "victim": None}))
     code = (
-        "import sys; from pathlib import Path; from tests.chaos.points import Points; points = Points(Path(sys.argv[1]))\n"
+        "import sys; from pathlib import Path; from proofs.chaos.points import Points; points = Points(Path(sys.argv[1]))\n"
         "for number in range(9): points.passing('elsewhere'); print(number, flush=True); points.passing('here')"
     )
     done = subprocess.run(

@@ -7,8 +7,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from clients.airflow import PASSWORDS_FILE, Airflow, TaskRun
-from contract.errors import ContractError, SettingsError, TransientError
+from twinline.clients.airflow import PASSWORDS_FILE, Airflow, TaskRun
+from twinline.contract.errors import ContractError, SettingsError, TransientError
 
 Handler = Callable[[httpx.Request], httpx.Response]
 

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from clients.edge import REBUILT, EdgeStore
-from clients.settings import CHECKOUT
-from contract.errors import ContractError, MismatchError, TransientError
-from contract.records import Version
 from tests.adapter_suites.store_suite import INFO, NAME, chunk, direction, explicit, head, texts
+from twinline.clients.settings import CHECKOUT
+from twinline.clients.store.edge import REBUILT, EdgeStore
+from twinline.contract.documents.records import Version
+from twinline.contract.errors import ContractError, MismatchError, TransientError
 
 _WRITE_AND_WAIT = """
 import sys, time
 from pathlib import Path
-from clients.edge import REBUILT, EdgeStore
+from twinline.clients.store.edge import REBUILT, EdgeStore
 from tests.adapter_suites.store_suite import INFO, NAME, chunk, explicit
 collection = EdgeStore(Path(sys.argv[1])).open(NAME, INFO)
 for number in range(50):

@@ -11,11 +11,11 @@ from kafka import TopicPartition
 from kafka.errors import NodeNotReadyError
 from pydantic import SecretStr
 
-from clients import erasure_topic
-from clients.erasure_topic import ErasureTopic
-from clients.erasures import Erasures
-from clients.settings import Settings
-from contract.errors import TransientError
+from twinline.clients.erasure_list import Erasures
+from twinline.clients.kafka import erasures as erasure_topic
+from twinline.clients.kafka.erasures import ErasureTopic
+from twinline.clients.settings import Settings
+from twinline.contract.errors import TransientError
 
 SECRET = b"s" * 32
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from clients.erasures import (
+from twinline.clients.erasure_list import (
     Erasures,
     Verdict,
     make_secret,
@@ -17,9 +17,9 @@ from clients.erasures import (
     save_list,
     secret_check,
 )
-from clients.settings import Settings
-from contract.canonical import JSON
-from contract.errors import ContractError, MismatchError, SettingsError
+from twinline.clients.settings import Settings
+from twinline.contract.canonical import JSON
+from twinline.contract.errors import ContractError, MismatchError, SettingsError
 
 SECRET = b"s" * 32
 

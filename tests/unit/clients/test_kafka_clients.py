@@ -6,10 +6,10 @@ import pytest
 from kafka import errors
 from pydantic import SecretStr
 
-import clients.kafka
-from clients.kafka import kafka_errors, make_admin, make_consumer, make_producer
-from clients.settings import Settings
-from contract.errors import ContractError, DocumentError, SettingsError, TransientError, TwinlineError
+import twinline.clients.kafka.connect
+from twinline.clients.kafka.connect import kafka_errors, make_admin, make_consumer, make_producer
+from twinline.clients.settings import Settings
+from twinline.contract.errors import ContractError, DocumentError, SettingsError, TransientError, TwinlineError
 
 SETTINGS = Settings(kafka_bootstrap="broker.example:9092")
 
@@ -19,7 +19,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """What a vendor client was made with."""
     seen: dict[str, Any] = {}
     for name in ("KafkaProducer", "KafkaConsumer", "KafkaAdminClient"):
-        monkeypatch.setattr(clients.kafka, name, lambda **options: seen.update(options))
+        monkeypatch.setattr(twinline.clients.kafka.connect, name, lambda **options: seen.update(options))
     return seen
 
 
@@ -83,11 +83,11 @@ def test_errors_become_ours_and_name_the_broker(vendor: Exception, ours: type[Tw
 
 
 def test_a_broker_that_is_not_there_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clients.kafka, "_BOOTSTRAP_TIMEOUT_MS", 300)
+    monkeypatch.setattr(twinline.clients.kafka.connect, "_BOOTSTRAP_TIMEOUT_MS", 300)
 
     def refuse(**options: Any) -> None:
         raise errors.KafkaTimeoutError("Unable to bootstrap")
 
-    monkeypatch.setattr(clients.kafka, "KafkaConsumer", refuse)
+    monkeypatch.setattr(twinline.clients.kafka.connect, "KafkaConsumer", refuse)
     with pytest.raises(TransientError, match=r"no Kafka answers at 127\.0\.0\.1:20198.*twinline up.*KAFKA_BOOTSTRAP"):
-        clients.kafka.end_offsets(Settings(kafka_port=20198), "documents")
+        twinline.clients.kafka.connect.end_offsets(Settings(kafka_port=20198), "documents")

@@ -7,12 +7,12 @@ from kafka import KafkaConsumer, KafkaProducer
 from kafka.admin import KafkaAdminClient
 from pydantic import SecretStr
 
-import clients.kafka
-import clients.kafka_options
-from clients.kafka import make_admin, make_consumer, make_producer
-from clients.kafka_options import OBJECTS, OPEN, OWN, read_options
-from clients.settings import Settings, load_settings
-from contract.errors import SettingsError
+import twinline.clients.kafka.connect
+import twinline.clients.kafka.options
+from twinline.clients.kafka.connect import make_admin, make_consumer, make_producer
+from twinline.clients.kafka.options import OBJECTS, OPEN, OWN, read_options
+from twinline.clients.settings import Settings, load_settings
+from twinline.contract.errors import SettingsError
 
 CLIENTS = {make_consumer: KafkaConsumer, make_producer: KafkaProducer, make_admin: KafkaAdminClient}
 
@@ -41,7 +41,7 @@ def test_every_open_setting_reaches_every_client_that_has_it(make: Any, monkeypa
     seen: dict[str, Any] = {}
     vendor = CLIENTS[make]
     fake = type(vendor.__name__, (), {"DEFAULT_CONFIG": vendor.DEFAULT_CONFIG, "__init__": lambda _, **given: seen.update(given)})
-    monkeypatch.setattr(clients.kafka, vendor.__name__, fake)
+    monkeypatch.setattr(twinline.clients.kafka.connect, vendor.__name__, fake)
     options: dict[str, Any] = {name: f"value of {name}" for name in OPEN - OBJECTS}
     options |= {
         "security_protocol": "SASL_SSL",
@@ -116,6 +116,6 @@ def test_security_that_cannot_work_is_not_reported_as_a_broker_that_is_away(opti
 
 
 def test_kerberos_without_its_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clients.kafka_options, "find_spec", lambda name: None)
+    monkeypatch.setattr(twinline.clients.kafka.options, "find_spec", lambda name: None)
     with pytest.raises(SettingsError, match="pip install gssapi"):
         make_consumer(with_options(security_protocol="SASL_SSL", sasl_mechanism="GSSAPI"))

@@ -3,9 +3,9 @@ import pytest
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
-from clients.qdrant import QdrantStore, connect
-from clients.qdrant_collection import server_errors
-from contract.errors import ContractError, MismatchError, TransientError, TwinlineError
+from twinline.clients.store.qdrant import QdrantStore, connect
+from twinline.clients.store.qdrant_collection import server_errors
+from twinline.contract.errors import ContractError, MismatchError, TransientError, TwinlineError
 
 URL = "http://127.0.0.1:9"
 

@@ -1,8 +1,8 @@
 import pytest
 from tenacity import RetryCallState
 
-from clients.retry import WaitAsAsked, retrying
-from contract.errors import ContractError, TransientError
+from twinline.clients.retry import WaitAsAsked, retrying
+from twinline.contract.errors import ContractError, TransientError
 
 
 class Failing:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clients import telemetry
+from twinline.clients import telemetry
 
 
 def test_a_value_that_the_shell_set_does_not_open_a_way_out() -> None:
@@ -35,7 +35,7 @@ _ASKED = {
 @pytest.mark.parametrize("library", _ASKED)
 def test_a_library_says_that_its_telemetry_is_off(library: str, tmp_path: Path) -> None:
     setup, question = _ASKED[library]
-    script = f"from clients import telemetry; telemetry.apply(); {setup}; print(bool({question}))"
+    script = f"from twinline.clients import telemetry; telemetry.apply(); {setup}; print(bool({question}))"
     bare = {name: value for name, value in os.environ.items() if name not in telemetry.TELEMETRY_OFF}
 
     asked = subprocess.run(
@@ -52,7 +52,7 @@ def test_a_library_says_that_its_telemetry_is_off(library: str, tmp_path: Path) 
 
 def test_onnx_runtime_leaves_no_device_id(tmp_path: Path) -> None:
     # Its wheel for Linux makes one on import, and a queue of events to send, unless it is told not to.
-    script = "from clients import telemetry; telemetry.apply(); import onnxruntime"
+    script = "from twinline.clients import telemetry; telemetry.apply(); import onnxruntime"
     bare = {name: value for name, value in os.environ.items() if name not in telemetry.TELEMETRY_OFF}
 
     subprocess.run([sys.executable, "-c", script], env=bare | {"HOME": str(tmp_path)}, check=True, timeout=60)

@@ -6,8 +6,8 @@ import tritonclient.grpc as triton_grpc
 from tritonclient.grpc import service_pb2
 from tritonclient.utils import serialize_byte_tensor
 
-from clients.triton_messages import arrays_of, infer_request
-from contract.errors import ContractError
+from twinline.clients.triton.messages import arrays_of, infer_request
+from twinline.contract.errors import ContractError
 
 TEXTS = np.array([[b"how do I end a lease?"], [b""], ["Grüße, \U0001f600".encode()]], dtype=np.object_)
 ROLES = np.full(TEXTS.shape, b"query", dtype=np.object_)

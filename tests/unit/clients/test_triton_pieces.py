@@ -1,6 +1,6 @@
 import pytest
 
-from clients.triton_pieces import PieceSize, guessed_tokens
+from twinline.clients.triton.pieces import PieceSize, guessed_tokens
 
 
 class Clock:

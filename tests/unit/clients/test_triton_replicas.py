@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clients import triton
-from clients.settings import Settings, load_settings
-from clients.triton import TritonEmbedder
-from clients.triton_fleet import Replica, TritonFleet
-from clients.triton_transport import addresses
-from contract import tensors
-from contract.errors import ContractError, MismatchError, SettingsError, TransientError, TwinlineError
-from contract.golden import encode_vector
+from twinline.clients.settings import Settings, load_settings
+from twinline.clients.triton import embedder as triton
+from twinline.clients.triton import replica
+from twinline.clients.triton.embedder import TritonEmbedder
+from twinline.clients.triton.fleet import Replica, TritonFleet
+from twinline.clients.triton.transport import addresses
+from twinline.contract.encoder import tensors
+from twinline.contract.encoder.golden import encode_vector
+from twinline.contract.errors import ContractError, MismatchError, SettingsError, TransientError, TwinlineError
 
 VECTOR = np.array([0.6, 0.8, 0, 0], np.float32)
 
@@ -81,8 +82,8 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> dict[str, Server]:
 @pytest.fixture
 def long_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     """However slow the machine is, a rest does not end within a test."""
-    monkeypatch.setattr(triton, "_FIRST_REST_SECONDS", 600.0)
-    monkeypatch.setattr(triton, "_LONGEST_REST_SECONDS", 600.0)
+    monkeypatch.setattr(replica, "_FIRST_REST_SECONDS", 600.0)
+    monkeypatch.setattr(replica, "_LONGEST_REST_SECONDS", 600.0)
 
 
 def test_servers_take_turns(servers: dict[str, Server]) -> None:

@@ -3,8 +3,8 @@
 import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
-from contract.preprocess import Preprocessor
-from contract.specification import CHUNKER_VERSIONS, ChunkerSettings, make_contract
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.encoder.specification import CHUNKER_VERSIONS, ChunkerSettings, make_contract
 
 TEXT = (
     "The consumer reads the log and writes each document to the index. It commits after the write. "

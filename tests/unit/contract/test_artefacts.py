@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contract.errors import ContractError, MismatchError
-from contract.golden import GOLDEN_TEXTS, GoldenVector, check_tokens, golden_texts, read_golden, write_golden
-from contract.manifest import Fingerprints, Format, Manifest, Parity, Serving, hash_files, release_id
-from contract.pooling import cosine_distance, normalize, pool
-from contract.preprocess import Preprocessor
-from contract.space import hash_safetensors, space_id, weights_hash
+from twinline.contract.encoder.golden import GOLDEN_TEXTS, GoldenVector, check_tokens, golden_texts, read_golden, write_golden
+from twinline.contract.encoder.pooling import cosine_distance, normalize, pool
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.encoder.space import hash_safetensors, space_id, weights_hash
+from twinline.contract.errors import ContractError, MismatchError
+from twinline.contract.release.manifest import Fingerprints, Format, Manifest, Parity, Serving, hash_files, release_id
 
 
 def write_safetensors(

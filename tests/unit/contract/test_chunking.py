@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from contract import cuts_by_offsets
-from contract.chunking import Chunker
-from contract.preprocess import Preprocessor
-from contract.records import Document
-from contract.specification import ChunkerSettings, make_contract
 from tests.unit.contract.conftest import TEXT
+from twinline.contract.documents import cuts_by_offsets
+from twinline.contract.documents.records import Document
+from twinline.contract.encoder.chunking import Chunker
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.encoder.specification import ChunkerSettings, make_contract
 
 SCRIPTS = {
     "chinese": "向量数据库保存每个文档的块。查询返回最近的块，而不是整个文档！新的文档不断到来",

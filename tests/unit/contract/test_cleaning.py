@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.cleaning import DEFAULT_CLEANING, clean
-from contract.errors import MismatchError
+from twinline.contract.documents.cleaning import DEFAULT_CLEANING, clean
+from twinline.contract.errors import MismatchError
 
 AWKWARD = st.text(
     alphabet=st.one_of(

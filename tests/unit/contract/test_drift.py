@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contract.drift import BINS, Features, Profile, compare, ks, psi, psi_noise
-from contract.drift_reference import DriftReference, nearest, unknown_id
-from contract.errors import MismatchError
+from twinline.contract.errors import MismatchError
+from twinline.contract.monitor.drift import BINS, Features, Profile, compare, ks, psi, psi_noise
+from twinline.contract.monitor.drift_reference import DriftReference, nearest, unknown_id
 
 
 def texts(seed: int, count: int = 600, shift: float = 0.0, unknown: bool = True) -> Features:

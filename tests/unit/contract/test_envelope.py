@@ -8,9 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from clients.settings import CHECKOUT
-from contract.errors import DocumentError
-from contract.records import (
+from twinline.clients.settings import CHECKOUT
+from twinline.contract.documents.records import (
     FIELDS,
     MAX_JSON_DEPTH,
     MAX_METADATA_BYTES,
@@ -25,8 +24,9 @@ from contract.records import (
     encode_key,
     encode_value,
 )
+from twinline.contract.errors import DocumentError
 
-SCHEMA = json.loads((CHECKOUT / "contract" / "schemas" / "document-v1.schema.json").read_text())
+SCHEMA = json.loads((CHECKOUT / "twinline" / "contract" / "documents" / "schemas" / "document-v1.schema.json").read_text())
 PAGE = (CHECKOUT / "docs" / "envelope.md").read_text()
 KEY = b'["s","k"]'
 

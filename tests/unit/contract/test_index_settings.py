@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from contract.errors import MismatchError, SettingsError
-from contract.index_settings import IndexSettings
-from contract.manifest import Manifest, release_id
 from tests.unit.release.factories import make_release
+from twinline.contract.errors import MismatchError, SettingsError
+from twinline.contract.release.index_settings import IndexSettings
+from twinline.contract.release.manifest import Manifest, release_id
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.cleaning import clean
-from contract.errors import ContractError, DocumentError
-from contract.preprocess import Preprocessor
-from contract.records import Document
-from contract.specification import ChunkerSettings, make_contract
 from tests.unit.contract.conftest import TEXT
+from twinline.contract.documents.cleaning import clean
+from twinline.contract.documents.records import Document
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.encoder.specification import ChunkerSettings, make_contract
+from twinline.contract.errors import ContractError, DocumentError
 
 
 def test_every_chunk_fits_the_encoder_and_its_span_leads_back_to_the_raw_text(preprocessor: Preprocessor) -> None:

@@ -5,9 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contract.errors import DocumentError
-from contract.ids import head_id, point_id
-from contract.records import (
+from twinline.contract.documents.ids import head_id, point_id
+from twinline.contract.documents.records import (
     MAX_TEXT_BYTES,
     Deletion,
     Document,
@@ -19,6 +18,7 @@ from contract.records import (
     version_header,
     version_of,
 )
+from twinline.contract.errors import DocumentError
 
 TEXTS = st.text(alphabet=st.characters(exclude_categories=["Cs"]))
 NAMES = st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1, max_size=50)

@@ -6,8 +6,15 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
-from contract.errors import MismatchError
-from contract.specification import CHUNKER_VERSIONS, ChunkerSettings, Contract, IndexContract, VectorContract, make_contract
+from twinline.contract.encoder.specification import (
+    CHUNKER_VERSIONS,
+    ChunkerSettings,
+    Contract,
+    IndexContract,
+    VectorContract,
+    make_contract,
+)
+from twinline.contract.errors import MismatchError
 
 VECTOR = VectorContract("0" * 64, 32, "query: ", "passage: ", "mean", True, 8)
 CONTRACT = Contract(VECTOR, IndexContract(chunker=ChunkerSettings(version=1, title_max_tokens=8, overlap_tokens=4)))

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from clients.settings import CHECKOUT
+from twinline.clients.settings import CHECKOUT
 
 # Airflow takes seconds to import, and reads its settings then: one process of its own for all of it.
 _RUN = """
@@ -16,7 +16,7 @@ sys.path.insert(0, sys.argv[1])
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from airflow.sdk import Asset
-from command_task import CommandTask, about_the_past, event_field, past_reason
+from twinline.scheduling.command_task import CommandTask, about_the_past, event_field, past_reason
 
 asset = Asset("corpus")
 

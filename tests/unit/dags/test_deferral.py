@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from clients.settings import CHECKOUT
+from twinline.clients.settings import CHECKOUT
 
 # One life of a worker or a triggerer, in a process of its own.
 _LIFE = """
@@ -21,9 +21,9 @@ sys.path.insert(0, sys.argv[1])
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
-import command_task, detached
+from twinline.scheduling import command_task, detached
 from airflow.sdk.exceptions import TaskDeferred
-from command_trigger import CommandEnd
+from twinline.scheduling.trigger import CommandEnd
 
 command_task._PATIENCE_SECONDS = 0.5
 what, arguments = sys.argv[2], json.loads(sys.argv[3])
@@ -100,7 +100,7 @@ def lives(tmp_path: Path) -> Iterator[Lives]:
 
 def test_a_command_is_started_once_whoever_dies_meanwhile(lives: Lives, tmp_path: Path) -> None:
     state, trigger, method, limit = lives.live("execute")
-    assert (state, trigger, method) == ("deferred", "command_trigger.CommandEnd", "resume")
+    assert (state, trigger, method) == ("deferred", "twinline.scheduling.trigger.CommandEnd", "resume")
     assert 60 < limit <= 100
     # the worker is gone; another one tries the task again, and finds the command
     again = lives.live("execute")

@@ -1,6 +1,5 @@
 """A detached command is found again, whoever started it, and nothing of it is left when it is ended."""
 
-import importlib.util
 import os
 import signal
 import subprocess
@@ -13,8 +12,6 @@ from typing import Any
 import psutil
 import pytest
 
-from clients.settings import CHECKOUT
-
 # A program of two processes that says where it is.
 _SLEEPS = (
     "import subprocess, sys; print('began', flush=True); subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])"
@@ -23,13 +20,8 @@ _SLEEPS = (
 
 @pytest.fixture(scope="module")
 def detached() -> Any:
-    spec = importlib.util.spec_from_file_location("detached", CHECKOUT / "dags" / "detached.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # dataclasses look their module up by its name
-    sys.modules["detached"] = module
-    spec.loader.exec_module(module)
+    from twinline.scheduling import detached as module
+
     return module
 
 
@@ -76,7 +68,7 @@ def test_two_that_start_at_once_start_one(detached: Any, folder: Path, start: Ca
     program = f"import time; open({str(marks)!r}, 'a').write('x'); time.sleep(1)"
     detached._write(folder / "command.json", {"command": [sys.executable, "-c", program], "cwd": str(tmp_path)})
     for _ in range(4):
-        subprocess.run([sys.executable, str(CHECKOUT / "dags" / "detached.py"), str(folder)], check=True)
+        subprocess.run([sys.executable, "-m", "twinline.scheduling.detached", str(folder)], check=True)
     wait_for((folder / "ended.json").exists)
     assert marks.read_text() == "x"
     assert detached.look(folder).phase == "ended"

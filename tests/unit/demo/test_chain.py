@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from clients.airflow import Airflow, DagRun, TaskRun
-from contract.errors import TransientError
+from twinline.clients.airflow import Airflow, DagRun, TaskRun
+from twinline.contract.errors import TransientError
 from twinline.demo import chain
 from twinline.demo.show import Times, chain_table, watch
 

@@ -18,21 +18,21 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
-from clients.settings import Settings
-from clients.store import CollectionInfo
-from contract.encoder_record import encoder_identity
-from contract.golden import GoldenVector
-from contract.manifest import Format, Manifest, Parity, collection_name
-from contract.preprocess import Preprocessor
-from contract.space import hash_safetensors
-from contract.specification import ChunkerSettings, Contract, make_contract
-from export.build import encoder_space
-from export.formats import Export, export_sha256, write_export
-from export.gate import ParityReport
-from export.package import ReleaseNotes, ReleaseParts, package_release
+from export.encoder.build import encoder_space
+from export.encoder.formats import Export, export_sha256, write_export
+from export.encoder.package import ReleaseNotes, ReleaseParts, package_release
+from export.encoder.parity_stage import ParityReport
 from tests.adapter_suites.memory_store import MemoryCollection, MemoryStore
 from triton_models.names import encoder_model, tokenizer_model
 from triton_models.repository import write_models
+from twinline.clients.settings import Settings
+from twinline.clients.store.protocol import CollectionInfo
+from twinline.contract.encoder.encoder_record import encoder_identity
+from twinline.contract.encoder.golden import GoldenVector
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.encoder.space import hash_safetensors
+from twinline.contract.encoder.specification import ChunkerSettings, Contract, make_contract
+from twinline.contract.release.manifest import Format, Manifest, Parity, collection_name
 
 DIMENSION = 4
 PARITY = Parity(worst=1e-9, median=1e-10, worst_text="a text", limit=1e-6)

@@ -8,28 +8,30 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clients import triton
-from clients.index_door import check_index
-from clients.store import CollectionInfo, StoredPoint, version_fields
-from clients.triton import TritonControl, TritonEmbedder
-from contract import selfcheck, tensors
-from contract.embedding import Embeddings
-from contract.errors import MismatchError
-from contract.golden import GoldenSet, encode_vector
-from contract.ids import point_id
-from contract.manifest import collection_name, hash_files
-from contract.records import Version
-from contract.release import ReleaseFolder
-from contract.served import SERVED_FILE
-from contract.specification import Role
-from export.build import load_encoder_contract
-from search import opening
-from search.query import Question, answer_from
-from search.releases import Served
+from export.encoder.build import load_encoder_contract
 from streaming.dead_letters import DeadLetter
 from streaming.indexer import Indexer
 from tests.unit.doors.conftest import Plant, Platform, edit, export, record_encoder, vector_of, write_encoder
 from train.checkpoints import check_seal, seal
+from twinline.clients.store.door import check_index
+from twinline.clients.store.protocol import CollectionInfo, StoredPoint, version_fields
+from twinline.clients.triton import control
+from twinline.clients.triton import embedder as triton
+from twinline.clients.triton.control import TritonControl
+from twinline.clients.triton.embedder import TritonEmbedder
+from twinline.contract.documents.ids import point_id
+from twinline.contract.documents.records import Version
+from twinline.contract.encoder import selfcheck, tensors
+from twinline.contract.encoder.embedding import Embeddings
+from twinline.contract.encoder.golden import GoldenSet, encode_vector
+from twinline.contract.encoder.specification import Role
+from twinline.contract.errors import MismatchError
+from twinline.contract.release.folder import ReleaseFolder
+from twinline.contract.release.manifest import collection_name, hash_files
+from twinline.contract.release.served import SERVED_FILE
+from twinline.search import opening
+from twinline.search.query import Question, answer_from
+from twinline.search.releases import Served
 
 
 class Encoder:
@@ -121,7 +123,7 @@ def test_an_encoder_that_is_not_what_was_trained_is_not_read(platform: Platform,
     [
         (other_encoder, "was exported from the encoder of space .*export it again"),
         (lambda p: (p.exported / "openvino/model.bin").write_text("one weight"), "openvino/model.bin changed after the export"),
-        (measured_elsewhere, "the parity report was measured on another export .*dvc repro parity"),
+        (measured_elsewhere, "the parity report was measured on another export .*dvc repro encoder-parity"),
         (lambda p: {"spaces": {"tuned": "another"}}, "the evaluation is of the encoder of space another"),
     ],
 )
@@ -190,8 +192,11 @@ FP16 = rewrite("E/config.pbtxt", '"precision" value: { string_value: "fp32"', '"
             "space",
         ),
         (lambda p: (p.encoder_model / "warmup/input_ids_16").write_bytes(b"0"), "warmup/input_ids_16 has SHA-256"),
-        (rewrite("T/1/contract/pooling.py", "def ", "\ndef "), r"1/contract/pooling.py has SHA-256"),
-        (lambda p: place(p, "T/1/contract/extra.py").write_text(""), "1/contract/extra.py does not belong"),
+        (
+            rewrite("T/1/twinline/contract/encoder/pooling.py", "def ", "\ndef "),
+            r"1/twinline/contract/encoder/pooling.py has SHA-256",
+        ),
+        (lambda p: place(p, "T/1/twinline/contract/extra.py").write_text(""), "1/twinline/contract/extra.py does not belong"),
         (rewrite("T/1/release/tokenizer.json", '"lease":2', '"lease":3'), "tokenizer.json has SHA-256 .*the manifest says"),
         (rewrite("T/1/release/golden.json", '"truncated": false', '"truncated": true'), "golden.json has SHA-256"),
         (rewrite("T/1/release/manifest.json", '"openvino_fp32"', '"onnx_fp32"'), "it was edited"),
@@ -343,7 +348,7 @@ def test_an_encoder_of_another_space_gives_no_vector(monkeypatch: pytest.MonkeyP
 def test_a_stale_ensemble_is_noticed_by_who_asks_for_its_space(
     monkeypatch: pytest.MonkeyPatch, server: Server, message: str
 ) -> None:
-    monkeypatch.setattr(triton, "open_transport", lambda *_: server)
+    monkeypatch.setattr(control, "open_transport", lambda *_: server)
     with pytest.raises(MismatchError, match=rf"`embed` says space wanted .*{message}.*stale|stale"):
         TritonControl("here:1").space("embed")
 

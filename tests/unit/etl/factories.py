@@ -7,10 +7,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from clients.settings import Settings
-from contract.canonical import JSON
-from contract.records import Document
 from etl.sources import Item, Reject, open_source
+from twinline.clients.settings import Settings
+from twinline.contract.canonical import JSON
+from twinline.contract.documents.records import Document
 
 SENTENCE = "The river carries {0} past the old mill while {0} herons wait for the {0} evening light to fall over the water. "
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from contract.errors import SettingsError
 from etl.sources import Judgement, Query
 from tests.unit.etl.factories import documents, read, reject_reasons, write_beir
+from twinline.contract.errors import SettingsError
 
 CORPUS = {"d1": ("One", "First text."), "d2": ("", "Second text."), "d3": ("Title only", "")}
 QUERIES = {"q1": "first?", "q2": "second?", "q3": "never judged?"}

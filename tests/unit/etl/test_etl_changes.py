@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from contract.records import Document
 from etl.__main__ import app
 from etl.changes import count_changes
 from etl.ingest import ingest
 from etl.snapshots import store_snapshot
 from tests.unit.etl.factories import ListSource
 from twinline.commands.changed import decide
+from twinline.contract.documents.records import Document
 
 
 @pytest.fixture

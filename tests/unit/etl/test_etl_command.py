@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from clients.settings import CHECKOUT
 from tests.unit.etl.factories import body, write_beir
+from twinline.clients.settings import CHECKOUT
 
 
 def etl(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
     judged = [(f"q{n}", f"d{n}", 1) for n in range(20)]
     write_beir(tmp_path / "tiny", corpus, queries, {"train": judged[:15], "test": judged[15:]})
     (tmp_path / "params.yaml").write_text(
-        f"source: beir:{tmp_path / 'tiny'}\nsnapshot: ''\ningest: {{}}\nprepare: {{}}\npairs: {{}}\n"
+        f"source: beir:{tmp_path / 'tiny'}\nsnapshot: ''\ningest: {{}}\nprepare: {{}}\nencoder: {{pairs: {{}}}}\n"
     )
     return tmp_path
 

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from contract.errors import SettingsError
-from contract.records import MAX_TEXT_BYTES
-from etl.sources import FieldNames
+from etl.fields import FieldNames
 from tests.unit.etl.factories import documents, read, reject_reasons
+from twinline.contract.documents.records import MAX_TEXT_BYTES
+from twinline.contract.errors import SettingsError
 
 
 def pdf(text: str) -> bytes:

@@ -13,16 +13,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clients.erasures import Erasures
-from clients.settings import Settings
-from contract.errors import ContractError, MismatchError
-from etl import remembered as remembered_module
+from etl import source_state as remembered_module
+from etl.fields import FieldNames
 from etl.ingest import ingest
-from etl.remembered import remembered_of
 from etl.snapshots import Snapshot, store_snapshot
-from etl.sources import FieldNames, open_source
+from etl.source_state import remembered_of
+from etl.sources import open_source
 from etl.sources.files import Files
 from tests.unit.etl.factories import body
+from twinline.clients.erasure_list import Erasures
+from twinline.clients.settings import Settings
+from twinline.contract.errors import ContractError, MismatchError
 
 FIELDS = FieldNames()
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from contract.errors import ContractError, MismatchError, SettingsError
-from contract.records import Deletion, Document
 from etl.ingest import ingest
 from etl.snapshots import fetch_snapshot, read_snapshot, store_snapshot, verify_snapshot
 from etl.sources import Item, Judgement, Logged, Query, Reject
 from etl.storage import added_folder
 from tests.unit.etl.factories import ListSource, rows
+from twinline.contract.documents.records import Deletion, Document
+from twinline.contract.errors import ContractError, MismatchError, SettingsError
 
 
 def take(items: list[Item], out: Path, max_reject_share: float = 0.5) -> str:

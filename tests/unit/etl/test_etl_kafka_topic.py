@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from kafka import TopicPartition
 
-from contract.records import Deletion, Document, encode_key, encode_value
 from etl.sources import Logged, Reject, kafka_topic
 from etl.sources.kafka_topic import KafkaTopic
 from tests.unit.etl.factories import settings
+from twinline.contract.documents.records import Deletion, Document, encode_key, encode_value
 
 
 @dataclass

@@ -13,14 +13,14 @@ import pytest
 
 import etl.gather
 import etl.prepare
-from clients.settings import Settings
-from contract.errors import ContractError
 from etl.ingest import ingest
-from etl.kept import Kept
 from etl.pairs import make_pairs
 from etl.params import PairsParams, PrepareParams
 from etl.prepare import prepare
 from etl.sources import open_source
+from etl.stage_cache import Kept
+from twinline.clients.settings import Settings
+from twinline.contract.errors import ContractError
 
 PAIRS = PairsParams(min_body_words=5)
 SENTENCE = "It says what the river near town number {} looks like in the month of May, and who was there to see it."

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from contract.records import Document, Origin
 from etl.feeds import lines_feed, snapshot_feed
 from etl.ingest import ingest
 from etl.lineage import Lineage
 from etl.sources import open_source
 from etl.sources.places import without_secrets
 from tests.unit.etl.factories import documents, read, settings, write_beir
+from twinline.contract.documents.records import Document, Origin
 
 
 def sha256(path: Path) -> str:

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from contract.errors import ContractError, SettingsError
-from contract.records import Document
 from etl.ingest import ingest
 from etl.pairs import make_pairs
 from etl.params import PairsParams, PrepareParams
 from etl.prepare import prepare
 from etl.sources import Item, Judgement, Query
 from tests.unit.etl.factories import ListSource, body, rows
+from twinline.contract.documents.records import Document
+from twinline.contract.errors import ContractError, SettingsError
 
 
 def made(items: list[Item], home: Path, params: PairsParams | None = None, out: str = "pairs") -> dict[str, Any]:
@@ -175,7 +175,7 @@ def test_the_same_pairs_come_out_whatever_the_blocks_are_that_documents_pass_by_
 
     made(items, tmp_path, PairsParams(natural="always"), out="whole")
     for name, value in (("ROW_GROUP", 3), ("_BLOCK_ROWS", 4), ("_RUN_ROWS", 2)):
-        monkeypatch.setattr(f"etl.streams.{name}", value)
+        monkeypatch.setattr(f"etl.block_tables.{name}", value)
     made(items, tmp_path, PairsParams(natural="always"), out="pieces")
 
     for path in (tmp_path / "whole").glob("*.parquet"):

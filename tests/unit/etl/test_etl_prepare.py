@@ -7,9 +7,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from clients.erasures import Erased, Erasures
-from contract.errors import ContractError, SettingsError
-from contract.records import Document
 from etl import clusters
 from etl.clusters import near_duplicates
 from etl.ingest import ingest
@@ -18,6 +15,9 @@ from etl.prepare import prepare
 from etl.signatures import band_hashes
 from etl.sources import Item
 from tests.unit.etl.factories import ListSource, body, rows
+from twinline.clients.erasure_list import Erased, Erasures
+from twinline.contract.documents.records import Document
+from twinline.contract.errors import ContractError, SettingsError
 
 
 def prepared(items: list[Item], home: Path, out: str = "prepared") -> dict[str, dict[str, object]]:
@@ -82,8 +82,8 @@ def test_preparing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_documents_that_were_all_erased_leave_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("etl.streams.ROW_GROUP", 2)
-    monkeypatch.setattr("etl.streams._BLOCK_ROWS", 2)
+    monkeypatch.setattr("etl.block_tables.ROW_GROUP", 2)
+    monkeypatch.setattr("etl.block_tables._BLOCK_ROWS", 2)
     ingest(
         ListSource([Document("list", key, body(n)) for n, key in enumerate("abcdef")]), tmp_path / "snapshot", max_reject_share=0
     )

@@ -10,10 +10,6 @@ from typing import Any
 import pytest
 from kafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 
-from clients.erasures import Erasures
-from clients.settings import Settings
-from contract.errors import SettingsError, TransientError
-from contract.records import Deletion, Document, decode_message
 from etl import feeds, publish
 from etl.feeds import Entry, Feed, deletions_feed, files_feed, lines_feed, snapshot_feed, source_feed
 from etl.ingest import ingest
@@ -21,6 +17,10 @@ from etl.lineage import Lineage, find_lineage
 from etl.publish import Mode, Report, publish_documents
 from etl.sources import Reject
 from tests.unit.etl.factories import ListSource, settings
+from twinline.clients.erasure_list import Erasures
+from twinline.clients.settings import Settings
+from twinline.contract.documents.records import Deletion, Document, decode_message
+from twinline.contract.errors import SettingsError, TransientError
 
 LINEAGE = Lineage("run-1", "abc123", "twinline test")
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from contract.errors import SettingsError
 from etl.sources import pydocs
 from etl.sources.pydocs import DEFAULT_PACKAGES, PyDocs
 from tests.unit.etl.factories import body, documents, reject_reasons
+from twinline.contract.errors import SettingsError
 
 MODULE = '''"""The module's summary line.
 

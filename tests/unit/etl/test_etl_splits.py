@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from contract.errors import ContractError
 from etl.leaks import find_leaks
 from etl.natural import natural_pair, normal_text
 from etl.pair import Pair
 from etl.params import PairsParams
 from etl.splits import Asked, assign_splits
 from tests.unit.etl.factories import body
+from twinline.contract.errors import ContractError
 
 SHARES = {"test": 0.2, "dev": 0.2}
 

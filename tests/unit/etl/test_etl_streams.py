@@ -6,8 +6,8 @@ from random import Random
 import pyarrow as pa
 import pytest
 
-from etl import streams
-from etl.streams import Run, merge, write_run
+from etl import block_tables as streams
+from etl.block_tables import Run, merge, write_run
 
 KEYS = ("name", "number")
 

@@ -10,21 +10,21 @@ import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from contract.encoder_record import encoder_identity
-from contract.errors import SettingsError
-from contract.golden import PARITY_LIMITS
-from contract.preprocess import Preprocessor
-from contract.space import hash_safetensors
-from contract.specification import ChunkerSettings, make_contract
 from export.__main__ import app
-from export.build import export_encoder
-from export.calibration import calibration_ids
-from export.formats import known_format
-from export.params import ExportParams, PackageParams
-from export.parity import Sample, measure_parity
-from export.reference import ReferenceEncoder
-from export.runtimes import open_runtime, openvino_hint
+from export.encoder.build import export_encoder
+from export.encoder.calibration import calibration_ids
+from export.encoder.formats import known_format
+from export.encoder.params import ExportParams, PackageParams
+from export.encoder.parity import Sample, measure_parity
+from export.encoder.reference import ReferenceEncoder
+from export.encoder.runtimes import open_runtime, openvino_hint
 from tests.unit.train.conftest import WORDS, write_tiny_base
+from twinline.contract.encoder.encoder_record import encoder_identity
+from twinline.contract.encoder.golden import PARITY_LIMITS
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.encoder.space import hash_safetensors
+from twinline.contract.encoder.specification import ChunkerSettings, make_contract
+from twinline.contract.errors import SettingsError
 
 INT8 = known_format("openvino_int8")
 PARAMS = ExportParams(formats=("openvino_int8",), calibration_chunks=40)
@@ -104,7 +104,7 @@ def test_weights_have_all_bits_only_where_the_cpu_can_add_their_products(
         return model
 
     monkeypatch.setattr(nncf, "quantize", quantize)
-    monkeypatch.setattr("export.to_int8.has_vnni", lambda: vnni)
+    monkeypatch.setattr("export.encoder.to_int8.has_vnni", lambda: vnni)
     export_encoder(encoder, tmp_path, PARAMS, Preprocessor.load(encoder).encode(texts(2), "document").token_ids)
     assert asked == [fix]
 
@@ -113,7 +113,7 @@ def test_weights_have_all_bits_only_where_the_cpu_can_add_their_products(
 def test_bfloat16_is_asked_for_only_where_it_is_not_emulated(
     monkeypatch: pytest.MonkeyPatch, bf16: bool, hints: list[str]
 ) -> None:
-    monkeypatch.setattr("export.runtimes.has_bf16", lambda: bf16)
+    monkeypatch.setattr("export.encoder.runtimes.has_bf16", lambda: bf16)
     assert [openvino_hint(precision) for precision in ("fp32", "bf16", "int8")] == hints
 
 

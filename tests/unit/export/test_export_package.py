@@ -12,20 +12,20 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
-from contract.encoder_record import encoder_identity
-from contract.errors import ContractError, MismatchError
-from contract.golden import GoldenVector, read_golden
-from contract.manifest import DroppedFormat, Format, Manifest, Parity, Quality
-from contract.space import hash_safetensors
-from contract.specification import ChunkerSettings, Contract, make_contract
-from contract.verdict import FORMAT_TO_SERVE, GateCheck
-from export.build import encoder_space, export_encoder, load_encoder_contract
-from export.formats import Export, export_sha256, read_export, write_export
-from export.gate import ParityReport
+from export.encoder.build import encoder_space, export_encoder, load_encoder_contract
+from export.encoder.formats import Export, export_sha256, read_export, write_export
+from export.encoder.package import ReleaseNotes, ReleaseParts, package_release
+from export.encoder.params import ExportParams, served_buckets
+from export.encoder.parity_stage import ParityReport
+from export.encoder.quality import QualityReport
 from export.lineage import collect_lineage
-from export.package import ReleaseNotes, ReleaseParts, package_release
-from export.params import ExportParams, served_buckets
-from export.quality import QualityReport
+from twinline.contract.encoder.encoder_record import encoder_identity
+from twinline.contract.encoder.golden import GoldenVector, read_golden
+from twinline.contract.encoder.space import hash_safetensors
+from twinline.contract.encoder.specification import ChunkerSettings, Contract, make_contract
+from twinline.contract.errors import ContractError, MismatchError
+from twinline.contract.release.manifest import DroppedFormat, Format, Manifest, Parity, Quality
+from twinline.contract.release.verdict import FORMAT_TO_SERVE, GateCheck
 
 PARITY = Parity(worst=1e-9, median=1e-10, worst_text="a text", limit=1e-6)
 ONNX = Format("onnx_fp32", "onnxruntime", "fp32", "onnx/model.onnx", PARITY)

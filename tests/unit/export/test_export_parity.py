@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from contract.errors import ContractError
-from contract.specification import Pooling
-from export.parity import FormatParity, Sample, measure_parity
-from export.reference import ReferenceEncoder, SentenceEncoder
-from export.runtimes import Runtime
+from export.encoder.parity import FormatParity, Sample, measure_parity
+from export.encoder.reference import ReferenceEncoder, SentenceEncoder
+from twinline.contract.encoder.runtime import Runtime
+from twinline.contract.encoder.specification import Pooling
+from twinline.contract.errors import ContractError
 
 VOCABULARY, DIMENSION = 50, 12
 BUCKETS = (8, 16, 32)

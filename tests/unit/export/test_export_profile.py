@@ -15,14 +15,14 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
-from contract.drift_reference import DriftReference
-from contract.encoder_record import encoder_identity
-from contract.errors import ContractError
-from contract.space import hash_safetensors
-from contract.specification import ChunkerSettings, make_contract
-from export.formats import Export, ExportedFormat, write_export
-from export.params import ProfileParams
-from export.profile import build_profile
+from export.encoder.formats import Export, ExportedFormat, write_export
+from export.encoder.params import ProfileParams
+from export.encoder.profile import build_profile
+from twinline.contract.encoder.encoder_record import encoder_identity
+from twinline.contract.encoder.space import hash_safetensors
+from twinline.contract.encoder.specification import ChunkerSettings, make_contract
+from twinline.contract.errors import ContractError
+from twinline.contract.monitor.drift_reference import DriftReference
 
 WORDS = ("lease", "tenant", "rent", "court", "appeal", "claim")
 ONNX = ExportedFormat("onnx_fp32", "onnxruntime", "fp32", "onnx/model.onnx")

@@ -9,15 +9,15 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from contract.errors import ContractError, MismatchError, SettingsError
-from contract.manifest import DroppedFormat, Format, Parity, Quality
-from contract.preprocess import Preprocessor
-from export.formats import Export, ExportedFormat, Precision, export_sha256, write_export
-from export.gate import ParityReport
-from export.heldout import HeldOutPart, sample
-from export.params import QualityParams
-from export.quality import QualityReport, choose, measure_quality, over_budget, read_quality
+from export.encoder.formats import Export, ExportedFormat, Precision, export_sha256, write_export
+from export.encoder.heldout import HeldOutPart, sample
+from export.encoder.params import QualityParams
+from export.encoder.parity_stage import ParityReport
+from export.encoder.quality import QualityReport, choose, measure_quality, over_budget, read_quality
 from tests.unit.export.test_export_profile import ONNX, WORDS, world, write_graph  # noqa: F401  (world is a fixture)
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.errors import ContractError, MismatchError, SettingsError
+from twinline.contract.release.manifest import DroppedFormat, Format, Parity, Quality
 
 PARITY = Parity(worst=1e-9, median=1e-10, worst_text="a text", limit=1e-6)
 COARSE = ExportedFormat("onnx_coarse", "onnxruntime", "int8", "coarse/model.onnx")
@@ -85,14 +85,14 @@ def test_a_format_that_answers_worse_is_dropped_with_its_numbers_and_the_next_on
     # the words that were spoilt are those of the second half
     assert (figure.worst_slice, figure.worst_slice_lost > figure.lost) == ("second half", True)
     assert [entry.name for entry in report.dropped] == ["onnx_coarse"]
-    assert "budget quality.max_ndcg_lost 0.02" in report.dropped[0].reason
+    assert "budget encoder.quality.max_ndcg_lost 0.02" in report.dropped[0].reason
     assert (report.serves, report.check.passed) == ("onnx_fp32", True)
 
 
 def test_when_no_wanted_format_is_left_the_gate_refuses_and_the_exact_one_is_packaged(world: Path) -> None:  # noqa: F811
     report = measure(world, spoilt_words=3, serve=("onnx_coarse", "openvino_int8"))
     assert not report.check.passed
-    assert "none of package.serve (onnx_coarse, openvino_int8) is left" in report.check.statement
+    assert "none of encoder.package.serve (onnx_coarse, openvino_int8) is left" in report.check.statement
     assert report.serves == report.reference == "onnx_fp32"
 
 
@@ -127,7 +127,7 @@ def test_fastest_is_what_was_measured_and_is_left(
 def test_size_and_latency_have_budgets_of_their_own(world: Path) -> None:  # noqa: F811
     report = measure(world, max_bytes=10)
     assert {entry.name for entry in report.dropped} == {"onnx_fp32", "onnx_coarse"}
-    assert "budget quality.max_bytes 10" in report.dropped[0].reason
+    assert "budget encoder.quality.max_bytes 10" in report.dropped[0].reason
     assert not report.check.passed
 
 

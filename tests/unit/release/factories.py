@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from clients.admin import CollectionStatus, OnlineStatus
-from contract.embedding import Embeddings
-from contract.errors import SettingsError
-from contract.golden import GoldenVector, write_golden
-from contract.manifest import Fingerprints, Format, Manifest, Parity, Serving, hash_files, release_id
-from contract.specification import Role
-from contract.verdict import EVALUATION_CHECKS, FORMAT_TO_SERVE, GateCheck, Verdict
+from twinline.clients.online import CollectionStatus, OnlineStatus
+from twinline.contract.encoder.embedding import Embeddings
+from twinline.contract.encoder.golden import GoldenVector, write_golden
+from twinline.contract.encoder.specification import Role
+from twinline.contract.errors import SettingsError
+from twinline.contract.release.manifest import Fingerprints, Format, Manifest, Parity, Serving, hash_files, release_id
+from twinline.contract.release.verdict import EVALUATION_CHECKS, FORMAT_TO_SERVE, GateCheck, Verdict
 
 DIMENSION = 4
 PARITY = Parity(worst=2e-7, median=1e-8, worst_text="a text", limit=1e-6)

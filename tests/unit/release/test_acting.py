@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from clients import triton_fleet
-from clients.admin import OnlineStatus
-from clients.settings import Settings
-from contract.errors import ContractError, SettingsError, TransientError
-from contract.manifest import collection_name, release_id
-from release import acting as acting_module
-from release import switch
-from release.acting import Acting
-from release.checks import Check, RefusedError
-from release.files import locked
-from release.journal import Journal
-from release.record import Verification, last_verification
-from release.registry import Registered
 from tests.unit.release.factories import FakeOnline, make_release
+from twinline.clients.files import locked
+from twinline.clients.online import OnlineStatus
+from twinline.clients.settings import Settings
+from twinline.clients.triton import fleet as triton_fleet
+from twinline.contract.errors import ContractError, SettingsError, TransientError
+from twinline.contract.release.checks import Check, RefusedError
+from twinline.contract.release.manifest import collection_name, release_id
+from twinline.registry.versions import Registered
+from twinline.release import operations as acting_module
+from twinline.release import switch
+from twinline.release.journal import Journal
+from twinline.release.operations import Acting
+from twinline.release.verify.record import Verification, last_verification
 
 
 class Killed(BaseException):
@@ -413,7 +413,7 @@ def test_what_is_older_than_the_last_ones_is_retired_and_what_is_on_its_way_is_n
 
 
 def test_two_acts_at_once_wait_for_each_other_and_a_killed_one_leaves_no_lock(tmp_path: Path) -> None:
-    holds = "import sys, time; from pathlib import Path; from release.files import locked\n"
+    holds = "import sys, time; from pathlib import Path; from twinline.clients.files import locked\n"
     holds += "with locked(Path(sys.argv[1]), 1, 'ada'):\n    print('held', flush=True); time.sleep(60)"
     lock = tmp_path / "lock"
     with subprocess.Popen([sys.executable, "-c", holds, str(lock)], stdout=subprocess.PIPE, text=True) as holder:

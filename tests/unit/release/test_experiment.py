@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from contract.errors import SettingsError
-from release.experiment import EXPERIMENTS, absolute_source, hydra_literal, pipeline_environment, sweep_leftovers
-from release.git import identity
 from twinline.commands.train import default_name, experiment_name, parse_overrides
+from twinline.contract.errors import SettingsError
+from twinline.registry.experiment import EXPERIMENTS, absolute_source, hydra_literal, pipeline_environment, sweep_leftovers
+from twinline.registry.git import identity
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,11 @@
 
 import pytest
 
-from contract.errors import SettingsError
-from contract.verdict import EVALUATION_CHECKS, FORMAT_TO_SERVE, NO_EVALUATION_LEAK
-from release.checks import RefusedError, require_pass
-from release.gate import PARITY_FILE, QUALITY_FILE, VERDICT_FILE, read_checks
 from tests.unit.release.factories import FakeRevision, parity, quality, verdict
+from twinline.contract.errors import SettingsError
+from twinline.contract.release.checks import RefusedError, require_pass
+from twinline.contract.release.verdict import EVALUATION_CHECKS, FORMAT_TO_SERVE, NO_EVALUATION_LEAK
+from twinline.registry.gate import PARITY_FILE, QUALITY_FILE, VERDICT_FILE, read_checks
 
 
 def files(verdict_text: str = verdict(), parity_text: str = parity(), quality_text: str = quality()) -> FakeRevision:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from contract.errors import MismatchError
-from release.journal import Journal, Kind, Promotion, history, way_back, who
+from twinline.contract.errors import MismatchError
+from twinline.release.journal import Journal, Kind, Promotion, history, way_back, who
 
 
 def promotion(kind: Kind, before: str, release: str) -> Promotion:

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from contract.records import Deletion, Document, Version
-from release import live_quality
-from release.live_quality import Sides, quality_checks
-from release.log_sample import LogState
+from twinline.contract.documents.records import Deletion, Document, Version
+from twinline.release.verify import live_quality
+from twinline.release.verify.live_quality import Sides, quality_checks
+from twinline.release.verify.log_sample import LogState
 
 QUERIES = 40
 

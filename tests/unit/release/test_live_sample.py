@@ -6,14 +6,14 @@ from uuid import UUID
 
 import pytest
 
-from clients.store import Head, StoredPoint
-from contract.records import Document, Version
-from release import verify
-from release.checks import Check
-from release.live_sample import live_sample_checks
-from release.log_sample import LogState
 from tests.unit.release.factories import FakeEmbedder, make_release
 from tests.unit.release.test_verify import OneChunk, Stored, chunk_point
+from twinline.clients.store.protocol import Head, StoredPoint
+from twinline.contract.documents.records import Document, Version
+from twinline.contract.release.checks import Check
+from twinline.release.verify import index as verify
+from twinline.release.verify.live_sample import live_sample_checks
+from twinline.release.verify.log_sample import LogState
 
 LOGGED = [Document("src", key, f"text of {key}", title="t") for key in "abcdef"]
 

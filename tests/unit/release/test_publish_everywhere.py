@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from contract.errors import ContractError, SettingsError, TransientError, TwinlineError
-from contract.manifest import Manifest
-from release import publish
-from release.checks import Check, RefusedError
 from tests.unit.release.factories import make_release
+from twinline.contract.errors import ContractError, SettingsError, TransientError, TwinlineError
+from twinline.contract.release.checks import Check, RefusedError
+from twinline.contract.release.manifest import Manifest
+from twinline.release import publish
 
 RELEASE = "r1"
 

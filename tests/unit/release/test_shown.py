@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from clients.settings import Settings
-from contract.errors import SettingsError
-from release.checks import Check
-from release.described import Described, Describer
-from release.difference import compare
-from release.git import git
-from release.journal import Journal, Promotion
-from release.record import Verification
-from release.registry import Registered
-from release.tables import show_difference, show_release
 from tests.unit.release.factories import make_release
+from twinline.clients.settings import Settings
+from twinline.contract.errors import SettingsError
+from twinline.contract.release.checks import Check
+from twinline.registry.git import git
+from twinline.registry.versions import Registered
+from twinline.release.journal import Journal, Promotion
+from twinline.release.show.described import Described, Describer
+from twinline.release.show.difference import compare
+from twinline.release.show.tables import show_difference, show_release
+from twinline.release.verify.record import Verification
 
 MANIFEST: dict[str, Any] = {
     "release": "ra", "space": "space-1", "dimension": 4, "base_model": "base", "weights_sha256": "w",

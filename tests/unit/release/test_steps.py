@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from contract.errors import MismatchError, SettingsError, TransientError
-from contract.manifest import Manifest
-from release import build, publish, retire, switch
-from release.checks import RefusedError, require_pass
-from release.fetch import fetch, fetched_releases, open_release
-from release.registry import Registry
 from tests.unit.release.factories import FakeControl, FakeEmbedder, FakeOnline, make_release
+from twinline.contract.errors import MismatchError, SettingsError, TransientError
+from twinline.contract.release.checks import RefusedError, require_pass
+from twinline.contract.release.manifest import Manifest
+from twinline.registry.fetch import fetch, fetched_releases, open_release
+from twinline.registry.versions import Registry
+from twinline.release import build, publish, retire, switch
 
 
 @pytest.fixture

@@ -8,17 +8,17 @@ from uuid import UUID
 import numpy as np
 import pytest
 
-from clients.store import Head, StoredPoint
-from contract.embedding import Embeddings
-from contract.errors import DocumentError, TransientError
-from contract.golden import GoldenSet
-from contract.ids import point_id
-from contract.manifest import Manifest
-from contract.preprocess import Preprocessor
-from contract.records import Deletion, Document, Version, encode_key
-from release import verify
-from release.log_sample import LogState, is_chosen
 from tests.unit.release.factories import FakeEmbedder, golden, make_release, text_vector
+from twinline.clients.store.protocol import Head, StoredPoint
+from twinline.contract.documents.ids import point_id
+from twinline.contract.documents.records import Deletion, Document, Version, encode_key
+from twinline.contract.encoder.embedding import Embeddings
+from twinline.contract.encoder.golden import GoldenSet
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.errors import DocumentError, TransientError
+from twinline.contract.release.manifest import Manifest
+from twinline.release.verify import index as verify
+from twinline.release.verify.log_sample import LogState, is_chosen
 
 DOCUMENT = Document("src", "a", "The quick brown fox jumps over the lazy dog.", title="Fox")
 

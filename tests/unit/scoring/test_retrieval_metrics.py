@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from scoring.metrics import METRICS, means, paired_bootstrap, score_queries, trec_order
-from scoring.ranking import best_documents, rank_by_bm25, rank_by_vectors
+from twinline.scoring.intervals import paired_bootstrap
+from twinline.scoring.ranking import best_documents, rank_by_bm25, rank_by_vectors
+from twinline.scoring.retrieval import METRICS, means, score_queries, trec_order
 
 
 def run_of(*documents: str) -> dict[str, float]:

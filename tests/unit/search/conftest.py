@@ -11,13 +11,13 @@ import pytest
 from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 
-from clients.store import CollectionInfo, StoredPoint
-from contract.embedding import Embeddings
-from contract.errors import DocumentError, TransientError
-from contract.ids import point_id
-from contract.preprocess import MAX_QUERY_CHARS
-from search.api import build_app
-from search.releases import Releases, Served
+from twinline.clients.store.protocol import CollectionInfo, StoredPoint
+from twinline.contract.documents.ids import point_id
+from twinline.contract.encoder.embedding import Embeddings
+from twinline.contract.encoder.preprocess import MAX_QUERY_CHARS
+from twinline.contract.errors import DocumentError, TransientError
+from twinline.search.api import build_app
+from twinline.search.releases import Releases, Served
 
 DIMENSION = 64
 

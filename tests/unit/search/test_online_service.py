@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from clients import admin as admin_client
-from clients.admin import AdminClient
-from contract.embedding import Embedder
-from contract.errors import ContractError, MismatchError, SettingsError, TransientError
-from contract.ids import point_id
-from search.releases import Releases
+from twinline.clients import online as admin_client
+from twinline.clients.online import AdminClient
+from twinline.contract.documents.ids import point_id
+from twinline.contract.encoder.embedding import Embedder
+from twinline.contract.errors import ContractError, MismatchError, SettingsError, TransientError
 from twinline.online.admin import build_admin
 from twinline.online.consuming import ConsumerThread
 from twinline.online.service import OnlineService
+from twinline.search.releases import Releases
 
 
 def until(condition: Callable[[], Any], seconds: float = 5.0) -> None:

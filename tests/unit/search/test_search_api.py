@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from bench.switch_load import _read
-from contract.preprocess import MAX_QUERY_CHARS
-from search.api import build_app
-from search.middleware import MAX_BODY_BYTES
+from proofs.switch.load import _read
+from twinline.contract.encoder.preprocess import MAX_QUERY_CHARS
+from twinline.search.api import build_app
+from twinline.search.middleware import MAX_BODY_BYTES
 
 
 def test_a_hit_says_where_it_came_from(world: Any) -> None:
@@ -187,7 +187,7 @@ def test_the_api_page_loads_nothing_from_elsewhere(world: Any) -> None:
 
 
 def test_no_query_is_logged(world: Any, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level("DEBUG", logger="search"):
+    with caplog.at_level("DEBUG", logger="twinline.search"):
         world.search("unspeakable cats")
         world.client.get("/v1/search", params={"q": "unspeakable cats"})
     assert caplog.records

@@ -8,11 +8,11 @@ from typing import Any
 import httpx
 import pytest
 
-from contract.errors import ContractError, DocumentError, TransientError
-from search.admission import Admission
-from search.api import build_app
-from search.client import AsyncSearchClient
-from search.query import Answer
+from twinline.contract.errors import ContractError, DocumentError, TransientError
+from twinline.search.admission import Admission
+from twinline.search.api import build_app
+from twinline.search.client import AsyncSearchClient
+from twinline.search.query import Answer
 
 Asking = Callable[[AsyncSearchClient], Coroutine[Any, Any, Any]]
 

@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 import twinline.commands.search as search_command
-from contract.errors import SettingsError, TransientError
 from twinline.__main__ import build_app
+from twinline.contract.errors import SettingsError, TransientError
 
 POINT = "9f0a5c1e-0000-5000-8000-000000000001"
 ANSWER = {

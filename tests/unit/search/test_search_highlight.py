@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.highlight import highlights, segments
+from twinline.search.highlight import highlights, segments
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from contract.drift_reference import DriftReference
-from contract.embedding import Embeddings
-from contract.tokens import Encoded
-from search.query import Question, answer_from
-from search.recent import RecentQueries
 from tests.unit.search.conftest import DIMENSION, World, bag_of_words
+from twinline.contract.encoder.embedding import Embeddings
+from twinline.contract.encoder.tokens import Encoded
+from twinline.contract.monitor.drift_reference import DriftReference
+from twinline.search.query import Question, answer_from
+from twinline.search.recent import RecentQueries
 
 REFERENCE = DriftReference({}, bag_of_words("lease")[None, :], ["a"], "space-r1")
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from contract.errors import SettingsError, TransientError
-from search.opening import release_of
-from search.releases import NotServedError, Releases
+from twinline.contract.errors import SettingsError, TransientError
+from twinline.search.opening import release_of
+from twinline.search.releases import NotServedError, Releases
 
 
 def test_a_release_in_use_is_handed_back_only_when_the_request_ends(world: Any) -> None:

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from contract.embedding import Embeddings
-from contract.errors import MismatchError, TransientError
-from search.query import Question, answer, answer_from
-from search.remembered import RememberedQueries
 from tests.unit.search.conftest import FakeEmbedder, World
+from twinline.contract.encoder.embedding import Embeddings
+from twinline.contract.errors import MismatchError, TransientError
+from twinline.search.query import Question, answer, answer_from
+from twinline.search.query_cache import RememberedQueries
 
 
 @dataclass

@@ -12,16 +12,6 @@ from uuid import UUID
 
 import numpy as np
 
-from clients.settings import Settings
-from clients.store import Head, StoredPoint, stored_version
-from contract.chunking import Chunk
-from contract.embedding import Embeddings
-from contract.errors import DocumentError, TransientError
-from contract.ids import head_id
-from contract.manifest import collection_name
-from contract.preprocess import Preprocessor
-from contract.records import Deletion, Document, Version, encode_key, encode_value, version_header
-from contract.specification import Role
 from streaming import loop
 from streaming.dead_letters import DeadLetter
 from streaming.decode import Event, Message, decode
@@ -30,6 +20,16 @@ from streaming.log_reader import Batch
 from streaming.loop import Consumer
 from tests.adapter_suites.memory_store import MemoryCollection
 from tests.fixtures_streaming import RELEASE, FakeEmbedder, NothingErased, info_of, vector_of
+from twinline.clients.settings import Settings
+from twinline.clients.store.protocol import Head, StoredPoint, stored_version
+from twinline.contract.documents.ids import head_id
+from twinline.contract.documents.records import Deletion, Document, Version, encode_key, encode_value, version_header
+from twinline.contract.encoder.chunking import Chunk
+from twinline.contract.encoder.embedding import Embeddings
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.encoder.specification import Role
+from twinline.contract.errors import DocumentError, TransientError
+from twinline.contract.release.manifest import collection_name
 
 PARTITIONS = (0, 1)
 MEMBERS = ("first", "second")

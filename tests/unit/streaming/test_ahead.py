@@ -5,16 +5,16 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from clients.store import Head
-from contract.embedding import Embeddings
-from contract.errors import TransientError
-from contract.records import Deletion, Document
-from contract.specification import Role
-from streaming.ahead import NOTHING, Ahead, Made
 from streaming.decode import Message
 from streaming.indexer import Handled, Indexer
 from streaming.limits import ConsumerLimits
+from streaming.prefetch import NOTHING, Ahead, Made
 from tests.fixtures_streaming import World
+from twinline.clients.store.protocol import Head
+from twinline.contract.documents.records import Deletion, Document
+from twinline.contract.encoder.embedding import Embeddings
+from twinline.contract.encoder.specification import Role
+from twinline.contract.errors import TransientError
 
 TEXTS = ["one two three four five six seven eight nine", "ten eleven", "twelve thirteen fourteen", "fifteen", "ten eleven"]
 

@@ -4,9 +4,9 @@ from threading import Event
 
 import pytest
 
-from contract.errors import ContractError, TransientError
-from streaming.attendance import Attendance, BatchLeftError
+from streaming.heartbeat import Attendance, BatchLeftError
 from streaming.limits import ConsumerLimits
+from twinline.contract.errors import ContractError, TransientError
 
 
 @dataclass

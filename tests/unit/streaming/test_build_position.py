@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
-from clients.settings import Settings
-from contract.errors import ContractError, TransientError
-from contract.preprocess import Preprocessor
-from contract.records import Document
-from streaming import build as building
-from streaming.build import Inputs, build
+from streaming.building import build as building
+from streaming.building.build import Inputs, build
 from streaming.decode import Message
 from streaming.limits import ConsumerLimits
 from streaming.loop import ConsumerState
 from streaming.release import Release
 from tests.adapter_suites.memory_store import MemoryStore
 from tests.fixtures_streaming import GOLDEN, FakeEmbedder, ListSink, Log, NothingErased, info_of
+from twinline.clients.settings import Settings
+from twinline.contract.documents.records import Document
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.errors import ContractError, TransientError
 
 START, COMMITTED = {0: 100, 1: 50}, {0: 130, 1: 40}
 ROWS = 30

@@ -4,11 +4,11 @@ from typing import Any, ClassVar
 import pytest
 from kafka.errors import MessageSizeTooLargeError, OutOfOrderSequenceNumberError
 
-from clients.settings import Settings
-from contract.errors import ContractError, DocumentError, TransientError
 from streaming import dead_letters
 from streaming.dead_letters import DeadLetter, KafkaDeadLetters
 from streaming.decode import Message
+from twinline.clients.settings import Settings
+from twinline.contract.errors import ContractError, DocumentError, TransientError
 
 MESSAGE = Message(1, 42, 1_763_800_000_000, b"\x00key", b"\xff\xfevalue", [("run_id", b"run-7")])
 

@@ -1,9 +1,9 @@
 import pytest
 
-from contract.errors import DocumentError, SettingsError
-from contract.records import Deletion, Document, Version, encode_key, encode_value, version_header
 from streaming.decode import Message, decode
 from streaming.limits import ConsumerLimits, load_limits
+from twinline.contract.documents.records import Deletion, Document, Version, encode_key, encode_value, version_header
+from twinline.contract.errors import DocumentError, SettingsError
 
 
 def test_a_message_without_a_version_gets_the_logs() -> None:

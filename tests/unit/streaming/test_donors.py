@@ -7,14 +7,14 @@ from uuid import UUID
 import numpy as np
 import pytest
 
-from clients.settings import Settings
-from clients.store import StoredPoint
-from contract.errors import ContractError, TransientError, TwinlineError
-from contract.records import Document
-from streaming.donors import Donor, find_donor
+from streaming.building.vector_reuse import Donor, find_donor
 from streaming.indexer import Handled
 from tests.adapter_suites.memory_store import MemoryCollection, MemoryStore
 from tests.fixtures_streaming import GOLDEN, SPACE, World, info_of
+from twinline.clients.settings import Settings
+from twinline.clients.store.protocol import StoredPoint
+from twinline.contract.documents.records import Document
+from twinline.contract.errors import ContractError, TransientError, TwinlineError
 
 ONE = "one two three four five six seven eight"
 TWO = "nine ten eleven twelve thirteen fourteen fifteen sixteen"

@@ -1,9 +1,9 @@
 """The consumer and erased documents, without a broker."""
 
-from clients.erasures import Erasures
-from contract.records import Deletion, Document
 from streaming.dead_letters import DeadLetter
 from tests.fixtures_streaming import World
+from twinline.clients.erasure_list import Erasures
+from twinline.contract.documents.records import Deletion, Document
 
 SECRET = b"s" * 32
 SESAME = "open sesame one two three"

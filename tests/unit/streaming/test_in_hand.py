@@ -4,17 +4,17 @@ from collections.abc import Sequence
 
 import pytest
 
-from clients.erasures import Erasures
-from clients.store import Head
-from contract.embedding import Embeddings
-from contract.errors import ContractError, TransientError
-from contract.preprocess import Preprocessor
-from contract.records import Document
-from contract.specification import Role
 from streaming.decode import Message
-from streaming.in_hand import InHand
+from streaming.in_flight import InHand
 from tests.fixtures_streaming import NothingErased
 from tests.unit.streaming.law_world import MEMBERS, FaultyEmbedder, World, fake_sink
+from twinline.clients.erasure_list import Erasures
+from twinline.clients.store.protocol import Head
+from twinline.contract.documents.records import Document
+from twinline.contract.encoder.embedding import Embeddings
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.encoder.specification import Role
+from twinline.contract.errors import ContractError, TransientError
 
 SMALL, LARGE = b"x" * 10, b"x" * 100
 

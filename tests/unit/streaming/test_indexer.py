@@ -4,12 +4,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from contract.errors import ContractError, MismatchError, SettingsError, TransientError
-from contract.ids import head_id
-from contract.preprocess import Preprocessor
-from contract.records import Deletion, Document, Version
 from streaming.decode import Message
 from tests.fixtures_streaming import World
+from twinline.contract.documents.ids import head_id
+from twinline.contract.documents.records import Deletion, Document, Version
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.errors import ContractError, MismatchError, SettingsError, TransientError
 
 ONE = "one two three four five six seven eight"  # a chunk
 TWO = "nine ten eleven twelve thirteen fourteen fifteen sixteen"

@@ -12,19 +12,19 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from clients.store import Head
-from contract.errors import ContractError, TransientError
-from contract.preprocess import Preprocessor
-from contract.records import Deletion, Document, Version
 from streaming import indexer
-from streaming.ahead import Made
 from streaming.decode import Message
-from streaming.in_hand import InHand
+from streaming.in_flight import InHand
 from streaming.indexer import Handled, Indexer
 from streaming.log_reader import Batch
 from streaming.loop import Consumer
+from streaming.prefetch import Made
 from tests.adapter_suites.memory_store import MemoryCollection
 from tests.unit.streaming.law_world import MEMBERS, PARTITIONS, POISON, FakeSink, Fault, QuickPreprocessor, World, fake_sink
+from twinline.clients.store.protocol import Head
+from twinline.contract.documents.records import Deletion, Document, Version
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.errors import ContractError, TransientError
 
 ONE = "one two three four five six seven eight"
 TWO = "nine ten eleven twelve thirteen fourteen fifteen sixteen"

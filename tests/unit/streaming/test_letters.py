@@ -5,15 +5,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from contract.errors import DocumentError
-from contract.records import Deletion, Document, Version, version_of
 from streaming.dead_letters import DeadLetter
 from streaming.decode import Message, decode
-from streaming.letter_acts import Act
-from streaming.letter_replay import choose, replay_headers
-from streaming.letters import Entry, Selection, attempt_of, document_of, group_entries, message_id
 from streaming.message_json import json_of_message, message_of_json
 from tests.fixtures_streaming import Log
+from twinline.contract.documents.records import Deletion, Document, Version, version_of
+from twinline.contract.errors import DocumentError
+from twinline.upkeep.dead_letters.acts import Act
+from twinline.upkeep.dead_letters.entries import Entry, Selection, attempt_of, document_of, group_entries, message_id
+from twinline.upkeep.dead_letters.replay import choose, replay_headers
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 ENTRY = Entry("0/5", 0, 5, 1_000, "s", "a", "invalid_json", "decode", "no", "abcdef", NOW.isoformat(), 3, 7, 0)

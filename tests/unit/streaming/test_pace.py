@@ -6,7 +6,7 @@ import httpx
 import numpy as np
 import pytest
 
-from streaming.pace import PacedEmbedder, SearchTraffic
+from streaming.building.throttle import PacedEmbedder, SearchTraffic
 from tests.fixtures_streaming import FakeEmbedder, vector_of
 
 TEXTS = [f"text {number}" for number in range(5)]

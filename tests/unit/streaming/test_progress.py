@@ -5,8 +5,8 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from clients.builds import duration, running_builds, write_build
-from streaming.progress import BuildProgress
+from streaming.building.progress import BuildProgress
+from twinline.clients.builds import duration, running_builds, write_build
 
 
 class Clock:

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from clients.store import Head, StoredPoint
-from contract.errors import ContractError, MismatchError, TransientError
-from contract.records import Document
 from streaming import indexer as indexer_module
 from streaming.indexer import Indexer
 from streaming.limits import ConsumerLimits
 from tests.fixtures_streaming import GOLDEN, World, vector_of
+from twinline.clients.store.protocol import Head, StoredPoint
+from twinline.contract.documents.records import Document
+from twinline.contract.errors import ContractError, MismatchError, TransientError
 
 ONE = "one two three four five six seven eight"
 TWO = "nine ten eleven twelve thirteen fourteen fifteen sixteen"

@@ -6,10 +6,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from contract.errors import ContractError, MismatchError, SettingsError
-from contract.records import Deletion, Document, Version
+from streaming.building.snapshot import open_snapshot
 from streaming.decode import decode
-from streaming.snapshot import open_snapshot
+from twinline.contract.documents.records import Deletion, Document, Version
+from twinline.contract.errors import ContractError, MismatchError, SettingsError
 
 PLACE = {"log_timestamp_ms": 1_763_800_000_000, "log_partition": 1, "log_offset": 7}
 DOCUMENT = {

@@ -1,7 +1,7 @@
 from collections.abc import Callable
 
-from contract.errors import ContractError
 from streaming.stack_digest import stack_digest
+from twinline.contract.errors import ContractError
 
 
 def refuse(text: str) -> None:

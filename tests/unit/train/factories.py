@@ -4,8 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from train.fit import FitPaths
-from train.params import ContractParams, EvaluateParams, SimilarityParams, TrainParams
+from train.encoder.fit import FitPaths
+from train.encoder.params import ContractParams, EvaluateParams, SimilarityParams, TrainParams
 
 CONTRACT = ContractParams(
     max_tokens=None,

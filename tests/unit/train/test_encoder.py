@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contract.encoder_record import encoder_identity
-from contract.errors import MismatchError
-from contract.pooling import cosine_distance
-from contract.preprocess import Preprocessor
 from tests.unit.train.conftest import WORDS, write_tiny_base
 from tests.unit.train.factories import contract_params
-from train.base_contract import contract_for, training_tokens
-from train.cache import cached_vectors
-from train.encoder import TorchEncoder
-from train.model import check_token_ids
+from train.encoder.base_contract import contract_for, training_tokens
+from train.encoder.cache import cached_vectors
+from train.encoder.model import check_token_ids
+from train.encoder.torch_encoder import TorchEncoder
 from train.weights import weights_sha256
+from twinline.contract.encoder.encoder_record import encoder_identity
+from twinline.contract.encoder.pooling import cosine_distance
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.errors import MismatchError
 
 TEXTS = ["log", "index broker chunk", " ".join(WORDS), "a document about offsets, topics and more", " ".join(WORDS * 3)]
 

@@ -8,17 +8,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from contract.errors import ContractError, MismatchError, SettingsError
-from contract.manifest import Fingerprints, Manifest, Serving, release_id
-from contract.preprocess import Preprocessor
-from contract.verdict import BETTER_THAN_BASE, EVALUATION_CHECKS, NOT_WORSE_THAN_CHAMPION, GateCheck, Verdict
-from export.heldout import read_held_out as read_held_out_files
+from export.encoder.heldout import read_held_out as read_held_out_files
 from tests.unit.train.conftest import WORDS, write_pairs, write_tiny_base
 from tests.unit.train.factories import SIMILARITY, contract_params, evaluate_params, fit_paths, train_params
-from train.base_contract import contract_for
-from train.evaluate import EvaluatePaths, evaluate
-from train.fit import fit
-from train.heldout import document_id, read_corpus, read_held_out
+from train.encoder.base_contract import contract_for
+from train.encoder.evaluate import EvaluatePaths, evaluate
+from train.encoder.fit import fit
+from train.encoder.heldout import document_id, read_corpus, read_held_out
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.errors import ContractError, MismatchError, SettingsError
+from twinline.contract.release.manifest import Fingerprints, Manifest, Serving, release_id
+from twinline.contract.release.verdict import BETTER_THAN_BASE, EVALUATION_CHECKS, NOT_WORSE_THAN_CHAMPION, GateCheck, Verdict
 
 DOCUMENTS = 26
 

@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from contract.errors import ContractError, SettingsError, TransientError
-from contract.pooling import cosine_distance
-from contract.preprocess import Preprocessor
-from contract.specification import Contract
 from tests.unit.train.conftest import WORDS, write_pairs
 from tests.unit.train.factories import contract_params, fit_paths, train_params
 from train.checkpoints import STALE_AFTER_SECONDS, checkpoint_folder, held, latest_checkpoint, sweep
-from train.encoder import TorchEncoder
-from train.fit import FitPaths, fit
+from train.encoder.fit import FitPaths, fit
+from train.encoder.pairs import read_pairs
+from train.encoder.params import TrainParams
+from train.encoder.torch_encoder import TorchEncoder
 from train.hardware import choose_precision
-from train.pairs import read_pairs
-from train.params import TrainParams
+from twinline.contract.encoder.pooling import cosine_distance
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.encoder.specification import Contract
+from twinline.contract.errors import ContractError, SettingsError, TransientError
 
 
 def run_fit(base: Path, paths: FitPaths, params: TrainParams) -> dict[str, object]:
@@ -176,7 +176,7 @@ def test_no_epochs_passes_the_base_weights_through(tiny_base: Path, pairs_file: 
 
 
 def test_a_pair_that_the_contract_refuses_is_counted_and_too_many_stop_the_run(tiny_base: Path, tmp_path: Path) -> None:
-    from train.base_contract import contract_for
+    from train.encoder.base_contract import contract_for
 
     preprocessor = Preprocessor(*contract_for(tiny_base, contract_params()))
     few = write_pairs(tmp_path / "few.parquet", 40)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.unit.train.factories import SIMILARITY
-from train.leaks import Leaks, certain_similarity, find_leaks, judge_leaks, shingles
+from train.encoder.leaks import Leaks, certain_similarity, find_leaks, judge_leaks, shingles
 
 LONG = " ".join(f"word{number}" for number in range(60))
 OTHER = " ".join(f"other{number}" for number in range(60))

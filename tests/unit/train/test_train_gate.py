@@ -2,11 +2,11 @@
 
 import pytest
 
-from contract.errors import SettingsError
 from tests.unit.train.factories import evaluate_params
-from train.gate import Reference, judge_base, judge_champion, judge_slices
-from train.heldout import Corpus, HeldOut
-from train.slices import query_slices
+from train.encoder.gate import Reference, judge_base, judge_champion, judge_slices
+from train.encoder.heldout import Corpus, HeldOut
+from train.encoder.slices import query_slices
+from twinline.contract.errors import SettingsError
 
 QUERIES = [f"q{number}" for number in range(60)]
 BASE = Reference("the base model", dict.fromkeys(QUERIES, 0.5))

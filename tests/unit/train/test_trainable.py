@@ -9,19 +9,19 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from clients.params import build_params
-from contract.errors import SettingsError
-from contract.pooling import cosine_distance
 from tests.unit.train.conftest import WORDS
 from tests.unit.train.factories import contract_params, fit_paths, train_params
-from train.base_contract import contract_for
 from train.curves import CurveWriter
-from train.encoder import TorchEncoder
-from train.fit import FitPaths, fit
-from train.grouping import LengthGroupedBatchSampler, grouped_batches, padded_share
-from train.model import backbone, load_model
-from train.params import LoraParams, TrainParams
-from train.trainable import choose_trainable, count_parameters
+from train.encoder.base_contract import contract_for
+from train.encoder.fit import FitPaths, fit
+from train.encoder.grouping import LengthGroupedBatchSampler, grouped_batches, padded_share
+from train.encoder.model import backbone, load_model
+from train.encoder.params import LoraParams, TrainParams
+from train.encoder.torch_encoder import TorchEncoder
+from train.encoder.trainable import choose_trainable, count_parameters
+from twinline.clients.params import build_params
+from twinline.contract.encoder.pooling import cosine_distance
+from twinline.contract.errors import SettingsError
 
 LORA = LoraParams(rank=4, alpha=8)
 OPTIONS: dict[str, dict[str, Any]] = {

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from clients.settings import CHECKOUT
-from contract.specification import ChunkerSettings, make_contract
-from contract.tokens import TokenEncoder
+from twinline.clients.settings import CHECKOUT
+from twinline.contract.encoder.specification import ChunkerSettings, make_contract
+from twinline.contract.encoder.tokens import TokenEncoder
 
 BUCKETS = (4, 8, 16)
 
@@ -59,7 +59,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     stand_in.get_input_tensor_by_name = lambda given, name: Tensor(name, given[name])  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, stand_in.__name__, stand_in)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    spec = spec_from_file_location("tokenizer_model_alone", CHECKOUT / "triton_models" / "tokenizer" / "model.py")
+    spec = spec_from_file_location("tokenizer_model_alone", CHECKOUT / "triton_models" / "encoder" / "tokenizer" / "model.py")
     assert spec
     assert spec.loader
     module = module_from_spec(spec)

@@ -8,12 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from clients.settings import CHECKOUT
-from contract.errors import MismatchError
-from contract.golden import GoldenVector, write_golden
-from contract.manifest import Fingerprints, Format, Manifest, Parity, Serving, hash_files, release_id
-from contract.specification import ChunkerSettings, make_contract
-from export.runtimes import OPENVINO_HINTS
+from export.encoder.runtimes import OPENVINO_HINTS
 from triton_models.repository import (
     is_whole,
     point_stable_model,
@@ -22,6 +17,11 @@ from triton_models.repository import (
     render_config,
     write_models,
 )
+from twinline.clients.settings import CHECKOUT
+from twinline.contract.encoder.golden import GoldenVector, write_golden
+from twinline.contract.encoder.specification import ChunkerSettings, make_contract
+from twinline.contract.errors import MismatchError
+from twinline.contract.release.manifest import Fingerprints, Format, Manifest, Parity, Serving, hash_files, release_id
 
 TOKENIZER = (
     b'{"version":"1.0","truncation":null,"padding":null,"added_tokens":[],"normalizer":null,"pre_tokenizer":null,'
@@ -149,7 +149,7 @@ def test_the_tokenizer_model_carries_contract_code_and_release_files(tmp_path: P
     manifest = write_release(tmp_path / "release")
     write_models(tmp_path / "release", tmp_path / "models")
     version = tmp_path / "models" / f"tokenizer_{manifest.release}" / "1"
-    assert (version / "contract" / "tokens.py").is_file()
+    assert (version / "twinline" / "contract" / "encoder" / "tokens.py").is_file()
     assert sorted(path.name for path in (version / "release").iterdir()) == [
         "contract.json",
         "golden.json",

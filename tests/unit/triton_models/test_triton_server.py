@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from contract.errors import SettingsError
 from triton_models.server import (
     ServerOptions,
     Wheel,
@@ -18,6 +17,7 @@ from triton_models.server import (
     server_command,
     server_environment,
 )
+from twinline.contract.errors import SettingsError
 
 
 @pytest.fixture

@@ -10,23 +10,32 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from clients.store import CollectionInfo, Head, StoredPoint
-from contract.embedding import Embeddings
-from contract.encoder_record import encoder_identity
-from contract.golden import PARITY_LIMITS, GoldenSet, GoldenVector, write_golden
-from contract.ids import head_id
-from contract.manifest import Fingerprints, Format, Manifest, Parity, Serving, collection_name, hash_files, release_id
-from contract.preprocess import Preprocessor
-from contract.records import Document, encode_key, encode_value
-from contract.space import hash_safetensors, space_id
-from contract.specification import ChunkerSettings, Role, make_contract
 from streaming.decode import Message
 from streaming.indexer import Indexer
 from streaming.limits import ConsumerLimits
 from tests.adapter_suites.memory_store import MemoryCollection
 from tests.fixtures_streaming import ListSink
-from twinline.skew.opening import scored
-from twinline.skew.pieces import Live, Offline, Place, SamplePlan, StableModel, Subject
+from twinline.clients.store.protocol import CollectionInfo, Head, StoredPoint
+from twinline.contract.documents.ids import head_id
+from twinline.contract.documents.records import Document, encode_key, encode_value
+from twinline.contract.encoder.embedding import Embeddings
+from twinline.contract.encoder.encoder_record import encoder_identity
+from twinline.contract.encoder.golden import PARITY_LIMITS, GoldenSet, GoldenVector, write_golden
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.encoder.space import hash_safetensors, space_id
+from twinline.contract.encoder.specification import ChunkerSettings, Role, make_contract
+from twinline.contract.release.manifest import (
+    Fingerprints,
+    Format,
+    Manifest,
+    Parity,
+    Serving,
+    collection_name,
+    hash_files,
+    release_id,
+)
+from twinline.upkeep.skew.opening import scored
+from twinline.upkeep.skew.pieces import Live, Offline, Place, SamplePlan, StableModel, Subject
 
 DIMENSION = 8
 _WORDS = ("[UNK]", "[PAD]", "query", "document", "cats", "sleep", "all", "day", "bees", "make", "honey")

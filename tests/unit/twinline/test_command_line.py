@@ -8,9 +8,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from contract.errors import SettingsError, TransientError, TwinlineError
-from release.checks import RefusedError, refusal_line
 from twinline import __main__ as entry
+from twinline.contract.errors import SettingsError, TransientError, TwinlineError
+from twinline.contract.release.checks import RefusedError, refusal_line
 
 
 @pytest.mark.parametrize("name", entry.COMMANDS)

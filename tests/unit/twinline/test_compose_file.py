@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from clients.settings import CHECKOUT, Settings
+from twinline.clients.settings import CHECKOUT, Settings
 
 COMPOSE: dict[str, Any] = yaml.safe_load((CHECKOUT / "ops" / "compose.yaml").read_text())
 

@@ -11,16 +11,16 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
-from clients.store import StoredPoint
-from contract.drift import Features, Profile
-from contract.drift_reference import DriftReference
-from contract.errors import SettingsError
-from contract.ids import head_id, point_id
-from contract.preprocess import Preprocessor
-from contract.records import Document
-from contract.specification import ChunkerSettings, make_contract
-from twinline.skew import drift
-from twinline.skew.drift import HEADINGS, NO_REFERENCE, measure_drift
+from twinline.clients.store.protocol import StoredPoint
+from twinline.contract.documents.ids import head_id, point_id
+from twinline.contract.documents.records import Document
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.encoder.specification import ChunkerSettings, make_contract
+from twinline.contract.errors import SettingsError
+from twinline.contract.monitor.drift import Features, Profile
+from twinline.contract.monitor.drift_reference import DriftReference
+from twinline.upkeep.skew import drift
+from twinline.upkeep.skew.drift import HEADINGS, NO_REFERENCE, measure_drift
 
 
 def features(seed: int, length: float, count: int = 500) -> Features:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from contract.errors import MismatchError, SettingsError
-from twinline.erase.receipt import read_receipts, write_receipt
-from twinline.letters_table import printed_value
-from twinline.moments import moment
-from twinline.replaying import Stretch
+from twinline.commands.moments import moment
+from twinline.contract.errors import MismatchError, SettingsError
+from twinline.upkeep.dead_letters.table import printed_value
+from twinline.upkeep.erase.receipt import read_receipts, write_receipt
+from twinline.upkeep.replay import Stretch
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 

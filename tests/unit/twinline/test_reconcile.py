@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from clients.audit import PointFacts, said_hash
-from clients.store import StoredPoint
-from contract.ids import head_id
-from contract.preprocess import Preprocessor
-from contract.records import Deletion, Document, Version
 from streaming.decode import decode
 from tests.fixtures_streaming import DIMENSION, Log, World, preprocessor, world
-from twinline.reconcile.compare import compare_document, stray
-from twinline.reconcile.ledger import Ledger
-from twinline.reconcile.repair import batches
+from twinline.clients.store.audit import PointFacts, said_hash
+from twinline.clients.store.protocol import StoredPoint
+from twinline.contract.documents.ids import head_id
+from twinline.contract.documents.records import Deletion, Document, Version
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.upkeep.reconcile.compare import compare_document, stray
+from twinline.upkeep.reconcile.ledger import Ledger
+from twinline.upkeep.reconcile.repair import batches
 
 __all__ = ["preprocessor", "world"]
 

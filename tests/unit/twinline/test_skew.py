@@ -8,13 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from clients.store import Head, StoredPoint
-from contract.errors import MismatchError, TransientError
-from contract.ids import point_id
-from contract.manifest import Format, hash_files
-from contract.records import Document, Version
-from contract.specification import Role
-from export.runtimes import Runtime
 from tests.unit.twinline.skew_factories import (
     DOCUMENTS,
     MemoryDocuments,
@@ -25,9 +18,16 @@ from tests.unit.twinline.skew_factories import (
     turned,
     vectors_of,
 )
-from twinline.skew.measure import measure_skew, refused_release
-from twinline.skew.opening import scored
-from twinline.skew.report import CannotRunError, SkewReport
+from twinline.clients.store.protocol import Head, StoredPoint
+from twinline.contract.documents.ids import point_id
+from twinline.contract.documents.records import Document, Version
+from twinline.contract.encoder.runtime import Runtime
+from twinline.contract.encoder.specification import Role
+from twinline.contract.errors import MismatchError, TransientError
+from twinline.contract.release.manifest import Format, hash_files
+from twinline.upkeep.skew.measure import measure_skew, refused_release
+from twinline.upkeep.skew.opening import scored
+from twinline.upkeep.skew.report import CannotRunError, SkewReport
 
 Change = Callable[[Pieces], Pieces]
 

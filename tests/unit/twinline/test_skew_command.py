@@ -5,11 +5,11 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from contract.errors import TransientError
 from twinline import __main__ as entry
 from twinline.commands.skew import EXIT_UNMEASURED, SkewError
-from twinline.skew import opening
-from twinline.skew.report import Hop, SampleReport, SkewReport
+from twinline.contract.errors import TransientError
+from twinline.upkeep.skew import opening
+from twinline.upkeep.skew.report import Hop, SampleReport, SkewReport
 
 _SAMPLE = SampleReport(3, 2, 1, 0, 4, 4, 4, 4, 2e-7, 1e-8, 4e-6, "[src, a]", ())
 _HOPS = (Hop("rules", "ok"), Hop("tokens", "ok", texts=54), Hop("tensorrt_fp16", "not run", "there is no GPU [here]"))

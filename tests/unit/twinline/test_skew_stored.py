@@ -8,12 +8,12 @@ from uuid import UUID
 import pytest
 from kafka import TopicPartition
 
-from clients.settings import Settings
-from clients.store import Head, StoredPoint
-from contract.errors import TransientError
-from contract.records import Version
-from twinline.skew import stored
-from twinline.skew.stored import AdminDocuments, KafkaLog
+from twinline.clients.settings import Settings
+from twinline.clients.store.protocol import Head, StoredPoint
+from twinline.contract.documents.records import Version
+from twinline.contract.errors import TransientError
+from twinline.upkeep.skew import stored
+from twinline.upkeep.skew.stored import AdminDocuments, KafkaLog
 
 
 class FakeAdmin:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from clients.settings import Settings
-from contract.errors import SettingsError
+from twinline.clients.settings import Settings
+from twinline.contract.errors import SettingsError
 from twinline.stack import airflow, ports
 from twinline.stack.parts import parts
 from twinline.stack.ports import Port

@@ -15,35 +15,45 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from clients.admin import CollectionStatus, OnlineStatus
-from clients.settings import Settings
-from clients.store import StoredPoint
-from contract.errors import SettingsError, TransientError
-from contract.ids import point_id
-from contract.index_settings import IndexSettings
-from contract.manifest import Fingerprints, Format, Manifest, Parity, Serving, collection_name, hash_files, release_id
-from contract.preprocess import Preprocessor
-from contract.records import Document, content_hash
-from contract.space import hash_safetensors, space_id
 from etl.ingest import ingest
 from etl.lineage import Lineage
 from etl.snapshots import store_snapshot
 from etl.sources import open_source
-from release.git import git
-from release.registry import Registered
 from streaming.decode import Message
 from streaming.indexer import Indexer
 from tests.adapter_suites.memory_store import MemoryCollection
 from tests.fixtures_streaming import DIMENSION, FakeEmbedder, ListSink, Log, info_of, preprocessor
 from twinline.__main__ import build_app
-from twinline.trace import backward, training
-from twinline.trace.backward import Use, find_use, trace_document
-from twinline.trace.forward import trace_point
-from twinline.trace.git import Experiment, folder_md5
-from twinline.trace.reach import Reach
-from twinline.trace.steps import NotHereError, Section, Step, Trace
-from twinline.trace.target import target_of, target_of_hit
-from twinline.trace.training import training_section
+from twinline.clients.online import CollectionStatus, OnlineStatus
+from twinline.clients.settings import Settings
+from twinline.clients.store.protocol import StoredPoint
+from twinline.contract.documents.ids import point_id
+from twinline.contract.documents.records import Document, content_hash
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.encoder.space import hash_safetensors, space_id
+from twinline.contract.errors import SettingsError, TransientError
+from twinline.contract.release.index_settings import IndexSettings
+from twinline.contract.release.manifest import (
+    Fingerprints,
+    Format,
+    Manifest,
+    Parity,
+    Serving,
+    collection_name,
+    hash_files,
+    release_id,
+)
+from twinline.registry.git import git
+from twinline.registry.versions import Registered
+from twinline.upkeep.trace import forward as backward
+from twinline.upkeep.trace import training
+from twinline.upkeep.trace.backward import trace_point
+from twinline.upkeep.trace.forward import Use, find_use, trace_document
+from twinline.upkeep.trace.git import Experiment, folder_md5
+from twinline.upkeep.trace.reach import Reach
+from twinline.upkeep.trace.steps import NotHereError, Section, Step, Trace
+from twinline.upkeep.trace.target import target_of, target_of_hit
+from twinline.upkeep.trace.training import training_section
 
 __all__ = ["preprocessor"]  # the fixture
 
@@ -509,7 +519,7 @@ def with_registry(world: World) -> Reach:
 
 
 def test_a_commit_is_looked_up_and_an_unknown_one_is_not_here(tmp_path: Path, trained: World) -> None:
-    from twinline.trace.git import commit_subject
+    from twinline.upkeep.trace.git import commit_subject
 
     git(tmp_path, "init", "-q")
     author = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org")
@@ -528,7 +538,7 @@ def test_the_exit_code_says_whether_anything_differs(monkeypatch: pytest.MonkeyP
     section = Section("point")
     section.compare("id\x1b[31m", "a", "b" if is_wrong else "a")
     section.absent("file", None, "elsewhere")
-    monkeypatch.setattr("twinline.trace.forward.trace_point", lambda *_: Trace("a point", section.steps))
+    monkeypatch.setattr("twinline.upkeep.trace.backward.trace_point", lambda *_: Trace("a point", section.steps))
     for options in ([], ["--json"]):
         arguments = ["trace", "s/k", *options]
         result = CliRunner().invoke(build_app(arguments), arguments)

@@ -4,8 +4,8 @@ import io
 
 from rich.console import Console
 
-from twinline.trace.show import show
-from twinline.trace.steps import Step, Trace
+from twinline.upkeep.trace.show import show
+from twinline.upkeep.trace.steps import Step, Trace
 
 
 def test_no_hash_or_address_is_cut_off_on_a_narrow_terminal() -> None:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from contract.errors import MismatchError
-from release.registry import Registered, Registry
-from release.revisions import GitRevision
 from tests.unit.release.factories import FakeRevision, make_release
 from twinline.commands.train import champion
+from twinline.contract.errors import MismatchError
+from twinline.registry.revisions import GitRevision
+from twinline.registry.versions import Registered, Registry
 
 
 class Fetched(FakeRevision):

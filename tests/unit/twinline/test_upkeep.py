@@ -11,26 +11,26 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from clients.admin import AdminClient
-from clients.edge import REBUILT, EdgeStore
-from clients.erasures import Erasures
-from clients.settings import Settings
-from clients.store import CollectionInfo, StoredPoint
-from contract.errors import SettingsError, TransientError
-from contract.ids import head_id, point_id
-from contract.manifest import collection_name
-from contract.preprocess import Preprocessor
-from contract.records import Document
-from search.releases import Releases, Served
 from streaming.indexer import Indexer
 from streaming.limits import ConsumerLimits
 from streaming.message_json import json_of_message
 from tests.fixtures_streaming import RELEASE, FakeEmbedder, ListSink, Log, info_of, preprocessor
+from twinline.clients.erasure_list import Erasures
+from twinline.clients.online import AdminClient
+from twinline.clients.settings import Settings
+from twinline.clients.store.edge import REBUILT, EdgeStore
+from twinline.clients.store.protocol import CollectionInfo, StoredPoint
+from twinline.contract.documents.ids import head_id, point_id
+from twinline.contract.documents.records import Document
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.errors import SettingsError, TransientError
+from twinline.contract.release.manifest import collection_name
 from twinline.online import applying
 from twinline.online.admin import build_admin
 from twinline.online.applying import Applier
 from twinline.online.consuming import ConsumerThread
 from twinline.online.service import OnlineService
+from twinline.search.releases import Releases, Served
 
 __all__ = ["preprocessor"]
 

@@ -1,0 +1,1 @@
+"""Export, parity, quality and packaging of the encoder."""

@@ -1,0 +1,182 @@
+"""The package stage: everything that serving needs, in one folder with a manifest and an id made from its content."""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from export.encoder.build import WEIGHTS_FILE
+from export.encoder.formats import export_sha256, read_export
+from export.encoder.parity_stage import ParityReport
+from export.encoder.quality import QualityReport
+from twinline.contract.canonical import JSON
+from twinline.contract.encoder.encoder_record import TRAINING_FILE, check_encoder
+from twinline.contract.encoder.golden import GoldenVector, write_golden
+from twinline.contract.encoder.space import hash_safetensors, space_id
+from twinline.contract.encoder.specification import Contract
+from twinline.contract.errors import ContractError, MismatchError
+from twinline.contract.release.index_settings import IndexSettings
+from twinline.contract.release.manifest import DroppedFormat, Fingerprints, Format, Manifest, Serving, hash_files, release_id
+
+# Of a training folder only these go out: no pickles, no optimiser states, no tokenizer that a trainer re-saved.
+_ENCODER_FILES = ("config.json", WEIGHTS_FILE, "contract.json", "tokenizer.json", TRAINING_FILE)
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseParts:
+    """What a release is packaged from.
+
+    Attributes:
+        encoder: the encoder folder.
+        exported: what the export stage wrote.
+        report: the formats that passed parity.
+        golden: tokens and reference vectors of the golden texts.
+        reports: files that describe the release without being served, by the name that they get in it.
+        quality: what the formats answer to held-out queries, and which of them is served; None where nothing is held out.
+    """
+
+    encoder: Path
+    exported: Path
+    report: ParityReport
+    golden: Sequence[GoldenVector]
+    reports: Mapping[str, Path]
+    quality: QualityReport | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseNotes:
+    """What the manifest says beside the content."""
+
+    base_model: str
+    metrics: Mapping[str, JSON]
+    lineage: Mapping[str, JSON]
+
+
+def package_release(
+    parts: ReleaseParts,
+    notes: ReleaseNotes,
+    target: Path,
+    serve: Sequence[str],
+    buckets: Sequence[int],
+    max_batch: int,
+    index: IndexSettings | None = None,
+) -> Manifest:
+    """Build the release folder `target`; an older one there is replaced once the new one is whole.
+
+    Args:
+        parts: the files.
+        notes: what the manifest says of them.
+        target: the folder to make.
+        serve: format names in order of preference; the first that passed is served.
+        buckets: padded lengths that are served.
+        max_batch: the largest batch that is served.
+        index: how the release's collection is indexed; None: as by default.
+
+    Raises:
+        ContractError: when none of the formats in `serve` passed.
+        MismatchError: when the parts were not made from one another.
+    """
+    contract, tokenizer_json = Contract.load(parts.encoder)
+    _check_parts(parts, notes, contract)
+    formats, dropped = _judged(parts)
+    serving = Serving(_choose(formats, dropped, serve, parts.quality).name, tuple(buckets), max_batch)
+    staging = target.with_name(target.name + ".partial")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+
+    # 1. the contract and the encoder, byte for byte
+    contract.save(staging, tokenizer_json)
+    (staging / "encoder").mkdir()
+    for name in _ENCODER_FILES:
+        if (parts.encoder / name).is_file():
+            shutil.copyfile(parts.encoder / name, staging / "encoder" / name)
+    # 2. the formats that passed
+    for folder in sorted({Path(entry.file).parent for entry in formats}):
+        shutil.copytree(parts.exported / folder, staging / folder)
+    # 3. what it must compute, and what was measured
+    write_golden(staging, parts.golden)
+    for name, path in parts.reports.items():
+        shutil.copyfile(path, staging / name)
+    # 4. the manifest, last, over everything
+    manifest = _manifest(staging, contract, formats, dropped, serving, index or IndexSettings(), notes)
+    manifest.save(staging)
+    shutil.rmtree(target, ignore_errors=True)
+    staging.rename(target)
+    return manifest
+
+
+def _check_parts(parts: ReleaseParts, notes: ReleaseNotes, contract: Contract) -> None:
+    """Raise MismatchError unless encoder, export, parity report and evaluation are of one encoder."""
+    space = check_encoder(parts.encoder, contract, hash_safetensors(parts.encoder / WEIGHTS_FILE))
+    read_export(parts.exported, space)
+    if parts.report.export_sha256 != export_sha256(parts.exported):
+        raise MismatchError(f"the parity report was measured on another export than {parts.exported}: `dvc repro encoder-parity`")
+    if parts.quality is not None and parts.quality.export_sha256 != parts.report.export_sha256:
+        raise MismatchError(
+            f"quality was measured on another export than {parts.exported}: measure this one (`dvc repro encoder-quality`)"
+        )
+    spaces = notes.metrics.get("spaces")
+    evaluated = spaces.get("tuned") if isinstance(spaces, Mapping) else space
+    if evaluated != space:
+        raise MismatchError(
+            f"the evaluation is of the encoder of space {evaluated}, {parts.encoder} is of space {space}: evaluate this one "
+            "(`dvc repro encoder-evaluate`)"
+        )
+
+
+def _judged(parts: ReleaseParts) -> tuple[tuple[Format, ...], tuple[DroppedFormat, ...]]:
+    """Return the formats that go out, with their figures, and those that are left out, with the reason.
+
+    The one that is served goes out even if it is over a budget: then the gate has refused, and the folder is evidence.
+    """
+    quality = parts.quality
+    if quality is None:
+        return parts.report.formats, parts.report.dropped
+    over = {entry.name for entry in quality.dropped} - {quality.serves}
+    formats = tuple(replace(e, quality=quality.figures[e.name]) for e in parts.report.formats if e.name not in over)
+    return formats, (*parts.report.dropped, *quality.dropped)
+
+
+def _manifest(
+    folder: Path,
+    contract: Contract,
+    formats: tuple[Format, ...],
+    dropped: tuple[DroppedFormat, ...],
+    serving: Serving,
+    index: IndexSettings,
+    notes: ReleaseNotes,
+) -> Manifest:
+    weights = hash_safetensors(folder / "encoder" / WEIGHTS_FILE)
+    space = space_id(contract.vector_fingerprint, weights)
+    files = hash_files(folder)
+    return Manifest(
+        release=release_id(space, contract.fingerprint, serving, files, index),
+        space=space,
+        fingerprints=Fingerprints.of(contract),
+        weights_sha256=weights,
+        dimension=contract.vector.dimension,
+        base_model=notes.base_model,
+        formats=formats,
+        dropped_formats=dropped,
+        serving=serving,
+        files=files,
+        metrics=notes.metrics,
+        lineage=notes.lineage,
+        index=index,
+    )
+
+
+def _choose(
+    formats: Sequence[Format], dropped: Sequence[DroppedFormat], serve: Sequence[str], quality: QualityReport | None
+) -> Format:
+    by_name = {entry.name: entry for entry in formats}
+    if quality is not None:
+        return by_name[quality.serves]
+    for name in serve:
+        if name in by_name:
+            return by_name[name]
+    left_out = "".join(f"; {entry.name} was left out: {entry.reason}" for entry in dropped)
+    raise ContractError(
+        f"none of the formats to serve ({', '.join(serve)}) is there; these passed parity: {', '.join(by_name) or 'none'}"
+        f"{left_out}: serve one of those that passed, or export another"
+    )

@@ -1,0 +1,1 @@
+"""Proofs: commands that end with 0 or 1 and print figures."""

@@ -1,0 +1,156 @@
+"""Proofs: each plants what may go wrong in a working system, prints figures, and ends with 0 or 1.
+
+python -m proofs skew      every way known for training and serving to drift apart is refused, at the right place
+python -m proofs gates     every bad encoder is refused by the right gate, in a real DAG run
+python -m proofs kills     the system is whole again after kill -9 of anyone at any step of a release
+python -m proofs switch    no search fails, no answer is of two releases and no document is lost while a release takes over
+python -m proofs chaos     nothing is lost, duplicated or stale after kill -9 of every participant under load
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twinline.clients import telemetry
+
+# Before the imports below: libraries read at import whether they may report home.
+telemetry.apply()
+
+from twinline.contract.errors import TwinlineError  # noqa: E402
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+
+
+@app.command()
+def skew(
+    short: Annotated[bool, typer.Option("--short", help="A few faults, one of each kind, over few documents.")] = False,
+    only: Annotated[str, typer.Option(help="Names of faults, with commas between them.")] = "",
+    workspace: Annotated[Path, typer.Option(help="Folder for releases and the stack's state.")] = Path("var/proofs/skew"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Plant faults one at a time in a working system; each must be refused at a door or caught by a hop, at the right place."""
+    from proofs.skew.run import measure_faults, passed
+    from proofs.tables import faults_table
+
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    report = measure_faults(workspace.resolve(), names, short=short)
+    if as_json:
+        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        faults_table(report)
+    if not passed(report):
+        raise typer.Exit(1)
+
+
+@app.command()
+def gates(
+    short: Annotated[bool, typer.Option("--short", help="Two of the cases.")] = False,
+    only: Annotated[str, typer.Option(help="Names of cases, with commas between them.")] = "",
+    workspace: Annotated[Path, typer.Option(help="Folder for the clone and its stack; must have a short path.")] = Path(
+        "var/proofs/gates"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Plant bad encoders one at a time in a clone of this checkout; the DAG's gate must refuse each, by the right check."""
+    from proofs.gates.run import measure_gates, passed
+    from proofs.tables import gates_table
+
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    report = measure_gates(workspace.resolve(), names, short=short)
+    if as_json:
+        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        gates_table(report)
+    if not passed(report):
+        raise typer.Exit(1)
+
+
+@app.command()
+def kills(
+    short: Annotated[bool, typer.Option("--short", help="A few kills.")] = False,
+    only: Annotated[str, typer.Option(help="Parts of kills' names, with commas between them.")] = "",
+    workspace: Annotated[Path, typer.Option(help="Folder for releases and the stack's state.")] = Path("var/proofs/switch"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Kill -9 each participant at each step of a release; the system serves, and the same command again finishes."""
+    from proofs.kills.run import measure_kills, passed
+    from proofs.tables import kills_table
+
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    report = measure_kills(workspace.resolve(), names, short=short)
+    if as_json:
+        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        kills_table(report)
+    if not passed(report):
+        raise typer.Exit(1)
+
+
+@app.command()
+def switch(
+    short: Annotated[bool, typer.Option("--short", help="Over few documents, and for a few seconds.")] = False,
+    seconds: Annotated[float, typer.Option(min=0.5, help="Load before, after and between switches; --short: 2.")] = 30.0,
+    workspace: Annotated[Path, typer.Option(help="Folder for releases and the stack's state.")] = Path("var/proofs/switch"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Build, verify, promote, roll back and promote again under searches and writes: nothing failed, mixed or missing."""
+    from proofs.switch.run import measure_switch, passed
+    from proofs.tables import switch_table
+
+    report = measure_switch(workspace.resolve(), 2.0 if short else seconds, short=short)
+    if as_json:
+        typer.echo(json.dumps(report, indent=2))
+    else:
+        switch_table(report)
+    if not passed(report):
+        raise typer.Exit(1)
+
+
+@app.command()
+def chaos(
+    kills: Annotated[int | None, typer.Option(help="Confirmed deaths by SIGKILL; default 100, with --short 9.")] = None,
+    seed: Annotated[int, typer.Option(help="Of messages and of the order of deaths.")] = 1,
+    short: Annotated[bool, typer.Option("--short", help="One death of each class, close together.")] = False,
+    rate: Annotated[float | None, typer.Option(help="Messages a second, from both producers; default 6, with --short 4.")] = None,
+    minutes: Annotated[float, typer.Option(help="Stop killing after this long, whatever was asked for.")] = 60.0,
+    as_json: Annotated[bool, typer.Option("--json", help="The result on one line.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the home with its logs.")] = False,
+    sabotage: Annotated[str, typer.Option(help="Put a bug in, which the run must find.")] = "",
+) -> None:
+    """Kill -9 each participant under load; then a plain copy of the index must agree with a plain copy of the log."""
+    from proofs.chaos.options import ChaosOptions
+    from proofs.chaos.run import measure_chaos
+
+    options = ChaosOptions(
+        kills=kills if kills is not None else 9 if short else 100,
+        seed=seed,
+        short=short,
+        rate=rate if rate is not None else 4.0 if short else 6.0,
+        minutes=minutes,
+        keep=keep,
+        sabotage=sabotage,
+    )
+    report = measure_chaos(options)
+    typer.echo(json.dumps(report, indent=None if as_json else 2))
+    if report["failures"]:
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run a proof; our own errors are one line, not a traceback."""
+    # The libraries' own notes and bars would hide what is said. Set before they are imported.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    try:
+        app()
+    except TwinlineError as error:
+        typer.echo(f"proofs: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Kill -9 of each participant at each step of a release."""

@@ -1,0 +1,1 @@
+"""Planted drift between training and serving: each fault must be refused or found, at the right place."""

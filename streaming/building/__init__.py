@@ -1,0 +1,1 @@
+"""Build a collection: snapshot, then the log, then the index."""

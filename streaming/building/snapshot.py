@@ -1,0 +1,82 @@
+"""A snapshot of the topic, as messages with the versions that the log gave them: what a build reads before the log itself."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from streaming.decode import Message
+from twinline.contract.documents.records import Deletion, Document, encode_key, encode_value, version_header
+from twinline.contract.errors import ContractError, MismatchError, SettingsError
+
+_ROWS_AT_ONCE = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSnapshot:
+    """A verified snapshot. `ends`: by partition, the first offset that is not in it."""
+
+    folder: Path
+    ends: Mapping[int, int]
+    rows: int
+
+    def messages(self) -> Iterator[Message]:
+        """Yield documents and deletions, each with its place in the log."""
+        # Deletions too: without their heads, a late update would bring a deleted document back.
+        for path in [*sorted(self.folder.glob("documents-*.parquet")), self.folder / "deletions.parquet"]:
+            yield from map(_message, _rows(path))
+
+
+def open_snapshot(folder: Path, topic: str) -> TopicSnapshot:
+    """Return the snapshot in a folder, after checking that every file is what `snapshot.json` says.
+
+    Raises:
+        SettingsError: it is not there, or was not taken of this topic.
+        MismatchError: a file was changed.
+    """
+    try:
+        record = json.loads((folder / "snapshot.json").read_text())
+        provenance, files, counts = record["provenance"], record["files"], record["counts"]
+    except FileNotFoundError as exc:
+        raise SettingsError(f"there is no snapshot at {folder}: take one (python -m etl ingest --source kafka:)") from exc
+    except (ValueError, KeyError) as exc:
+        raise ContractError(f"{folder / 'snapshot.json'} is damaged ({exc}): take the snapshot again") from exc
+    if provenance.get("topic") != topic or "ends" not in provenance:
+        raise SettingsError(
+            f"snapshot {folder.name} was taken of {record.get('uri')!r}, not of topic {topic}: "
+            "build without --snapshot, which reads the log from its start"
+        )
+    for name, expected in files.items():
+        if _sha256(folder / name) != expected:
+            raise MismatchError(f"snapshot {folder.name}: {name} was changed or lost: take the snapshot again")
+    ends = {int(partition): int(offset) for partition, offset in provenance["ends"].items()}
+    return TopicSnapshot(folder, ends, counts.get("documents", 0) + counts.get("deletions", 0))
+
+
+def _message(row: Mapping[str, Any]) -> Message:
+    place = (row["log_partition"], row["log_offset"], row["log_timestamp_ms"])
+    key = encode_key(row["source"], row["key"])
+    if "text" not in row:
+        return Message(*place, key, None, version_header(Deletion(row["source"], row["key"], row["version"])))
+    document = Document(
+        row["source"], row["key"], row["text"], row["title"] or "", row["version"], json.loads(row["metadata"]), row["tenant"]
+    )
+    return Message(*place, key, encode_value(document), [("source_sha256", row["content_hash"].encode())])
+
+
+def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE):
+            yield from batch.to_pylist()
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,122 @@
+"""The gate's conditions on quality: pure functions of the numbers. A refusal is written down, never raised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from train.encoder.params import EvaluateParams
+from twinline.contract.canonical import JSON
+from twinline.contract.release.verdict import BETTER_THAN_BASE, GUARDED_SLICES, NOT_WORSE_THAN_CHAMPION, GateCheck
+from twinline.scoring.intervals import Interval, paired_bootstrap
+
+GATE_METRIC = "ndcg_at_10"
+
+Scores = Mapping[str, float]
+"""query id -> value of the gate's metric"""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the encoder is compared with, by the word that the verdict uses for it."""
+
+    name: str
+    scores: Scores
+
+
+def judge_base(tuned: Scores, references: Sequence[Reference], params: EvaluateParams) -> GateCheck:
+    """Accept an encoder that is not worse than its base model by more than the margin, under any contract that it was read by."""
+    return _judge(BETTER_THAN_BASE, tuned, references, params)
+
+
+def judge_champion(tuned: Scores, champion: Reference | None, params: EvaluateParams) -> GateCheck:
+    """Accept an encoder that is not worse than the release in production by more than the margin."""
+    if champion is None:
+        said = "encoder.evaluate.champion is empty: no release is in production, so there was none to compare with"
+        return GateCheck(NOT_WORSE_THAN_CHAMPION, True, said, {"champion": None})
+    return _judge(NOT_WORSE_THAN_CHAMPION, tuned, [champion], params)
+
+
+def judge_slices(
+    tuned: Scores, references: Sequence[Reference], slices: Mapping[str, Sequence[str]], params: EvaluateParams
+) -> GateCheck:
+    """Accept an encoder that no guarded slice pays for; a slice of too few queries is told, and does not decide."""
+    few = {name: len(queries) for name, queries in slices.items() if len(queries) < params.slice_min_queries}
+    rows: list[dict[str, JSON]] = []
+    refused: list[str] = []
+    lines: list[tuple[float, str]] = []
+    for name, queries in slices.items():
+        if name in few:
+            continue
+        own = {query: tuned[query] for query in queries}
+        for reference in references:
+            other = {query: reference.scores[query] for query in queries}
+            found = difference(own, other, params)
+            held = _holds(found, params.slice_margin)
+            rows.append(
+                _numbers(own, reference.name, other, found, params.slice_margin, params) | {"slice": name, "passed": held}
+            )
+            line = f"{name} ({len(queries)}), against {reference.name} {_interval(found, params)}"
+            lines.append((found.low, line))
+            if not held:
+                refused.append(line)
+    too_few = "; ".join(f"{name} ({count})" for name, count in few.items())
+    unjudged = f"; fewer than {params.slice_min_queries} queries, too few to judge: {too_few}" if few else ""
+    numbers: dict[str, JSON] = {"slices": [*rows], "too_few_to_judge": dict(few), "margin": params.slice_margin}
+    if not rows:
+        return GateCheck(GUARDED_SLICES, True, f"no slice could be judged{unjudged}", numbers)
+    if refused:
+        where = "; ".join(refused)
+        said = f"may be worse by more than the margin {params.slice_margin} on {where}{unjudged}: train on more pairs like these"
+        return GateCheck(GUARDED_SLICES, False, said, numbers)
+    judged = len(slices) - len(few)
+    said = f"{judged} slices, none worse by more than the margin {params.slice_margin}; nearest to it: {min(lines)[1]}{unjudged}"
+    return GateCheck(GUARDED_SLICES, True, said, numbers)
+
+
+def difference(tuned: Scores, other: Scores, params: EvaluateParams) -> Interval:
+    """Return tuned - other over the same queries, paired, with its interval."""
+    return paired_bootstrap(tuned, other, samples=params.bootstrap_samples, confidence=params.confidence, seed=params.seed)
+
+
+def _judge(name: str, tuned: Scores, references: Sequence[Reference], params: EvaluateParams) -> GateCheck:
+    compared = [(reference, difference(tuned, reference.scores, params)) for reference in references]
+    passed = all(_holds(found, params.margin) for _, found in compared)
+    measured = "; ".join(
+        f"{GATE_METRIC} {_mean(tuned):.4f} against {_mean(reference.scores):.4f} of {reference.name} on {len(tuned)} held-out "
+        f"queries: {_interval(found, params)}"
+        for reference, found in compared
+    )
+    numbers: dict[str, JSON] = {
+        "comparisons": [_numbers(tuned, r.name, r.scores, found, params.margin, params) for r, found in compared]
+    }
+    if passed:
+        return GateCheck(name, True, f"{measured}; not worse by more than the margin {params.margin}", numbers)
+    remedy = "train on more pairs or with a lower learning rate, hold out more queries, or state a wider evaluate.margin"
+    return GateCheck(name, False, f"{measured}; may be worse by more than the margin {params.margin}: {remedy}", numbers)
+
+
+def _holds(found: Interval, margin: float) -> bool:
+    # An encoder that equals its reference exactly passes a margin of 0.
+    return found.low > -margin or found.low == found.high == 0
+
+
+def _interval(found: Interval, params: EvaluateParams) -> str:
+    return f"difference {found.mean:+.4f}, {params.confidence:.0%} interval {found.low:+.4f} to {found.high:+.4f}"
+
+
+def _numbers(tuned: Scores, name: str, other: Scores, found: Interval, margin: float, params: EvaluateParams) -> dict[str, JSON]:
+    return {
+        "against": name,
+        "metric": GATE_METRIC,
+        "queries": len(tuned),
+        "tuned": _mean(tuned),
+        "reference": _mean(other),
+        "difference": asdict(found),
+        "confidence": params.confidence,
+        "margin": margin,
+    }
+
+
+def _mean(scores: Scores) -> float:
+    return sum(scores.values()) / len(scores)

@@ -1,0 +1,58 @@
+"""Training pairs as the encoder will see such texts when it serves: through the contract, in the contract's roles."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from twinline.contract.documents.records import Document
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.errors import ContractError, DocumentError
+
+# Pairs that the contract refuses (no text left, a query too long) are counted; more than this share means that the
+# wrong file was given, not that a few rows are bad.
+MAX_SET_ASIDE_SHARE = 0.05
+
+
+@dataclass(frozen=True)
+class TrainingPairs:
+    """Clean queries and the encoder's text of their documents, row by row."""
+
+    queries: list[str]
+    documents: list[str]
+    set_aside: dict[str, int]
+
+
+def read_pairs(path: Path, preprocessor: Preprocessor) -> TrainingPairs:
+    """Read `data/pairs/train.parquet` and pre-process both sides.
+
+    A document stands for itself by its first chunk: a judgement names a document, not a place in it, and the first
+    chunk (after the title) is where texts say what they are about. With the chunker `none` it is the whole document.
+
+    Raises:
+        ContractError: too many pairs were refused, or none is left.
+    """
+    rows = pq.read_table(path, columns=["query", "source", "key", "title", "text"]).to_pylist()
+    queries: list[str] = []
+    documents: list[str] = []
+    set_aside: Counter[str] = Counter()
+    for row in rows:
+        try:
+            query = preprocessor.query_text(row["query"])
+            first = preprocessor.chunks(Document(row["source"], row["key"], row["text"], title=row["title"] or ""))[0]
+        except DocumentError as error:
+            set_aside[error.reason] += 1
+            continue
+        queries.append(query)
+        documents.append(first.encoder_text)
+    if not queries:
+        raise ContractError(f"{path} holds no usable pair ({dict(set_aside)} of {len(rows)} set aside): nothing to train on")
+    if set_aside.total() > MAX_SET_ASIDE_SHARE * len(rows):
+        raise ContractError(
+            f"{path}: {set_aside.total()} of {len(rows)} pairs were refused by the contract ({dict(set_aside)}), more than "
+            f"{MAX_SET_ASIDE_SHARE:.0%}: look at the source, or filter such rows in the pairs stage"
+        )
+    return TrainingPairs(queries, documents, dict(set_aside))

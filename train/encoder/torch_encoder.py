@@ -1,0 +1,105 @@
+"""An encoder run by torch in this process: the reference that exported formats and live servers are compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+from transformers import AutoModel
+
+from train.encoder.model import check_weights
+from train.hardware import device
+from train.weights import weights_sha256
+from twinline.contract.encoder.embedding import Embeddings
+from twinline.contract.encoder.encoder_record import check_encoder
+from twinline.contract.encoder.pooling import normalize, pool
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.encoder.space import space_id
+from twinline.contract.encoder.specification import Role
+from twinline.contract.encoder.tokens import Encoded
+
+# Padded tokens in one forward pass: enough to keep all cores busy, little enough to stay in a CPU's cache.
+_BATCH_TOKENS = {"cpu": 4_096, "cuda": 65_536}
+
+
+class TorchEncoder:
+    """Implements `contract.encoder.embedding.Embedder`. Always float32, so that its vectors are the same on every machine."""
+
+    def __init__(self, backbone: torch.nn.Module, preprocessor: Preprocessor, space: str) -> None:
+        self._device = device()
+        self._backbone = backbone.to(self._device)
+        # Without this, dropout stays on and every vector is off by a few hundredths.
+        self._backbone.train(False)
+        self._preprocessor = preprocessor
+        self._space = space
+
+    @classmethod
+    def load(cls, folder: Path, preprocessor: Preprocessor | None = None) -> Self:
+        """Load an encoder's folder.
+
+        Args:
+            folder: what the training stage wrote; or a base model's folder, with `preprocessor` saying under which
+                contract its weights are to be read.
+
+        Raises:
+            MismatchError: tokenizer, dimension or weights are not what the contract and training.json say.
+        """
+        own = preprocessor or Preprocessor.load(folder)
+        weights = weights_sha256(folder)
+        space = space_id(own.contract.vector_fingerprint, weights)
+        if preprocessor is None:
+            check_encoder(folder, own.contract, weights)
+        backbone = AutoModel.from_pretrained(str(folder), dtype=torch.float32, use_safetensors=True, local_files_only=True)
+        check_weights(backbone, own.contract, own.tokenizer_json, folder)
+        return cls(backbone, own, space)
+
+    @property
+    def space(self) -> str:
+        """Return the identity of the encoder."""
+        return self._space
+
+    def embed(self, texts: Sequence[str], role: Role, *, progress: str = "") -> Embeddings:
+        """Return one vector a text, `(n, dim)`, in the order given.
+
+        Args:
+            progress: what to write beside a progress bar; empty for none.
+        """
+        encoded = self._preprocessor.encode(texts, role)
+        vectors = np.zeros((len(texts), self._preprocessor.contract.vector.dimension), dtype=np.float32)
+        with tqdm(total=len(texts), desc=progress, unit="text", disable=not progress) as bar:
+            for rows in _batches(encoded.token_counts, _BATCH_TOKENS[self._device.type]):
+                vectors[rows] = self._forward(_take(encoded, rows))
+                bar.update(len(rows))
+        return Embeddings(vectors, encoded.token_counts, encoded.truncated, self._space)
+
+    def _forward(self, rows: Encoded) -> NDArray[np.float32]:
+        ids, mask = rows.padded(pad_id=self._preprocessor.pad_id)
+        with torch.inference_mode():
+            hidden = self._backbone(
+                input_ids=torch.from_numpy(ids).to(self._device), attention_mask=torch.from_numpy(mask).to(self._device)
+            ).last_hidden_state
+        vector = self._preprocessor.contract.vector
+        pooled = pool(hidden.cpu().numpy(), mask, vector.pooling)
+        return normalize(pooled) if vector.normalize else pooled
+
+
+def _batches(token_counts: NDArray[np.int32], budget: int) -> Iterator[NDArray[np.intp]]:
+    """Yield row numbers, longest text first, in batches of at most `budget` padded tokens and at least one row.
+
+    Batches of like length waste little on padding, and the first one shows whether memory suffices.
+    """
+    order = np.argsort(-token_counts, kind="stable")
+    start = 0
+    while start < len(order):
+        size = max(1, budget // max(int(token_counts[order[start]]), 1))
+        yield order[start : start + size]
+        start += size
+
+
+def _take(encoded: Encoded, rows: NDArray[np.intp]) -> Encoded:
+    return Encoded([encoded.token_ids[row] for row in rows], encoded.token_counts[rows], encoded.truncated[rows])

@@ -1,0 +1,162 @@
+"""One run of sentence-transformers' trainer: arguments, loss, checkpoints, curves."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from train.checkpoints import check_seal, latest_checkpoint
+from train.curves import CurveWriter, write_curves
+from train.encoder.model import backbone
+from train.encoder.pairs import TrainingPairs
+from train.encoder.params import TrainParams
+from train.encoder.trainable import choose_trainable, count_parameters
+from train.hardware import Precision, choose_precision, device, is_first_process, world_size
+from twinline.contract.encoder.tokens import TokenEncoder
+from twinline.contract.errors import SettingsError
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+    from transformers import TrainerState
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """How the training went, for training.json."""
+
+    steps: int
+    final_loss: float | None
+    seconds: float
+    resumed_from_step: int
+    precision: Precision
+    trained_parameters: int
+    parameters: int
+
+
+def train_model(
+    model: SentenceTransformer, pairs: TrainingPairs, tokens: TokenEncoder, params: TrainParams, checkpoints: Path, curves: Path
+) -> FitResult:
+    """Train `model` in place, going on from the newest checkpoint in `checkpoints`, and write the curves.
+
+    Its weights are whole and plain afterwards, whichever of them were trained.
+    """
+    from datasets import Dataset
+    from transformers import set_seed
+
+    from train.encoder.batches import PairTrainer, contract_collator, token_counts
+    from train.sealing import CheckpointSealer
+
+    set_seed(params.seed)
+    # Before LoRA puts its own beside them.
+    _, parameters = count_parameters(model)
+    adapted = choose_trainable(backbone(model), params)
+    trained, _ = count_parameters(model)
+    precision = choose_precision(params.precision)
+    trainer = PairTrainer(
+        model=model,
+        args=_arguments(params, precision, checkpoints),
+        train_dataset=Dataset.from_dict({"query": pairs.queries, "document": pairs.documents}),
+        loss=_loss(model, params),
+        data_collator=contract_collator(tokens),
+        callbacks=[CurveWriter(curves), CheckpointSealer()],
+        counts=token_counts(pairs, tokens) if params.length_grouped else None,
+    )
+    found = latest_checkpoint(checkpoints)
+    resumed_from = int(found.name.rsplit("-", 1)[1]) if found else 0
+    if found:
+        check_seal(found)
+    if found and is_first_process():
+        print(f"train: going on from step {resumed_from} ({found})", flush=True)
+    started = time.perf_counter()
+    trainer.train(resume_from_checkpoint=str(found) if found else None)
+    seconds = time.perf_counter() - started
+    if adapted:
+        adapted.merge()
+    if is_first_process():
+        write_curves(curves, trainer.state.log_history)
+    return FitResult(
+        trainer.state.global_step,
+        _final_loss(trainer.state),
+        round(seconds, 2),
+        resumed_from,
+        precision,
+        trained,
+        parameters,
+    )
+
+
+def _arguments(params: TrainParams, precision: Precision, checkpoints: Path) -> Any:
+    from sentence_transformers import SentenceTransformerTrainingArguments
+    from sentence_transformers.base.sampler import BatchSamplers
+
+    processes = world_size()
+    if params.batch_size % processes:
+        raise SettingsError(
+            f"params.yaml encoder.train.batch_size = {params.batch_size} cannot be shared by {processes} processes: "
+            "choose a multiple, or start fewer"
+        )
+    arguments = SentenceTransformerTrainingArguments(
+        output_dir=str(checkpoints),
+        # Without this, processes on a CPU do not find each other, and each trains alone.
+        use_cpu=device().type == "cpu",
+        # -1 is the trainer's "epochs decide".
+        max_steps=params.max_steps or -1,
+        num_train_epochs=params.epochs,
+        # One batch is drawn and then split among the processes: no text is in it twice, not even on two GPUs, and the
+        # batches are the same however many there are. A rest that cannot be split evenly would leave one of them waiting.
+        per_device_train_batch_size=params.batch_size,
+        accelerator_config={"split_batches": True},
+        dataloader_drop_last=processes > 1,
+        gradient_accumulation_steps=params.gradient_accumulation,
+        learning_rate=params.learning_rate,
+        warmup_steps=params.warmup_ratio,
+        weight_decay=params.weight_decay,
+        lr_scheduler_type="linear",
+        seed=params.seed,
+        data_seed=params.seed,
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
+        # The same text twice in a batch would be its own negative.
+        batch_sampler=BatchSamplers.NO_DUPLICATES,
+        # fork after a tokenizer has run in threads may hang; tokenising is a small part of a step.
+        dataloader_num_workers=0,
+        dataloader_pin_memory=device().type == "cuda",
+        logging_strategy="steps",
+        logging_steps=params.log_every_steps,
+        logging_first_step=True,
+        save_strategy="steps",
+        save_steps=params.checkpoint_every_steps,
+        save_total_limit=2,
+        report_to="none",
+        disable_tqdm=not is_first_process(),
+    )
+    if arguments.world_size != processes:
+        raise SettingsError(
+            f"{processes} processes were started, the trainer sees {arguments.world_size}: each would train alone on the same "
+            "batches; start them with torchrun or accelerate launch"
+        )
+    return arguments
+
+
+def _loss(model: SentenceTransformer, params: TrainParams) -> Any:
+    from sentence_transformers.sentence_transformer.losses import (
+        CachedMultipleNegativesRankingLoss,
+        MultipleNegativesRankingLoss,
+    )
+
+    processes = world_size()
+    # Negatives from every GPU: the loss is then that of one batch of `batch_size`, however many GPUs there are.
+    gather = processes > 1
+    if params.batch_size // processes <= params.mini_batch_size:
+        # All of it fits at once: the same loss and gradient, without the cached one's second forward pass.
+        return MultipleNegativesRankingLoss(model, scale=params.scale, gather_across_devices=gather)
+    return CachedMultipleNegativesRankingLoss(
+        model, scale=params.scale, mini_batch_size=params.mini_batch_size, gather_across_devices=gather
+    )
+
+
+def _final_loss(state: TrainerState) -> float | None:
+    losses = [float(entry["loss"]) for entry in state.log_history if "loss" in entry]
+    return losses[-1] if losses else None

@@ -1,0 +1,1 @@
+"""Kafka: connections, options, a stretch of a topic, and the topic of erasures."""

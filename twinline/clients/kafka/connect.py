@@ -1,0 +1,262 @@
+"""Kafka: clients made from the settings, the two topics, offsets, and kafka-python's errors turned into ours."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import (
+    AuthorizationError,
+    BrokerNotAvailableError,
+    FencedInstanceIdError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    OutOfOrderSequenceNumberError,
+    RecordListTooLargeError,
+    SaslAuthenticationFailedError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+)
+
+from twinline.clients.kafka.options import check_security, options_of, read_options
+from twinline.clients.settings import Settings
+from twinline.contract.errors import ContractError, DocumentError, SettingsError, TransientError
+
+# The largest text, escaped for JSON, with its metadata.
+MAX_MESSAGE_BYTES = 34 * 1024 * 1024
+# A dead letter is the message and the headers that say what is wrong with it.
+MAX_DEAD_LETTER_BYTES = MAX_MESSAGE_BYTES + 64 * 1024
+# A fetch of an embedded broker is as large as the backlog, whatever limit it was asked for.
+_MAX_RESPONSE_BYTES = 1024 * 1024 * 1024
+_BOOTSTRAP_TIMEOUT_MS = 10_000
+_KNOWN = {
+    "Producer": KafkaProducer.DEFAULT_CONFIG,
+    "Consumer": KafkaConsumer.DEFAULT_CONFIG,
+    "AdminClient": KafkaAdminClient.DEFAULT_CONFIG,
+}
+_TOPIC_CONFIGS = {
+    # Compaction would keep the last message of a key, not its highest version.
+    "cleanup.policy": "delete",
+    "retention.ms": "-1",
+    # A producer's clock must not decide which document is newer.
+    "message.timestamp.type": "LogAppendTime",
+    "max.message.bytes": str(MAX_DEAD_LETTER_BYTES),
+}
+
+
+def make_producer(settings: Settings, **overrides: Any) -> KafkaProducer:
+    """Return an idempotent producer that waits for all replicas. Errors of a send come from its future: use `kafka_errors`."""
+    with kafka_errors(settings), _wrong_settings(settings):
+        return KafkaProducer(
+            **{
+                "linger_ms": 5,
+                **_connection(settings, _KNOWN["Producer"]),
+                "max_request_size": MAX_MESSAGE_BYTES,
+                "allow_auto_create_topics": False,
+                **overrides,
+            }
+        )
+
+
+def make_consumer(settings: Settings, group: str | None = None, **overrides: Any) -> KafkaConsumer:
+    """Return a consumer that reads committed messages from the start and commits nothing by itself; not yet subscribed."""
+    with kafka_errors(settings), _wrong_settings(settings):
+        return KafkaConsumer(
+            **{
+                "max_partition_fetch_bytes": 8 * 1024 * 1024,
+                **_connection(settings, _KNOWN["Consumer"]),
+                "group_id": group,
+                "enable_auto_commit": False,
+                "auto_offset_reset": "earliest",
+                "isolation_level": "read_committed",
+                "receive_message_max_bytes": _MAX_RESPONSE_BYTES,
+                "allow_auto_create_topics": False,
+                **overrides,
+            }
+        )
+
+
+def make_admin(settings: Settings) -> KafkaAdminClient:
+    """Return an admin client; the caller closes it."""
+    with kafka_errors(settings), _wrong_settings(settings):
+        return KafkaAdminClient(**_connection(settings, _KNOWN["AdminClient"]))
+
+
+def ensure_topics(settings: Settings) -> None:
+    """Create the topic of documents and those that belong to it where they are not there.
+
+    Raises:
+        SettingsError: a topic is there, but is compacted, or lets producers say what time it is.
+        TransientError: no broker answers.
+    """
+    admin = make_admin(settings)
+    try:
+        with kafka_errors(settings):
+            wanted = {
+                settings.topic: settings.topic_partitions,
+                # Of one partition each: their order is that of time.
+                **dict.fromkeys((settings.dead_letter_topic, settings.dead_letter_acts_topic, settings.erasure_topic), 1),
+            }
+            for topic in sorted(set(wanted) & set(admin.list_topics())):
+                _check_topic(admin, topic)
+                del wanted[topic]
+            for topic, partitions in wanted.items():
+                _create_topic(admin, topic, partitions)
+    finally:
+        admin.close()
+
+
+def beginning_offsets(settings: Settings, topic: str) -> dict[int, int]:
+    """Return the first offset of each partition that is still kept."""
+    return _offsets(settings, topic, "beginning_offsets")
+
+
+def end_offsets(settings: Settings, topic: str) -> dict[int, int]:
+    """Return, for each partition, the offset that the next message will get.
+
+    Raises:
+        SettingsError: there is no such topic.
+        TransientError: no broker answers.
+    """
+    return _offsets(settings, topic, "end_offsets")
+
+
+def committed_offsets(settings: Settings, group: str, topic: str) -> dict[int, int]:
+    """Return what a group has committed, by partition; partitions without a commit are left out."""
+    admin = make_admin(settings)
+    try:
+        with kafka_errors(settings):
+            offsets: Mapping[Any, Any] = admin.list_group_offsets({group: None}).get(group, {})
+    finally:
+        admin.close()
+    return {
+        partition.partition: int(committed.offset)
+        for partition, committed in offsets.items()
+        if partition.topic == topic and committed.offset >= 0
+    }
+
+
+def group_lag(settings: Settings, group: str, topic: str) -> dict[int, int]:
+    """Return how many messages of each partition a group has yet to commit."""
+    ends, committed = end_offsets(settings, topic), committed_offsets(settings, group, topic)
+    starts = beginning_offsets(settings, topic) if ends.keys() - committed.keys() else {}
+    return {partition: max(0, end - committed.get(partition, starts.get(partition, 0))) for partition, end in ends.items()}
+
+
+def unless_set(settings: Settings, **defaults: Any) -> dict[str, Any]:
+    """Return the defaults of ours that TWINLINE_KAFKA_OPTIONS says nothing else for."""
+    chosen = read_options(settings.kafka_options.get_secret_value())
+    return {name: value for name, value in defaults.items() if name not in chosen}
+
+
+@contextmanager
+def kafka_errors(settings: Settings) -> Iterator[None]:
+    """Turn kafka-python's errors into ours, with the broker's address."""
+    address = settings.kafka_address
+    try:
+        yield
+    except (MessageSizeTooLargeError, RecordListTooLargeError) as exc:
+        raise DocumentError(
+            "too_large",
+            f"Kafka at {address}: a message is larger than it takes ({exc}): split the document, or raise max.message.bytes",
+        ) from exc
+    except (AuthorizationError, SaslAuthenticationFailedError) as exc:
+        raise SettingsError(
+            f"Kafka at {address} refuses these credentials ({exc}): check TWINLINE_KAFKA_SASL_* and the ACLs"
+        ) from exc
+    except FencedInstanceIdError as exc:
+        raise ContractError(
+            f"Kafka at {address}: another consumer took over this one's place in the group: give each its own instance number"
+        ) from exc
+    except OutOfOrderSequenceNumberError as exc:
+        raise TransientError(f"Kafka at {address} has forgotten this producer, as after a crash of the broker ({exc})") from exc
+    except KafkaError as exc:
+        # Known as final in kafka-python, though the same call works as soon as a broker is back.
+        if exc.retriable or isinstance(exc, BrokerNotAvailableError):
+            raise TransientError(
+                f"no Kafka answers at {address}: start it (twinline up), or set KAFKA_BOOTSTRAP ({exc})"
+            ) from exc
+        raise ContractError(f"Kafka at {address}: {exc}") from exc
+
+
+@contextmanager
+def _wrong_settings(settings: Settings) -> Iterator[None]:
+    """Turn what the vendor's constructors raise for a value that they cannot use into an error that says so."""
+    try:
+        yield
+    except (AssertionError, ImportError, OSError, TypeError, ValueError) as exc:
+        raise SettingsError(
+            f"no Kafka client for {settings.kafka_address} can be made of these settings ({type(exc).__name__}: {exc}): "
+            "check TWINLINE_KAFKA_SSL_*, TWINLINE_KAFKA_SASL_* and TWINLINE_KAFKA_OPTIONS"
+        ) from exc
+
+
+def _connection(settings: Settings, known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what all kinds of clients need; `known` is the kind's DEFAULT_CONFIG."""
+    secrets = {
+        "sasl_plain_password": settings.kafka_sasl_password,
+        "ssl_password": settings.kafka_ssl_password,
+    }
+    paths = {
+        "ssl_cafile": settings.kafka_ssl_cafile,
+        "ssl_certfile": settings.kafka_ssl_certfile,
+        "ssl_keyfile": settings.kafka_ssl_keyfile,
+    }
+    connection = {
+        "bootstrap_servers": settings.kafka_address.split(","),
+        "bootstrap_timeout_ms": _BOOTSTRAP_TIMEOUT_MS,
+        "reconnect_backoff_max_ms": 2_000,
+        "security_protocol": settings.kafka_security_protocol,
+        "sasl_mechanism": settings.kafka_sasl_mechanism,
+        "sasl_plain_username": settings.kafka_sasl_username,
+        **{name: secret.get_secret_value() if secret else None for name, secret in secrets.items()},
+        **{name: str(path) if path else None for name, path in paths.items()},
+        **options_of(read_options(settings.kafka_options.get_secret_value()), known),
+    }
+    check_security(connection)
+    return connection
+
+
+def _check_topic(admin: KafkaAdminClient, topic: str) -> None:
+    described = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)], config_filter="all")
+    configs = {name: entry["value"] for name, entry in described["topic"][topic].items()}
+    if "compact" in configs.get("cleanup.policy", "delete"):
+        raise SettingsError(
+            f"topic {topic} is compacted, which keeps the last message of a key and not its highest version: "
+            "set cleanup.policy=delete, or name another topic in TWINLINE_TOPIC"
+        )
+    if configs.get("message.timestamp.type", "CreateTime") != "LogAppendTime":
+        raise SettingsError(
+            f"topic {topic} takes the time from its producers, whose clocks may disagree on what is newer: "
+            "set message.timestamp.type=LogAppendTime, or name another topic in TWINLINE_TOPIC"
+        )
+
+
+def _create_topic(admin: KafkaAdminClient, topic: str, partitions: int) -> None:
+    try:
+        admin.create_topics(
+            # -1: as many replicas as the cluster's default.
+            {topic: {"num_partitions": partitions, "replication_factor": -1, "configs": _TOPIC_CONFIGS}},
+            wait_for_metadata=True,
+        )
+    except TopicAlreadyExistsError:
+        # Another process was quicker; what it made must be as good as ours.
+        _check_topic(admin, topic)
+
+
+def _offsets(settings: Settings, topic: str, which: str) -> dict[int, int]:
+    consumer = make_consumer(settings)
+    try:
+        with kafka_errors(settings):
+            partitions = consumer.partitions_for_topic(topic)
+            if not partitions:
+                raise UnknownTopicOrPartitionError(topic)
+            found = getattr(consumer, which)([TopicPartition(topic, number) for number in sorted(partitions)])
+    except TransientError as exc:
+        if isinstance(exc.__cause__, UnknownTopicOrPartitionError):
+            raise SettingsError(f"Kafka at {settings.kafka_address} has no topic {topic}: publish documents first") from exc
+        raise
+    finally:
+        consumer.close()
+    return {partition.partition: int(offset) for partition, offset in found.items()}

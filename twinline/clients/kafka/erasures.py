@@ -1,0 +1,144 @@
+"""The topic of erased documents: followed by whoever takes documents in, written by `twinline erase`."""
+
+import json
+from typing import Any, Final
+
+from kafka import KafkaConsumer, TopicPartition
+
+from twinline.clients.erasure_list import SCHEMA, Erased, Erasures, read_list, read_secret, require_known_settings, save_list
+from twinline.clients.kafka.connect import kafka_errors, make_consumer, make_producer
+from twinline.clients.settings import Settings
+from twinline.contract.errors import ContractError, TransientError
+
+_POLL_MS: Final = 200
+_MAX_IDLE_POLLS: Final = 50
+_CONFIRM_SECONDS: Final = 30.0
+
+
+class ErasureTopic:
+    """Follows the list. One thread at a time.
+
+    `current()` has every record that the topic held when it was called: a message that was polled before that call, and was
+    appended after a document's erasure, is judged by it.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Open nothing yet."""
+        self._settings = settings
+        self._consumer: KafkaConsumer | None = None
+        self._place = TopicPartition(settings.erasure_topic, 0)
+        self._list = Erasures()
+
+    def current(self) -> Erasures:
+        """Return the list as it is now, and bring the file up to date where it has changed.
+
+        Raises:
+            MismatchError: it was made under a secret that this process does not have.
+            TransientError: the broker is away.
+        """
+        try:
+            self._follow()
+        except BaseException:
+            # What was polled and not taken in is behind the consumer's position: the next call reads all of it again.
+            self.close()
+            raise
+        return self._list
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        if self._consumer is not None:
+            self._consumer.close()
+            self._consumer = None
+
+    def _follow(self) -> None:
+        if self._consumer is None:
+            # The file too: a topic that was lost must not bring anything back.
+            self._list = read_list(self._settings)
+            self._consumer = make_consumer(self._settings)
+            with kafka_errors(self._settings):
+                self._consumer.assign([self._place])
+                self._consumer.seek_to_beginning(self._place)
+        records = self._new_records(self._consumer)
+        if records:
+            known = self._list.merged(Erasures({}, read_secret(self._settings)))
+            for record in records:
+                known = known.with_event(_event(record), record.timestamp)
+            changed, self._list = known.entries != self._list.entries, known
+            if changed:
+                save_list(self._settings, known)
+
+    def _new_records(self, consumer: KafkaConsumer) -> list[Any]:
+        with kafka_errors(self._settings):
+            end = consumer.end_offsets([self._place])[self._place]
+            records: list[Any] = []
+            idle_polls = 0
+            while consumer.position(self._place) < end:
+                polled = consumer.poll(timeout_ms=_POLL_MS).get(self._place, [])
+                records += polled
+                idle_polls = 0 if polled else idle_polls + 1
+                if idle_polls > _MAX_IDLE_POLLS:
+                    raise TransientError(f"topic {self._place.topic} at {self._settings.kafka_address} sends nothing: try again")
+        return records
+
+
+def current_erasures(settings: Settings) -> Erasures:
+    """Return the list as the topic has it now."""
+    require_known_settings(settings)
+    topic = ErasureTopic(settings)
+    try:
+        return topic.current()
+    finally:
+        topic.close()
+
+
+def write_event(settings: Settings, erasures: Erasures, act: str, token: str, **fields: str | int) -> int:
+    """Append one record; return when the broker did, in ms. Durable when it returns."""
+    event = {"schema": SCHEMA, "act": act, "token": token, "check": erasures.check(), **fields}
+    producer = make_producer(settings)
+    try:
+        with kafka_errors(settings):
+            future = producer.send(settings.erasure_topic, key=token.encode(), value=json.dumps(event).encode())
+            return int(future.get(timeout=_CONFIRM_SECONDS).timestamp)
+    finally:
+        producer.close(timeout=_CONFIRM_SECONDS)
+
+
+def write_again(settings: Settings, erasures: Erasures) -> int:
+    """Append what the list knows and the topic has lost; return how many documents that was."""
+    on_topic = _read_topic_alone(settings, erasures)
+    lost = [entry for token, entry in sorted(erasures.entries.items()) if on_topic.entries.get(token) != entry]
+    for entry in lost:
+        _write_entry(settings, erasures, entry)
+    return len(lost)
+
+
+def _read_topic_alone(settings: Settings, erasures: Erasures) -> Erasures:
+    from twinline.clients.kafka.stretch import read_topic
+
+    found = Erasures({}, erasures.secret)
+    for record in read_topic(settings, settings.erasure_topic):
+        found = found.with_event(_event(record), record.timestamp)
+    return found
+
+
+def _write_entry(settings: Settings, erasures: Erasures, entry: Erased) -> None:
+    said: dict[str, str | int] = {"time": entry.time, "by": entry.by, "reason": entry.reason, "at_ms": entry.at_ms}
+    write_event(settings, erasures, "erase", entry.token, **said)
+    if entry.lifted_ms is not None:
+        lifted: dict[str, str | int] = {
+            "time": entry.time,
+            "by": entry.lifted_by,
+            "reason": entry.lifted_reason,
+            "at_ms": entry.lifted_ms,
+        }
+        write_event(settings, erasures, "lift", entry.token, **lifted)
+
+
+def _event(record: Any) -> dict[str, Any]:
+    try:
+        event = json.loads(record.value)
+    except (TypeError, ValueError) as exc:
+        raise ContractError(
+            f"{record.topic} offset {record.offset} is no record of an erasure ({exc}): only `twinline erase` writes there"
+        ) from exc
+    return dict(event) if isinstance(event, dict) else {}

@@ -1,0 +1,187 @@
+"""Deployment settings: addresses, places, secrets, limits; read from the environment once, in a `__main__`, and handed down."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from twinline.contract.errors import SettingsError
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+class Settings(BaseSettings):
+    """Every setting is an environment variable: `TWINLINE_` and the name in capitals. Defaults are the embedded stack's."""
+
+    model_config = SettingsConfigDict(env_prefix="TWINLINE_", frozen=True, extra="ignore", populate_by_name=True)
+
+    home: Path = Field(default=CHECKOUT / "var", description="folder of all state: broker, store, releases, logs")
+    host: str = Field(default="127.0.0.1", description="address that servers bind; loopback unless told otherwise")
+
+    kafka_port: int = Field(default=19092, ge=1, le=65535, description="port of the embedded broker")
+    kafka_bootstrap: str = Field(
+        default="",
+        validation_alias=AliasChoices("KAFKA_BOOTSTRAP", "TWINLINE_KAFKA_BOOTSTRAP"),
+        description="host:port list of a broker that is not ours; empty: the embedded one",
+    )
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    kafka_sasl_mechanism: str | None = None
+    kafka_sasl_username: str | None = None
+    kafka_sasl_password: SecretStr | None = None
+    kafka_ssl_cafile: Path | None = None
+    kafka_ssl_certfile: Path | None = None
+    kafka_ssl_keyfile: Path | None = None
+    kafka_ssl_password: SecretStr | None = None
+    # Secret as a whole: a password may be among them.
+    kafka_options: SecretStr = Field(
+        default=SecretStr(""), description="JSON object of any other kafka-python settings, see twinline/clients/kafka/options.py"
+    )
+    topic: str = Field(default="documents", description="the log of documents")
+    erasure_secret: SecretStr | None = Field(default=None, description="keys the list of erased documents; else a file of home")
+    topic_partitions: int = Field(default=2, ge=1, description="partitions of the log, when Twinline creates it")
+
+    triton_http_port: int = Field(default=18000, ge=1, le=65535)
+    triton_grpc_port: int = Field(default=18001, ge=1, le=65535)
+    triton_metrics_port: int = Field(default=18002, ge=1, le=65535)
+    triton_grpc: str = Field(
+        default="", description="host:port of a Triton that is not ours, of several with commas; empty: the embedded one"
+    )
+    triton_http: str = Field(default="", description="host:port of their HTTP endpoints, in the same order")
+    triton_repositories: str = Field(
+        default="",
+        description="model repositories, folders with commas: one for each server in the order of triton_grpc, or one for all; "
+        "empty: the one under home",
+    )
+
+    store: Literal["edge", "qdrant"] = Field(default="edge", description="Qdrant Edge in process, or a Qdrant server")
+    qdrant_url: str | None = Field(default=None, validation_alias=AliasChoices("QDRANT_URL", "TWINLINE_QDRANT_URL"))
+    qdrant_api_key: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices("QDRANT_API_KEY", "TWINLINE_QDRANT_API_KEY")
+    )
+
+    search_port: int = Field(default=18080, ge=1, le=65535, description="search API and page")
+    admin_port: int = Field(default=18081, ge=1, le=65535, description="loopback admin API of the online process")
+    query_vector_seconds: float = Field(
+        default=60.0, ge=0, description="how long search remembers the vector of a query that was asked; 0: not at all"
+    )
+    query_seconds: float = Field(
+        default=5.0, gt=0, description="how long a query may wait for its vector, over all model servers that are asked for it"
+    )
+    airflow_port: int = Field(default=18088, ge=1, le=65535)
+    daft_runner: Literal["native", "ray"] = "native"
+
+    @property
+    def dead_letter_topic(self) -> str:
+        """Return the topic of messages that were set aside."""
+        return f"{self.topic}.dead-letters"
+
+    @property
+    def dead_letter_acts_topic(self) -> str:
+        """Return the topic that remembers which dead letters were replayed or discarded."""
+        return f"{self.topic}.dead-letter-acts"
+
+    @property
+    def erasure_topic(self) -> str:
+        """Return the topic of documents that were erased, by a keyed hash."""
+        return f"{self.topic}.erasures"
+
+    @property
+    def kafka_address(self) -> str:
+        """Return the bootstrap address in use."""
+        return self.kafka_bootstrap or f"{self.host}:{self.kafka_port}"
+
+    @property
+    def triton_grpc_address(self) -> str:
+        """Return host:port of Triton's gRPC endpoint; of several, with commas."""
+        return self.triton_grpc or f"{self.host}:{self.triton_grpc_port}"
+
+    @property
+    def triton_http_address(self) -> str:
+        """Return host:port of Triton's HTTP endpoint; of several, with commas."""
+        return self.triton_http or f"{self.host}:{self.triton_http_port}"
+
+    @property
+    def search_url(self) -> str:
+        """Return the URL of the search API."""
+        return f"http://{self.host}:{self.search_port}"
+
+    @property
+    def admin_url(self) -> str:
+        """Return the URL of the admin API; loopback only, whatever `host` says."""
+        return f"http://127.0.0.1:{self.admin_port}"
+
+    @property
+    def airflow_url(self) -> str:
+        """Return the URL of Airflow."""
+        return f"http://{self.host}:{self.airflow_port}"
+
+    @property
+    def releases(self) -> Path:
+        """Return the folder of fetched releases."""
+        return self.home / "releases"
+
+    @property
+    def release_state(self) -> Path:
+        """Return the folder of what happened to releases here: promotions, verifications."""
+        return self.home / "release-state"
+
+    @property
+    def model_repository(self) -> Path:
+        """Return the embedded Triton's model repository."""
+        return self.home / "triton" / "models"
+
+    @property
+    def model_repositories(self) -> tuple[Path, ...]:
+        """Return the model repositories of all servers: as many as there are, or one that they share."""
+        listed = [folder.strip() for folder in self.triton_repositories.split(",") if folder.strip()]
+        return tuple(Path(folder).expanduser().resolve() for folder in listed) or (self.model_repository,)
+
+    @property
+    def store_folder(self) -> Path:
+        """Return the folder of the embedded store."""
+        return self.home / "store"
+
+    @property
+    def erasures(self) -> Path:
+        """Return the folder of the list of erased documents, of its secret and of the receipts."""
+        return self.home / "erasures"
+
+    @property
+    def snapshots(self) -> Path:
+        """Return the folder of immutable snapshots."""
+        return self.home / "snapshots"
+
+    @property
+    def kept(self) -> Path:
+        """Return the folder of what the offline stages made of each document; removing it costs time only."""
+        return self.home / "kept"
+
+
+def load_settings() -> Settings:
+    """Read the settings from the environment.
+
+    Raises:
+        SettingsError: a value is wrong; names the variable, the value and what is allowed.
+    """
+    try:
+        settings = Settings()
+    except ValidationError as exc:
+        problems = "; ".join(
+            f"{_variable(error['loc'])} is {error['input']!r}: {error['msg']}" for error in exc.errors(include_url=False)
+        )
+        raise SettingsError(f"environment: {problems}") from exc
+    if settings.store == "qdrant" and not settings.qdrant_url:
+        raise SettingsError("TWINLINE_STORE is qdrant but QDRANT_URL is not set: name the server, or use TWINLINE_STORE=edge")
+    servers, folders = len(settings.triton_grpc_address.split(",")), len(settings.model_repositories)
+    if folders not in (1, servers):
+        raise SettingsError(
+            f"TWINLINE_TRITON_REPOSITORIES names {folders} folders, TWINLINE_TRITON_GRPC {servers} servers: name one folder that "
+            "all share, or one for each, in the same order"
+        )
+    return settings.model_copy(update={"home": settings.home.expanduser().resolve()})
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    name = str(location[0])
+    return name if name.isupper() else f"TWINLINE_{name.upper()}"

@@ -1,0 +1,1 @@
+"""The vector store: its protocol, its two adapters, and the door that compares a collection with its release."""

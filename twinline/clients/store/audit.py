@@ -1,0 +1,112 @@
+"""What reconciliation must know of a stored point: small, so that a whole index can be looked through page by page."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Self
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinline.clients.store.protocol import Payload, StoredPoint, version_part
+from twinline.contract.canonical import JSON
+from twinline.contract.documents.records import Version
+from twinline.contract.errors import DocumentError
+
+# What a chunk says of its text and its document; its place in the log may rightly be another one after a redelivery.
+_SAID: Final = ("chunk_index", "start", "end", "title", "text", "metadata", "tenant", "content_hash", "token_count", "truncated")
+
+
+@dataclass(frozen=True, slots=True)
+class PointFacts:
+    """One point. Fields that a damaged payload lacks are None.
+
+    Args:
+        kind: chunk, head, golden, or whatever else is stored.
+        version: the fields of the payload that say it.
+        said: hash of all that a chunk says of its text and document, see `said_hash`.
+        vector_fault: what is wrong with a chunk's vector; empty for a good one.
+    """
+
+    id: UUID
+    kind: str | None
+    source: str | None
+    key: str | None
+    version: Mapping[str, Any]
+    chunk_index: int | None = None
+    chunk_count: int | None = None
+    deleted: bool | None = None
+    content_hash: str | None = None
+    said: str = ""
+    space: str | None = None
+    release: str | None = None
+    contract: str | None = None
+    vector_fault: str = ""
+
+    @classmethod
+    def of(cls, point: StoredPoint, dimension: int) -> Self:
+        """Look at a point that was read with its vector."""
+        payload = point.payload
+        is_chunk = payload.get("kind") == "chunk"
+        own = {name: payload.get(name) for name in ("kind", "source", "key", "chunk_index", "chunk_count", "deleted")}
+        own |= {name: payload.get(name) for name in ("content_hash", "space", "release", "contract")}
+        said, fault = (said_hash(payload), vector_fault(point.vector, dimension)) if is_chunk else ("", "")
+        return cls(point.id, version=version_part(payload), said=said, vector_fault=fault, **own)
+
+    @property
+    def stored_version(self) -> Version | None:
+        """Return the version; None where the payload has none that can be read."""
+        try:
+            return Version(self.version["version_kind"], int(self.version["version"]), int(self.version["version_offset"]))
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    @property
+    def point(self) -> StoredPoint:
+        """Return the point as `remove_points` needs it."""
+        return StoredPoint(self.id, self.version)
+
+    def to_json(self) -> dict[str, JSON]:
+        """Return the JSON form."""
+        return {**asdict(self), "id": str(self.id)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Read the JSON form."""
+        return cls(**{**value, "id": UUID(value["id"])})
+
+
+def is_newer(version: Version, than: Version) -> bool:
+    """Say whether a version is the newer one; never where the two are of different kinds."""
+    try:
+        return than < version
+    except DocumentError:
+        return False
+
+
+def said_hash(payload: Payload) -> str:
+    """Return the hash of what a chunk's payload says of its text and its document."""
+    said = [_plain(payload.get(name)) for name in _SAID]
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def vector_fault(vector: NDArray[np.float32] | None, dimension: int) -> str:
+    """Return what is wrong with a vector; empty for a good one."""
+    if vector is None:
+        return "it has none"
+    if vector.shape != (dimension,):
+        return f"it has {vector.shape[0]} dimensions, not {dimension}"
+    if not np.isfinite(vector).all():
+        return "it is not finite"
+    return "" if np.linalg.norm(vector) > 0 else "it is zero"
+
+
+def _plain(value: Any) -> Any:
+    # A store may give 1 back as 1.0, and numbers beyond 64 bits rounded.
+    if isinstance(value, Mapping):
+        return {str(name): _plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return repr(float(value)) if isinstance(value, int | float) and not isinstance(value, bool) else value

@@ -1,0 +1,180 @@
+"""Qdrant Edge: the embedded store, a folder with one shard a collection.
+
+    store/active                           the active collection's name, replaced by rename
+    store/documents_R/collection.json      CollectionInfo
+    store/documents_R/shard/               the engine's files
+    store/.building/documents_R/           the same, not yet visible
+    store/.dropped-documents_R/            on its way out
+
+One process owns a shard; the engine's lock refuses a second.
+"""
+
+import ctypes
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import qdrant_edge as engine
+
+from twinline.clients.store.edge_collection import EdgeCollection, engine_errors
+from twinline.clients.store.protocol import GOLDEN_VECTOR_NAME, INTEGER_FIELDS, KEYWORD_FIELDS, VECTOR_NAME, CollectionInfo
+from twinline.contract.errors import ContractError, MismatchError
+from twinline.contract.release.index_settings import IndexSettings
+
+# The engine's own default: below so many kilobytes of vectors comparing all is quicker than the graph.
+_FULL_SCAN_KB = 10_000
+_DROPPED = ".dropped-"
+
+# Where a collection is made that is to take the place of a served one.
+REBUILT = ".rebuilt"
+# Two renames would leave, between them, no collection under the name (Linux 3.15, glibc 2.28).
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+
+
+class EdgeStore:
+    """A `Store` over a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._building = folder / ".building"
+
+    def create(self, name: str, info: CollectionInfo) -> EdgeCollection:
+        self.begin(name, info).close()
+        self.finish(name)
+        return self.open(name, info)
+
+    def begin(self, name: str, info: CollectionInfo) -> EdgeCollection:
+        if (self.folder / name).exists():
+            raise ContractError(f"collection {name} is in {self.folder} already: retire its release before building it again")
+        folder = self._building / name
+        if not (folder / "collection.json").exists():
+            # A first attempt that died before its last step, the info file, holds nothing.
+            shutil.rmtree(folder, ignore_errors=True)
+            _make_shard(folder, info)
+            _replace(folder / "collection.json", json.dumps(info.to_json(), indent=2))
+        _read_info(folder).check(info, name)
+        return EdgeCollection(name, info, _load_shard(folder))
+
+    def finish(self, name: str) -> None:
+        # Loading proves that nobody writes to it any more: the engine's lock would refuse.
+        EdgeCollection(name, _read_info(self._building / name), _load_shard(self._building / name)).close()
+        (self._building / name).rename(self.folder / name)
+
+    def exchange(self, name: str) -> None:
+        """Exchange a closed collection with the closed one of the same name in the folder `.rebuilt`: at once, or not at all.
+
+        Raises:
+            ContractError: none was built there, or this file system cannot exchange two folders.
+        """
+        mine, other = self.folder / name, self.folder / REBUILT / name
+        if not (other / "collection.json").exists():
+            raise ContractError(f"no collection {name} was built in {other.parent}: twinline replay --new")
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.renameat2(_AT_FDCWD, os.fsencode(mine), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) != 0:
+            raise ContractError(f"{mine} and {other} could not be exchanged: {os.strerror(ctypes.get_errno())}")
+
+    def open(self, name: str, expected: CollectionInfo) -> EdgeCollection:
+        info = self.info(name)
+        info.check(expected, name)
+        return EdgeCollection(name, info, _load_shard(self.folder / name))
+
+    def names(self) -> list[str]:
+        return sorted(path.parent.name for path in self.folder.glob("[!.]*/collection.json"))
+
+    def begun(self) -> list[str]:
+        return sorted(path.name for path in self._building.glob("*") if path.is_dir())
+
+    def info(self, name: str) -> CollectionInfo:
+        return _read_info(self.folder / name)
+
+    def drop(self, name: str) -> None:
+        if self.active() == name:
+            raise ContractError(f"collection {name} is the active one: activate another before dropping it")
+        for place in (self.folder, self._building):
+            if (place / name).exists():
+                # Nobody else may have it open. One that died before its info file was written has nothing to open.
+                if (place / name / "collection.json").exists():
+                    _load_shard(place / name).close()
+                gone = self.folder / f"{_DROPPED}{name}"
+                shutil.rmtree(gone, ignore_errors=True)
+                # Renamed first: a deletion cut short must not leave half a collection under its name.
+                (place / name).rename(gone)
+                shutil.rmtree(gone)
+                return
+        raise ContractError(f"no collection {name} in {self.folder}: there are {self.names()}")
+
+    def sweep(self) -> None:
+        for gone in self.folder.glob(f"{_DROPPED}*"):
+            shutil.rmtree(gone)
+
+    def active(self) -> str | None:
+        try:
+            return (self.folder / "active").read_text().strip()
+        except FileNotFoundError:
+            return None
+
+    def activate(self, name: str) -> None:
+        if name not in self.names():
+            raise ContractError(f"cannot activate {name}: {self.folder} has {self.names()}")
+        _replace(self.folder / "active", name + "\n")
+
+
+def _make_shard(folder: Path, info: CollectionInfo) -> None:
+    (folder / "shard").mkdir(parents=True)
+    config = engine.EdgeConfig(
+        vectors={
+            VECTOR_NAME: engine.EdgeVectorParams(
+                info.dimension,
+                engine.Distance.Cosine,
+                hnsw_config=engine.HnswIndexConfig(info.index.m, info.index.ef_construct, _FULL_SCAN_KB),
+                quantization_config=_quantization(info.index),
+            ),
+            # The engine keeps a slot for every point in every named vector: on disk these cost no memory.
+            GOLDEN_VECTOR_NAME: engine.EdgeVectorParams(info.dimension, engine.Distance.Cosine, on_disk=True),
+        }
+    )
+    with engine_errors(str(folder)):
+        shard = engine.EdgeShard.create(str(folder / "shard"), config)
+        for fields, schema in (
+            ((*KEYWORD_FIELDS, *info.index.keywords), engine.PayloadSchemaType.Keyword),
+            (INTEGER_FIELDS, engine.PayloadSchemaType.Integer),
+        ):
+            for field in fields:
+                shard.update(engine.UpdateOperation.create_field_index(field, schema))
+        shard.close()
+
+
+def _quantization(index: IndexSettings) -> Any:
+    # In memory: compressed vectors that had to be read from disk would save nothing.
+    if index.quantization == "int8":
+        return engine.ScalarQuantizationConfig(engine.ScalarType.Int8, always_ram=True)
+    return engine.BinaryQuantizationConfig(always_ram=True) if index.quantization == "binary" else None
+
+
+def _load_shard(folder: Path) -> Any:
+    with engine_errors(str(folder)):
+        return engine.EdgeShard.load(str(folder / "shard"))
+
+
+def _read_info(folder: Path) -> CollectionInfo:
+    place = folder / "collection.json"
+    try:
+        value = json.loads(place.read_text())
+    except FileNotFoundError as exc:
+        raise ContractError(f"no collection at {folder}: build it first (python -m streaming build)") from exc
+    except ValueError as exc:
+        raise MismatchError(f"{place} is not JSON: drop the collection and build it again") from exc
+    return CollectionInfo.from_json(value, str(place))
+
+
+def _replace(path: Path, content: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.new")
+    with beside.open("w") as file:
+        file.write(content)
+        file.flush()
+        # Before the rename, or a power failure could leave the name on an empty file.
+        os.fsync(file.fileno())
+    beside.replace(path)

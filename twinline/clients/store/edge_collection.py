@@ -1,0 +1,257 @@
+"""One collection of the embedded store: a shard of Qdrant Edge, the Qdrant engine inside this process.
+
+The engine holds the interpreter lock in every call, so calls from several threads run one after another; the lock below
+covers what must be read and written as one.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from threading import RLock
+from typing import Any, cast
+from uuid import UUID
+
+import numpy as np
+import qdrant_edge as engine
+from numpy.typing import NDArray
+
+from twinline.clients.store.protocol import (
+    GOLDEN_VECTOR_NAME,
+    MOST_GOLDEN,
+    VECTOR_NAME,
+    VERSION_FIELDS,
+    CollectionInfo,
+    Filter,
+    Head,
+    StoredPoint,
+    build_point,
+    golden_points,
+    read_build,
+    stored_version,
+    version_part,
+)
+from twinline.contract.canonical import JSON
+from twinline.contract.documents.ids import head_id
+from twinline.contract.errors import ContractError, TransientError
+from twinline.contract.release.index_settings import IndexSettings
+
+_VERSION_FIELDS = [*VERSION_FIELDS]
+
+
+class EdgeCollection:
+    """A `Collection` over one shard that this process owns."""
+
+    def __init__(self, name: str, info: CollectionInfo, shard: Any) -> None:
+        self.name = name
+        self.info = info
+        self._shard = shard
+        self._writing = RLock()
+        self._closed = False
+
+    def read_heads(self, ids: Sequence[UUID]) -> dict[UUID, Head]:
+        return {id_: Head.from_payload(point.payload) for id_, point in self.read_points(ids).items()}
+
+    def put_heads(self, heads: Sequence[Head]) -> None:
+        points = [StoredPoint(head.id, head.to_payload()) for head in heads]
+        with self._writing:
+            self._upsert(self._not_older(points))
+
+    def read_points(self, ids: Sequence[UUID], with_vectors: bool = False) -> dict[UUID, StoredPoint]:
+        if not ids:
+            return {}
+        with self._ours():
+            records = self._shard.retrieve(list(ids), True, [VECTOR_NAME] if with_vectors else False)
+        return {record.id: _stored(record) for record in records}
+
+    def put_points(self, points: Sequence[StoredPoint]) -> None:
+        with self._writing:
+            self._upsert(self._not_older(self._not_overtaken(points)))
+
+    def put_golden(self, vectors: Mapping[str, NDArray[np.float32]]) -> None:
+        points = golden_points(self.info, vectors)
+        batch = [
+            engine.Point(id=point.id, vector={GOLDEN_VECTOR_NAME: _values(vectors[name])}, payload=dict(point.payload))
+            for name, point in points.items()
+        ]
+        with self._writing, self._ours():
+            self._shard.update(engine.UpdateOperation.upsert_points(batch))
+
+    def read_golden(self) -> dict[str, NDArray[np.float32]]:
+        # All vectors, not the one by name: a collection made before there were golden points does not know the name.
+        request = engine.ScrollRequest(limit=MOST_GOLDEN, filter=_filter({"kind": "golden"}), with_payload=True, with_vector=True)
+        with self._ours():
+            records, _ = self._shard.scroll(request)
+        return {
+            record.payload["name"]: np.asarray(record.vector[GOLDEN_VECTOR_NAME], np.float32)
+            for record in records
+            if GOLDEN_VECTOR_NAME in (record.vector or {})
+        }
+
+    def put_build(self, state: Mapping[str, JSON]) -> None:
+        with self._writing:
+            self._upsert([build_point(state)])
+
+    def read_build(self) -> Mapping[str, Any]:
+        return read_build(self)
+
+    def delete_surplus(self, heads: Sequence[Head]) -> None:
+        with self._writing, self._ours():
+            for head in heads:
+                for condition in _surplus(head):
+                    self._shard.update(engine.UpdateOperation.delete_points_by_filter(condition))
+
+    def remove_points(self, points: Sequence[StoredPoint]) -> None:
+        if not points:
+            return
+        with self._writing, self._ours():
+            records = self._shard.retrieve([point.id for point in points], _VERSION_FIELDS, False)
+            stored = {record.id: version_part(record.payload or {}) for record in records}
+            gone: list[UUID | int | str] = [point.id for point in points if stored.get(point.id) == version_part(point.payload)]
+            if gone:
+                self._shard.update(engine.UpdateOperation.delete_points(gone))
+
+    def query(
+        self, vector: NDArray[np.float32], limit: int, where: Filter | None = None, exact: bool = False
+    ) -> list[StoredPoint]:
+        request = engine.QueryRequest(
+            query=engine.Query.Nearest(_values(vector), using=VECTOR_NAME),
+            limit=limit,
+            # Heads have no vector, so no query meets them.
+            filter=_filter(where),
+            with_payload=True,
+            params=engine.SearchParams(exact=True) if exact else _approximate(self.info.index),
+        )
+        with self._ours():
+            return [_stored(point, point.score) for point in self._shard.query(request)]
+
+    def count(self, where: Filter | None = None) -> int:
+        with self._ours():
+            return int(self._shard.count(engine.CountRequest(exact=True, filter=_filter(where))))
+
+    def scroll(
+        self, where: Filter | None = None, limit: int = 256, offset: UUID | None = None, with_vectors: bool = False
+    ) -> tuple[list[StoredPoint], UUID | None]:
+        request = engine.ScrollRequest(
+            offset=offset,
+            limit=limit,
+            filter=_filter(where),
+            with_payload=True,
+            with_vector=[VECTOR_NAME] if with_vectors else False,
+        )
+        with self._ours():
+            records, following = self._shard.scroll(request)
+        return [_stored(record) for record in records], following
+
+    def optimize(self) -> None:
+        with self._writing, self._ours():
+            self._shard.optimize()
+
+    def flush(self) -> None:
+        with self._writing, self._ours():
+            self._shard.flush()
+
+    def close(self) -> None:
+        with self._writing, self._ours():
+            if not self._closed:
+                self._shard.flush()
+                self._shard.close()
+                self._closed = True
+
+    def _upsert(self, points: Sequence[StoredPoint]) -> None:
+        if not points:
+            return
+        batch = [
+            engine.Point(
+                id=point.id,
+                vector={} if point.vector is None else {VECTOR_NAME: _values(point.vector)},
+                payload=dict(point.payload),
+            )
+            for point in points
+        ]
+        with self._ours():
+            self._shard.update(engine.UpdateOperation.upsert_points(batch))
+
+    def _not_older(self, points: Sequence[StoredPoint]) -> list[StoredPoint]:
+        """Return the points that no newer one stands in the way of. Only under the lock is the answer still true afterwards."""
+        if not points:
+            return []
+        with self._ours():
+            records = self._shard.retrieve([point.id for point in points], _VERSION_FIELDS, False)
+        stored = {record.id: stored_version(record.payload) for record in records}
+        return [point for point in points if point.id not in stored or not stored_version(point.payload) < stored[point.id]]
+
+    def _not_overtaken(self, points: Sequence[StoredPoint]) -> list[StoredPoint]:
+        """Return the chunk points whose document has no newer head; under the lock, as above."""
+        head_of = {point.id: head_id(point.payload["source"], point.payload["key"]) for point in points}
+        if not head_of:
+            return []
+        with self._ours():
+            records = self._shard.retrieve(sorted(set(head_of.values())), _VERSION_FIELDS, False)
+        heads = {record.id: stored_version(record.payload) for record in records}
+        return [
+            point
+            for point in points
+            if (head := heads.get(head_of[point.id])) is None or not stored_version(point.payload) < head
+        ]
+
+    @contextmanager
+    def _ours(self) -> Iterator[None]:
+        with engine_errors(f"collection {self.name}"):
+            yield
+
+
+def _stored(record: Any, score: float | None = None) -> StoredPoint:
+    vector = (record.vector or {}).get(VECTOR_NAME)
+    return StoredPoint(record.id, record.payload or {}, None if vector is None else np.asarray(vector, np.float32), score)
+
+
+def _values(vector: NDArray[np.float32]) -> list[float]:
+    # The engine takes an array as it is, and much faster than a list; its type stubs know only lists.
+    return cast(list[float], np.ascontiguousarray(vector, np.float32))
+
+
+def _approximate(index: IndexSettings) -> Any:
+    compressed = None
+    if index.quantization != "none":
+        compressed = engine.QuantizationSearchParams(rescore=index.rescore, oversampling=index.oversampling)
+    return engine.SearchParams(hnsw_ef=index.ef_search, quantization=compressed)
+
+
+def _filter(fields: Mapping[str, Any] | None) -> Any:
+    return engine.Filter(must=[_equals(field, value) for field, value in fields.items()]) if fields else None
+
+
+def _equals(field: str, value: Any) -> Any:
+    one = isinstance(value, str | int | bool)
+    return engine.FieldCondition(key=field, match=engine.MatchValue(value) if one else engine.MatchAny(list(value)))
+
+
+def _surplus(head: Head) -> list[Any]:
+    """Return the filters that together match what `delete_surplus` removes."""
+    chunks = _filter({"kind": "chunk", "source": head.source, "key": head.key}).must
+    number, offset = "version", "version_offset"
+    same = _equals(number, head.version.number)
+    beyond = engine.FieldCondition(key="chunk_index", range=engine.RangeFloat(gte=head.chunk_count))
+    not_newer = [
+        [engine.FieldCondition(key=number, range=engine.RangeFloat(lt=head.version.number))],
+        [same, engine.FieldCondition(key=offset, range=engine.RangeFloat(lte=head.version.offset))],
+    ]
+    return [engine.Filter(must=[*chunks, beyond, *conditions]) for conditions in not_newer]
+
+
+@contextmanager
+def engine_errors(place: str) -> Iterator[None]:
+    """Turn the engine's errors into ours."""
+    try:
+        yield
+    except Exception as exc:
+        # The engine raises nothing but bare Exception; every subclass of it is somebody else's.
+        if type(exc) is not Exception:
+            raise
+        reason = str(exc)
+        if "WouldBlock" in reason:
+            raise TransientError(f"{place} is in use by another process: ask that one, or stop it ({reason})") from exc
+        if "No space left" in reason:
+            raise TransientError(f"{place}: the disk is full: free some space ({reason})") from exc
+        if "not initialized" in reason:
+            raise ContractError(f"{place} is closed: open it again") from exc
+        raise ContractError(f"{place}: {reason}") from exc

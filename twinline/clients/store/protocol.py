@@ -1,0 +1,269 @@
+"""The vector store as the platform sees it: collections of chunk points and head points, and one active name.
+
+Two adapters keep these promises, `edge` (in process) and `qdrant` (server), and one test suite checks both.
+Every write is conditional on the version: a point is never replaced, nor removed, by an older state of its document.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Protocol, Self
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinline.contract.canonical import JSON
+from twinline.contract.documents.ids import build_id, golden_id, head_id
+from twinline.contract.documents.records import Version
+from twinline.contract.errors import MismatchError, SettingsError
+from twinline.contract.release.index_settings import IndexSettings
+from twinline.contract.release.manifest import Manifest
+
+Payload = Mapping[str, Any]
+# Every field must equal its value, or one of its values where several are given. `metadata.team` reaches into objects.
+Filter = Mapping[str, str | int | bool | Sequence[str] | Sequence[int]]
+Kind = Literal["chunk", "head", "golden", "build"]
+# What a collection holds beside documents.
+OWN_KINDS = frozenset({"golden", "build"})
+
+COLLECTION_PREFIX = "documents_"
+VECTOR_NAME = "dense"
+# Of the same size and distance. A point that has only this one is met by no search.
+GOLDEN_VECTOR_NAME = "golden"
+MOST_GOLDEN = 1_000
+# Indexed in every collection; a release's own come on top.
+KEYWORD_FIELDS = ("kind", "source", "key", "tenant")
+# The number of a chunk: documents are counted by their first one, and without an index that reads every payload.
+INTEGER_FIELDS = ("version", "chunk_index")
+VERSION_FIELDS = ("version", "version_kind", "version_offset")
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionInfo:
+    """What a collection was built with; stored beside its points, and compared whenever it is opened."""
+
+    release: str
+    space: str
+    contract_fingerprint: str
+    vector_fingerprint: str
+    index_fingerprint: str
+    dimension: int
+    distance: str = "cosine"
+    index: IndexSettings = field(default_factory=IndexSettings)
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Self:
+        """Return what the collection of a release must be built with."""
+        prints = manifest.fingerprints
+        fingerprints = (prints.contract, prints.vector, prints.index)
+        return cls(manifest.release, manifest.space, *fingerprints, manifest.dimension, distance="cosine", index=manifest.index)
+
+    def to_json(self) -> dict[str, JSON]:
+        """Return the JSON form."""
+        return {**asdict(self), "index": self.index.to_json()}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any], place: str) -> Self:
+        """Read the JSON form; raise MismatchError when it is no collection of ours."""
+        try:
+            return cls(**{**value, "index": IndexSettings.from_json(value.get("index", {}))})
+        except (TypeError, SettingsError) as exc:
+            raise MismatchError(f"{place} says {sorted(value)} of itself: no collection of this version; build it again") from exc
+
+    def check(self, expected: "CollectionInfo", name: str) -> None:
+        """Raise MismatchError, naming both sides and the remedy, when a collection is not the one that was expected."""
+        for what in ("space", "contract_fingerprint", "dimension", "distance", "index", "release"):
+            found, wanted = getattr(self, what), getattr(expected, what)
+            if found != wanted:
+                raise MismatchError(
+                    f"collection {name} has {what} {found!r}, release {expected.release} needs {wanted!r}: "
+                    f"build the collection of release {expected.release}, or serve release {self.release}"
+                )
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What the store remembers of one document; it outlives the document's deletion."""
+
+    source: str
+    key: str
+    version: Version
+    deleted: bool
+    chunk_count: int
+
+    @property
+    def id(self) -> UUID:
+        """Return the id of the head point."""
+        return head_id(self.source, self.key)
+
+    def to_payload(self) -> dict[str, JSON]:
+        """Return the payload of the head point."""
+        return {
+            "kind": "head",
+            "source": self.source,
+            "key": self.key,
+            **version_fields(self.version),
+            "deleted": self.deleted,
+            "chunk_count": self.chunk_count,
+        }
+
+    @classmethod
+    def from_payload(cls, payload: Payload) -> Self:
+        """Read the payload of a head point."""
+        return cls(payload["source"], payload["key"], stored_version(payload), payload["deleted"], payload["chunk_count"])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredPoint:
+    """One point. `vector` `(dim,)` is None for a head or where it was not asked for; `score` is there in answers to a query."""
+
+    id: UUID
+    payload: Payload
+    vector: NDArray[np.float32] | None = None
+    score: float | None = None
+
+
+def golden_points(info: CollectionInfo, names: Iterable[str]) -> dict[str, StoredPoint]:
+    """Return the points, still without vectors, that hold golden texts in a collection, by the text's name."""
+    return {
+        name: StoredPoint(golden_id(name), {"kind": "golden", "name": name, "release": info.release, "space": info.space})
+        for name in names
+    }
+
+
+def build_point(state: Mapping[str, JSON]) -> StoredPoint:
+    """Return the point in which a build notes how far it has come; it stays, and says what the collection was built from."""
+    return StoredPoint(build_id(), {"kind": "build", "state": dict(state)})
+
+
+def version_fields(version: Version) -> dict[str, JSON]:
+    """Return how a version is stored in any payload."""
+    return {"version": version.number, "version_kind": version.kind, "version_offset": version.offset}
+
+
+def stored_version(payload: Payload) -> Version:
+    """Return the version that a payload carries."""
+    return Version(payload["version_kind"], payload["version"], payload["version_offset"])
+
+
+def version_part(payload: Payload) -> dict[str, JSON]:
+    """Return the fields of a payload that say its version; those that a damaged one lacks are absent."""
+    return {name: payload[name] for name in VERSION_FIELDS if name in payload}
+
+
+class Collection(Protocol):
+    """One release's points. Methods may be called from several threads.
+
+    Writes are durable against the death of the process when they return, against the death of the machine after `flush()`.
+    Every method raises TransientError when the store cannot be reached, ContractError when it refuses.
+    """
+
+    @property
+    def name(self) -> str:
+        """Return the collection's name."""
+
+    @property
+    def info(self) -> CollectionInfo:
+        """Return what the collection was built with."""
+
+    def read_heads(self, ids: Sequence[UUID]) -> dict[UUID, Head]:
+        """Return the heads that exist, by their id."""
+
+    def put_heads(self, heads: Sequence[Head]) -> None:
+        """Write heads, except where a newer one is stored; at most one head a document in a call."""
+
+    def read_points(self, ids: Sequence[UUID], with_vectors: bool = False) -> dict[UUID, StoredPoint]:
+        """Return the points that exist, by their id."""
+
+    def put_points(self, points: Sequence[StoredPoint]) -> None:
+        """Write chunk points with their vectors, except where a newer version of the point is stored.
+
+        A store that has one owner leaves out, too, what a newer head has overtaken: who lost the race leaves nothing.
+        """
+
+    def put_golden(self, vectors: Mapping[str, NDArray[np.float32]]) -> None:
+        """Write the vectors `(dim,)` of golden texts, by the text's name; what is there under a name is replaced."""
+
+    def read_golden(self) -> dict[str, NDArray[np.float32]]:
+        """Return the stored vectors `(dim,)` of golden texts by name; none where none were written."""
+
+    def put_build(self, state: Mapping[str, JSON]) -> None:
+        """Note how far a build has come. Whoever reads it finds every write that came before it."""
+
+    def read_build(self) -> Mapping[str, Any]:
+        """Return what a build noted last; nothing where none did."""
+
+    def delete_surplus(self, heads: Sequence[Head]) -> None:
+        """Remove the chunks at or beyond a head's chunk count that are not newer than the head.
+
+        Never one below: those are replaced in place, so no removal makes a document missing, whoever else writes it.
+        """
+
+    def remove_points(self, points: Sequence[StoredPoint]) -> None:
+        """Remove points that should not be there, except where another version of one is stored by now."""
+
+    def query(
+        self, vector: NDArray[np.float32], limit: int, where: Filter | None = None, exact: bool = False
+    ) -> list[StoredPoint]:
+        """Return the chunk points nearest to a vector `(dim,)`, best first; `exact` compares with every one."""
+
+    def count(self, where: Filter | None = None) -> int:
+        """Return how many points match; all of them, heads and golden texts too, without a filter."""
+
+    def scroll(
+        self, where: Filter | None = None, limit: int = 256, offset: UUID | None = None, with_vectors: bool = False
+    ) -> tuple[list[StoredPoint], UUID | None]:
+        """Return a page of points in the order of their ids, and the offset of the next page, None after the last."""
+
+    def optimize(self) -> None:
+        """Build the approximate index now, where the store does not do so by itself. May hold the interpreter for long."""
+
+    def flush(self) -> None:
+        """Make all writes durable against the death of the machine."""
+
+    def close(self) -> None:
+        """Flush and let go. Closing twice is harmless."""
+
+
+class Store(Protocol):
+    """All collections, and the name of the active one."""
+
+    def create(self, name: str, info: CollectionInfo) -> Collection:
+        """Make an empty collection that is visible at once; ContractError when the name is taken."""
+
+    def begin(self, name: str, info: CollectionInfo) -> Collection:
+        """Make a collection that stays out of `names()` until `finish()`; go on with an unfinished one of equal info."""
+
+    def finish(self, name: str) -> None:
+        """Make a collection begun, and closed since, visible."""
+
+    def open(self, name: str, expected: CollectionInfo) -> Collection:
+        """Open a visible collection; MismatchError when it was built with anything else than expected."""
+
+    def names(self) -> list[str]:
+        """Return the names of the visible collections, sorted."""
+
+    def begun(self) -> list[str]:
+        """Return the names of the collections that were begun and not finished, sorted."""
+
+    def info(self, name: str) -> CollectionInfo:
+        """Return what a visible collection was built with, without opening it."""
+
+    def drop(self, name: str) -> None:
+        """Remove a closed collection, or one that was begun; ContractError for the active one."""
+
+    def sweep(self) -> None:
+        """Remove what a drop that was cut short left behind; for the one process that drops."""
+
+    def active(self) -> str | None:
+        """Return the name of the active collection. Cheap: search asks once a request."""
+
+    def activate(self, name: str) -> None:
+        """Make a visible collection the active one: the only commit point of a release."""
+
+
+def read_build(collection: Collection) -> Mapping[str, Any]:
+    """Return what a build noted last in a collection; nothing where none did."""
+    found = collection.read_points([build_id()]).get(build_id())
+    state: Mapping[str, Any] = found.payload["state"] if found else {}
+    return state

@@ -1,0 +1,156 @@
+"""A Qdrant server or cluster (or qdrant-client's local mode, for tests) as the vector store.
+
+What a collection was built with lies in the collection's metadata (server 1.16 or newer); the active one has the alias
+`documents`. The server removes nothing by itself and acknowledges a write once it is in its write-ahead log.
+"""
+
+from qdrant_client import QdrantClient, models
+
+from twinline.clients.store.protocol import GOLDEN_VECTOR_NAME, INTEGER_FIELDS, KEYWORD_FIELDS, VECTOR_NAME, CollectionInfo
+from twinline.clients.store.qdrant_collection import QdrantCollection, is_server, server_errors
+from twinline.contract.errors import ContractError, MismatchError
+from twinline.contract.release.index_settings import IndexSettings
+
+ALIAS = "documents"
+_OWNER = "twinline"
+
+
+def connect(url: str, api_key: str | None = None, timeout_seconds: int = 30) -> QdrantClient:
+    """Return a client of a server; nothing is sent until the first call. `:memory:` is the local mode."""
+    if url == ":memory:":
+        return QdrantClient(":memory:")
+    # The compatibility check would talk to the server, and warn where it cannot.
+    return QdrantClient(url=url, api_key=api_key, timeout=timeout_seconds, check_compatibility=False)
+
+
+class QdrantStore:
+    """A `Store` over a client."""
+
+    def __init__(self, client: QdrantClient, alias: str = ALIAS) -> None:
+        self._client = client
+        self._alias = alias
+
+    def create(self, name: str, info: CollectionInfo) -> QdrantCollection:
+        collection = self.begin(name, info)
+        self.finish(name)
+        return collection
+
+    def begin(self, name: str, info: CollectionInfo) -> QdrantCollection:
+        with server_errors(self._client, f"collection {name}"):
+            if not self._client.collection_exists(name):
+                self._client.create_collection(
+                    name,
+                    vectors_config={
+                        VECTOR_NAME: models.VectorParams(
+                            size=info.dimension,
+                            distance=models.Distance.COSINE,
+                            hnsw_config=models.HnswConfigDiff(m=info.index.m, ef_construct=info.index.ef_construct),
+                            quantization_config=_quantization(info.index),
+                        ),
+                        # The engine keeps a slot for every point in every named vector: on disk these cost no memory.
+                        GOLDEN_VECTOR_NAME: models.VectorParams(
+                            size=info.dimension, distance=models.Distance.COSINE, on_disk=True
+                        ),
+                    },
+                    metadata=_to_metadata("building", info),
+                )
+        state, found = self._metadata(name)
+        if state != "building":
+            raise ContractError(f"collection {name} is on the server already: retire its release before building it again")
+        found.check(info, name)
+        self._index_payloads(name, found.index)
+        return QdrantCollection(name, found, self._client)
+
+    def finish(self, name: str) -> None:
+        state, info = self._metadata(name)
+        if state != "building":
+            raise ContractError(f"collection {name} is {state}, only one that was begun can be finished")
+        with server_errors(self._client, f"collection {name}"):
+            self._client.update_collection(name, metadata=_to_metadata("ready", info))
+
+    def open(self, name: str, expected: CollectionInfo) -> QdrantCollection:
+        info = self.info(name)
+        info.check(expected, name)
+        return QdrantCollection(name, info, self._client)
+
+    def names(self) -> list[str]:
+        return self._in_state("ready")
+
+    def begun(self) -> list[str]:
+        return self._in_state("building")
+
+    def info(self, name: str) -> CollectionInfo:
+        state, info = self._metadata(name)
+        if state != "ready":
+            raise ContractError(f"collection {name} is {state}: finish its build first (python -m streaming build)")
+        return info
+
+    def drop(self, name: str) -> None:
+        if self.active() == name:
+            raise ContractError(f"collection {name} is the active one: activate another before dropping it")
+        self._metadata(name)
+        with server_errors(self._client, f"collection {name}"):
+            self._client.delete_collection(name)
+
+    def sweep(self) -> None:
+        """Do nothing: the server drops a collection whole."""
+
+    def active(self) -> str | None:
+        with server_errors(self._client, f"alias {self._alias}"):
+            aliases = self._client.get_aliases().aliases
+        return next((alias.collection_name for alias in aliases if alias.alias_name == self._alias), None)
+
+    def activate(self, name: str) -> None:
+        self.info(name)
+        point_at = models.CreateAliasOperation(create_alias=models.CreateAlias(collection_name=name, alias_name=self._alias))
+        unset = models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=self._alias))
+        # One request, which the server applies as one: at no moment is there no alias.
+        operations: list[models.CreateAliasOperation | models.DeleteAliasOperation] = [point_at]
+        if self.active() is not None:
+            operations.insert(0, unset)
+        with server_errors(self._client, f"alias {self._alias}"):
+            self._client.update_collection_aliases(change_aliases_operations=operations)
+
+    def _in_state(self, state: str) -> list[str]:
+        with server_errors(self._client, "the list of collections"):
+            names = [collection.name for collection in self._client.get_collections().collections]
+            # Other people's collections may live on the same server.
+            own = {name: (self._client.get_collection(name).config.metadata or {}).get(_OWNER, {}) for name in names}
+        return sorted(name for name, said in own.items() if said.get("state") == state)
+
+    def _index_payloads(self, name: str, index: IndexSettings) -> None:
+        if not is_server(self._client):
+            return
+        with server_errors(self._client, f"collection {name}"):
+            for fields, schema in (
+                ((*KEYWORD_FIELDS, *index.keywords), models.PayloadSchemaType.KEYWORD),
+                (INTEGER_FIELDS, models.PayloadSchemaType.INTEGER),
+            ):
+                for field in fields:
+                    self._client.create_payload_index(name, field, schema)
+
+    def _metadata(self, name: str) -> tuple[str, CollectionInfo]:
+        with server_errors(self._client, f"collection {name}"):
+            if not self._client.collection_exists(name):
+                raise ContractError(f"no collection {name} on the server: build it first (python -m streaming build)")
+            metadata = self._client.get_collection(name).config.metadata or {}
+        own = metadata.get(_OWNER)
+        if own is None:
+            raise MismatchError(
+                f"collection {name} has no metadata of Twinline: somebody else's, or a server older than 1.16; "
+                "use another server, or upgrade it and build the collection again"
+            )
+        return own["state"], CollectionInfo.from_json(own["info"], f"collection {name}")
+
+
+def _quantization(index: IndexSettings) -> models.ScalarQuantization | models.BinaryQuantization | None:
+    # In memory: compressed vectors that had to be read from disk would save nothing.
+    if index.quantization == "int8":
+        return models.ScalarQuantization(scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8, always_ram=True))
+    if index.quantization == "binary":
+        return models.BinaryQuantization(binary=models.BinaryQuantizationConfig(always_ram=True))
+    return None
+
+
+def _to_metadata(state: str, info: CollectionInfo) -> dict[str, object]:
+    return {_OWNER: {"state": state, "info": info.to_json()}}

@@ -1,0 +1,247 @@
+"""One collection on a Qdrant server. Conditions travel with the writes, so several consumers cannot undo one another's work."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+from qdrant_client import QdrantClient, models
+from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
+from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
+
+from twinline.clients.store.protocol import (
+    GOLDEN_VECTOR_NAME,
+    MOST_GOLDEN,
+    VECTOR_NAME,
+    VERSION_FIELDS,
+    CollectionInfo,
+    Filter,
+    Head,
+    StoredPoint,
+    build_point,
+    golden_points,
+    read_build,
+    stored_version,
+    version_part,
+)
+from twinline.contract.canonical import JSON
+from twinline.contract.documents.records import Version
+from twinline.contract.errors import ContractError, TransientError
+from twinline.contract.release.index_settings import IndexSettings
+
+_TRY_AGAIN = (408, 429)
+
+
+class QdrantCollection:
+    """A `Collection` over a client."""
+
+    def __init__(self, name: str, info: CollectionInfo, client: QdrantClient) -> None:
+        self.name = name
+        self.info = info
+        self._client = client
+
+    def read_heads(self, ids: Sequence[UUID]) -> dict[UUID, Head]:
+        return {id_: Head.from_payload(point.payload) for id_, point in self.read_points(ids).items()}
+
+    def put_heads(self, heads: Sequence[Head]) -> None:
+        self._upsert(StoredPoint(head.id, head.to_payload()) for head in heads)
+
+    def read_points(self, ids: Sequence[UUID], with_vectors: bool = False) -> dict[UUID, StoredPoint]:
+        if not ids:
+            return {}
+        with self._ours():
+            records = self._client.retrieve(
+                self.name, [str(id_) for id_ in ids], with_payload=True, with_vectors=[VECTOR_NAME] if with_vectors else False
+            )
+        return {UUID(str(record.id)): _stored(record) for record in records}
+
+    def put_points(self, points: Sequence[StoredPoint]) -> None:
+        self._upsert(points)
+
+    def put_golden(self, vectors: Mapping[str, NDArray[np.float32]]) -> None:
+        structs = [
+            models.PointStruct(
+                id=str(point.id),
+                vector={GOLDEN_VECTOR_NAME: [float(value) for value in vectors[name]]},
+                payload=dict(point.payload),
+            )
+            for name, point in golden_points(self.info, vectors).items()
+        ]
+        self._send([models.UpsertOperation(upsert=models.PointsList(points=structs))] if structs else [])
+
+    def read_golden(self) -> dict[str, NDArray[np.float32]]:
+        # All vectors, not the one by name: a collection made before there were golden points does not know the name.
+        golden = _filter({"kind": "golden"})
+        with self._ours():
+            records, _ = self._client.scroll(self.name, golden, limit=MOST_GOLDEN, with_payload=True, with_vectors=True)
+        vectors = {(record.payload or {})["name"]: record.vector for record in records}
+        return {
+            name: np.asarray(vector[GOLDEN_VECTOR_NAME], np.float32)
+            for name, vector in vectors.items()
+            if isinstance(vector, dict) and GOLDEN_VECTOR_NAME in vector
+        }
+
+    def put_build(self, state: Mapping[str, JSON]) -> None:
+        point = build_point(state)
+        struct = models.PointStruct(id=str(point.id), vector={}, payload=dict(point.payload))
+        self._send([models.UpsertOperation(upsert=models.PointsList(points=[struct]))])
+
+    def read_build(self) -> Mapping[str, Any]:
+        return read_build(self)
+
+    def delete_surplus(self, heads: Sequence[Head]) -> None:
+        self._send(models.DeleteOperation(delete=models.FilterSelector(filter=_surplus(head))) for head in heads)
+
+    def remove_points(self, points: Sequence[StoredPoint]) -> None:
+        self._send(models.DeleteOperation(delete=models.FilterSelector(filter=_same_state(point))) for point in points)
+
+    def query(
+        self, vector: NDArray[np.float32], limit: int, where: Filter | None = None, exact: bool = False
+    ) -> list[StoredPoint]:
+        with self._ours():
+            answer = self._client.query_points(
+                self.name,
+                query=[float(value) for value in vector],
+                using=VECTOR_NAME,
+                limit=limit,
+                # Heads have no vector, so no query meets them.
+                query_filter=_filter(where),
+                search_params=_search_params(self.info.index, exact) if is_server(self._client) else None,
+            )
+        return [_stored(point, point.score) for point in answer.points]
+
+    def count(self, where: Filter | None = None) -> int:
+        with self._ours():
+            return self._client.count(self.name, count_filter=_filter(where), exact=True).count
+
+    def scroll(
+        self, where: Filter | None = None, limit: int = 256, offset: UUID | None = None, with_vectors: bool = False
+    ) -> tuple[list[StoredPoint], UUID | None]:
+        with self._ours():
+            records, following = self._client.scroll(
+                self.name,
+                scroll_filter=_filter(where),
+                limit=limit,
+                offset=None if offset is None else str(offset),
+                with_payload=True,
+                with_vectors=[VECTOR_NAME] if with_vectors else False,
+            )
+        return [_stored(record) for record in records], None if following is None else UUID(str(following))
+
+    def optimize(self) -> None:
+        """Do nothing: the server builds its index by itself, in the background."""
+
+    def flush(self) -> None:
+        """Do nothing: the server acknowledges a write once it is in its write-ahead log."""
+
+    def close(self) -> None:
+        """Do nothing: the client is shared, and whoever made it closes it."""
+
+    def _upsert(self, points: Iterable[StoredPoint]) -> None:
+        # One operation a version: the condition is part of the operation, and each document has its own.
+        by_version: dict[Version, list[models.PointStruct]] = {}
+        for point in points:
+            vector: Any = {} if point.vector is None else {VECTOR_NAME: [float(value) for value in point.vector]}
+            struct = models.PointStruct(id=str(point.id), vector=vector, payload=dict(point.payload))
+            by_version.setdefault(stored_version(point.payload), []).append(struct)
+        self._send(
+            models.UpsertOperation(
+                upsert=models.PointsList(points=structs, update_filter=models.Filter(must=[_not_newer_than(version)]))
+            )
+            for version, structs in by_version.items()
+        )
+
+    def _send(self, operations: Iterable[Any]) -> None:
+        batch = list(operations)
+        if batch:
+            with self._ours():
+                self._client.batch_update_points(self.name, update_operations=batch, wait=True)
+
+    @contextmanager
+    def _ours(self) -> Iterator[None]:
+        with server_errors(self._client, f"collection {self.name}"):
+            yield
+
+
+def _stored(record: Any, score: float | None = None) -> StoredPoint:
+    vector = (record.vector or {}).get(VECTOR_NAME)
+    return StoredPoint(
+        UUID(str(record.id)), record.payload or {}, None if vector is None else np.asarray(vector, np.float32), score
+    )
+
+
+def _search_params(index: IndexSettings, exact: bool) -> models.SearchParams:
+    if exact:
+        return models.SearchParams(exact=True)
+    compressed = None
+    if index.quantization != "none":
+        compressed = models.QuantizationSearchParams(rescore=index.rescore, oversampling=index.oversampling)
+    return models.SearchParams(hnsw_ef=index.ef_search, quantization=compressed)
+
+
+def _filter(fields: Mapping[str, Any] | None) -> models.Filter | None:
+    return models.Filter(must=[_equals(field, value) for field, value in fields.items()]) if fields else None
+
+
+def _equals(field: str, value: Any) -> models.FieldCondition:
+    one = isinstance(value, str | int | bool)
+    return models.FieldCondition(key=field, match=models.MatchValue(value=value) if one else models.MatchAny(any=list(value)))
+
+
+def _not_newer_than(version: Version) -> models.Filter:
+    same_number = _equals("version", version.number)
+    return models.Filter(
+        should=[
+            models.FieldCondition(key="version", range=models.Range(lt=version.number)),
+            models.Filter(
+                must=[same_number, models.FieldCondition(key="version_offset", range=models.Range(lte=version.offset))]
+            ),
+        ]
+    )
+
+
+def _surplus(head: Head) -> models.Filter:
+    own = {"kind": "chunk", "source": head.source, "key": head.key}
+    beyond = models.FieldCondition(key="chunk_index", range=models.Range(gte=head.chunk_count))
+    return models.Filter(must=[*(_equals(field, value) for field, value in own.items()), beyond, _not_newer_than(head.version)])
+
+
+def _same_state(point: StoredPoint) -> models.Filter:
+    said = version_part(point.payload)
+    return models.Filter(
+        must=[
+            models.HasIdCondition(has_id=[str(point.id)]),
+            *(_equals(name, value) for name, value in said.items()),
+            *(models.IsEmptyCondition(is_empty=models.PayloadField(key=name)) for name in VERSION_FIELDS if name not in said),
+        ]
+    )
+
+
+def is_server(client: QdrantClient) -> bool:
+    """Return whether a client talks to a server; the local mode has no payload indexes and is always exact."""
+    return client.init_options.get("location") != ":memory:"
+
+
+@contextmanager
+def server_errors(client: QdrantClient, place: str) -> Iterator[None]:
+    """Turn qdrant-client's errors into ours."""
+    address = client.init_options.get("url") or client.init_options.get("location")
+    try:
+        yield
+    except ResourceExhaustedResponse as exc:
+        raise TransientError(f"{place} at {address}: the server is busy: {exc}", float(exc.retry_after_s)) from exc
+    except ResponseHandlingException as exc:
+        raise TransientError(f"{place}: no Qdrant answers at {address}: start it, or set QDRANT_URL ({exc})") from exc
+    except UnexpectedResponse as exc:
+        status = exc.status_code or 500
+        reason = f"{place} at {address}: HTTP {status}: {exc.content.decode(errors='replace')[:500]}"
+        if status >= 500 or status in _TRY_AGAIN:
+            raise TransientError(reason) from exc
+        raise ContractError(reason) from exc
+    except ApiException as exc:
+        raise TransientError(f"{place} at {address}: {exc}") from exc
+    except ValueError as exc:
+        # The local mode raises nothing else, and the client's own checks of the arguments too.
+        raise ContractError(f"{place} at {address}: {exc}") from exc

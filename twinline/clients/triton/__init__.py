@@ -1,0 +1,1 @@
+"""Triton: transport, embedder, control of models, and the fleet of servers."""

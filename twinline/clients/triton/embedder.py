@@ -1,0 +1,171 @@
+"""Embedding by Triton.
+
+An embedder checks before its first use of a server that it runs the encoder that was asked for: the space in the model's config,
+and one golden text whose vector the training framework computed. After that every answer brings its space along. Where there
+are several servers, each is checked by itself, they take turns, and one that is away or hangs costs no query: somebody waits for
+an answer to it, so it has a deadline, of which each server that is asked may take its share.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+from typing import Final, Self, TypeVar
+
+import numpy as np
+
+from twinline.clients.triton.pieces import PieceSize, guessed_tokens
+from twinline.clients.triton.replica import Replica
+from twinline.clients.triton.served_model import ServedModel, text_bytes
+from twinline.clients.triton.transport import TransportName, addresses, open_transport
+from twinline.contract.encoder.embedding import Embeddings
+from twinline.contract.encoder.specification import Role
+from twinline.contract.errors import TransientError
+
+# Queries are asked one by one; only trials send many.
+_PIECE_QUERIES: Final = 8
+# Of one piece of documents on one server: nobody waits for it at a page, and beside queries it may queue for long.
+_TIMEOUT_SECONDS: Final = 30.0
+T = TypeVar("T")
+
+
+class TritonEmbedder:
+    """Implements `twinline.contract.encoder.embedding.Embedder` by the ensemble `embed_<release>`. Thread-safe."""
+
+    def __init__(
+        self,
+        url: str,
+        release: str,
+        expected_space: str,
+        protocol: TransportName = "grpc",
+        *,
+        model: str = "",
+        query_seconds: float = _TIMEOUT_SECONDS,
+    ) -> None:
+        """Connect lazily: nothing is sent before the first use.
+
+        Args:
+            url: `host:port` of the endpoint of `protocol`; several servers that serve the same, with commas between them.
+            release: whose ensemble to call.
+            expected_space: of the release's manifest; any other is refused.
+            protocol: gRPC is quicker, HTTP passes more proxies.
+            model: another name that must stand for the same encoder, such as `embed`.
+            query_seconds: how long a query may wait for its vector, whichever servers hang meanwhile. Whoever answers people says
+                less than a trial may take on a busy machine.
+        """
+        self._model = model or f"embed_{release}"
+        self._space = expected_space
+        self._replicas = [
+            Replica(address, open_transport(address, protocol, _TIMEOUT_SECONDS), self._model, expected_space)
+            for address in addresses(url)
+        ]
+        self._turns = count()
+        self._size = PieceSize()
+        self._seconds: Final[dict[Role, float]] = {
+            "query": query_seconds,
+            "document": _TIMEOUT_SECONDS * len(self._replicas),
+        }
+
+    @property
+    def space(self) -> str:
+        """Return the space that was asked for, which is the only one that this embedder gives."""
+        return self._space
+
+    def embed(self, texts: Sequence[str], role: Role, token_counts: Sequence[int] | None = None) -> Embeddings:
+        """Return one vector a text, in order; many texts go in pieces of like length, small ones while people ask.
+
+        Where `token_counts` are not given, lengths are guessed from bytes, and more is padded.
+
+        Raises:
+            TransientError: Triton is away, busy (then it says when to try again), or has not loaded the model yet.
+            DocumentError: a text cannot be sent at all.
+            MismatchError: Triton serves another encoder under this release's name.
+        """
+        served = self._checked(self._seconds[role])
+        vectors = np.empty((len(texts), served.dimension), dtype=np.float32)
+        counted = np.empty(len(texts), dtype=np.int32)
+        truncated = np.empty(len(texts), dtype=np.bool_)
+        encoded = [text_bytes(text) for text in texts]
+        lengths = token_counts if token_counts is not None else [guessed_tokens(text) for text in encoded]
+        for rows in self._pieces(lengths, role, served.max_batch_size):
+            answer = self._infer([encoded[row] for row in rows], role)
+            vectors[rows] = answer.vectors
+            counted[rows] = answer.token_counts
+            truncated[rows] = answer.truncated
+        return Embeddings(vectors, counted, truncated, self._space)
+
+    def check(self) -> ServedModel:
+        """Make sure, once a server, that Triton serves the encoder that was asked for; return what its config says.
+
+        Raises:
+            TransientError: Triton is away, or has not loaded the model.
+            MismatchError: space or golden vector are another encoder's.
+        """
+        return self._checked(self._seconds["document"])
+
+    def close(self) -> None:
+        """Close the connections."""
+        for replica in self._replicas:
+            replica.transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _pieces(self, token_counts: Sequence[int], role: Role, most: int) -> Iterator[list[int]]:
+        """Yield rows, shortest texts first: a piece is padded to its longest text. What is done with one is timed."""
+        waiting = sorted(range(len(token_counts)), key=lambda row: token_counts[row])
+        if role == "query":
+            self._size.asked()
+            most = min(most, _PIECE_QUERIES)
+        while waiting:
+            lengths = [token_counts[row] for row in waiting[:most]]
+            size = most if role == "query" else self._size.of(lengths, most)
+            began = time.monotonic()
+            yield waiting[:size]
+            if role == "document":
+                self._size.took(lengths[:size], time.monotonic() - began)
+            waiting = waiting[size:]
+
+    def _checked(self, seconds: float) -> ServedModel:
+        # One that was checked speaks for all of them: each is checked again by itself before it is used.
+        known = next((replica.checked for replica in self._replicas if replica.checked), None)
+        return known or self._on_a_replica(lambda replica, until: replica.check(until), seconds)
+
+    def _infer(self, texts: Sequence[bytes], role: Role) -> Embeddings:
+        return self._on_a_replica(lambda replica, until: replica.embed(texts, role, until), self._seconds[role])
+
+    def _on_a_replica(self, call: Callable[["Replica", float], T], seconds: float) -> T:
+        """Return what a call returns on the server whose turn it is, or else on the next one that answers.
+
+        Only what may pass sends a call on: a server with another encoder is refused, not gone around.
+
+        Args:
+            call: takes a server, and the moment (of `time.monotonic`) until which it may wait for it.
+            seconds: for all servers together; each that is asked has an equal share of what is left for it and those after it.
+        """
+        failures: list[TransientError] = []
+        give_up = time.monotonic() + seconds
+        turned = self._in_turn()
+        for place, replica in enumerate(turned):
+            now = time.monotonic()
+            until = now + (give_up - now) / (len(turned) - place)
+            replica.asked(until)
+            try:
+                answer = call(replica, until)
+            except TransientError as exc:
+                # One that says that it has too much to do has answered, and at once: it is no waste of time to ask it again.
+                if exc.retry_after_seconds is None:
+                    replica.rest()
+                failures.append(exc)
+            else:
+                replica.answered()
+                return answer
+        raise failures[0]
+
+    def _in_turn(self) -> list["Replica"]:
+        first = next(self._turns) % len(self._replicas)
+        turned = self._replicas[first:] + self._replicas[:first]
+        # One that rests is asked last, and so only when nobody else answers. Sorting keeps the order of equals.
+        return sorted(turned, key=lambda replica: replica.rests())

@@ -1,0 +1,1 @@
+"""The encoder's contract: specification, tokens, chunks, pooling and golden texts."""

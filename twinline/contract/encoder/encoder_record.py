@@ -1,0 +1,54 @@
+"""What an encoder folder is: recorded in its `training.json` when it is written, compared whenever it is read."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Final
+
+from twinline.contract.canonical import JSON
+from twinline.contract.encoder.space import space_id
+from twinline.contract.encoder.specification import Contract
+from twinline.contract.errors import MismatchError
+
+TRAINING_FILE: Final = "training.json"
+# Heads, activation, epsilon: what the tensors alone do not say, and what changes every vector.
+_CONFIG_FILE: Final = "config.json"
+
+
+def encoder_identity(folder: Path, contract: Contract, weights_sha256: str) -> dict[str, JSON]:
+    """Return what `training.json` has to say of the encoder in a folder, beside how it was trained."""
+    return {
+        "space": space_id(contract.vector_fingerprint, weights_sha256),
+        "contract": contract.fingerprint,
+        "weights_sha256": weights_sha256,
+        "config_sha256": hashlib.sha256((folder / _CONFIG_FILE).read_bytes()).hexdigest(),
+    }
+
+
+def check_encoder(folder: Path, contract: Contract, weights_sha256: str) -> str:
+    """Compare an encoder folder with its record, and return its space.
+
+    Args:
+        folder: holds `training.json` and `config.json`.
+        contract: as read from the folder.
+        weights_sha256: of the tensors in the folder.
+
+    Raises:
+        MismatchError: the record is missing, or names other weights, another contract or another model configuration.
+    """
+    place = folder / TRAINING_FILE
+    try:
+        record = json.loads(place.read_bytes())
+        recorded = {key: record.get(key) for key in ("weights_sha256", "config_sha256", "contract", "space")}
+    except FileNotFoundError as exc:
+        raise MismatchError(f"{place} is missing: {folder} was not written by a training; run `dvc repro encoder-train`") from exc
+    except (ValueError, AttributeError) as exc:
+        raise MismatchError(f"{place} is no record of an encoder: fetch the encoder again (`dvc checkout`)") from exc
+    found = encoder_identity(folder, contract, weights_sha256)
+    for key, expected in recorded.items():
+        if found[key] != expected:
+            raise MismatchError(
+                f"{folder} has {key} {found[key]}, {TRAINING_FILE} says {expected}: a file was changed after training; fetch "
+                "the encoder again (`dvc checkout`), or train it anew"
+            )
+    return str(found["space"])

@@ -1,0 +1,1 @@
+"""Drift: how live texts differ from the texts that an encoder was trained with."""

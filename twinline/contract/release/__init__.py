@@ -1,0 +1,1 @@
+"""A release on disk: manifest, folder, published models, index settings, verdict and checks."""

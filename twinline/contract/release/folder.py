@@ -1,0 +1,47 @@
+"""A release folder, read whole: manifest, runnable contract, golden texts. What does not fit together is refused."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from twinline.contract.encoder.golden import GOLDEN_FILE, GoldenSet, check_tokens, read_golden
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.errors import MismatchError
+from twinline.contract.release.manifest import Fingerprints, Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseFolder:
+    """What every process that writes or reads a release's vectors needs of it."""
+
+    manifest: Manifest
+    preprocessor: Preprocessor
+    golden: GoldenSet
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read a release folder.
+
+        Raises:
+            MismatchError: a file is missing or was changed, contract and manifest are not of one release, or this process
+                tokenises a golden text otherwise than the release says.
+        """
+        manifest = Manifest.load(folder)
+        preprocessor = Preprocessor.load(folder)
+        found = Fingerprints.of(preprocessor.contract)
+        if found != manifest.fingerprints:
+            raise MismatchError(
+                f"release folder {folder}: its contract has fingerprint {found.contract}, its manifest says "
+                f"{manifest.fingerprints.contract}: fetch the release again"
+            )
+        # By its bytes: all other doors are judged by what it says.
+        digest = hashlib.sha256((folder / GOLDEN_FILE).read_bytes()).hexdigest() if (folder / GOLDEN_FILE).is_file() else "none"
+        if digest != manifest.files.get(GOLDEN_FILE):
+            raise MismatchError(
+                f"release folder {folder}: {GOLDEN_FILE} has SHA-256 {digest}, its manifest says "
+                f"{manifest.files.get(GOLDEN_FILE)}: fetch the release again"
+            )
+        entries = read_golden(folder)
+        check_tokens(entries, preprocessor, f"release {manifest.release} in this process")
+        return cls(manifest, preprocessor, GoldenSet(entries, manifest.serving_format().parity.limit))

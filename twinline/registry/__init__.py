@@ -1,0 +1,1 @@
+"""The registry: versions as Git tags, files in the DVC remote, runs as DVC experiments."""

@@ -1,0 +1,170 @@
+"""Run the offline pipeline as a DVC experiment, away from the user's branch and workspace.
+
+The pipeline runs in a folder of its own, from the commit that is checked out and the uncommitted changes of tracked files;
+the result is a commit that `dvc exp show` lists. A stage whose inputs are known is taken from DVC's run cache.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from twinline.contract.errors import SettingsError, TwinlineError
+from twinline.registry.git import experiment_references, git, identity, resolve_commit
+
+Value = str | int | float | None
+
+EXPERIMENTS: Final = Path(".dvc/tmp/exps/standalone")
+# A run that is being laid out has no process in its folder yet.
+LEFTOVER_AFTER_SECONDS: Final = 600
+_LOCAL_SCHEMES: Final = ("files:", "beir:")
+
+
+class PipelineFailedError(TwinlineError):
+    """A stage of the pipeline ended with an error, which it has printed."""
+
+
+def run_experiment(
+    repository: Path,
+    home: Path,
+    name: str,
+    overrides: Mapping[str, Value],
+    environment: Mapping[str, str] = os.environ,
+) -> str:
+    """Run the pipeline with some parameters changed, and return the experiment's commit.
+
+    Args:
+        repository: the checkout.
+        home: the folder of all state; the stages find snapshots and checkpoints there.
+        name: the experiment's name; a finished experiment of that name gives way, unless it is registered under a tag.
+        overrides: values for parameters of `params.yaml`, by dotted name.
+
+    Raises:
+        PipelineFailedError: a stage failed; no experiment is left, and a repeat starts at that stage.
+    """
+    sweep_leftovers(repository)
+    _discard_experiment(repository, name)
+    command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name]
+    for parameter, value in overrides.items():
+        command += ["--set-param", f"{parameter}={hydra_literal(value)}"]
+    done = subprocess.run(command, cwd=repository, env=pipeline_environment(repository, home, environment), check=False)
+    if done.returncode != 0:
+        raise PipelineFailedError(
+            f"experiment {name}: a stage failed, its message stands above (dvc ended with {done.returncode}); what came "
+            "before it is cached, so repeating the command starts there"
+        )
+    return resolve_commit(repository, name)
+
+
+def take_snapshot(repository: Path, home: Path, source: str, environment: Mapping[str, str] = os.environ) -> str:
+    """Read a source into the snapshot store, and return the snapshot's id.
+
+    A run that names a source by its address would get yesterday's documents out of DVC's cache: DVC cannot see that
+    another place has changed. An id names what is in it.
+
+    Raises:
+        PipelineFailedError: the source could not be read; the reason has been printed.
+    """
+    command = [sys.executable, "-m", "etl", "ingest", "--store", "--source", source]
+    done = subprocess.run(
+        command,
+        cwd=repository,
+        env=pipeline_environment(repository, home, environment),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    sys.stderr.write(done.stdout)
+    if done.returncode != 0:
+        raise PipelineFailedError(f"source {source or 'of params.yaml'} could not be read, the reason stands above")
+    return str(json.loads(done.stdout.splitlines()[-1])["snapshot"])
+
+
+def pipeline_environment(repository: Path, home: Path, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment in which DVC runs stages: our interpreter first, absolute places, a Git identity."""
+    name, email = identity(repository)
+    return {
+        **environment,
+        # The stages say `python`: without an activated environment that would be another one.
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', os.defpath)}",
+        # Stages run in a copy of the checkout, where a relative place would be another.
+        "TWINLINE_HOME": str(home.resolve()),
+        # `dvc exp run` makes commits, and stops where Git does not know who does.
+        "GIT_AUTHOR_NAME": name,
+        "GIT_AUTHOR_EMAIL": email,
+        "GIT_COMMITTER_NAME": name,
+        "GIT_COMMITTER_EMAIL": email,
+    }
+
+
+def absolute_source(source: str, folder: Path) -> str:
+    """Return a source whose local path is absolute: the pipeline runs in another folder than the user.
+
+    A path with a scheme of its own (`files:s3://...`) stays as it is.
+    """
+    scheme = next((scheme for scheme in _LOCAL_SCHEMES if source.startswith(scheme)), None)
+    if scheme is None:
+        return source
+    place = source.removeprefix(scheme)
+    if "://" in place:
+        return source
+    path = (folder / Path(place).expanduser()).resolve()
+    if not path.exists():
+        raise SettingsError(f"--source {source}: {path} does not exist")
+    return f"{scheme}{path}"
+
+
+def hydra_literal(value: Value) -> str:
+    """Return a value for `--set-param`, in which no character of a text can become syntax: Hydra reads commas and braces."""
+    if not isinstance(value, str):
+        return json.dumps(value)
+    # Hydra's quoted strings know two escapes: a quote, and backslashes that stand before one.
+    escaped = re.sub(r'(\\*)"', lambda match: match[1] * 2 + '\\"', value)
+    trailing = len(escaped) - len(escaped.rstrip("\\"))
+    return '"' + escaped + "\\" * trailing + '"'
+
+
+def sweep_leftovers(repository: Path, now: float | None = None) -> list[Path]:
+    """Remove the folders of experiments that were killed, and return them.
+
+    DVC never looks at them again, and each holds a copy of data and weights. A folder goes when no process works in it and
+    it is older than any run takes to get there.
+    """
+    root = (repository / EXPERIMENTS).resolve()
+    folders = [path for path in root.glob("tmp*") if path.is_dir()]
+    if not folders:
+        return []
+    busy = set(_working_folders())
+    clock = time.time() if now is None else now
+    swept = []
+    for folder in folders:
+        is_used = any(place == folder or folder in place.parents for place in busy)
+        if not is_used and clock - folder.stat().st_mtime > LEFTOVER_AFTER_SECONDS:
+            shutil.rmtree(folder)
+            swept.append(folder)
+    return swept
+
+
+def _working_folders() -> Iterator[Path]:
+    for process in psutil.process_iter():
+        try:
+            yield Path(process.cwd())
+        except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            continue  # gone meanwhile, or another user's, which cannot be working in our checkout's folder
+
+
+def _discard_experiment(repository: Path, name: str) -> None:
+    """Remove a finished experiment of this name, so that a scheduler's repeat is not refused.
+
+    `dvc exp run --force` would do it too, and would run every stage again. What was registered stays: a tag holds it.
+    """
+    for reference in experiment_references(repository, name):
+        git(repository, "update-ref", "-d", reference)

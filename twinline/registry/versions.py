@@ -1,0 +1,202 @@
+"""The registry: encoders are Git tags by GTO on the commits of DVC experiments, and their files lie in the DVC remote.
+
+`encoder@v3.0.0` names a version, `encoder#prod#7` says which one is in production. Both are tags, so the user's branch and
+workspace stay as they are.
+"""
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from twinline.contract.errors import SettingsError, TransientError
+from twinline.registry.git import identity, resolve_commit
+from twinline.registry.revisions import GitRevision
+
+ARTIFACT: Final = "encoder"
+PRODUCTION: Final = "prod"
+RELEASE_FOLDER: Final = "models/release"
+REMOTE: Final = "local"
+
+_VERSION = re.compile(r"v(\d+)\.0\.0")
+_RELEASE = re.compile(r"release (\S+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """One version of the encoder, and the stages that it is in now."""
+
+    number: int
+    revision: str
+    created_at: str
+    message: str
+    stages: tuple[str, ...]
+
+    @property
+    def version(self) -> str:
+        """Return the version as GTO writes it: every new encoder is a new major one, since vectors never mix."""
+        return f"v{self.number}.0.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """One time that a version took a stage, as its tag says: the message is what whoever assigned it wrote down."""
+
+    version: str
+    stage: str
+    created_at: str
+    message: str
+
+
+class Registry:
+    """Versions and stages of the encoder in one Git repository."""
+
+    def __init__(self, repository: Path) -> None:
+        self._repository = repository
+
+    def versions(self) -> list[Registered]:
+        """Return the registered versions, newest first."""
+        import gto
+
+        try:
+            shown = gto.api.show(str(self._repository), ARTIFACT, versions_per_stage=1)
+        except gto.exceptions.ArtifactNotFound:
+            return []
+        numbered = ((_VERSION.fullmatch(entry["version"] or ""), entry) for entry in shown)
+        found = [_registered(int(match[1]), entry) for match, entry in numbered if match]
+        return sorted(found, key=lambda entry: entry.number, reverse=True)
+
+    def find(self, name: str) -> Registered:
+        """Return the version called `name`, or the one in the stage called `name`.
+
+        Raises:
+            SettingsError: there is none; the message lists what there is.
+        """
+        entries = self.versions()
+        for entry in entries:
+            if name in (entry.version, *entry.stages):
+                return entry
+        known = ", ".join(f"{entry.version}{list(entry.stages) or ''}" for entry in entries) or "none so far"
+        raise SettingsError(f"no {ARTIFACT} version or stage {name!r}; registered: {known}")
+
+    def revision(self, name: str) -> GitRevision:
+        """Return the files of a version, stage or experiment."""
+        entry = next((entry for entry in self.versions() if name in (entry.version, *entry.stages)), None)
+        return GitRevision(self._repository, entry.revision if entry else resolve_commit(self._repository, name))
+
+    def version_of(self, release: str) -> Registered | None:
+        """Return the newest version that holds a release, None where it was never registered."""
+        return next((entry for entry in self.versions() if self.release_of(entry) == release), None)
+
+    def assignments(self) -> list[Assignment]:
+        """Return every time that a version took a stage, oldest first, wherever that was done."""
+        import gto
+
+        try:
+            events = gto.api.history(str(self._repository), ARTIFACT, ascending=True)
+        except gto.exceptions.ArtifactNotFound:
+            return []
+        return [
+            Assignment(str(event["version"]), str(event["stage"]), str(event["timestamp"]), str(event["message"]).strip())
+            for event in events
+            if event["event"] == "assignment"
+        ]
+
+    def release_of(self, entry: Registered) -> str:
+        """Return the id of the release that a version holds."""
+        # The tag says it: opening the commit of every version takes longer with each one.
+        stated = _RELEASE.match(entry.message)
+        return stated[1] if stated else release_in(GitRevision(self._repository, entry.revision))
+
+    def register(self, revision: str, message: str) -> Registered:
+        """Register a commit as the next version, and push its files; again is the same version.
+
+        Two commits that hold the same release are one version: an experiment that was run again on the same data under
+        another name has made nothing new.
+        """
+        import gto
+
+        commit = resolve_commit(self._repository, revision)
+        entries = self.versions()
+        same = next((entry for entry in entries if entry.revision == commit), None)
+        release = release_in(GitRevision(self._repository, commit))
+        if same is None:
+            same = next((entry for entry in entries if self.release_of(entry) == release), None)
+        if same is not None:
+            self.push(same.revision)
+            return same
+        # Files first: a version that others can see and not fetch is worse than files without a version.
+        self.push(commit)
+        number = entries[0].number + 1 if entries else 1
+        name, email = identity(self._repository)
+        gto.api.register(
+            str(self._repository),
+            ARTIFACT,
+            commit,
+            version=f"v{number}.0.0",
+            message=f"release {release}\n\n{message}",
+            author=name,
+            author_email=email,
+        )
+        return self.find(f"v{number}.0.0")
+
+    def assign(self, version: str, message: str, stage: str = PRODUCTION) -> bool:
+        """Put a version in a stage, where it takes the place of another; return whether it was not there yet.
+
+        Args:
+            message: kept in the tag, and so carried to every clone.
+        """
+        import gto
+
+        if stage in self.find(version).stages:
+            return False
+        self._wait_for_another_second(stage)
+        name, email = identity(self._repository)
+        # force: a version that was in this stage before comes back when a release is rolled back.
+        gto.api.assign(
+            str(self._repository), ARTIFACT, stage, version=version, message=message, force=True, author=name, author_email=email
+        )
+        return True
+
+    def _wait_for_another_second(self, stage: str) -> None:
+        """Wait until a new tag is younger than the last one: tags have times of whole seconds, and the youngest one counts."""
+        times = [datetime.fromisoformat(entry.created_at) for entry in self.assignments() if entry.stage == stage]
+        last = max((stamp if stamp.tzinfo else stamp.astimezone() for stamp in times), default=None)
+        while last is not None and datetime.now(UTC).replace(microsecond=0) <= last:
+            time.sleep(0.05)
+
+    def push(self, commit: str) -> None:
+        """Copy the files of one commit to the DVC remote.
+
+        `dvc push` alone sees the workspace, never an experiment, and `dvc push -T` takes longer with every version.
+
+        Raises:
+            TransientError: the remote did not take them all.
+        """
+        from dvc.exceptions import UploadError
+        from dvc.repo import Repo
+
+        with Repo(str(self._repository)) as repository:
+            try:
+                repository.push(revs=[commit], workspace=False)
+            except UploadError as exc:
+                raise TransientError(f"{exc.amount} files of {commit[:12]} did not reach the DVC remote: {exc}") from exc
+
+
+def _registered(number: int, entry: Mapping[str, Any]) -> Registered:
+    return Registered(
+        number=number,
+        revision=str(entry["commit_hexsha"]),
+        created_at=str(entry["created_at"]),
+        message=str(entry["message"]),
+        stages=tuple(sorted({str(stage["stage"]) for stage in entry["stages"]})),
+    )
+
+
+def release_in(revision: GitRevision) -> str:
+    """Return the id of the release that a revision holds."""
+    return str(json.loads(revision.read_text(f"{RELEASE_FOLDER}/manifest.json"))["release"])

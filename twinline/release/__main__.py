@@ -1,0 +1,274 @@
+"""`python -m twinline.release`: from a trained encoder to answers, one step a command, each safe to repeat.
+
+    gate      the stages' verdict on an experiment, or a refusal with the numbers
+    register  a version in the registry, its files in the DVC remote
+    fetch     the release's folder here, every file as its manifest says
+    publish   the release's models in Triton, golden texts as in training
+    build     the release's collection: snapshot, then the log, then kept up to date
+    verify    caught up, whole, equal, found, as good as the active one
+    promote   the verified release answers; the one before it stays loaded, for a way back
+
+    rollback  the release before it answers again, in seconds
+    repair    the model `embed`, the registry's stage and the journal agree with what answers
+    retire    what is not needed any more is taken out of service
+
+`list`, `show` and `diff` say what there is. The last line on standard output is one JSON object, for whatever calls this
+(`list`, `show` and `diff`: with `--json`); what a person reads is on standard error.
+Exit codes: 1 failed, 2 used wrongly, 3 refused.
+"""
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from twinline.clients import telemetry
+
+telemetry.apply()
+
+from triton_models.names import Device  # noqa: E402
+from twinline.clients.base_model import DEFAULT_BASE_MODEL  # noqa: E402
+from twinline.clients.settings import CHECKOUT, load_settings  # noqa: E402
+from twinline.contract.encoder.selfcheck import check_process  # noqa: E402
+from twinline.contract.errors import SettingsError, TransientError, TwinlineError  # noqa: E402
+from twinline.contract.release.checks import MARGIN, RefusedError, refusal_line  # noqa: E402
+
+if TYPE_CHECKING:
+    from twinline.release.flow import Flow
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+
+EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED = 1, 2, 3
+
+Revision = Annotated[str, typer.Argument(help="Experiment, version, stage or commit; `workspace` for the files here.")]
+Release = Annotated[str, typer.Argument(help="A release's id, such as r0123456789ab.")]
+Which = Annotated[str, typer.Argument(help="Version, stage, release id, experiment, release folder, or `active`.")]
+Margin = Annotated[float, typer.Option(min=0.0, help="How much worse than the active release it may be, in nDCG@10.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")]
+DeviceOption = Annotated[Device, typer.Option(help="Where Triton runs the encoder.")]
+
+
+@app.command("gate")
+def gate_command(revision: Revision) -> None:
+    """Refuse an encoder that is not good enough."""
+    checks = _flow().gate(revision)
+    _result(revision=revision, passed=True, checks=[check.to_json() for check in checks])
+
+
+@app.command("register")
+def register_command(revision: Revision) -> None:
+    """Register an encoder that passes the gate as the next version."""
+    flow = _flow()
+    entry = flow.register(revision)
+    _result(version=entry.version, release=flow.registry.release_of(entry), revision=entry.revision)
+
+
+@app.command("fetch")
+def fetch_command(what: Annotated[str, typer.Argument(help="Version, stage, experiment, or a release's folder.")]) -> None:
+    """Bring a release here."""
+    manifest = _flow().fetch(what)
+    _result(release=manifest.release, space=manifest.space)
+
+
+@app.command("publish")
+def publish_command(release: Release, device: DeviceOption = "cpu") -> None:
+    """Load a release in Triton."""
+    _flow().publish(release, device)
+    _result(release=release)
+
+
+@app.command("build")
+def build_command(
+    release: Release, snapshot: Annotated[str, typer.Option(help="Start from this snapshot of the topic.")] = ""
+) -> None:
+    """Build a release's collection and serve it."""
+    _flow().build(release, snapshot)
+    _result(release=release)
+
+
+@app.command("verify")
+def verify_command(
+    release: Release,
+    sample: Annotated[int, typer.Option(min=1, help="How many documents to look at closely.")] = 24,
+    patience_seconds: Annotated[float, typer.Option(help="How long the consumer may stand still.")] = 120.0,
+    margin: Margin = MARGIN,
+) -> None:
+    """Refuse a collection that is not whole, right and findable, or that answers worse than the active one."""
+    found = _flow().verify(release, sample, patience_seconds, margin)
+    checks = [check.to_json() for check in found.checks]
+    _result(release=release, verified=True, against=found.against, checks=checks)
+
+
+@app.command("promote")
+def promote_command(release: Release, margin: Margin = MARGIN) -> None:
+    """Make a release the active one; it is verified first, unless that was seen beside the release that is active now."""
+    before = _flow().promote(release, margin)
+    _result(release=release, before=before)
+
+
+@app.command("rollback")
+def rollback_command(
+    to: Annotated[str, typer.Option(help="A release that was active before; empty: the one before the active one.")] = "",
+) -> None:
+    """Go back to a release that was active before and is still served: nothing is built again."""
+    release, before = _flow().acting.rollback(to)
+    _result(release=release, before=before)
+
+
+@app.command("switch")
+def switch_command(release: Release) -> None:
+    """Make a served release the active one, verified or not: the step inside `promote` and `rollback`, by itself."""
+    before = _flow().acting.switch(release)
+    _result(release=release, before=before)
+
+
+@app.command("repair")
+def repair_command() -> None:
+    """Make the model `embed`, the registry's stage and the journal agree with the release that answers."""
+    active, done = _flow().acting.repair()
+    _result(active=active, repaired=done)
+
+
+@app.command("retire")
+def retire_command(
+    release: Annotated[str, typer.Argument(help="A release's id; empty with --older-than-last.")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Also the one that a roll-back would go to.")] = False,
+    older_than_last: Annotated[
+        int | None, typer.Option(min=0, help="Retire all but the active one, this many before it, and what is on its way.")
+    ] = None,
+) -> None:
+    """Take releases that are not active out of service: models unloaded, collections dropped."""
+    if bool(release) == (older_than_last is not None):
+        raise SettingsError("name one release to retire, or say --older-than-last N")
+    acting = _flow().acting
+    if older_than_last is None:
+        _result(release=release, retired=acting.retire(release, force))
+        return
+    gone, left = acting.retire_older(older_than_last)
+    _result(retired=gone, left=left)
+
+
+@app.command("deploy")
+def deploy_command(
+    what: Annotated[str, typer.Argument(help="Version, stage, experiment, or a release's folder.")],
+    device: DeviceOption = "cpu",
+) -> None:
+    """Fetch, publish, build, verify and promote."""
+    _result(release=_flow().deploy(what, device).release)
+
+
+@app.command("bootstrap")
+def bootstrap_command(
+    base_model: Annotated[str, typer.Option(help="A folder, package:NAME or a Hugging Face name.")] = DEFAULT_BASE_MODEL,
+    chunker: Annotated[str, typer.Option(help="tokens, or none for one vector a document.")] = "tokens",
+    device: DeviceOption = "cpu",
+) -> None:
+    """Put an untuned base model into service: a first search before anything is trained."""
+    folder = load_settings().home / "base" / "release"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # In a process of its own: exporting needs torch, and nothing here may.
+    options = ["--out", str(folder), "--base-model", base_model, "--chunker", chunker]
+    done = subprocess.run([sys.executable, "-m", "export", "base", *options], cwd=CHECKOUT, stdout=sys.stderr, check=False)
+    if done.returncode != 0:
+        raise TransientError(f"exporting {base_model} ended with {done.returncode}, its message stands above")
+    _result(release=_flow().deploy(str(folder), device).release)
+
+
+@app.command("list")
+def list_command(as_json: AsJson = False) -> None:
+    """List registered versions, and what is fetched, verified, served and active."""
+    from twinline.release.show.overview import overview, table
+
+    rows, notes = overview(load_settings(), CHECKOUT)
+    if as_json:
+        _result(releases=[row.to_json() for row in rows], notes=notes)
+        return
+    _print(table(rows))
+    for note in notes:
+        _say(note)
+
+
+@app.command("show")
+def show_command(
+    what: Which,
+    as_json: AsJson = False,
+    manifest: Annotated[bool, typer.Option("--manifest", help="The manifest as it lies in the release folder.")] = False,
+) -> None:
+    """Show what a release is, what it was made from, how it was judged, who promoted it and what is served."""
+    from twinline.release.show.described import Describer
+    from twinline.release.show.tables import show_release
+
+    describer = Describer(load_settings(), CHECKOUT)
+    if manifest:
+        typer.echo(describer.manifest_text(what))
+        return
+    described = describer.describe(what)
+    if as_json:
+        _result(**described.to_json())
+    else:
+        _print(show_release(described))
+
+
+@app.command("diff")
+def diff_command(a: Which, b: Which, as_json: AsJson = False) -> None:
+    """Show what differs between two releases, and what going from the first to the second means."""
+    from twinline.release.show.described import Describer
+    from twinline.release.show.difference import compare
+    from twinline.release.show.tables import show_difference
+
+    describer = Describer(load_settings(), CHECKOUT)
+    difference = compare(describer.describe(a), describer.describe(b))
+    if as_json:
+        _result(**difference.to_json())
+    else:
+        _print(show_difference(difference))
+
+
+def _flow() -> "Flow":
+    # Imported here: Kafka's and Triton's clients take a second that `--help` need not wait for.
+    from twinline.release.flow import Flow
+
+    return Flow(load_settings(), _say)
+
+
+def _say(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def _print(what: Any) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        # In a file, lines that are folded at 80 columns cannot be searched.
+        console.width = 160
+    console.print(what)
+
+
+def _result(**fields: Any) -> None:
+    typer.echo(json.dumps(fields, ensure_ascii=False))
+
+
+def main() -> None:
+    """Run a step; an error of ours is one line and an exit code."""
+    try:
+        check_process()
+        app()
+    except TwinlineError as error:
+        typer.secho(f"release: {error}", err=True, fg=typer.colors.RED)
+        if isinstance(error, RefusedError):
+            typer.echo(refusal_line(error))
+        sys.exit(exit_code(error))
+
+
+def exit_code(error: TwinlineError) -> int:
+    """Return the exit code of an error: a scheduler does not repeat what was refused or used wrongly."""
+    if isinstance(error, RefusedError):
+        return EXIT_REFUSED
+    return EXIT_USAGE if isinstance(error, SettingsError) else EXIT_FAILED
+
+
+if __name__ == "__main__":
+    main()

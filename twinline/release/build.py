@@ -1,0 +1,51 @@
+"""Build a release's collection in a process of its own, and hand it to the online process."""
+
+import os
+import subprocess
+import sys
+from typing import Protocol
+
+from twinline.clients.online import OnlineStatus
+from twinline.clients.settings import CHECKOUT
+from twinline.contract.errors import TransientError
+from twinline.contract.release.manifest import collection_name
+
+
+class Online(Protocol):
+    """What we ask of the online process."""
+
+    def status(self) -> OnlineStatus:
+        """Return what is served."""
+
+    def serve(self, name: str) -> None:
+        """Open a collection and start its consumer."""
+
+
+def build(release: str, snapshot: str, online: Online) -> bool:
+    """Make sure that the release's collection is built and served; return whether it had to be built.
+
+    The builder is another process, since building the vector index holds the interpreter for seconds to minutes, in which
+    no search would be answered. It leaves off where the log ended when it began, and the online process goes on there.
+
+    Args:
+        snapshot: a snapshot of the topic to start from; empty: all of the log.
+
+    Raises:
+        TransientError: the builder did not come to its end; what it has done is kept, and a repeat goes on from there.
+    """
+    name = collection_name(release)
+    if online.status().collection(name) is not None:
+        # Served already, perhaps with a consumer that had given up: this starts it again.
+        online.serve(name)
+        return False
+    command = [sys.executable, "-m", "streaming", "build", "--release", release]
+    if snapshot:
+        command += ["--snapshot", snapshot]
+    # Standard output is ours: its last line is the result of this command.
+    done = subprocess.run(command, cwd=CHECKOUT, env=dict(os.environ), stdout=sys.stderr, check=False)
+    if done.returncode != 0:
+        raise TransientError(
+            f"building {name} ended with {done.returncode}, its message stands above; build it again, it goes on from there"
+        )
+    online.serve(name)
+    return True

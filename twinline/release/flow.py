@@ -1,0 +1,176 @@
+"""The steps of a release, each safe to repeat: what `python -m twinline.release` and `twinline release` call."""
+
+import os
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+from triton_models.names import Device
+from twinline.clients.online import AdminClient
+from twinline.clients.settings import CHECKOUT, Settings
+from twinline.clients.triton.embedder import TritonEmbedder
+from twinline.clients.triton.fleet import TritonFleet
+from twinline.contract.errors import TwinlineError
+from twinline.contract.release.checks import MARGIN, Check, require_pass
+from twinline.contract.release.folder import ReleaseFolder
+from twinline.contract.release.manifest import Manifest, collection_name, consumer_group
+from twinline.registry import fetch, gate
+from twinline.registry.remote import ensure_remote
+from twinline.registry.revisions import Workspace
+from twinline.registry.versions import Registered, Registry
+from twinline.release import build, publish
+from twinline.release.journal import who
+from twinline.release.operations import Acting
+from twinline.release.show.tables import check_lines
+from twinline.release.verify import index as verify
+from twinline.release.verify import live_quality
+from twinline.release.verify.live_sample import live_sample_checks
+from twinline.release.verify.log_sample import LogState, read_log, refused_keys
+from twinline.release.verify.record import Verification, forget_verification
+
+Say = Callable[[str], None]
+
+
+class Flow:
+    """The steps, over one checkout and one set of settings.
+
+    Args:
+        say: takes a line for a person.
+    """
+
+    def __init__(self, settings: Settings, say: Say, checkout: Path = CHECKOUT) -> None:
+        self._settings = settings
+        self._say = say
+        self._checkout = checkout
+        self.registry = Registry(checkout)
+        self.acting = Acting(settings, self.registry, say)
+
+    def gate(self, revision: str) -> list[Check]:
+        """Refuse an experiment, version or the workspace (`workspace`) that is not good enough; raises RefusedError."""
+        files = Workspace(self._checkout) if revision == "workspace" else self.registry.revision(revision)
+        checks = gate.read_checks(files)
+        self._report(checks)
+        require_pass(checks, f"revision {revision}", gate.REMEDY)
+        return checks
+
+    def register(self, revision: str) -> Registered:
+        """Register an experiment that passes the gate, and push its files to the DVC remote."""
+        checks = self.gate(revision)
+        ensure_remote(self._checkout, self._settings.home)
+        entry = self.registry.register(revision, "\n".join(f"{check.name}: {check.detail}" for check in checks))
+        self._say(f"encoder {entry.version}: release {self.registry.release_of(entry)}, commit {entry.revision[:12]}")
+        return entry
+
+    def fetch(self, what: str) -> Manifest:
+        """Bring a version, stage, experiment or folder into the folder of releases."""
+        manifest = fetch.fetch(what, self._settings.releases, self.registry)
+        self._say(f"release {manifest.release} in {self._settings.releases / manifest.release}, every file as its manifest says")
+        return manifest
+
+    def publish(self, release: str, device: Device = "cpu") -> None:
+        """Load a release on every Triton server and compare its golden texts; on all of them or on none."""
+        try:
+            self.acting.repair()
+        except TwinlineError as error:
+            # Publishing touches nothing that is active, and may be the way out of a release that cannot be repaired.
+            self._say(f"NOT repaired before publishing: {error}")
+        folder = self._settings.releases / release
+        manifest = fetch.open_release(self._settings.releases, release)
+
+        def confirm(address: str) -> list[Check]:
+            with TritonEmbedder(address, release, manifest.space) as embedder:
+                checks = publish.golden_checks(folder, manifest, embedder)
+            self._say(f"Triton at {address} has embed_{release}: {manifest.serving.format}")
+            self._report(checks)
+            return checks
+
+        with closing(TritonFleet.connect(self._settings)) as fleet:
+            fleet.require_all()
+            loaded = publish.publish(folder, manifest, fleet.replicas, device, confirm)
+        self._say(f"loaded on {len(loaded)} of {len(fleet.replicas)} servers, confirmed by all")
+
+    def build(self, release: str, snapshot: str = "") -> None:
+        """Build the release's collection, and let the online process serve it."""
+        self._manifest(release)
+        with closing(AdminClient(self._settings.admin_url)) as admin:
+            if admin.status().collection(collection_name(release)) is None:
+                # What was found of an earlier collection of this name says nothing of the one to come.
+                forget_verification(self._settings.release_state, release)
+            done = build.build(release, snapshot, admin)
+        self._say(f"collection {collection_name(release)} {'built and served' if done else 'was there, and is served'}")
+
+    def verify(self, release: str, sample: int = 24, patience_seconds: float = 120.0, margin: float = MARGIN) -> Verification:
+        """Refuse a collection that is behind, lacks documents, holds other vectors, or answers worse than the active one.
+
+        What was found is kept in the release's state folder, also when it is refused.
+        """
+        from twinline.clients.kafka.connect import committed_offsets, end_offsets
+
+        manifest = self._manifest(release)
+        name, settings = collection_name(release), self._settings
+        forget_verification(settings.release_state, release)
+        ends = end_offsets(settings, settings.topic)
+        committed = partial(committed_offsets, settings, consumer_group(release), settings.topic)
+        checks = [verify.wait_until_caught_up(ends, committed, patience_seconds)]
+        state = read_log(settings, ends, sample)
+        opened = ReleaseFolder.load(settings.releases / release)
+        with (
+            closing(AdminClient(settings.admin_url)) as admin,
+            TritonEmbedder(settings.triton_grpc_address, release, manifest.space) as embedder,
+        ):
+            active = (admin.status().active or "").removeprefix(collection_name(""))
+            candidate = verify.Candidate(name, manifest, opened.preprocessor, embedder)
+            checks += publish.golden_checks(settings.releases / release, manifest, embedder)
+            heads = verify.read_heads(admin, name)
+            checks.append(verify.whole_check(state, heads, partial(refused_keys, settings)))
+            checks.append(verify.golden_check(name, opened.golden, admin))
+            if state.is_empty:
+                # A platform without documents yet. Documents that were all set aside are another matter, and are refused below.
+                checks.append(Check("sample", True, "the log holds no document: there is nothing to compare or to find"))
+            else:
+                checks += live_sample_checks(candidate, admin, state, heads)
+                checks += self._quality(manifest, active, admin, state, margin)
+        self._report(checks)
+        found = Verification.of(release, who(os.environ), active, checks)
+        found.save(settings.release_state)
+        require_pass(checks, f"collection {name}", "Nobody is answered from it; retire the release, then build it again")
+        return found
+
+    def _quality(self, manifest: Manifest, active: str, admin: AdminClient, state: LogState, margin: float) -> list[Check]:
+        entry = self.registry.version_of(manifest.release)
+        if entry is None:
+            return [live_quality.not_measured("the release is not registered, so no commit has held-out queries for it")]
+        other = collection_name(active) if active and active != manifest.release else ""
+        sides = live_quality.Sides(collection_name(manifest.release), other, manifest.metrics)
+        return live_quality.quality_checks(admin, sides, self.registry.revision(entry.version), state, margin)
+
+    def promote(self, release: str, margin: float = MARGIN) -> str:
+        """Make a release the active one that verification has seen to pass; return the one before it, empty if it is this one.
+
+        It is verified now where there is no record of that, or one beside another active release.
+        """
+        self._manifest(release)
+        seen = self.acting.verified(release)
+        if seen is None:
+            self._say(f"release {release} was not verified beside the release that is active now: verifying")
+            seen = self.verify(release, margin=margin)
+        else:
+            self._say(f"release {release} was verified at {seen.time} by {seen.by}: {len(seen.checks)} checks passed")
+        return self.acting.promote(release)
+
+    def deploy(self, what: str, device: Device = "cpu") -> Manifest:
+        """Fetch, publish, build, verify and promote, in this order."""
+        manifest = self.fetch(what)
+        self.publish(manifest.release, device)
+        self.build(manifest.release)
+        self.verify(manifest.release)
+        self.promote(manifest.release)
+        return manifest
+
+    def _manifest(self, release: str) -> Manifest:
+        return fetch.read_manifest(self._settings.releases, release)
+
+    def _report(self, checks: list[Check]) -> None:
+        for line in check_lines(check.to_json() for check in checks):
+            self._say(line)

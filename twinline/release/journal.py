@@ -1,0 +1,164 @@
+"""The journal of promotions: which release became the active one, when, from which one, and who or what did it.
+
+One JSON object a line, only ever added to. Before the alias is renamed the intent is written down, so that a switch that was
+cut short is recorded as what it was: `settle` records it where the alias says that it happened, and forgets it where not.
+"""
+
+import getpass
+import json
+import os
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Literal, Self
+
+from twinline.clients.files import replace_file
+from twinline.contract.errors import MismatchError
+
+Kind = Literal["promote", "rollback", "switch", "repair"]
+
+# How a DAG run signs.
+AIRFLOW: Final = "airflow "
+_FIELDS: Final = ("time", "before", "release", "kind", "by")
+
+
+@dataclass(frozen=True, slots=True)
+class Promotion:
+    """One change of the active release. `before` is empty where there was none.
+
+    Args:
+        time: ISO 8601, UTC.
+        kind: `repair` is a change that nobody wrote down: the alias was found pointing there.
+        by: `user@host`, or the DAG and its run.
+    """
+
+    time: str
+    before: str
+    release: str
+    kind: Kind
+    by: str
+
+    @classmethod
+    def now(cls, kind: Kind, before: str, release: str, by: str) -> Self:
+        """Return a promotion that happens now."""
+        return cls(datetime.now(UTC).isoformat(timespec="milliseconds"), before, release, kind, by)
+
+    def line(self) -> str:
+        """Return the promotion as one line: of the journal, and of the tag that carries it to other machines."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def parse(cls, line: str, place: str) -> Self:
+        """Read what `line` wrote; raise MismatchError where it is something else."""
+        try:
+            value = json.loads(line)
+            return cls(**{name: str(value[name]) for name in _FIELDS})  # type: ignore[arg-type]  # kinds are only shown
+        except (ValueError, TypeError, KeyError) as exc:
+            raise MismatchError(
+                f"{place} is not a promotion ({exc!r}): {line[:120]!r}; move the file away to start a new one"
+            ) from exc
+
+
+class Journal:
+    """The journal in a folder of its own. Callers hold the lock of that folder while they write."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / "promotions.jsonl"
+        self._intent = folder / "intent.json"
+
+    def read(self) -> list[Promotion]:
+        """Return every promotion, oldest first. A last line that was cut off by a kill was never told to anyone.
+
+        Raises:
+            MismatchError: a whole line is not a promotion.
+        """
+        whole = self._whole()
+        return [Promotion.parse(line, f"{self._path}:{number}") for number, line in enumerate(whole.decode().splitlines(), 1)]
+
+    def append(self, promotion: Promotion) -> None:
+        """Add one line, durable when this returns."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        whole = len(self._whole())
+        with self._path.open("ab") as file:
+            file.truncate(whole)
+            file.write(promotion.line().encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def intend(self, promotion: Promotion) -> None:
+        """Write down what is about to happen."""
+        replace_file(self._intent, promotion.line())
+
+    def settle(self, active: str) -> Promotion | None:
+        """Bring the journal in line with the alias; return what had to be added, None if nothing had.
+
+        An intent that came to nothing is forgotten; one that came about stays until `finish`.
+
+        Args:
+            active: the release that the alias names, empty where it names none.
+        """
+        last = self.read()[-1:]
+        recorded = last[0].release if last else ""
+        intended = self.unfinished(active)
+        added = None
+        if active and active != recorded:
+            added = intended or Promotion.now("repair", recorded, active, who(os.environ))
+            self.append(added)
+        if intended is None:
+            self.finish()
+        return added
+
+    def unfinished(self, active: str) -> Promotion | None:
+        """Return the intent that made `active` the active release and has not come to its end; None if there is none."""
+        if not self._intent.is_file():
+            return None
+        intended = Promotion.parse(self._intent.read_text(encoding="utf-8"), str(self._intent))
+        return intended if intended.release == active else None
+
+    def finish(self) -> None:
+        """Forget the intent: all that follows the alias does so."""
+        self._intent.unlink(missing_ok=True)
+
+    def _whole(self) -> bytes:
+        content = self._path.read_bytes() if self._path.is_file() else b""
+        return content[: content.rfind(b"\n") + 1]
+
+
+def history(promotions: Iterable[Promotion]) -> list[str]:
+    """Return the way back: releases in the order in which they were active, the one that is active now last.
+
+    A roll-back takes away what it went back over, so that the next one goes further back and not forth again.
+    """
+    stack: list[str] = []
+    for promotion in promotions:
+        if promotion.kind == "rollback" and promotion.release in stack:
+            del stack[_last(stack, promotion.release) + 1 :]
+        elif stack[-1:] != [promotion.release]:
+            stack.append(promotion.release)
+    return stack
+
+
+def way_back(promotions: Sequence[Promotion], active: str) -> list[str]:
+    """Return the releases that were active before this one, nearest first, each once."""
+    stack = history(promotions)
+    if active in stack:
+        del stack[_last(stack, active) :]
+    return [release for release in dict.fromkeys(reversed(stack)) if release != active]
+
+
+def who(environment: Mapping[str, str]) -> str:
+    """Return who or what acts: the DAG and run that a task belongs to, or user and host."""
+    dag, run = environment.get("AIRFLOW_CTX_DAG_ID"), environment.get("AIRFLOW_CTX_DAG_RUN_ID")
+    if dag and run:
+        return f"{AIRFLOW}{dag} {run}"
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a user id without a name, as in a container
+        user = f"uid-{os.getuid()}"
+    return f"{user}@{socket.gethostname()}"
+
+
+def _last(stack: Sequence[str], release: str) -> int:
+    return len(stack) - 1 - list(reversed(stack)).index(release)

@@ -1,0 +1,152 @@
+"""Publish a release to Triton: models into every repository, loaded on every server, warm, and answering as in training.
+
+All of the servers or none: where one refuses or is away, the others are left as they were, and go on serving the old release.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from triton_models.names import Device, embed_model
+from triton_models.repository import is_stable, is_whole, remove_models, write_models
+from twinline.contract.encoder.embedding import Embedder
+from twinline.contract.encoder.golden import GoldenVector, read_golden
+from twinline.contract.errors import SettingsError, TransientError, TwinlineError
+from twinline.contract.release.checks import Check, require_pass
+from twinline.contract.release.manifest import Manifest
+
+REMEDY = "No server was switched and the old release goes on serving; repair this one, and publish again"
+
+
+class ModelControl(Protocol):
+    """What we ask of a model server."""
+
+    def ready(self, model: str = "") -> bool:
+        """Say whether the server, or a model, can be used."""
+
+    def load(self, model: str) -> None:
+        """Load a model and what it is made of; return when it is warm."""
+
+    def unload(self, model: str, *, with_members: bool = False) -> None:
+        """Unload a model, and with it what it is made of."""
+
+
+class Server(Protocol):
+    """One model server, and the folder that it serves from."""
+
+    @property
+    def address(self) -> str:
+        """Return what to call it by."""
+
+    @property
+    def repository(self) -> Path:
+        """Return its model repository, which others may share."""
+
+    @property
+    def control(self) -> ModelControl:
+        """Return the control of its models."""
+
+
+def publish(
+    folder: Path, manifest: Manifest, servers: Sequence[Server], device: Device, confirm: Callable[[str], Sequence[Check]]
+) -> list[str]:
+    """Make sure that every server serves a release; return the addresses of those that had to load it.
+
+    A model that is loaded is left alone: it is immutable, and its tokenizer checked its files when it started.
+
+    Args:
+        folder: of the release.
+        manifest: of the release.
+        servers: all of them.
+        device: where they run the encoder.
+        confirm: asks the loaded model of the server at an address, and says what came of it.
+
+    Raises:
+        RefusedError: a server answers otherwise than the release says.
+        ContractError: a server cannot load the models.
+        TransientError: a server is away.
+    """
+    name = embed_model(manifest.release)
+    lacking = [server for server in servers if not server.control.ready(name)]
+    new: list[Path] = []
+    loaded: list[Server] = []
+    try:
+        for repository in dict.fromkeys(server.repository for server in lacking):
+            in_use = any(server.repository == repository and server not in lacking for server in servers)
+            new += [] if in_use else [repository]
+            # Whole ones are left as they lie: a server may be loading them, for a call before this one that was cut short.
+            if not is_whole(manifest.release, repository, None if in_use else device):
+                write_models(folder, repository, device)
+        for server in lacking:
+            # Counted before: of a load that fails, parts may have succeeded.
+            loaded.append(server)
+            server.control.load(name)
+        for server in servers:
+            require_pass(confirm(server.address), f"release {manifest.release} in Triton at {server.address}", REMEDY)
+    except TwinlineError as exc:
+        left = _undo(manifest.release, loaded, new)
+        where = f" (of {len(servers)} servers)" if len(servers) > 1 else ""
+        exc.args = (f"{exc}{where}" + (f"; not undone: {'; '.join(left)}" if left else ""), *exc.args[1:])
+        raise
+    return [server.address for server in lacking]
+
+
+def _undo(release: str, loaded: Sequence[Server], new: Sequence[Path]) -> list[str]:
+    """Unload from the servers that were to load, empty the repositories that nobody serves it from; return what failed."""
+    left = []
+    for server in loaded:
+        try:
+            server.control.unload(embed_model(release), with_members=True)
+        except TwinlineError as exc:
+            left.append(str(exc))
+    for repository in new:
+        # `embed` may stand for it where a repository was lost and is being made again.
+        if not is_stable(release, repository):
+            remove_models(release, repository)
+    return left
+
+
+def require_everywhere(release: str, servers: Sequence[Server]) -> None:
+    """Make sure, before a switch, that every server that answers has the release loaded; one that is away loads it as it starts.
+
+    Raises:
+        SettingsError: a server does not have it.
+        TransientError: no server answers.
+    """
+    there = [server for server in servers if server.control.ready()]
+    if not there:
+        raise TransientError(f"no Triton answers at {', '.join(server.address for server in servers)}: start it, then switch")
+    lacking = [server.address for server in there if not server.control.ready(embed_model(release))]
+    if lacking:
+        raise SettingsError(f"Triton at {', '.join(lacking)} has not loaded release {release}: publish it, then switch")
+
+
+def golden_checks(folder: Path, manifest: Manifest, embedder: Embedder) -> list[Check]:
+    """Send every golden text through the live encoder and compare with what the training framework gave.
+
+    The limit is that of the served format's precision.
+    """
+    limit = manifest.serving_format().parity.limit
+    golden = read_golden(folder)
+    queries = [entry for entry in golden if entry.role == "query"]
+    documents = [entry for entry in golden if entry.role == "document"]
+    return [_golden_check(entries, embedder, limit) for entries in (queries, documents) if entries]
+
+
+def _golden_check(entries: Sequence[GoldenVector], embedder: Embedder, limit: float) -> Check:
+    role = entries[0].role
+    found = embedder.embed([entry.text for entry in entries], role)
+    distances = [entry.distance(vector) for entry, vector in zip(entries, found.vectors, strict=True)]
+    other_tokens = [
+        entry.name
+        for entry, count, truncated in zip(entries, found.token_counts, found.truncated, strict=True)
+        if count != len(entry.token_ids) or bool(truncated) != entry.truncated
+    ]
+    worst = int(np.argmax(distances))
+    detail = (
+        f"{len(entries)} texts, worst cosine distance {distances[worst]:.2e} ({entries[worst].name}), limit {limit:.0e}, "
+        f"other token counts: {', '.join(other_tokens) or 'none'}"
+    )
+    return Check(f"golden {role} texts", distances[worst] <= limit and not other_tokens, detail)

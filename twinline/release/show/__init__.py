@@ -1,0 +1,1 @@
+"""What is known of releases, for people and for programs."""

@@ -1,0 +1,87 @@
+"""The switch: one renamed file or alias makes another release the active one; everything else follows it."""
+
+from pathlib import Path
+from typing import Protocol
+
+from triton_models.names import STABLE_MODEL
+from triton_models.repository import is_stable, point_stable_model
+from twinline.clients.files import replace_file
+from twinline.clients.online import OnlineStatus
+from twinline.contract.errors import MismatchError, SettingsError
+from twinline.contract.release.manifest import collection_name
+
+
+class Online(Protocol):
+    """What we ask of the online process."""
+
+    def status(self) -> OnlineStatus:
+        """Return what is served and what is active."""
+
+    def activate(self, name: str) -> None:
+        """Answer searches from a served collection from now on."""
+
+
+class ModelLoader(Protocol):
+    """What we ask of the model server."""
+
+    def ready(self, model: str) -> bool:
+        """Say whether a model is loaded."""
+
+    def load(self, model: str) -> None:
+        """Load a model, again if it is loaded."""
+
+    def space(self, model: str) -> str:
+        """Return the space that a loaded ensemble serves, as its answers say."""
+
+
+def activate(release: str, online: Online) -> str | None:
+    """Make a release the active one, and return the collection that was active before, None if it is this one.
+
+    This is the only commit point. The release before it stays loaded and goes on indexing, so that the way back is the same
+    call with its id.
+
+    Raises:
+        SettingsError: the release's collection is not served.
+    """
+    name = collection_name(release)
+    status = online.status()
+    if status.active == name:
+        return None
+    if status.collection(name) is None:
+        why = status.refused.get(name, "it was not built, or not handed over")
+        raise SettingsError(f"collection {name} is not served ({why}): build release {release} first")
+    online.activate(name)
+    return status.active or ""
+
+
+def follows(release: str, space: str, repository: Path, loader: ModelLoader, followed: Path) -> bool:
+    """Say whether the stable model `embed` stands for a release: by its file, by what was loaded last, and by its answers.
+
+    Args:
+        followed: where `follow` notes what it has loaded. Two releases of one space answer alike, so that a load that was
+            cut short would not be seen by the answers.
+    """
+    return (
+        followed.is_file()
+        and followed.read_text(encoding="utf-8") == release
+        and is_stable(release, repository)
+        and loader.ready(STABLE_MODEL)
+        and loader.space(STABLE_MODEL) == space
+    )
+
+
+def follow(release: str, space: str, repository: Path, loader: ModelLoader, followed: Path) -> None:
+    """Let the stable model `embed` stand for the active release; again repairs it after a crash between the two.
+
+    Raises:
+        MismatchError: `embed` answers from another space all the same.
+    """
+    model = point_stable_model(release, repository)
+    loader.load(model)
+    found = loader.space(model)
+    if found != space:
+        raise MismatchError(
+            f"Triton's `{model}` serves space {found}, release {release} has {space}: let TWINLINE_HOME be the folder "
+            "whose models this Triton serves, and switch again"
+        )
+    replace_file(followed, release)

@@ -1,0 +1,123 @@
+"""What the log says should be in an index: every key, and a sample of documents in full."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from kafka import TopicPartition
+
+from twinline.clients.kafka.connect import beginning_offsets, end_offsets, kafka_errors, make_consumer
+from twinline.clients.kafka.erasures import current_erasures
+from twinline.clients.settings import Settings
+from twinline.contract.documents.records import Deletion, Document, Version, decode_message, version_of
+from twinline.contract.errors import DocumentError
+
+DocumentKey = tuple[str, str]
+_POLL_MS: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class LogState:
+    """The log folded as a consumer folds it.
+
+    Args:
+        versions: the newest version of each key, deletions included.
+        deleted: the keys whose newest state is a deletion.
+        documents: the newest state of the sampled keys, unless that is a deletion.
+        contents: what each document says, as a hash of title and text; none where it is not there.
+        ends: the offset after the last message that was read, by partition.
+    """
+
+    versions: dict[DocumentKey, Version] = field(default_factory=dict)
+    deleted: set[DocumentKey] = field(default_factory=set)
+    documents: dict[DocumentKey, Document] = field(default_factory=dict)
+    contents: dict[DocumentKey, bytes] = field(default_factory=dict)
+    ends: Mapping[int, int] = field(default_factory=dict)
+
+    @property
+    def is_empty(self) -> bool:
+        """Say whether the log leaves no document to be indexed."""
+        return len(self.deleted) == len(self.versions)
+
+    def take(self, item: Document | Deletion, version: Version, is_sampled: bool) -> None:
+        """Fold one message in; an older version changes nothing.
+
+        Raises:
+            DocumentError: its kind of version is not the key's.
+        """
+        name = (item.source, item.key)
+        known = self.versions.get(name)
+        if known is not None and version < known:
+            return
+        self.versions[name] = version
+        if isinstance(item, Deletion):
+            self.deleted.add(name)
+            self.contents.pop(name, None)
+        else:
+            self.deleted.discard(name)
+            self.contents[name] = content_digest(item.title, item.text)
+        if isinstance(item, Document) and is_sampled:
+            self.documents[name] = item
+        else:
+            self.documents.pop(name, None)
+
+
+def read_log(settings: Settings, ends: Mapping[int, int], sample: int) -> LogState:
+    """Read the topic up to `ends`, keeping about `sample` documents whole.
+
+    Which ones depends on the keys alone, so that a repeat looks at the same ones.
+    """
+    total = sum(ends.values()) - sum(beginning_offsets(settings, settings.topic).values())
+    one_in = max(1, total // max(1, sample))
+    state = LogState(ends=dict(ends))
+    erasures = current_erasures(settings)
+    for record in _records(settings, settings.topic, ends):
+        try:
+            item = decode_message(record.key, record.value, record.headers)
+            if isinstance(item, Document) and erasures.verdict(item.source, item.key, record.timestamp) != "free":
+                continue  # erased: no index may have it
+            version = version_of(item, record.timestamp, record.offset, record.headers)
+            state.take(item, version, is_chosen(item.source, item.key, one_in))
+        except DocumentError:
+            continue  # in the dead letters, where `refused_keys` looks
+    return state
+
+
+def content_digest(title: str | None, text: str) -> bytes:
+    """Return a hash of what a document says, for comparison with the corpus that was evaluated on."""
+    return hashlib.sha256(json.dumps([title or "", text]).encode()).digest()[:16]
+
+
+def refused_keys(settings: Settings) -> set[bytes | None]:
+    """Return the message keys that some consumer has set aside."""
+    ends = end_offsets(settings, settings.dead_letter_topic)
+    return {record.key for record in _records(settings, settings.dead_letter_topic, ends)}
+
+
+def is_chosen(source: str, key: str, one_in: int) -> bool:
+    """Say whether a document is in the sample."""
+    digest = hashlib.sha256(f"{source}\n{key}".encode()).digest()
+    return int.from_bytes(digest[:8]) % one_in == 0
+
+
+def _records(settings: Settings, topic: str, ends: Mapping[int, int]) -> Iterator[Any]:
+    partitions = [TopicPartition(topic, number) for number in sorted(ends)]
+    consumer = make_consumer(settings)
+    try:
+        with kafka_errors(settings):
+            consumer.assign(partitions)
+            consumer.seek_to_beginning()
+        while _behind(consumer, partitions, ends, settings):
+            with kafka_errors(settings):
+                polled: Mapping[Any, Iterable[Any]] = consumer.poll(timeout_ms=_POLL_MS)
+            for records in polled.values():
+                yield from (record for record in records if record.offset < ends[record.partition])
+    finally:
+        consumer.close()
+
+
+def _behind(consumer: Any, partitions: Iterable[Any], ends: Mapping[int, int], settings: Settings) -> bool:
+    with kafka_errors(settings):
+        return any(consumer.position(partition) < ends[partition.partition] for partition in partitions)

@@ -1,0 +1,1 @@
+"""What the DAG files are written with: one task is one command, which outlives its worker and its trigger."""

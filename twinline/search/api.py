@@ -1,0 +1,158 @@
+"""The search service over HTTP: questions, what is active, health, metrics, the page and its API documentation."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated, Final
+
+from fastapi import APIRouter, FastAPI, Query, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi_offline import FastAPIOffline
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from twinline.contract.documents.records import MAX_NAME_CHARS
+from twinline.contract.encoder.preprocess import MAX_QUERY_CHARS
+from twinline.search import page, problems
+from twinline.search.admission import Admission
+from twinline.search.index import IndexInfo, index_info
+from twinline.search.metrics import SearchMetrics
+from twinline.search.middleware import BodyLimit, RequestLog
+from twinline.search.query import Answer, Question, answer
+from twinline.search.readiness import Check, encoder_answers, missing
+from twinline.search.releases import Releases
+
+MAX_HITS: Final = 100
+_ANSWER: Final = TypeAdapter(Answer)
+
+
+class SearchRequest(BaseModel):
+    """A question. An unknown field is refused rather than ignored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    query: str = Field(min_length=1, max_length=MAX_QUERY_CHARS, description="In your own words.")
+    limit: int = Field(10, ge=1, le=MAX_HITS, description="How many documents at most.")
+    tenant: str | None = Field(None, max_length=MAX_NAME_CHARS, description="Only documents of this tenant.")
+    source: str | None = Field(None, max_length=MAX_NAME_CHARS, description="Only documents of this source.")
+    exact: bool = Field(False, description="Compare with every vector instead of using the index: slow, for checks.")
+
+    def question(self) -> Question:
+        """Return the request as the pure flow takes it."""
+        return Question(**self.model_dump())
+
+
+class ProblemBody(BaseModel):
+    """What every error looks like."""
+
+    error: str
+    detail: str
+    remedy: str
+
+
+_ERRORS: Final[dict[int | str, dict[str, object]]] = {
+    400: {"model": ProblemBody, "description": "The query holds nothing to search for."},
+    413: {"model": ProblemBody, "description": "The body is too large."},
+    422: {"model": ProblemBody, "description": "A field is missing, unknown or out of its limits."},
+    503: {
+        "model": ProblemBody,
+        "description": "No release is active, a dependency is away, or there is too much to do; see `Retry-After`.",
+    },
+}
+
+
+def build_app(
+    releases: Releases,
+    *,
+    checks: Sequence[Check] = (),
+    registry: CollectorRegistry | None = None,
+    admission: Admission | None = None,
+) -> FastAPI:
+    """Return the search application.
+
+    Args:
+        releases: what is served, and which of it is active.
+        checks: what else must hold for this process to be ready, such as running consumers.
+        registry: shown at /metrics; one that other parts of the process may have added to.
+        admission: how many questions are answered at once, and how many may wait.
+    """
+    app = FastAPIOffline(
+        redoc_url=None,
+        title="Twinline search",
+        summary="Questions in, documents with their lineage out.",
+        version="1",
+        # The page would otherwise send the schema's address to an outside validator.
+        swagger_ui_parameters={"validatorUrl": None, "defaultModelsExpandDepth": 0},
+    )
+    metrics = SearchMetrics(registry or CollectorRegistry())
+    app.add_middleware(BodyLimit)
+    app.add_middleware(RequestLog, metrics=metrics)
+    problems.install(app)
+
+    admitted = admission or Admission()
+
+    def ask(question: Question) -> Answer:
+        result = answer(releases, question)
+        metrics.answered(result)
+        return result
+
+    async def ask_in_turn(question: Question) -> Answer:
+        return await admitted.run(ask, question)
+
+    app.include_router(_search_routes(ask_in_turn))
+    app.include_router(_state_routes(releases, metrics, [encoder_answers(releases), *checks]))
+    page.install(app, releases, ask, admitted)
+    return app
+
+
+def _search_routes(ask: Callable[[Question], Awaitable[Answer]]) -> APIRouter:
+    router = APIRouter(prefix="/v1", tags=["search"])
+
+    @router.post("/search", response_model=Answer, responses=_ERRORS)
+    async def search(request: SearchRequest) -> Response:
+        """Answer a question with documents, each by its best chunk, from the release that is active."""
+        return _as_json(await ask(request.question()))
+
+    @router.get("/search", response_model=Answer, responses=_ERRORS)
+    async def search_by_address(
+        q: Annotated[str, Query(min_length=1, max_length=MAX_QUERY_CHARS)],
+        limit: Annotated[int, Query(ge=1, le=MAX_HITS)] = 10,
+        tenant: Annotated[str | None, Query(max_length=MAX_NAME_CHARS)] = None,
+        source: Annotated[str | None, Query(max_length=MAX_NAME_CHARS)] = None,
+        exact: bool = False,
+    ) -> Response:
+        """Answer a question given in the address; for a browser or curl."""
+        return _as_json(await ask(Question(q, limit, tenant, source, exact)))
+
+    return router
+
+
+def _as_json(found: Answer) -> Response:
+    # Written once, by its own type; left to FastAPI it is taken for a stranger's, and checked again first.
+    return Response(_ANSWER.dump_json(found), media_type="application/json")
+
+
+def _state_routes(releases: Releases, metrics: SearchMetrics, checks: Sequence[Check]) -> APIRouter:
+    router = APIRouter(tags=["state"])
+
+    # Plain functions: FastAPI runs them in its thread pool, which searches have no part in.
+    @router.get("/index", responses={503: _ERRORS[503]})
+    def index() -> IndexInfo:
+        """Say what is being searched: release, space, contract, counts, and how the encoder came to be."""
+        return index_info(releases)
+
+    @router.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """Say that this process answers."""
+        return {"status": "ok"}
+
+    @router.get("/readyz", responses={503: {"description": "Not ready; `missing` says what is missing."}})
+    def readyz() -> JSONResponse:
+        """Say whether a search would be answered, and if not what is missing."""
+        faults = missing(checks)
+        return JSONResponse({"ready": not faults, "missing": faults}, 503 if faults else 200)
+
+    @router.get("/metrics", response_class=PlainTextResponse)
+    def prometheus() -> PlainTextResponse:
+        """Give all counters and times in the Prometheus text format."""
+        return PlainTextResponse(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return router

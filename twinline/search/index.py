@@ -1,0 +1,59 @@
+"""What is being searched right now."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from twinline.clients.store.protocol import Collection
+from twinline.search.releases import Releases
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprints:
+    """The contract's fingerprint and those of its two parts."""
+
+    contract: str
+    vector: str
+    index: str
+
+
+@dataclass(frozen=True, slots=True)
+class IndexInfo:
+    """The active release, the form that its encoder is served in, and the size of its collection."""
+
+    release: str
+    space: str
+    collection: str
+    fingerprints: Fingerprints
+    format: str
+    precision: str
+    documents: int
+    chunks: int
+    training: Mapping[str, Any]
+
+
+def index_info(releases: Releases) -> IndexInfo:
+    """Describe the active release.
+
+    Raises:
+        TransientError: no release is active, or the store is away.
+    """
+    with releases.active() as served:
+        info = served.info
+        return IndexInfo(
+            release=info.release,
+            space=info.space,
+            collection=served.collection.name,
+            fingerprints=Fingerprints(info.contract_fingerprint, info.vector_fingerprint, info.index_fingerprint),
+            format=served.format,
+            precision=served.precision,
+            documents=count_documents(served.collection),
+            chunks=served.collection.count({"kind": "chunk"}),
+            training=served.training,
+        )
+
+
+def count_documents(collection: Collection) -> int:
+    """Return how many documents a collection holds: every one that can be found has a first chunk."""
+    # Heads are no measure: those of deleted documents stay. One condition, as only chunks have a number: each is looked up alone.
+    return collection.count({"chunk_index": 0})

@@ -1,0 +1,116 @@
+"""The page for people: rendered here, whole without JavaScript; with it only the results are replaced."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from fastapi import FastAPI, Header, Query
+from fastapi.responses import HTMLResponse
+from fastapi.staticfiles import StaticFiles
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+from twinline.contract.documents.records import Version
+from twinline.contract.encoder.preprocess import MAX_QUERY_CHARS
+from twinline.contract.errors import TransientError, TwinlineError
+from twinline.search.admission import Admission
+from twinline.search.highlight import segments
+from twinline.search.index import IndexInfo, index_info
+from twinline.search.problems import Problem, problem_of, retry_after
+from twinline.search.query import Answer, Question
+from twinline.search.releases import Releases
+
+_HERE: Final = Path(__file__).parent
+_LIMITS: Final = (10, 25, 50, 100)
+_HASH: Final = re.compile("[0-9a-f]{32,}")
+# Documents are other people's text. Should escaping ever fail, the browser still runs and loads nothing of theirs.
+_HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
+    "img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What the templates show."""
+
+    query: str
+    limit: int
+    source: str
+    tenant: str
+    answer: Answer | None = None
+    index: IndexInfo | None = None
+    problem: Problem | None = None
+
+
+def install(app: FastAPI, releases: Releases, ask: Callable[[Question], Answer], admission: Admission) -> None:
+    """Add the page at `/` and the files that it is made of."""
+    templates = _environment()
+
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    async def page(
+        q: Annotated[str, Query()] = "",
+        limit: Annotated[str, Query()] = "",
+        source: Annotated[str, Query()] = "",
+        tenant: Annotated[str, Query()] = "",
+        x_fragment: Annotated[str | None, Header()] = None,
+    ) -> HTMLResponse:
+        """Show the search box and, for a query, its hits."""
+        asked = (q.strip(), limit, source.strip(), tenant.strip())
+        try:
+            view, status, headers = await admission.run(_look, releases, ask, *asked)
+        except TransientError as error:
+            # Too many wait: said on the page as every other problem is.
+            status, problem = problem_of(error)
+            view, headers = _View(asked[0], _LIMITS[0], *asked[2:], problem=problem), retry_after(error)
+        name = "results.html" if x_fragment else "page.html"
+        body = templates.get_template(name).render(view=view, limits=_LIMITS, max_query_chars=MAX_QUERY_CHARS)
+        return HTMLResponse(body, status, {**_HEADERS, **headers})
+
+    app.mount("/static", StaticFiles(directory=_HERE / "static"), name="static")
+
+
+def _look(
+    releases: Releases, ask: Callable[[Question], Answer], query: str, limit: str, source: str, tenant: str
+) -> tuple[_View, int, Mapping[str, str]]:
+    wanted = int(limit) if limit.isdecimal() and int(limit) in _LIMITS else _LIMITS[0]
+    found: dict[str, Any] = {}
+    status, headers = 200, {}
+    try:
+        found["index"] = index_info(releases)
+        if query:
+            found["answer"] = ask(Question(query, wanted, tenant or None, source or None))
+    except TwinlineError as error:
+        status, found["problem"] = problem_of(error)
+        headers = retry_after(error)
+    return _View(query, wanted, source, tenant, **found), status, headers
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(_HERE / "templates"),
+        autoescape=select_autoescape(default=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals["segments"] = segments
+    environment.filters["thousands"] = lambda number: f"{number:,}"
+    environment.filters["version"] = _version
+    environment.filters["is_hash"] = lambda value: isinstance(value, str) and _HASH.fullmatch(value) is not None
+    environment.filters["moment"] = _moment
+    return environment
+
+
+def _version(version: Version) -> str:
+    """Return a document's version for people: its number, or when the log received it."""
+    return str(version.number) if version.kind == "explicit" else f"{_moment(version.number)} (by the log)"
+
+
+def _moment(timestamp_ms: int) -> str:
+    return datetime.fromtimestamp(timestamp_ms / 1000, tz=UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,0 +1,241 @@
+"""From a question to an answer: one release answers the whole of it, and says so.
+
+resolve the active release -> its query text -> its encoder in Triton -> its collection -> documents by best chunk
+"""
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+from uuid import UUID
+
+import numpy as np
+from numpy.typing import NDArray
+
+from twinline.clients.store.protocol import StoredPoint, stored_version
+from twinline.contract.documents.records import Version
+from twinline.contract.encoder.embedding import Embeddings
+from twinline.contract.errors import MismatchError
+from twinline.search.highlight import highlights
+from twinline.search.query_cache import RememberedQueries
+from twinline.search.releases import Served
+
+# Chunks asked for per wanted document at first, and how much further each next look reaches. Most documents are one or
+# two chunks, so one look is the rule.
+_FIRST_REACH: Final = 3
+_NEXT_REACH: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What somebody wants to know, and where to look for it."""
+
+    query: str
+    limit: int = 10
+    tenant: str | None = None
+    source: str | None = None
+    exact: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HitChunk:
+    """The chunk that made its document a hit; `start` and `end` are code points into the document's raw text."""
+
+    index: int
+    start: int
+    end: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaPlace:
+    """Where in the log the indexed version of the document stands, and when the log received it."""
+
+    partition: int
+    offset: int
+    timestamp_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """What made this hit: the document's way into the index, and the encoder's way into service.
+
+    `ingest` is what the producer said (source hash, run, Git revision), `training` what the release's manifest says.
+    """
+
+    release: str
+    space: str
+    contract: str
+    kafka: KafkaPlace
+    content_hash: str
+    ingest: Mapping[str, Any]
+    training: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One document, shown by its best chunk; `highlights` are code point ranges of `chunk.text`.
+
+    `point` is the id that `twinline trace` takes.
+    """
+
+    point: UUID
+    source: str
+    key: str
+    title: str
+    score: float
+    chunk: HitChunk
+    highlights: Sequence[tuple[int, int]]
+    version: Version
+    metadata: Mapping[str, Any]
+    tenant: str | None
+    lineage: Lineage
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Milliseconds spent on one answer."""
+
+    embed_ms: float
+    search_ms: float
+    total_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The hits of one question, best first, and the release that found them."""
+
+    query: str
+    release: str
+    space: str
+    collection: str
+    hits: Sequence[Hit]
+    timings: Timings
+
+
+class ActiveRelease(Protocol):
+    """Whoever knows which release is active."""
+
+    def active(self) -> AbstractContextManager[Served]:
+        """Resolve the alias once; the release stays open until the context ends."""
+
+
+def answer(releases: ActiveRelease, question: Question) -> Answer:
+    """Answer `question` from the release that is active now, whatever is switched meanwhile.
+
+    Raises:
+        DocumentError: the question holds no text, or too much.
+        TransientError: no release is active, or Triton or the store is away.
+        MismatchError: the encoder answers in another space than the collection is in.
+    """
+    with releases.active() as served:
+        found, text, embeddings = _answer(served, question, served.remembered)
+        if served.recent is not None:
+            served.recent.add(text, embeddings)
+        return found
+
+
+def answer_from(served: Served, question: Question) -> Answer:
+    """Answer `question` from one given release; a trial: it does not count as somebody's query, and always asks the encoder."""
+    return _answer(served, question, None)[0]
+
+
+def _answer(served: Served, question: Question, remembered: RememberedQueries | None) -> tuple[Answer, str, Embeddings]:
+    started = time.perf_counter()
+    text = served.preprocessor.query_text(question.query)
+    embeddings = remembered.embed(served.embedder, text) if remembered else served.embedder.embed([text], "query")
+    _same_space(served, embeddings.space)
+    embedded = time.perf_counter()
+    points = _best_chunks(served, embeddings.vectors[0], question)
+    _of_this_release(served, points)
+    found = time.perf_counter()
+    hits = [_hit(served, point, question.query) for point in points]
+    result = Answer(
+        query=question.query,
+        release=served.info.release,
+        space=served.info.space,
+        collection=served.collection.name,
+        hits=hits,
+        timings=Timings(
+            embed_ms=_milliseconds(embedded - started),
+            search_ms=_milliseconds(found - embedded),
+            total_ms=_milliseconds(time.perf_counter() - started),
+        ),
+    )
+    return result, text, embeddings
+
+
+def _same_space(served: Served, space: str) -> None:
+    if space != served.info.space:
+        raise MismatchError(
+            f"Triton answers for release {served.info.release} in space {space}, but collection "
+            f"`{served.collection.name}` is in space {served.info.space}: load the model of that release in Triton, "
+            "or activate the collection that was built with this one"
+        )
+
+
+def _of_this_release(served: Served, points: Iterable[StoredPoint]) -> None:
+    """Raise MismatchError for a point that another release has written here: its score would compare two spaces."""
+    info = served.info
+    for point in points:
+        for field, wanted in (("space", info.space), ("contract", info.contract_fingerprint), ("release", info.release)):
+            if point.payload[field] != wanted:
+                raise MismatchError(
+                    f"collection `{served.collection.name}` is of {field} {wanted}, its point {point.id} is of "
+                    f"{point.payload[field]}: retire release {info.release} and build its collection again"
+                )
+
+
+def _best_chunks(served: Served, vector: NDArray[np.float32], question: Question) -> list[StoredPoint]:
+    """Return the best chunk of each of the nearest `limit` documents.
+
+    One document may own all of the nearest chunks, so the look goes further until there are enough documents or
+    nothing more to see.
+    """
+    named = {"tenant": question.tenant, "source": question.source}
+    only = {field: value for field, value in named.items() if value is not None}
+    reach = question.limit * _FIRST_REACH
+    while True:
+        points = served.collection.query(vector, reach, only, exact=question.exact)
+        documents = _first_of_each_document(points)
+        if len(documents) >= question.limit or len(points) < reach:
+            return documents[: question.limit]
+        reach *= _NEXT_REACH
+
+
+def _first_of_each_document(points: Iterable[StoredPoint]) -> list[StoredPoint]:
+    best: dict[tuple[str, str], StoredPoint] = {}
+    for point in points:
+        best.setdefault((point.payload["source"], point.payload["key"]), point)
+    return list(best.values())
+
+
+def _hit(served: Served, point: StoredPoint, query: str) -> Hit:
+    payload = point.payload
+    text = payload["text"]
+    return Hit(
+        point=point.id,
+        source=payload["source"],
+        key=payload["key"],
+        title=payload["title"],
+        score=point.score or 0.0,
+        chunk=HitChunk(payload["chunk_index"], payload["start"], payload["end"], text),
+        highlights=highlights(text, query),
+        version=stored_version(payload),
+        metadata=payload["metadata"],
+        tenant=payload["tenant"],
+        lineage=Lineage(
+            release=payload["release"],
+            space=payload["space"],
+            contract=payload["contract"],
+            kafka=KafkaPlace(payload["partition"], payload["offset"], payload["timestamp_ms"]),
+            content_hash=payload["content_hash"],
+            ingest=payload["headers"],
+            training=served.training,
+        ),
+    )
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 3)

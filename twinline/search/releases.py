@@ -1,0 +1,127 @@
+"""The releases that this process answers from; a release stays open for as long as somebody is using it."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from twinline.clients.store.protocol import Collection, CollectionInfo, Store
+from twinline.contract.encoder.embedding import Embedder
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.errors import TransientError
+from twinline.search.query_cache import RememberedQueries
+from twinline.search.recent import RecentQueries
+
+_HELD_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Served:
+    """One release, whole: its contract, its encoder in Triton and its collection."""
+
+    info: CollectionInfo
+    collection: Collection
+    preprocessor: Preprocessor
+    embedder: Embedder
+    training: Mapping[str, Any] = field(default_factory=dict)
+    format: str = ""
+    precision: str = ""
+    # None: the release has no drift reference to compare queries with.
+    recent: RecentQueries | None = None
+    # Of this release's space. None: every query goes to the encoder.
+    remembered: RememberedQueries | None = None
+
+
+class Releases:
+    """Which releases are served here, and which one is active.
+
+    Args:
+        store: says which collection is active; asked once per request.
+        open_release: opens a release that was activated by another process. Without it only releases that were
+            added here are served.
+    """
+
+    def __init__(self, store: Store, open_release: Callable[[str], Served] | None = None) -> None:
+        self._store = store
+        self._open_release = open_release
+        self._served: dict[str, Served] = {}
+        self._users: dict[str, int] = {}
+        self._held: set[str] = set()
+        self._changed = threading.Condition()
+
+    def add(self, served: Served) -> None:
+        """Answer from this release whenever it is active."""
+        with self._changed:
+            self._served[served.collection.name] = served
+
+    def remove(self, name: str, timeout_seconds: float = 30.0) -> Served | None:
+        """Take a release out of service, and return it once nobody uses it any more.
+
+        Raises:
+            TransientError: requests still use it after `timeout_seconds`; it is out of service all the same.
+        """
+        with self._changed:
+            served = self._served.pop(name, None)
+            if not self._changed.wait_for(lambda: not self._users.get(name), timeout_seconds):
+                raise TransientError(f"collection `{name}` still answers requests after {timeout_seconds} s: try again")
+        return served
+
+    @contextmanager
+    def held(self, name: str) -> Iterator[None]:
+        """Let new users of a collection wait until the context ends, because it is closed and opened again."""
+        with self._changed:
+            self._held.add(name)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held.discard(name)
+                self._changed.notify_all()
+
+    def names(self) -> list[str]:
+        """Return the names of the collections served here."""
+        with self._changed:
+            return sorted(self._served)
+
+    def active_name(self) -> str | None:
+        """Return the name of the active collection, served here or not."""
+        return self._store.active()
+
+    @contextmanager
+    def active(self) -> Iterator[Served]:
+        """Resolve the alias once, and keep that release open until the context ends."""
+        name = self.active_name()
+        if name is None:
+            raise NoActiveReleaseError("no release is active: there is nothing to search yet")
+        with self.using(name) as served:
+            yield served
+
+    @contextmanager
+    def using(self, name: str) -> Iterator[Served]:
+        """Keep the release of collection `name` open until the context ends."""
+        with self._changed:
+            # Those who waited in vain hear that it is not served, and may ask again.
+            self._changed.wait_for(lambda: name not in self._held, _HELD_SECONDS)
+            served = self._served.get(name) or self._opened(name)
+            self._users[name] = self._users.get(name, 0) + 1
+        try:
+            yield served
+        finally:
+            with self._changed:
+                self._users[name] -= 1
+                self._changed.notify_all()
+
+    def _opened(self, name: str) -> Served:
+        if self._open_release is None:
+            raise NotServedError(f"collection `{name}` is not being served here (served: {', '.join(self._served) or 'none'})")
+        served = self._served[name] = self._open_release(name)
+        return served
+
+
+class NoActiveReleaseError(TransientError):
+    """Nothing was released yet."""
+
+
+class NotServedError(TransientError):
+    """The collection exists or existed, but this process does not have it open."""

@@ -1,0 +1,1 @@
+"""Care of a running index: skew, traces, reconciliation, erasure, replay and dead letters."""

@@ -1,0 +1,1 @@
+"""Dead letters: list, replay, discard and purge messages that could not be indexed."""

@@ -1,0 +1,174 @@
+"""The whole of an erasure, in order. Each step is safe to repeat: the same command finishes one that was cut short.
+
+1. mark      from here on nothing takes the document in: publish, ingest, prepare, consumers and builds ask the list
+2. tombstone through the log, so that rebuilds and replays honour it
+3. points    gone from every collection in service, by the consumer's own law
+4. letters   out of the topic of dead letters, and noted as discarded
+5. forget    its hash and what rejects quoted of it; what offline stages keep for their next run
+6. look      what still holds it: log, snapshots, working folders, releases
+7. receipt   written, chained, and its hash put on the topic of erasures
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from streaming.building.snapshot import open_snapshot
+from twinline.clients.erasure_list import Erasures
+from twinline.clients.kafka.connect import ensure_topics
+from twinline.clients.kafka.erasures import write_event
+from twinline.clients.kafka.stretch import delete_before
+from twinline.clients.online import AdminClient
+from twinline.clients.settings import CHECKOUT, Settings
+from twinline.contract.canonical import JSON
+from twinline.contract.documents.records import Deletion
+from twinline.contract.errors import SettingsError, TransientError
+from twinline.contract.release.manifest import consumer_group
+from twinline.upkeep.dead_letters.acts import who
+from twinline.upkeep.dead_letters.purge import purge
+from twinline.upkeep.erase import holders, removal
+from twinline.upkeep.erase.receipt import Receipt, read_receipts, write_receipt
+from twinline.upkeep.reconcile.target import open_target, releases_in_service
+from twinline.upkeep.trace.reach import Reach, read_message
+
+Say = Callable[[str], object]
+_NOT_COVERED: Final = (
+    "the store's files keep the bytes of removed points until it next merges its segments; the broker keeps those of expired "
+    "messages until it deletes the segment; backups of this installation, and copies that others made, are not ours to see"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """What came of an erasure. `unreached` are the collections that could not be looked into, with the reason."""
+
+    receipt: Receipt
+    left: int
+    unreached: Mapping[str, str]
+
+    @property
+    def complete(self) -> bool:
+        """Say whether no index holds anything of it."""
+        return not self.left and not self.unreached
+
+
+def erase(settings: Settings, source: str, key: str, reason: str, say: Say, checkout: Path = CHECKOUT) -> Erased:
+    """Erase a document.
+
+    Raises:
+        TransientError: the broker or the online process is away; the same command goes on.
+        MismatchError: the list of erased documents was made under another secret, or the chain of receipts is broken.
+    """
+    Deletion(source, key).validate()
+    ensure_topics(settings)
+    list(read_receipts(settings.erasures))  # a broken chain is found before anything is done
+    releases, _ = releases_in_service(settings)
+    erasures = removal.mark(settings, removal.open_list(settings), source, key, reason)
+    token = erasures.token(source, key)
+    say(f"marked as {token[:16]}: nothing takes it in from now on")
+    logged = holders.messages_of(settings, source, key)
+    with ExitStack() as opened:
+        targets = [opened.enter_context(open_target(settings, release)) for release in releases]
+        tombstone = removal.send_tombstone(settings, source, key, logged, removal.stored_versions(targets, source, key))
+        say(f"deletion on the log at {tombstone.partition}/{tombstone.offset}")
+        removed = [removal.remove_points(target, tombstone, source, key) for target in targets]
+    for one in removed:
+        say(f"collection of release {one['collection']}: {one['removed']} points removed, {one['left']} left")
+    letters = purge(settings, source, key, token)
+    say(f"dead letters: {len(letters)} emptied and discarded")
+    forgotten = removal.forget_published(settings, source, key) | removal.forget_made(settings)
+    unreached = _unreached(settings)
+    still = _holders(settings, checkout, source, key, logged)
+    entry = erasures.find(source, key)
+    collections: list[JSON] = [*removed]
+    places: list[JSON] = [*letters]
+    value: dict[str, JSON] = {
+        "act": "erase",
+        "document": token,
+        "source": source,
+        "reason": reason,
+        "erased_at": entry.time if entry else "",
+        "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "by": who(),
+        "removed": {"collections": collections, "dead_letters": places, **forgotten},
+        "tombstone": f"{settings.topic} {tombstone.partition}/{tombstone.offset}",
+        "not_reached": {**unreached},
+        "still_holds_it": still,
+        "not_covered": _NOT_COVERED,
+    }
+    left = sum(int(str(one["left"])) for one in removed)
+    return Erased(_sealed(settings, erasures, value), left, unreached)
+
+
+def lift(settings: Settings, source: str, key: str, reason: str) -> Receipt:
+    """Let a document be taken in again, and write that down.
+
+    Raises:
+        SettingsError: it is not erased, or no reason is given.
+    """
+    if not reason:
+        raise SettingsError("--lift needs a --reason: it is written down")
+    ensure_topics(settings)
+    erasures = removal.lift(settings, removal.open_list(settings), source, key, reason)
+    value: dict[str, JSON] = {
+        "act": "lift",
+        "document": erasures.token(source, key),
+        "source": source,
+        "reason": reason,
+        "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "by": who(),
+    }
+    return _sealed(settings, erasures, value)
+
+
+def expire_log(settings: Settings, snapshot: str) -> dict[int, int]:
+    """Expire what a verified snapshot covers, once every release in service has passed it; return where the log begins now.
+
+    Raises:
+        SettingsError: there is no such snapshot, or it is not of this topic.
+        TransientError: a consumer has not got that far yet.
+    """
+    from twinline.clients.kafka.connect import committed_offsets
+
+    covered = open_snapshot(settings.snapshots / snapshot, settings.topic)
+    for release in releases_in_service(settings)[0]:
+        committed = committed_offsets(settings, consumer_group(release), settings.topic)
+        behind = {number: end for number, end in covered.ends.items() if committed.get(number, 0) < end}
+        if behind:
+            raise TransientError(
+                f"release {release} has not read the log up to {behind}, by partition: wait for its consumer (`twinline status`)"
+            )
+    delete_before(settings, settings.topic, {number: end for number, end in covered.ends.items() if end > 0})
+    return dict(covered.ends)
+
+
+def _unreached(settings: Settings) -> dict[str, str]:
+    """Return the collections that are there but not in service: their consumers will delete the document when they are."""
+    if settings.store != "edge":
+        return {}
+    with closing(AdminClient(settings.admin_url)) as admin:
+        return dict(admin.status().refused)
+
+
+def _holders(settings: Settings, checkout: Path, source: str, key: str, logged: list[holders.Logged]) -> list[JSON]:
+    with closing(AdminClient(settings.admin_url)) as admin:
+        reach = Reach(settings, checkout, admin, partial(read_message, settings))
+        log = holders.log_holding(settings, logged)
+        return [
+            *([log] if log["messages"] else []),
+            *holders.snapshots_holding(settings, source, key),
+            *holders.workspace_holding(checkout, source, key),
+            *holders.releases_holding(reach, source, key),
+        ]
+
+
+def _sealed(settings: Settings, erasures: Erasures, value: Mapping[str, JSON]) -> Receipt:
+    receipt = write_receipt(settings.erasures, value)
+    write_event(
+        settings, erasures, "receipt", str(value["document"]), sha256=receipt.sha256, number=int(str(receipt.value["number"]))
+    )
+    return receipt

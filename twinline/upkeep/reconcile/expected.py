@@ -1,0 +1,109 @@
+"""What every document should be: the log folded as a consumer folds it, after the snapshot that covers what the log has lost."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from streaming.building.snapshot import TopicSnapshot, open_snapshot
+from streaming.decode import Message, decode
+from streaming.log_reader import message_of
+from twinline.clients.erasure_list import Erasures
+from twinline.clients.kafka.connect import beginning_offsets
+from twinline.clients.kafka.stretch import read_topic
+from twinline.clients.settings import Settings
+from twinline.contract.documents.records import Document
+from twinline.contract.errors import ContractError, DocumentError, SettingsError
+from twinline.upkeep.dead_letters.entries import read_letters
+from twinline.upkeep.reconcile.ledger import Ledger
+
+_RECORD = "snapshot.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What was read: up to which offsets, from which snapshot if any, and how many messages were left out as erased."""
+
+    ends: Mapping[int, int]
+    snapshot: str = ""
+    erased: int = 0
+
+
+def fold(settings: Settings, ledger: Ledger, release: str, ends: Mapping[int, int], erasures: Erasures, snapshot: str) -> Folded:
+    """Fill a ledger with what the log wants of an index.
+
+    Args:
+        release: whose dead letters explain what its index does not have.
+        ends: where to stop, by partition.
+        snapshot: the id of one to begin with; empty: the newest that covers what the log has lost, if it has lost anything.
+
+    Raises:
+        SettingsError: the log has lost messages that no snapshot here covers.
+    """
+    aside = {
+        (letter.message.partition, letter.message.offset) for _, letter in read_letters(settings) if letter.release == release
+    }
+    begins = beginning_offsets(settings, settings.topic)
+    start = find_snapshot(settings, begins, snapshot)
+    erased = 0
+    if start is not None:
+        erased += _fold(start.messages(), ledger, aside, erasures)
+    erased += _fold(
+        (message_of(record) for record in read_topic(settings, settings.topic, begins, ends)), ledger, aside, erasures
+    )
+    return Folded(ends, start.folder.name if start else "", erased)
+
+
+def find_snapshot(settings: Settings, begins: Mapping[int, int], wanted: str = "") -> TopicSnapshot | None:
+    """Return the snapshot that a fold begins with: the one named, or the newest that covers what the log has lost.
+
+    None where the log has all that it ever had, and none is named.
+
+    Raises:
+        SettingsError: there is no such snapshot, or none that covers it.
+    """
+    lost = {number: begin for number, begin in begins.items() if begin > 0}
+    if not wanted and not lost:
+        return None
+    folders = [settings.snapshots / wanted] if wanted else _newest_first(settings.snapshots)
+    refused: list[str] = []
+    for folder in folders:
+        try:
+            found = open_snapshot(folder, settings.topic)
+        except (ContractError, SettingsError) as exc:
+            if wanted:
+                raise
+            refused.append(str(exc))
+            continue
+        gaps = {number: begin for number, begin in lost.items() if found.ends.get(number, 0) < begin}
+        if not gaps:
+            return found
+        refused.append(f"{folder.name} ends before what the log still has, in partitions {sorted(gaps)}")
+    raise SettingsError(
+        f"topic {settings.topic} has lost what came before the offsets {lost}, and no snapshot in {settings.snapshots} covers it "
+        f"({'; '.join(refused[:3]) or 'there is none'}): take snapshots (python -m etl ingest --source kafka: --store) before "
+        "the topic expires anything"
+    )
+
+
+def _newest_first(store: Path) -> list[Path]:
+    found = [path.parent for path in store.glob(f"s*/{_RECORD}")]
+    return sorted(found, key=lambda folder: -(folder / _RECORD).stat().st_mtime)
+
+
+def _fold(messages: Iterable[Message], ledger: Ledger, aside: set[tuple[int, int]], erasures: Erasures) -> int:
+    erased = 0
+    for message in messages:
+        try:
+            event = decode(message)
+            if (
+                isinstance(event.item, Document)
+                and erasures.verdict(event.item.source, event.item.key, message.timestamp_ms) != "free"
+            ):
+                erased += 1
+            elif (message.partition, message.offset) in aside:
+                ledger.set_aside(event)
+            else:
+                ledger.take(event)
+        except DocumentError:
+            continue  # in the dead letters: it never was a state of a document
+    return erased

@@ -1,0 +1,139 @@
+"""Both sides of a comparison in a SQLite file: what the log wants, what the index has. Memory does not grow with either."""
+
+import json
+import sqlite3
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Self
+from uuid import UUID
+
+from streaming.decode import Event, Message
+from streaming.message_json import json_of_message, message_of_json
+from twinline.clients.store.audit import PointFacts, is_newer
+from twinline.clients.store.protocol import OWN_KINDS
+from twinline.contract.documents.ids import head_id
+from twinline.contract.documents.records import Version
+
+_TABLES = """
+CREATE TABLE wanted (doc TEXT PRIMARY KEY, source TEXT, key TEXT, kind TEXT, number INTEGER, offset INTEGER, message TEXT);
+CREATE TABLE aside (doc TEXT, source TEXT, key TEXT, kind TEXT, number INTEGER, offset INTEGER, message TEXT);
+CREATE INDEX aside_doc ON aside (doc);
+CREATE TABLE moved (doc TEXT PRIMARY KEY);
+CREATE TABLE points (id TEXT PRIMARY KEY, doc TEXT, facts TEXT);
+CREATE INDEX points_doc ON points (doc);
+"""
+
+
+class Ledger:
+    """The wanted state by document, and the points by document. A document is named by its head's id."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        self._db = sqlite3.connect(path, isolation_level=None)
+        # A file that is thrown away needs no protection from a crash.
+        self._db.execute("PRAGMA journal_mode = OFF")
+        self._db.execute("PRAGMA synchronous = OFF")
+        self._db.executescript(_TABLES)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._db.close()
+        self._path.unlink(missing_ok=True)
+
+    def take(self, event: Event) -> None:
+        """Fold in one message of the log; an older version changes nothing.
+
+        Raises:
+            DocumentError: its kind of version is not the document's.
+        """
+        doc, version = _doc(event.item.source, event.item.key), event.version
+        row = self._db.execute("SELECT kind, number, offset FROM wanted WHERE doc = ?", (doc,)).fetchone()
+        if row is not None and version < Version(*row):
+            return
+        self._db.execute("INSERT OR REPLACE INTO wanted VALUES (?, ?, ?, ?, ?, ?, ?)", _row(doc, event))
+
+    def set_aside(self, event: Event) -> None:
+        """Note a message that a consumer set aside; an index that has it all the same, since a later attempt passed, is right."""
+        self._db.execute("INSERT INTO aside VALUES (?, ?, ?, ?, ?, ?, ?)", _row(_doc(event.item.source, event.item.key), event))
+
+    def note_moved(self, source: str, key: str) -> None:
+        """Note that a document was written to while we looked: nobody is accused of what moves."""
+        self._db.execute("INSERT OR IGNORE INTO moved VALUES (?)", (_doc(source, key),))
+
+    def add_points(self, facts: Iterable[PointFacts]) -> None:
+        """Keep what is known of stored points."""
+        rows = (
+            (str(point.id), _doc(point.source or "", point.key or ""), json.dumps(point.to_json()))
+            for point in facts
+            if point.kind not in OWN_KINDS
+        )
+        self._db.executemany("INSERT OR REPLACE INTO points VALUES (?, ?, ?)", rows)
+
+    def documents(self) -> Iterator[tuple[str, Message]]:
+        """Yield every wanted document that did not move: its id and the message that it should be made of."""
+        query = "SELECT doc, message FROM wanted WHERE doc NOT IN (SELECT doc FROM moved) ORDER BY doc"
+        for doc, message in self._db.execute(query):
+            yield doc, message_of_json(json.loads(message))
+
+    def points_of(self, doc: str) -> list[PointFacts]:
+        """Return the stored points that name a document."""
+        return [_facts(row) for row in self._db.execute("SELECT facts FROM points WHERE doc = ? ORDER BY id", (doc,))]
+
+    def message_of(self, doc: str) -> Message | None:
+        """Return the message that a document should be made of; of one whose every message was set aside, the newest."""
+        newest = "SELECT message FROM aside WHERE doc = ? ORDER BY number DESC, offset DESC"
+        row = self._db.execute("SELECT message FROM wanted WHERE doc = ?", (doc,)).fetchone()
+        row = row or self._db.execute(newest, (doc,)).fetchone()
+        return message_of_json(json.loads(row[0])) if row else None
+
+    def aside_with(self, doc: str, version: Version) -> Message | None:
+        """Return a message of this version that was set aside, if there is one."""
+        query = "SELECT message FROM aside WHERE doc = ? AND kind = ? AND number = ? AND offset = ?"
+        row = self._db.execute(query, (doc, version.kind, *version.rank)).fetchone()
+        return message_of_json(json.loads(row[0])) if row else None
+
+    def documents_only_aside(self) -> Iterator[str]:
+        """Yield the documents whose every message was set aside, and that are stored all the same."""
+        query = """SELECT DISTINCT doc FROM points WHERE doc IN (SELECT doc FROM aside)
+                   AND doc NOT IN (SELECT doc FROM wanted) AND doc NOT IN (SELECT doc FROM moved) ORDER BY doc"""
+        yield from (doc for (doc,) in self._db.execute(query))
+
+    def points_of_unknown(self) -> Iterator[PointFacts]:
+        """Yield the points of documents that the log does not want, or that name none."""
+        query = """SELECT facts FROM points WHERE doc NOT IN (SELECT doc FROM wanted)
+                   AND doc NOT IN (SELECT doc FROM aside) AND doc NOT IN (SELECT doc FROM moved) ORDER BY id"""
+        yield from (_facts(row) for row in self._db.execute(query))
+
+    def aside_count(self) -> int:
+        """Return of how many documents the newest state was set aside."""
+        query = """SELECT a.doc, a.kind, a.number, a.offset, w.kind, w.number, w.offset
+                   FROM aside a LEFT JOIN wanted w ON w.doc = a.doc"""
+        return len(
+            {row[0] for row in self._db.execute(query) if row[4] is None or is_newer(Version(*row[1:4]), Version(*row[4:]))}
+        )
+
+    def count(self, table: str) -> int:
+        """Return how many rows one of the tables has."""
+        return int(self._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608 (no name comes from outside)
+
+
+def _doc(source: str, key: str) -> str:
+    return str(head_id(source, key))
+
+
+def _row(doc: str, event: Event) -> tuple[object, ...]:
+    item, version = event.item, event.version
+    message = json.dumps(json_of_message(event.message))
+    return doc, item.source, item.key, version.kind, version.number, version.offset, message
+
+
+def _facts(row: tuple[str]) -> PointFacts:
+    return PointFacts.from_json(json.loads(row[0]))
+
+
+def doc_id(doc: str) -> UUID:
+    """Return the id of a document's head."""
+    return UUID(doc)

@@ -1,0 +1,94 @@
+"""`measure_skew`: every hop in causal order, so that a fault is named where it enters and not where it shows.
+
+rules ─> release files ─> tokens ─> training framework ─> each format ─> Triton's tokenizer ─> Triton by gRPC, HTTP, stable name
+                                                                                    ─> stored golden ─> search ─> live sample
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from twinline.contract.encoder.selfcheck import check_process
+from twinline.contract.errors import ContractError, MismatchError, TransientError
+from twinline.upkeep.skew import hops
+from twinline.upkeep.skew.pieces import Live, Offline, SamplePlan, Subject
+from twinline.upkeep.skew.report import CannotRunError, Hop, SkewReport
+from twinline.upkeep.skew.sample import measure_sample
+
+_FILES: Final = "release files"
+_UNTRUSTED = "the release's files are not what its manifest says: nothing is loaded from them"
+
+
+def measure_skew(subject: Subject, offline: Offline, live: Live, sample: SamplePlan | None = None) -> SkewReport:
+    """Measure a release hop by hop, then the live sample. Hops after a broken one still run, to show how far it reaches.
+
+    Raises:
+        TransientError: something is away, and nothing that did answer was broken.
+    """
+    away: list[TransientError] = []
+    measured = [_run(name, hop, away) for name, hop in _first_hops(subject, offline)]
+    # Weights and graphs that were tampered with are not run, not even to be measured.
+    is_whole = next(hop.state for hop in measured if hop.name == _FILES) == "ok"
+    for name, hop in hops.offline_hops(subject, offline):
+        measured.append(_run(name, hop, away) if is_whole else Hop(name, "not run", _UNTRUSTED))
+    measured += [_run(name, hop, away) for name, hop in _live_hops(subject, live)]
+    search = partial(hops.search_hop, subject.golden, offline, live.search)
+    measured.append(_run("search", search, away) if is_whole else Hop("search", "not run", _UNTRUSTED))
+    manifest = subject.manifest
+    report = partial(SkewReport, manifest.release, manifest.space, manifest.fingerprints.contract, tuple(measured))
+    if sample is None or not is_whole:
+        done = report(sample_reason="not asked for" if is_whole else _UNTRUSTED)
+    else:
+        try:
+            done = report(sample=measure_sample(sample, offline, manifest, subject.golden.stored_limit))
+        except TransientError as exc:
+            away.append(exc)
+            done = report(sample_reason=str(exc))
+    if away and done.ok:
+        raise away[0]
+    return done
+
+
+def refused_release(release: str, exc: MismatchError) -> SkewReport:
+    """Return the report of a release whose folder cannot even be opened."""
+    rules = _run("rules", partial(hops.rules_hop, check_process), [])
+    return SkewReport(release, "", "", (rules, Hop(_FILES, "broken", str(exc))), sample_reason=_UNTRUSTED)
+
+
+def _first_hops(subject: Subject, offline: Offline) -> list[tuple[str, Callable[[], Hop]]]:
+    return [
+        ("rules", partial(hops.rules_hop, offline.check_rules)),
+        (_FILES, partial(hops.files_hop, subject)),
+        ("tokens", lambda: hops.tokens_hop("tokens", subject.golden, lambda *call: offline.encode(*call).token_ids)),
+    ]
+
+
+def _live_hops(subject: Subject, live: Live) -> list[tuple[str, Callable[[], Hop]]]:
+    golden, manifest = subject.golden, subject.manifest
+    largest = min(hops.BATCH_TEXTS, manifest.serving.max_batch_size)
+    listed: list[tuple[str, Callable[[], Hop]]] = [
+        ("triton tokenizer", partial(hops.tokens_hop, "triton tokenizer", golden, live.token_ids, largest))
+    ]
+    for name, embedder in live.embedders.items():
+        listed.append((name, partial(hops.embedder_hop, name, golden, embedder, manifest.space)))
+    listed.append(("triton embed", partial(_stable_hop, live)))
+    listed.append(("stored golden", partial(hops.stored_hop, golden, live.read_golden)))
+    return listed
+
+
+def _stable_hop(live: Live) -> Hop:
+    if live.stable is None:
+        raise CannotRunError("no release is active, so the name `embed` stands for none")
+    return hops.embedder_hop("triton embed", live.stable.golden, live.stable.embedder, live.stable.embedder.space)
+
+
+def _run(name: str, hop: Callable[[], Hop], away: list[TransientError]) -> Hop:
+    try:
+        return hop()
+    except CannotRunError as exc:
+        return Hop(name, "not run", str(exc))
+    except TransientError as exc:
+        away.append(exc)
+        return Hop(name, "not run", str(exc))
+    except ContractError as exc:
+        return Hop(name, "broken", str(exc))

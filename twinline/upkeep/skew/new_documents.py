@@ -1,0 +1,107 @@
+"""Features of the newest documents: their texts from the log, their vectors from the store, so that nothing is embedded again."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from kafka import TopicPartition
+
+from twinline.clients.kafka.connect import beginning_offsets, end_offsets, kafka_errors, make_consumer
+from twinline.clients.online import AdminClient
+from twinline.clients.settings import Settings
+from twinline.contract.documents.ids import head_id
+from twinline.contract.documents.records import Document, Version, decode_message, version_of
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.errors import DocumentError
+from twinline.contract.monitor.drift import Features
+from twinline.contract.monitor.drift_reference import DriftReference, features_of, unknown_id
+
+_POLL_MS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class NewDocuments:
+    """Features of the chunks of the newest documents; `unindexed` chunks had no stored vector of their text, and do not count."""
+
+    features: Features | None
+    documents: int
+    unindexed: int
+
+
+def read_newest(settings: Settings, limit: int) -> list[Document]:
+    """Return the newest distinct documents of the topic, at most `limit`, newest first; deleted ones are left out.
+
+    Of each partition the last `limit` messages are read: the newest `limit` of all are among them.
+
+    Raises:
+        SettingsError: there is no such topic.
+        TransientError: no broker answers.
+    """
+    ends, starts = end_offsets(settings, settings.topic), beginning_offsets(settings, settings.topic)
+    newest: dict[tuple[str, str], tuple[Version, int, Document | None]] = {}
+    for record in _tail(settings, {number: max(starts[number], end - limit) for number, end in ends.items()}, ends):
+        try:
+            item = decode_message(record.key, record.value, record.headers)
+            version = version_of(item, record.timestamp, record.offset, record.headers)
+            known = newest.get((item.source, item.key))
+            if known is None or not version < known[0]:
+                newest[item.source, item.key] = version, record.timestamp, item if isinstance(item, Document) else None
+        except DocumentError:
+            continue  # in the dead letters, which have a report of their own
+    found = sorted(newest.values(), key=lambda entry: -entry[1])
+    return [document for _, _, document in found if document is not None][:limit]
+
+
+def document_features(
+    documents: Iterable[Document], preprocessor: Preprocessor, reference: DriftReference, admin: AdminClient, collection: str
+) -> NewDocuments:
+    """Return the features of documents as a release cuts them, with the vectors that its collection has stored.
+
+    Raises:
+        TransientError: the online process is away.
+    """
+    texts, vectors, owners, unindexed = [], [], [], 0
+    for document in documents:
+        try:
+            chunks = preprocessor.chunks(document)
+        except DocumentError:
+            continue  # the consumer set it aside for the same reason
+        # A page of any collection's points holds all of a document but the longest; what is beyond counts as unindexed.
+        points, _ = admin.points(
+            collection, source=document.source, key=document.key, kind="chunk", limit=1_000, with_vectors=True
+        )
+        stored = {point.payload["content_hash"]: point.vector for point in points}
+        for chunk in chunks:
+            vector = stored.get(chunk.content_hash)
+            if vector is None:
+                unindexed += 1
+                continue
+            texts.append(chunk.encoder_text)
+            vectors.append(vector)
+            owners.append(str(head_id(document.source, document.key)))
+    if not texts:
+        return NewDocuments(None, 0, unindexed)
+    similarity = reference.nearest(np.stack(vectors), owners)
+    unknown = unknown_id(preprocessor.tokenizer_json)
+    count = len(set(owners))
+    return NewDocuments(features_of(preprocessor.encode(texts, "document"), similarity, unknown, count), count, unindexed)
+
+
+def _tail(settings: Settings, starts: Mapping[int, int], ends: Mapping[int, int]) -> Iterable[Any]:
+    partitions = {number: TopicPartition(settings.topic, number) for number in ends if starts[number] < ends[number]}
+    consumer = make_consumer(settings)
+    try:
+        with kafka_errors(settings):
+            consumer.assign(list(partitions.values()))
+            for number, partition in partitions.items():
+                consumer.seek(partition, starts[number])
+        waiting = set(partitions)
+        while waiting:
+            with kafka_errors(settings):
+                polled: Mapping[Any, list[Any]] = consumer.poll(timeout_ms=_POLL_MS)
+                waiting = {number for number in waiting if consumer.position(partitions[number]) < ends[number]}
+            for records in polled.values():
+                yield from (record for record in records if record.offset < ends[record.partition])
+    finally:
+        consumer.close()

@@ -1,0 +1,168 @@
+"""Make the pieces of a measurement from settings: the release folder, Triton, the online process, Kafka."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+from export.encoder.formats import ExportedFormat
+from export.encoder.runtimes import open_runtime
+from triton_models.names import STABLE_MODEL, tokenizer_model
+from twinline.clients.online import AdminClient, OnlineStatus
+from twinline.clients.settings import Settings
+from twinline.clients.store.protocol import StoredPoint
+from twinline.clients.triton.embedder import TritonEmbedder
+from twinline.clients.triton.tokenizer import TritonTokenizer
+from twinline.contract.encoder.golden import GoldenSet, read_golden
+from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.encoder.runtime import Runtime
+from twinline.contract.encoder.specification import Pooling
+from twinline.contract.errors import MismatchError, TransientError
+from twinline.contract.release.manifest import Format, collection_name
+from twinline.registry.fetch import read_manifest
+from twinline.upkeep.skew.drift import measure_drift
+from twinline.upkeep.skew.measure import measure_skew, refused_release
+from twinline.upkeep.skew.pieces import Live, Offline, SamplePlan, Scored, StableModel, Subject, Vector
+from twinline.upkeep.skew.report import CannotRunError, SkewReport
+from twinline.upkeep.skew.stored import AdminDocuments, KafkaLog
+
+_HITS: Final = 10
+
+
+def measure_release(settings: Settings, release: str = "", size: int = 100, seed: int = 0) -> SkewReport | None:
+    """Measure the active release, or the named one; return None where none is active.
+
+    Raises:
+        TransientError: something is away, or the release's collection is not open.
+        SettingsError: the named release was not fetched.
+    """
+    with ExitStack() as opened:
+        admin = opened.enter_context(closing(AdminClient(settings.admin_url)))
+        status = admin.status()
+        active = (status.active or "").removeprefix(collection_name(""))
+        chosen = release or active
+        if not chosen:
+            return None
+        try:
+            subject = open_subject(settings, chosen)
+            offline = open_offline(subject)
+            stable = open_subject(settings, active) if active else None
+        except MismatchError as exc:
+            return refused_release(chosen, exc)
+        name = collection_name(chosen)
+        if status.collection(name) is None and name not in status.refused:
+            raise TransientError(
+                f"the online process does not serve {name}: wait until it has opened it (twinline status), or build the "
+                f"collection first (twinline release build {chosen})"
+            )
+        live = open_live(settings, subject, stable, _golden_reader(admin, status, name), _searcher(admin, status, name), opened)
+        plan = None
+        if size and name not in status.refused:
+            plan = SamplePlan(AdminDocuments(admin, name), KafkaLog(settings), size, seed)
+        report = measure_skew(subject, offline, live, plan)
+        # The world's changes, told beside our faults where there are none: with skew in it a comparison would say nothing.
+        return replace(report, drift=measure_drift(settings, admin, name)) if report.ok else report
+
+
+def open_subject(settings: Settings, release: str) -> Subject:
+    """Return what a fetched release says of itself; nothing is verified yet but that it can be read."""
+    manifest = read_manifest(settings.releases, release)
+    folder = settings.releases / release
+    return Subject(folder, manifest, GoldenSet(read_golden(folder), manifest.serving_format().parity.limit))
+
+
+def open_offline(subject: Subject) -> Offline:
+    """Return the offline path, made from the release's own files; the framework is loaded at its first use."""
+    preprocessor = Preprocessor.load(subject.folder)
+
+    def open_format(entry: Format) -> Runtime:
+        if entry.backend == "tensorrt":
+            from export.encoder.to_tensorrt import why_unavailable
+
+            if reason := why_unavailable():
+                raise CannotRunError(reason)
+        exported = ExportedFormat(entry.name, entry.backend, entry.precision, entry.file)  # type: ignore[arg-type]
+        return open_runtime(subject.folder, exported)
+
+    return Offline(
+        encode=preprocessor.encode,
+        chunks=preprocessor.chunks,
+        query_text=preprocessor.query_text,
+        vectors=_reference(subject.folder / "encoder", preprocessor.contract.vector.pooling),
+        open_format=open_format,
+        pad_id=preprocessor.pad_id,
+    )
+
+
+def open_live(
+    settings: Settings,
+    subject: Subject,
+    active: Subject | None,
+    read_stored: Callable[[], dict[str, Vector]],
+    search: Callable[[str], list[Scored]],
+    opened: ExitStack,
+) -> Live:
+    """Return what serves the release.
+
+    Args:
+        active: the release that the stable name must stand for.
+        read_stored: reads the golden vectors of the collection.
+        search: asks a query and returns the hits' scores with the stored vectors.
+        opened: closes the connections.
+    """
+    grpc, http = settings.triton_grpc_address, settings.triton_http_address
+    release, space = subject.manifest.release, subject.manifest.space
+    tokenizer = opened.enter_context(TritonTokenizer(grpc, tokenizer_model(release)))
+    embedders = {
+        "triton grpc": opened.enter_context(TritonEmbedder(grpc, release, space)),
+        "triton http": opened.enter_context(TritonEmbedder(http, release, space, "http")),
+    }
+    stable = None
+    if active is not None:
+        stands_for = TritonEmbedder(grpc, active.manifest.release, active.manifest.space, model=STABLE_MODEL)
+        stable = StableModel(opened.enter_context(stands_for), active.golden)
+    return Live(tokenizer.token_ids, embedders, stable, read_stored, search)
+
+
+def _reference(encoder: Path, pooling: Pooling) -> Callable[[Sequence[Sequence[int]]], Vector]:
+    @cache
+    def loaded() -> Callable[[Sequence[Sequence[int]]], Vector]:
+        # torch takes seconds to import, and a measurement may end before it is needed.
+        from export.encoder.reference import ReferenceEncoder
+
+        return ReferenceEncoder.load(encoder, pooling).vectors
+
+    def vectors(token_ids: Sequence[Sequence[int]]) -> Vector:
+        return loaded()(token_ids)
+
+    return vectors
+
+
+def _golden_reader(admin: AdminClient, status: OnlineStatus, name: str) -> Callable[[], dict[str, Vector]]:
+    def read() -> dict[str, Vector]:
+        # The online process keeps such a collection closed: what it found is what there is to say.
+        if name in status.refused:
+            raise MismatchError(f"the online process does not open {name}: {status.refused[name]}")
+        return admin.golden(name)
+
+    return read
+
+
+def _searcher(admin: AdminClient, status: OnlineStatus, name: str) -> Callable[[str], list[Scored]]:
+    def search(text: str) -> list[Scored]:
+        if name in status.refused:
+            raise CannotRunError(f"the online process does not open {name}")
+        hits = admin.search(name, text, _HITS)["hits"]
+        scores = [(UUID(hit["point"]), float(hit["score"])) for hit in hits]
+        return scored(scores, admin.read_points(name, [id_ for id_, _ in scores], with_vectors=True))
+
+    return search
+
+
+def scored(hits: Iterable[tuple[UUID, float]], stored: Mapping[UUID, StoredPoint]) -> list[Scored]:
+    """Return scores with the vectors that they are of; a point that is gone by now is left out."""
+    found = ((score, stored[id_].vector) for id_, score in hits if id_ in stored)
+    return [(score, vector) for score, vector in found if vector is not None]

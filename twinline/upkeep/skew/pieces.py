@@ -1,0 +1,118 @@
+"""What a measurement is made of. Each piece is a function or a small protocol, so that any one can be exchanged."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from streaming.decode import Message
+from twinline.clients.store.protocol import Head, StoredPoint
+from twinline.contract.documents.records import Document
+from twinline.contract.encoder.chunking import Chunk
+from twinline.contract.encoder.embedding import Embedder
+from twinline.contract.encoder.golden import GoldenSet
+from twinline.contract.encoder.runtime import Runtime
+from twinline.contract.encoder.selfcheck import check_process
+from twinline.contract.encoder.specification import Role
+from twinline.contract.encoder.tokens import Encoded
+from twinline.contract.release.manifest import Format, Manifest
+
+Vector: TypeAlias = NDArray[np.float32]
+# What an answer says of one hit: its score, and the stored vector that it is the score of.
+Scored: TypeAlias = tuple[float, Vector]
+# Where a message lies in the log: partition and offset.
+Place: TypeAlias = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The release that is measured: its folder, and what it says of itself."""
+
+    folder: Path
+    manifest: Manifest
+    golden: GoldenSet
+
+
+@dataclass(frozen=True, slots=True)
+class Offline:
+    """The offline path in this process, made from the release's own files.
+
+    Attributes:
+        encode: texts and role to token ids.
+        chunks: cuts a document.
+        query_text: cleans a query.
+        vectors: token ids of n texts to `(n, dim)`, by the training framework.
+        open_format: makes an exported format runnable; CannotRunError where its runtime is not here.
+        pad_id: the token id that fills a padded row.
+        check_rules: raises MismatchError when this process's rules in code are not the platform's.
+    """
+
+    encode: Callable[[Sequence[str], Role], Encoded]
+    chunks: Callable[[Document], list[Chunk]]
+    query_text: Callable[[str], str]
+    vectors: Callable[[Sequence[Sequence[int]]], Vector]
+    open_format: Callable[[Format], Runtime]
+    pad_id: int
+    check_rules: Callable[[], None] = check_process
+
+
+@dataclass(frozen=True, slots=True)
+class StableModel:
+    """The stable name `embed`, and the golden texts of the release that it must stand for: the active one."""
+
+    embedder: Embedder
+    golden: GoldenSet
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """What serves the release now.
+
+    Attributes:
+        token_ids: texts and role to token ids, by the tokenizer model.
+        embedders: the ensemble, by the name of the hop: one a protocol.
+        stable: None where no release is active.
+        read_golden: the golden vectors that the collection holds, by the text's name.
+        search: the first hits of a query, as people get them.
+    """
+
+    token_ids: Callable[[Sequence[str], Role], list[list[int]]]
+    embedders: Mapping[str, Embedder]
+    stable: StableModel | None
+    read_golden: Callable[[], Mapping[str, Vector]]
+    search: Callable[[str], Sequence[Scored]]
+
+
+class StoredDocuments(Protocol):
+    """The documents of one collection."""
+
+    def choose(self, count: int, seed: int) -> list[Head]:
+        """Return the heads of up to `count` documents that are not deleted, at random; fewer where there are fewer."""
+
+    def head(self, source: str, key: str) -> Head | None:
+        """Return the head of one document."""
+
+    def chunks(self, source: str, key: str) -> list[StoredPoint]:
+        """Return the chunk points of one document, with vectors."""
+
+
+class Log(Protocol):
+    """The topic of documents."""
+
+    def messages(self, places: Sequence[Place]) -> Mapping[Place, Message]:
+        """Return the messages at these places that the log still has."""
+
+
+@dataclass(frozen=True, slots=True)
+class SamplePlan:
+    """What the live sample reads, how many documents it takes, and which."""
+
+    stored: StoredDocuments
+    log: Log
+    size: int = 100
+    seed: int = 0
+    # A document that is being written looks wrong for a moment: it is looked at again after this.
+    pause_seconds: float = 1.0

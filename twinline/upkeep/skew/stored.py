@@ -1,0 +1,129 @@
+"""Stored documents and their messages, read from the online process and from Kafka."""
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Any, Final
+from uuid import UUID
+
+from kafka import TopicPartition
+
+from streaming.decode import Message
+from streaming.log_reader import message_of
+from twinline.clients.kafka.connect import beginning_offsets, end_offsets, kafka_errors, make_consumer
+from twinline.clients.online import AdminClient
+from twinline.clients.settings import Settings
+from twinline.clients.store.protocol import Head, StoredPoint
+from twinline.contract.errors import TransientError
+from twinline.upkeep.skew.pieces import Place
+
+_PAGE: Final = 256
+# Heads that are looked at from one random place on: one that is not a deletion is nearly always among them.
+_NEIGHBOURS: Final = 16
+_TRIES: Final = 4
+_POLL_MS: Final = 500
+_MOST_EMPTY_POLLS: Final = 20
+# A wanted message so near is read on to; farther on it is sought.
+_NEAR: Final = 2_000
+
+
+class AdminDocuments:
+    """Implements `StoredDocuments` by the admin API."""
+
+    def __init__(self, admin: AdminClient, collection: str) -> None:
+        self._admin = admin
+        self._collection = collection
+
+    def choose(self, count: int, seed: int) -> list[Head]:
+        """Return the heads of documents that are not deleted: all of a small collection, otherwise some at random.
+
+        A head's id is a hash, so the heads after a random id are a random choice, without reading all of them.
+        """
+        page, following = self._heads(None, max(count, _NEIGHBOURS))
+        if following is None:
+            return page[:count]
+        chosen: dict[tuple[str, str], Head] = {}
+        numbers = random.Random(seed)  # noqa: S311  (a sample, no secret)
+        for _ in range(_TRIES * count):
+            if len(chosen) == count:
+                break
+            found, _ = self._heads(UUID(int=numbers.getrandbits(128)), _NEIGHBOURS)
+            if found:
+                chosen[found[0].source, found[0].key] = found[0]
+        return list(chosen.values())
+
+    def head(self, source: str, key: str) -> Head | None:
+        """Return the head of one document."""
+        return self._admin.head(self._collection, source, key)
+
+    def chunks(self, source: str, key: str) -> list[StoredPoint]:
+        """Return the chunk points of one document, with vectors."""
+        found: list[StoredPoint] = []
+        offset: UUID | None = None
+        while True:
+            page, offset = self._admin.points(
+                self._collection, source=source, key=key, kind="chunk", limit=_PAGE, offset=offset, with_vectors=True
+            )
+            found += page
+            if offset is None:
+                return found
+
+    def _heads(self, offset: UUID | None, limit: int) -> tuple[list[Head], UUID | None]:
+        page, following = self._admin.points(self._collection, kind="head", limit=limit, offset=offset)
+        heads = [Head.from_payload(point.payload) for point in page]
+        return [head for head in heads if not head.deleted], following
+
+
+class KafkaLog:
+    """Implements `Log` by the topic of documents."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def messages(self, places: Sequence[Place]) -> dict[Place, Message]:
+        """Return the messages at these places; those that expired are left out.
+
+        Raises:
+            TransientError: no broker answers.
+        """
+        if not places:
+            return {}
+        settings = self._settings
+        first, end = beginning_offsets(settings, settings.topic), end_offsets(settings, settings.topic)
+        kept = sorted(place for place in places if first.get(place[0], 0) <= place[1] < end.get(place[0], 0))
+        found: dict[Place, Message] = {}
+        consumer = make_consumer(settings)
+        try:
+            for partition, wanted in groupby(kept, key=lambda place: place[0]):
+                found |= self._read(consumer, TopicPartition(settings.topic, partition), [offset for _, offset in wanted])
+        finally:
+            consumer.close()
+        return found
+
+    def _read(self, consumer: Any, partition: TopicPartition, wanted: list[int]) -> dict[Place, Message]:
+        found: dict[Place, Message] = {}
+        with kafka_errors(self._settings):
+            consumer.assign([partition])
+            consumer.seek(partition, wanted[0])
+        position, empty = wanted[0], 0
+        while wanted:
+            with kafka_errors(self._settings):
+                if wanted[0] - position > _NEAR:
+                    consumer.seek(partition, wanted[0])
+                polled: Mapping[Any, Iterable[Any]] = consumer.poll(timeout_ms=_POLL_MS)
+                position = consumer.position(partition)
+            messages = {(record.partition, record.offset): message_of(record) for record in polled.get(partition, ())}
+            found |= {
+                (partition.partition, offset): messages[key]
+                for offset in wanted
+                if (key := (partition.partition, offset)) in messages
+            }
+            empty = 0 if messages else empty + 1
+            if empty > _MOST_EMPTY_POLLS:
+                raise TransientError(
+                    f"Kafka at {self._settings.kafka_address} gives nothing at {partition.partition}/{wanted[0]}, though it has "
+                    "it: see `twinline status`, then measure again"
+                )
+            # What the position has passed and was not given is no message: a mark of a transaction.
+            wanted = [offset for offset in wanted if offset >= position]
+        return found

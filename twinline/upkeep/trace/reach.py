@@ -1,0 +1,116 @@
+"""What a trace looks at: the online process, the log, the folders of this machine, the repository."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+from uuid import UUID
+
+from kafka import TopicPartition
+
+from streaming.decode import Message
+from streaming.log_reader import message_of
+from twinline.clients.kafka.connect import beginning_offsets, end_offsets, kafka_errors, make_consumer
+from twinline.clients.online import OnlineStatus
+from twinline.clients.settings import Settings
+from twinline.clients.store.protocol import StoredPoint
+from twinline.contract.errors import TransientError
+from twinline.registry.versions import Registered, Registry
+from twinline.upkeep.trace.steps import NotHereError
+
+_PATIENCE_SECONDS: Final = 20.0
+_PAGE: Final = 256
+
+
+class Reads(Protocol):
+    """What is read of the online process, which owns the store."""
+
+    def status(self) -> OnlineStatus:
+        """Return the served collections."""
+
+    def point(self, name: str, point_id: UUID) -> StoredPoint | None:
+        """Return one point."""
+
+    def points(
+        self,
+        name: str,
+        *,
+        source: str | None = None,
+        key: str | None = None,
+        kind: str | None = None,
+        limit: int = 256,
+        offset: UUID | None = None,
+    ) -> tuple[list[StoredPoint], UUID | None]:
+        """Return a page of points and the offset of the next."""
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Everything that a trace may look at; a look that fails raises NotHereError or TransientError."""
+
+    settings: Settings
+    repository: Path
+    online: Reads
+    read_message: Callable[[int, int], Message]
+
+    def all_points(self, collection: str, source: str | None, key: str) -> list[StoredPoint]:
+        """Return head and chunks of a document; of every source's with this key where no source is named."""
+        found: list[StoredPoint] = []
+        offset: UUID | None = None
+        while True:
+            page, offset = self.online.points(collection, source=source, key=key, limit=_PAGE, offset=offset)
+            found += page
+            if offset is None:
+                return found
+
+    def release_folder(self, release: str) -> Path:
+        """Return the folder of a fetched release."""
+        folder = self.settings.releases / release
+        if not folder.is_dir():
+            raise NotHereError(f"release {release} is not in {self.settings.releases}: `twinline release fetch VERSION`")
+        return folder
+
+    def versions(self) -> list[Registered]:
+        """Return what the registry has, newest first."""
+        if not (self.repository / ".git").exists():
+            raise NotHereError(f"{self.repository} is no Git repository: run this in the checkout that trained it")
+        return Registry(self.repository).versions()
+
+    def registered(self, release: str) -> Registered | None:
+        """Return the registry's version of a release."""
+        registry = Registry(self.repository)
+        return next((entry for entry in self.versions() if registry.release_of(entry) == release), None)
+
+
+def read_message(settings: Settings, partition: int, offset: int) -> Message:
+    """Return one message of the topic of documents.
+
+    Raises:
+        NotHereError: the log does not have it, any more or at all.
+        TransientError: no broker answers, or it sends nothing.
+    """
+    topic = settings.topic
+    begin, end = (which(settings, topic).get(partition, 0) for which in (beginning_offsets, end_offsets))
+    if not begin <= offset < end:
+        raise NotHereError(
+            f"topic {topic}[{partition}] at {settings.kafka_address} holds the offsets {begin} to {end - 1}, not {offset}: "
+            "it was expired after a snapshot (`python -m etl ingest --source kafka:`), or this is another broker"
+        )
+    place = TopicPartition(topic, partition)
+    consumer = make_consumer(settings)
+    try:
+        with kafka_errors(settings):
+            consumer.assign([place])
+            consumer.seek(place, offset)
+        give_up = time.monotonic() + _PATIENCE_SECONDS
+        while time.monotonic() < give_up:
+            with kafka_errors(settings):
+                records = consumer.poll(timeout_ms=500, max_records=1).get(place, [])
+            for record in records:
+                if record.offset != offset:
+                    raise NotHereError(f"topic {topic}[{partition}] goes on with offset {record.offset} after {offset - 1}")
+                return message_of(record)
+    finally:
+        consumer.close()
+    raise TransientError(f"topic {topic}[{partition}] sent nothing for {_PATIENCE_SECONDS:.0f} s: try again")
