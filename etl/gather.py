@@ -25,7 +25,7 @@ from twinline.contract.canonical import JSON
 _COLUMNS = ("query_id", "query", "kind", "split", "grade", "source", "key", "title", "text", "cluster_id")
 GATHERED = pa.schema([(name, pa.int32() if name == "grade" else pa.large_string()) for name in _COLUMNS])
 # What decides a natural pair, and which document it is kept for.
-_CODE: Final = ("etl.natural", "etl.stage_cache", "etl.marks", "etl.block_tables", "etl.gather")
+CODE: Final = ("etl.natural", "etl.stage_cache", "etl.marks", "etl.block_tables", "etl.gather")
 _ORDER: Final = ("kind", "split", "query_id", "source", "key")
 _MADE: Final = pa.schema([(name, pa.large_string()) for name in ("query_id", "query", "title", "text")])
 _CLEAN: Final = ("source", "key", "clean_title", "clean_text", "cluster_id")
@@ -110,7 +110,7 @@ def _identity(params: PairsParams) -> dict[str, JSON]:
         "min_query_words": params.min_query_words,
         "max_query_words": params.max_query_words,
     }
-    return {**cleaning_identity(), **words, **code_hashes(*_CODE)}
+    return {**cleaning_identity(), **words, **code_hashes(*CODE)}
 
 
 def _make(documents: pa.Table, params: PairsParams) -> pa.Table:

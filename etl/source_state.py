@@ -52,7 +52,10 @@ _SNAPSHOT: Final = b"twinline_snapshot"
 # A file changed within so short a time of our look may change again under the same stamp, as Git's index has it too.
 _FRESH_NS: Final = 2_000_000_000
 # What decides a document beside its source.
-_CONTRACT: Final = ("twinline.contract.canonical", "twinline.contract.errors", "twinline.contract.documents")
+CODE: Final = (
+    *("etl.ingest", "etl.fields", "etl.sources"),
+    *("twinline.contract.canonical", "twinline.contract.errors", "twinline.contract.documents"),
+)
 # What reads files beside our own code.
 _READERS: Final = ("beautifulsoup4", "markdown-it-py", "pypdf", "pyyaml", "pyarrow", "rfc8785")
 
@@ -82,7 +85,13 @@ class Remembered:
 
     def __init__(self, folder: Path, store: Path, source: Mapping[str, JSON], identity: Mapping[str, JSON]) -> None:
         self._group = f"ingest-{fingerprint(dict(source))[:16]}"
-        whole = {**source, **identity, **_code(), "python": sys.version, **{name: metadata.version(name) for name in _READERS}}
+        whole = {
+            **source,
+            **identity,
+            **code_hashes(*CODE),
+            "python": sys.version,
+            **{name: metadata.version(name) for name in _READERS},
+        }
         self._path = folder / f"{self._group}-{fingerprint(whole)[:16]}.parquet"
         self._files_path = self._path.with_suffix(".files.parquet")
         self._began_ns = time.time_ns()
@@ -230,8 +239,3 @@ def mark_of(*parts: bytes) -> bytes:
         digest.update(b"%d:" % len(part) + part)
     digest.update(parts[-1])
     return digest.digest()
-
-
-def _code() -> dict[str, JSON]:
-    """Return the hash of each file of code that decides what a source's bytes become."""
-    return code_hashes("etl.ingest", "etl.fields", "etl.sources", *_CONTRACT)

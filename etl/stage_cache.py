@@ -26,6 +26,7 @@ from twinline.contract.documents.cleaning import DEFAULT_CLEANING
 from twinline.contract.errors import ContractError
 
 HASH = "content_hash"
+CLEANING_CODE = ("twinline.contract.documents.cleaning",)
 
 Documents = Callable[[Sequence[str]], Iterator[pa.Table]]
 
@@ -130,4 +131,4 @@ class Kept:
 def cleaning_identity() -> dict[str, JSON]:
     """Return what decides a clean text: the rules, their code, and the Unicode tables of this Python."""
     rules: list[JSON] = [f"{name}@{version}" for name, version in DEFAULT_CLEANING]
-    return {"rules": rules, "unicode": unicodedata.unidata_version, **code_hashes("twinline.contract.documents.cleaning")}
+    return {"rules": rules, "unicode": unicodedata.unidata_version, **code_hashes(*CLEANING_CODE)}

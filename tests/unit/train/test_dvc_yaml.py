@@ -140,3 +140,33 @@ def test_each_section_of_params_yaml_makes_a_stage_stale() -> None:
     read = {name for stage in STAGES.values() for name in stage["params"]}
     tree = yaml.safe_load((ROOT / "params.yaml").read_text())
     assert read == (set(tree) - {"encoder"}) | {f"encoder.{name}" for name in tree["encoder"]}
+
+
+CONTRACT = ROOT / "twinline" / "contract"
+CONTRACT_FILES = sorted(str(path.relative_to(ROOT)) for path in CONTRACT.rglob("*.py") if path.name != "__init__.py")
+
+
+def room_of(path: str) -> str:
+    """Return the sub-package that a file of the contract lies in; a file of the ground is a room of its own."""
+    folder = path.rpartition("/")[0]
+    return path if folder == "twinline/contract" else folder
+
+
+def imported_rooms(stage: str) -> set[str]:
+    package, command = STAGES[stage]["cmd"].split()[2:4]
+    return {room_of(path) for path in code_behind(package, command) if path in CONTRACT_FILES}
+
+
+@pytest.mark.parametrize("path", CONTRACT_FILES)
+def test_a_file_of_the_contract_makes_stale_exactly_the_stages_that_import_its_room(path: str) -> None:
+    stale = {
+        stage
+        for stage, entry in STAGES.items()
+        if any(path == dependency or path.startswith(f"{dependency}/") for dependency in entry["deps"])
+    }
+    assert stale == {stage for stage in STAGES if room_of(path) in imported_rooms(stage)}
+
+
+def test_a_change_to_drift_trains_nothing() -> None:
+    room = "twinline/contract/monitor"
+    assert {stage for stage, entry in STAGES.items() if room in entry["deps"]} == {"encoder-profile", "encoder-package"}
