@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 
-.PHONY: help setup demo test up down status doctor lint format types imports unit integration lock clean
+.PHONY: help setup demo test proofs up down status doctor lint format types imports unit integration lock clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,8 +17,14 @@ setup: .venv/ready .venv-server/ready  ## Make the two environments: platform an
 demo: setup  ## See the whole platform at work (minutes)
 	@$(BIN)/twinline demo
 
-test: setup lint types imports  ## Lint, types, import rules, then every test
-	@$(BIN)/pytest
+test: setup lint types imports unit integration  ## Lint, types, import rules, unit and integration tests
+
+proofs: setup  ## Every proof in its long form (hours); SHORT=1: the short forms, as in CI
+ifdef SHORT
+	@$(BIN)/pytest -m proof
+else
+	@$(BIN)/python -m proofs all
+endif
 
 up: setup  ## Start the embedded stack
 	@$(BIN)/twinline up
@@ -47,11 +53,11 @@ types: .venv/ready  ## mypy --strict
 imports: .venv/ready  ## Who may import whom
 	@$(BIN)/lint-imports
 
-unit: setup  ## Tests that start no process
-	@$(BIN)/pytest -m 'not integration and not gpu'
+unit: setup  ## Tests that start no server, on all cores
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n logical -m 'not integration and not proof and not gpu'
 
-integration: setup  ## Tests with a real broker, Triton, store and Airflow
-	@$(BIN)/pytest -m integration
+integration: setup  ## Tests with a real broker, Triton, store and Airflow, and those of a GPU where there is one
+	@$(BIN)/pytest -m 'integration or gpu'
 
 lock: setup  ## Write constraints.txt from what is installed
 	@$(BIN)/python ops/lock.py

@@ -140,6 +140,15 @@ def chaos(
         raise typer.Exit(1)
 
 
+@app.command("all")
+def run_all() -> None:
+    """Run every proof in its long form, one after the other; hours."""
+    from proofs.every import run_every_proof
+
+    if not run_every_proof():
+        raise typer.Exit(1)
+
+
 def main() -> None:
     """Run a proof; our own errors are one line, not a traceback."""
     # The libraries' own notes and bars would hide what is said. Set before they are imported.

@@ -11,6 +11,7 @@ from twinline.clients import telemetry
 telemetry.apply()
 
 _GPU = Path(__file__).parent / "gpu"
+_PROOFS = Path(__file__).parent / "proofs"
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -25,5 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "integration" in item.path.parts:
             item.add_marker(pytest.mark.integration)
+        if item.path.is_relative_to(_PROOFS):
+            item.add_marker(pytest.mark.proof)
         if item.path.is_relative_to(_GPU):
             item.add_marker(pytest.mark.gpu)

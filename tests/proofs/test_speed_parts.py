@@ -23,8 +23,6 @@ from twinline.clients.settings import Settings
 from twinline.clients.triton.embedder import TritonEmbedder
 from twinline.contract.release.manifest import Manifest
 
-pytestmark = pytest.mark.integration
-
 
 @pytest.fixture
 def system(base_release: Path, triton_server: RunningTriton, broker: str, tmp_path: Path) -> Served:
