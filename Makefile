@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 
-.PHONY: help setup demo test proofs up down status doctor lint format types imports unit integration lock clean
+.PHONY: help setup demo test proofs up down status doctor lint format types imports unit integration docs lock clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,10 @@ unit: setup  ## Tests that start no server, on all cores
 
 integration: setup  ## Tests with a real broker, Triton, store and Airflow, and those of a GPU where there is one
 	@$(BIN)/pytest -m 'integration or gpu'
+
+docs: .venv/ready  ## Draw the pictures of docs/: the architecture, and the results in docs/figures/results.jsonl
+	@$(BIN)/python docs/architecture.py
+	@$(BIN)/python -m bench plot --results docs/figures/results.jsonl
 
 lock: setup  ## Write constraints.txt from what is installed
 	@$(BIN)/python ops/lock.py

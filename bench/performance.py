@@ -13,12 +13,14 @@ _RESULTS = _HOME / "results.jsonl"
 
 Short = Annotated[bool, typer.Option("--short", help="Few documents and rounds: shows that it works, measures little.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Log = Annotated[bool, typer.Option("--append-log", help="Add the tables to LOG.md, with the command that made them.")]
+Log = Annotated[
+    bool, typer.Option("--append-log", help="Add the tables to docs/figures/runs.md, with the command that made them.")
+]
 LogFile = Annotated[Path, typer.Option("--log-file", help="Which file --append-log adds to.")]
 Results = Annotated[Path, typer.Option(help="File that every run adds a line of JSON to.")]
 Workspace = Annotated[Path, typer.Option(help="Folder for scratch, models and the stack's state.")]
 Release = Annotated[Path | None, typer.Option(help="A packaged release; the untuned base model by default.")]
-LOG = Path("LOG.md")
+LOG = Path("docs/figures/runs.md")
 
 
 def speed(

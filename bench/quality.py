@@ -22,7 +22,7 @@ from twinline.scoring.retrieval import METRICS, PerQuery, Run, means, score_quer
 
 METRIC = "ndcg_at_10"
 
-# Chosen on the development split of the training queries; see LOG.md.
+# Chosen on the development split of the training queries; see docs/figures/quality.md.
 TUNING: Mapping[str, Any] = {
     "encoder.train.epochs": 2,
     "encoder.train.max_steps": 0,

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 
 from bench.growth import exponent, line, sizes_up_to
 from bench.growth_stages import write_corpus
-from bench.plots import draw
+from bench.plots import draw, picture
 from bench.results import append_to_log, keep, latest, log_lines, read_results
 from bench.rounds import Work, percentiles, summary, take_turns
 from bench.served_steps import steps_between
@@ -130,7 +131,7 @@ def test_a_line_that_is_no_report_is_named(tmp_path: Path) -> None:
 
 
 def test_a_log_entry_names_its_command_and_machine_and_keeps_what_stood_there(tmp_path: Path) -> None:
-    log = tmp_path / "LOG.md"
+    log = tmp_path / "runs.md"
     log.write_text("# Log\n")
     dated = keep(report(skipped={"infinity": "no environment"}), tmp_path / "results.jsonl")
     append_to_log(dated, "python -m bench query", log)
@@ -155,6 +156,68 @@ def test_pictures_are_drawn_of_what_was_kept(tmp_path: Path) -> None:
     # The store of the last run that measured it, though a later one measured the stages alone.
     assert sorted(path.name for path in drawn) == ["bench-growth.png", "bench-query.png", "bench-speed.png", "bench-stages.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)
+
+
+def bars_by_colour(axes: Any) -> dict[str, list[float]]:
+    found: dict[str, list[float]] = {}
+    for bar in axes.patches:
+        found.setdefault(to_hex(bar.get_facecolor()), []).append(bar.get_width())
+    return found
+
+
+def test_a_picture_of_speed_tells_ours_from_peers_and_says_whether_the_targets_are_met() -> None:
+    rates = {
+        "OpenVINO int8, sorted": 80.0,
+        "OpenVINO fp32, sorted": 40.0,
+        "sentence-transformers torch fp32": 20.0,
+        "fastembed": 10.0,
+    }
+    rows = [
+        {"contender": name, "chunks_per_second": rate, "lowest": rate, "highest": rate, "ratio": rate / 20}
+        for name, rate in rates.items()
+    ]
+    path = [
+        {"contender": name, "documents_per_second": rate, "lowest": rate, "highest": rate, "path_is_times_faster": 50 / rate}
+        for name, rate in {
+            "streaming path (durable)": 50.0,
+            "sentence-transformers torch fp32": 20.0,
+            "naive consumer (x)": 5.0,
+        }.items()
+    ]
+    measured = {"chunks": 3, "tokens": 9, "corpus": "pydocs", "ours": "OpenVINO int8, sorted", "rows": rows, "path": path}
+    alone, whole = picture("speed", {"bench": "speed", **measured}).axes
+    assert alone.get_title() == "OpenVINO int8, sorted: 4.0 x as fast as sentence-transformers torch fp32 (target 3 x: met)"
+    assert [list(line.get_xdata()) for line in alone.lines if line.get_linestyle() == "--"] == [[60.0, 60.0]]
+    # what is served, our other formats, the peers
+    assert sorted(bars_by_colour(alone).values()) == [[10.0, 20.0], [40.0], [80.0]]
+    assert sorted(bars_by_colour(whole).values()) == [[5.0, 20.0], [50.0]]
+    assert "3 x sentence-transformers torch fp32: missed; 10 x naive consumer: met" in whole.get_title()
+
+
+def test_a_picture_of_latencies_judges_the_row_beside_indexing() -> None:
+    rows = [
+        {"while": "idle", "p50_ms": 100.0, "p95_ms": 100.0, "p99_ms": 100.0},
+        {"while": "indexing 5 documents a second", "p50_ms": 9.0, "p95_ms": 20.0, "p99_ms": 29.0},
+    ]
+    (axes,) = picture("query", {"bench": "query", "rows": rows}).axes
+    assert axes.get_title().endswith("p50 9 ms (target 8: missed), p99 29 ms (target 30: met)")
+    assert [list(line.get_ydata()) for line in axes.lines] == [[8, 8], [30, 30]]
+
+
+def test_a_picture_of_growth_names_what_grows_faster_than_the_data() -> None:
+    store = dict.fromkeys(("fill_seconds", "index_seconds", "query_p50_ms", "memory_mib", "disk_mib", "restart_seconds"), 1.5)
+    rows = [{"chunks": size, **store} for size in (1_000, 10_000)]
+    drawn = picture("growth", {"rows": rows, "exponents": {"fill_seconds": 1.0, "index_seconds": 1.3}})
+    assert "only 'build the graph' grows faster than the data" in drawn.get_suptitle()
+
+
+def test_a_picture_of_the_stages_compares_a_change_with_its_share_of_a_full_run() -> None:
+    seconds = {"first_seconds": 100.0, "one_percent_seconds": 2.0, "no_op_seconds": 2.5}
+    rows = [{"documents": size, "source": "lines", **seconds, "stage_peak_mib": {"pairs": 10.0}} for size in (1_000, 4_000)]
+    left, right = picture("stages", {"stages": rows}).axes
+    assert "1 % changed costs 2 % of a full run (met);\nnothing changed at most 2.5 s (missed)" in left.get_title()
+    assert [3.0, 3.0] in [list(line.get_ydata()) for line in left.lines]
+    assert "pairs takes 1.0 x the memory" in right.get_title()
 
 
 def test_drawing_nothing_says_what_to_run(tmp_path: Path) -> None:
