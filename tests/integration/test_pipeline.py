@@ -12,11 +12,13 @@ import pytest
 import yaml
 
 from tests.unit.train.conftest import WORDS, write_tiny_base
+from twinline.clients.params import set_params
 from twinline.contract.release.manifest import Manifest
 from twinline.contract.release.verdict import EVALUATION_CHECKS
 
 ROOT = Path(__file__).resolve().parents[2]
-STAGES = ["ingest", "prepare", "pairs", "train", "evaluate", "export", "parity", "quality", "profile", "package"]
+OF_THE_ENCODER = ("pairs", "train", "evaluate", "export", "parity", "quality", "profile", "package")
+STAGES = ["ingest", "prepare", *(f"encoder-{name}" for name in OF_THE_ENCODER)]
 DOCUMENTS = 60
 
 
@@ -46,9 +48,7 @@ def copy_checkout(target: Path, changes: dict[str, Any]) -> Path:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target / name)
     params = yaml.safe_load((target / "params.yaml").read_text())
-    for name, value in changes.items():
-        section, _, key = name.rpartition(".")
-        (params[section] if section else params)[key] = value
+    set_params(params, changes)
     (target / "params.yaml").write_text(yaml.safe_dump(params))
     identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
     for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "copy"]):
@@ -116,9 +116,17 @@ def test_the_pipeline_runs_on_a_data_set_it_has_never_seen_and_then_has_nothing_
     assert "up to date" in again
 
     # A number of the evaluation makes the evaluation stale, and the training not.
-    params = yaml.safe_load((checkout / "params.yaml").read_text())
-    params["evaluate"]["bootstrap_samples"] = 500
+    written = (checkout / "params.yaml").read_text()
+    params = yaml.safe_load(written)
+    params["encoder"]["evaluate"]["bootstrap_samples"] = 500
     (checkout / "params.yaml").write_text(yaml.safe_dump(params))
     status = json.loads(dvc(checkout, home, "status", "--json"))
-    assert "evaluate" in status
-    assert "train" not in status
+    assert "encoder-evaluate" in status
+    assert "encoder-train" not in status
+
+    # A change to drift concerns what live texts are compared with, and the package that carries it.
+    (checkout / "params.yaml").write_text(written)
+    with (checkout / "twinline" / "contract" / "monitor" / "drift.py").open("a") as file:
+        file.write("# one more line\n")
+    status = json.loads(dvc(checkout, home, "status", "--json"))
+    assert set(status) == {"encoder-profile", "encoder-package"}
