@@ -21,6 +21,7 @@ from twinline.clients.erasure_list import Erasures
 from twinline.clients.settings import Settings
 from twinline.contract.documents.records import Deletion, Document, decode_message
 from twinline.contract.errors import SettingsError, TransientError
+from twinline.contract.principal import LOCAL_OPERATOR
 
 LINEAGE = Lineage("run-1", "abc123", "twinline test")
 
@@ -72,7 +73,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Log:
 
 
 def send(home: Path, entries: Iterable[Entry], name: str = "s", **mode: bool) -> Report:
-    return publish_documents(Feed(name, entries), settings(home), LINEAGE, Mode(**mode))
+    return publish_documents(Feed(name, entries), settings(home), LINEAGE, LOCAL_OPERATOR, Mode(**mode))
 
 
 def document(key: str, text: str = "text", **fields: Any) -> Document:
@@ -121,7 +122,7 @@ def test_a_log_that_was_made_anew_gets_everything_again(tmp_path: Path, log: Log
 def test_another_topic_or_broker_has_its_own_memory(tmp_path: Path, log: Log) -> None:
     send(tmp_path, [document("a")])
     for other in (Settings(home=tmp_path, topic="others"), Settings(home=tmp_path, kafka_bootstrap="elsewhere:9092")):
-        assert publish_documents(Feed("s", [document("a")]), other, LINEAGE).sent == 1
+        assert publish_documents(Feed("s", [document("a")]), other, LINEAGE, LOCAL_OPERATOR).sent == 1
 
 
 def test_what_vanished_is_deleted_only_when_asked_and_under_a_newer_version(tmp_path: Path, log: Log) -> None:
@@ -219,7 +220,7 @@ def test_a_snapshot_is_published_with_its_rejects(tmp_path: Path, log: Log) -> N
     taken = ingest(ListSource([whole, Reject("f", "no_text", "", 2)], "s"), tmp_path / "snapshot", max_reject_share=1)
 
     feed = snapshot_feed(tmp_path / "snapshot", "documents")
-    report = publish_documents(feed, settings(tmp_path), LINEAGE)
+    report = publish_documents(feed, settings(tmp_path), LINEAGE, LOCAL_OPERATOR)
 
     assert log.items() == [whole]
     assert (feed.name, report.snapshot, report.rejected) == ("s", taken.id, {"no_text": 1})
@@ -229,21 +230,28 @@ def test_a_snapshot_of_the_topic_is_not_published_to_it_again(tmp_path: Path, lo
     source = ListSource([document("a")], "s", {"topic": "documents"})
     ingest(source, tmp_path / "snapshot", max_reject_share=1)
 
-    assert publish_documents(snapshot_feed(tmp_path / "snapshot", "documents"), settings(tmp_path), LINEAGE).sent == 0
-    assert publish_documents(snapshot_feed(tmp_path / "snapshot", "others"), settings(tmp_path), LINEAGE).sent == 1
+    assert (
+        publish_documents(snapshot_feed(tmp_path / "snapshot", "documents"), settings(tmp_path), LINEAGE, LOCAL_OPERATOR).sent
+        == 0
+    )
+    assert (
+        publish_documents(snapshot_feed(tmp_path / "snapshot", "others"), settings(tmp_path), LINEAGE, LOCAL_OPERATOR).sent == 1
+    )
 
 
 def test_a_source_is_published_as_it_is_read(tmp_path: Path, log: Log) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "a.txt").write_text("First.")
 
-    report = publish_documents(source_feed(f"files:{tmp_path / 'docs'}", settings(tmp_path)), settings(tmp_path), LINEAGE)
+    report = publish_documents(
+        source_feed(f"files:{tmp_path / 'docs'}", settings(tmp_path)), settings(tmp_path), LINEAGE, LOCAL_OPERATOR
+    )
 
     assert (report.sent, log.items()[0].source) == (1, "docs")
 
 
 def test_deletions_by_key_carry_their_version(tmp_path: Path, log: Log) -> None:
-    publish_documents(deletions_feed(["a", "b"], "s", 5), settings(tmp_path), LINEAGE)
+    publish_documents(deletions_feed(["a", "b"], "s", 5), settings(tmp_path), LINEAGE, LOCAL_OPERATOR)
 
     assert log.items() == [Deletion("s", "a", 5), Deletion("s", "b", 5)]
 
