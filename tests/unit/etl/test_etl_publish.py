@@ -21,7 +21,7 @@ from twinline.clients.erasure_list import Erasures
 from twinline.clients.settings import Settings
 from twinline.contract.documents.records import Deletion, Document, decode_message
 from twinline.contract.errors import SettingsError, TransientError
-from twinline.contract.principal import LOCAL_OPERATOR
+from twinline.contract.principal import LOCAL_OPERATOR, NotAllowedError, Principal
 
 LINEAGE = Lineage("run-1", "abc123", "twinline test")
 
@@ -264,3 +264,25 @@ def test_a_snapshot_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 def test_lineage_names_airflows_run_or_the_time() -> None:
     assert find_lineage({"AIRFLOW_CTX_DAG_RUN_ID": "scheduled__1"}).run_id == "scheduled__1"
     assert find_lineage({}).run_id.startswith("manual__")
+
+
+def test_a_caller_publishes_the_documents_of_its_own_tenants_and_sources(tmp_path: Path, log: Log) -> None:
+    caller = Principal("ann", frozenset({"publish"}), frozenset({"north"}), frozenset({"s"}))
+
+    def publish_as_caller(*entries: Entry) -> Report:
+        return publish_documents(Feed("s", entries), settings(tmp_path), LINEAGE, caller)
+
+    assert publish_as_caller(document("a", tenant="north")).sent == 1
+    for refused in (
+        document("b", tenant="south"),
+        Document("elsewhere", "c", "text", tenant="north"),
+        # nobody's, and so not its own
+        document("d"),
+        # it does not say whose document it deletes
+        Deletion("s", "a"),
+    ):
+        with pytest.raises(NotAllowedError, match="ann may publish for"):
+            publish_as_caller(refused)
+    with pytest.raises(NotAllowedError, match="no right to publish"):
+        publish_documents(Feed("s", [document("e")]), settings(tmp_path), LINEAGE, Principal("bob", frozenset({"search"})))
+    assert [item.key for item in log.items()] == ["a"]
