@@ -1,6 +1,5 @@
 """The steps of a release, each safe to repeat: what `python -m twinline.release` and `twinline release` call."""
 
-from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,7 @@ from twinline.registry.remote import ensure_remote
 from twinline.registry.revisions import Workspace
 from twinline.registry.versions import Registered
 from twinline.release import build, publish
-from twinline.release.kinds import Kind
+from twinline.release.kinds import Kind, Say
 from twinline.release.operations import Operations
 from twinline.release.show.tables import check_lines
 from twinline.release.verify import index as verify
@@ -28,8 +27,6 @@ from twinline.release.verify import live_quality
 from twinline.release.verify.live_sample import live_sample_checks
 from twinline.release.verify.log_sample import LogState, read_log, refused_keys
 from twinline.release.verify.record import Verification, forget_verification
-
-Say = Callable[[str], None]
 
 
 class Flow:
