@@ -20,14 +20,11 @@ from typing import Annotated
 import typer
 
 from twinline.clients import telemetry
+from twinline.contract.artefacts import PAIRS, PREPARED, SNAPSHOT
 from twinline.contract.encoder.selfcheck import check_rules_in_code
 from twinline.contract.errors import ContractError, SettingsError, TwinlineError
 
 app = typer.Typer(add_completion=False, help="Documents to snapshots, pairs and the log.", pretty_exceptions_enable=False)
-
-SNAPSHOT = Path("data/snapshot")
-PREPARED = Path("data/prepared")
-PAIRS = Path("data/pairs")
 
 Out = Annotated[Path, typer.Option(help="Folder to write; it is replaced as a whole.")]
 SnapshotFolder = Annotated[Path, typer.Option("--snapshot-folder", help="Snapshot to read.")]
@@ -37,7 +34,7 @@ SnapshotFolder = Annotated[Path, typer.Option("--snapshot-folder", help="Snapsho
 def ingest(
     source: Annotated[str, typer.Option(help="KIND:LOCATION, as pydocs: or files:PATH; params.yaml's by default.")] = "",
     snapshot: Annotated[str, typer.Option(help="Take this stored snapshot instead of reading the source.")] = "",
-    out: Out = SNAPSHOT,
+    out: Out = Path(SNAPSHOT),
     store: Annotated[bool, typer.Option("--store", help="Only into the snapshot store, not to `out`.")] = False,
 ) -> None:
     """Read a source into an immutable snapshot, or take a stored one by its id."""
@@ -85,7 +82,7 @@ def ingest(
 
 
 @app.command()
-def prepare(snapshot_folder: SnapshotFolder = SNAPSHOT, out: Out = PREPARED) -> None:
+def prepare(snapshot_folder: SnapshotFolder = Path(SNAPSHOT), out: Out = Path(PREPARED)) -> None:
     """Clean the documents and cluster the near-duplicates."""
     from etl.params import PrepareParams
     from etl.prepare import prepare as run
@@ -106,9 +103,9 @@ def prepare(snapshot_folder: SnapshotFolder = SNAPSHOT, out: Out = PREPARED) -> 
 
 @app.command()
 def pairs(
-    snapshot_folder: SnapshotFolder = SNAPSHOT,
-    prepared: Annotated[Path, typer.Option(help="Prepared documents to read.")] = PREPARED,
-    out: Out = PAIRS,
+    snapshot_folder: SnapshotFolder = Path(SNAPSHOT),
+    prepared: Annotated[Path, typer.Option(help="Prepared documents to read.")] = Path(PREPARED),
+    out: Out = Path(PAIRS),
 ) -> None:
     """Make training pairs and held-out queries, and prove that they do not touch."""
     from etl.pairs import make_pairs
@@ -130,7 +127,7 @@ def pairs(
 @app.command()
 def publish(
     source: Annotated[str, typer.Option(help="KIND:LOCATION to read; the snapshot by default.")] = "",
-    snapshot: Annotated[str, typer.Option(help="Id of a stored snapshot, or its folder.")] = str(SNAPSHOT),
+    snapshot: Annotated[str, typer.Option(help="Id of a stored snapshot, or its folder.")] = SNAPSHOT,
     everything: Annotated[bool, typer.Option("--all", help="Also documents that have not changed.")] = False,
     delete_missing: Annotated[bool, typer.Option(help="Delete what the source held before and no longer does.")] = False,
 ) -> None:
@@ -140,12 +137,13 @@ def publish(
     from etl.progress import counted
     from etl.publish import Mode, publish_documents
     from twinline.clients.settings import load_settings
+    from twinline.contract.principal import LOCAL_OPERATOR
 
     settings = load_settings()
     folder = None if source else open_snapshot(snapshot, settings.snapshots)
     feed = source_feed(source, settings) if folder is None else snapshot_feed(folder, settings.topic)
     mode = Mode(everything=everything, delete_missing=delete_missing)
-    report = publish_documents(feed, settings, find_lineage(os.environ), mode, counted("publish", feed.total))
+    report = publish_documents(feed, settings, find_lineage(os.environ), LOCAL_OPERATOR, mode, counted("publish", feed.total))
     typer.echo(report.summary(settings.topic))
     _last_line(asdict(report))
 

@@ -22,6 +22,7 @@ from twinline.clients.kafka.erasures import current_erasures
 from twinline.clients.settings import Settings
 from twinline.contract.documents.records import Deletion, Document
 from twinline.contract.errors import DocumentError
+from twinline.contract.principal import Principal
 
 # When all went well nothing is under way any more; when not, an absent broker must not keep us.
 CLOSE_TIMEOUT_SECONDS = 5
@@ -64,12 +65,14 @@ def publish_documents(
     feed: Feed,
     settings: Settings,
     lineage: Lineage,
+    principal: Principal,
     mode: Mode | None = None,
     progress: Callable[[Iterable[Entry]], Iterable[Entry]] = lambda entries: entries,
 ) -> Report:
     """Send a feed to the topic of documents and return what became of it.
 
     Raises:
+        NotAllowedError: a document is of a tenant or source that the caller may not publish to.
         TransientError: the broker is not there or went away; what was confirmed until then is remembered.
     """
     ensure_topics(settings)
@@ -86,12 +89,18 @@ def publish_documents(
         for item, state in _changed(
             _not_erased(progress(feed.entries), erasures), feed, history, mode or Mode(), rejects, report
         ):
+            principal.require("publish", tenant=_tenant(item), source=item.source)
             sender.send(item, state, lineage)
         sender.confirm_all()
     report.sent, report.deleted = sender.sent, sender.deleted
     report.rejected = rejects.by_reason()
     report.rejects_file = str(rejects.path) if report.rejected else ""
     return report
+
+
+def _tenant(item: Document | Deletion) -> str | None:
+    # A deletion does not say whose document it is, so that it reaches every tenant's.
+    return item.tenant if isinstance(item, Document) else None
 
 
 def _not_erased(entries: Iterable[Entry], erasures: Erasures) -> Iterator[Entry]:

@@ -18,6 +18,7 @@ from export.encoder.params import ExportParams, PackageParams, ParityParams, Pro
 from twinline.clients import telemetry
 from twinline.clients.base_model import DEFAULT_BASE_MODEL
 from twinline.clients.params import load_params
+from twinline.contract.artefacts import DOCUMENTS, ENCODER, PARAMS, SNAPSHOT_RECORD, TRAIN_PAIRS
 from twinline.contract.canonical import JSON
 from twinline.contract.encoder.preprocess import Preprocessor
 from twinline.contract.encoder.selfcheck import check_process
@@ -27,19 +28,8 @@ from twinline.contract.monitor.drift_reference import PROFILE_FILE, PROFILE_VECT
 from twinline.contract.release.index_settings import IndexSettings
 from twinline.contract.release.manifest import Manifest
 
-ENCODER = Path("models/encoder")
-EXPORTED = Path("models/exported")
-PROFILE = Path("models/profile")
-PAIRS = Path("data/pairs/train.parquet")
-PARITY = Path("models/parity.json")
-QUALITY = Path("models/quality.json")
-EVALUATION = Path("models/evaluation/evaluation.json")
-VERDICT = Path("models/evaluation/verdict.json")
-HELD_OUT = Path("models/evaluation/heldout")
-RELEASE = Path("models/release")
-DOCUMENTS = Path("data/prepared/documents.parquet")
-SNAPSHOT = Path("data/snapshot/snapshot.json")
-PARAMS = Path("params.yaml")
+TRAINED, EXPORTED, PROFILE = Path(ENCODER.trained), Path(ENCODER.exported), Path(ENCODER.profile)
+PARITY, QUALITY, RELEASE = Path(ENCODER.parity), Path(ENCODER.quality), Path(ENCODER.release)
 SERVED = "openvino_fp32"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -51,14 +41,14 @@ def export_stage() -> None:
     from export.encoder.calibration import calibration_ids
 
     params = load_params("encoder.export", ExportParams)
-    _export(ENCODER, EXPORTED, params, calibration_ids(DOCUMENTS, Preprocessor.load(ENCODER), params))
+    _export(TRAINED, EXPORTED, params, calibration_ids(Path(DOCUMENTS), Preprocessor.load(TRAINED), params))
 
 
 @app.command("parity")
 def parity_stage() -> None:
     """Every exported format against torch -> models/parity.json; an fp32 format over its limit stops the run."""
     params = load_params("encoder.parity", ParityParams)
-    _parity(ENCODER, EXPORTED, DOCUMENTS, PARITY, load_params("encoder.export", ExportParams), params)
+    _parity(TRAINED, EXPORTED, Path(DOCUMENTS), PARITY, load_params("encoder.export", ExportParams), params)
 
 
 @app.command("quality")
@@ -70,12 +60,12 @@ def quality_stage() -> None:
 
     params, export = load_params("encoder.quality", QualityParams), load_params("encoder.export", ExportParams)
     serve = load_params("encoder.package", PackageParams).serve
-    preprocessor = Preprocessor.load(ENCODER)
-    buckets = served_buckets(export.length_buckets, load_encoder_contract(ENCODER).vector.max_tokens)
-    held_out = read_held_out(HELD_OUT, preprocessor)
+    preprocessor = Preprocessor.load(TRAINED)
+    buckets = served_buckets(export.length_buckets, load_encoder_contract(TRAINED).vector.max_tokens)
+    held_out = read_held_out(Path(ENCODER.held_out), preprocessor)
     report = measure_quality(EXPORTED, preprocessor, read_report(PARITY), held_out, buckets, serve, params)
     report.save(QUALITY)
-    typer.echo(f"quality: {report.statement}; {report.check.name}: {report.check.statement}")
+    typer.echo(f"quality: {report.statement}; {report.check.name}: {report.check.detail}")
 
 
 @app.command("profile")
@@ -83,7 +73,9 @@ def profile_stage() -> None:
     """A sample of the training texts -> models/profile: what live texts are compared with to see drift."""
     from export.encoder.profile import build_profile
 
-    reference = build_profile(ENCODER, EXPORTED, DOCUMENTS, PAIRS, load_params("encoder.profile", ProfileParams))
+    reference = build_profile(
+        TRAINED, EXPORTED, Path(DOCUMENTS), Path(TRAIN_PAIRS), load_params("encoder.profile", ProfileParams)
+    )
     shutil.rmtree(PROFILE, ignore_errors=True)
     reference.save(PROFILE)
     for role, profile in reference.profiles.items():
@@ -93,12 +85,14 @@ def profile_stage() -> None:
 @app.command("package")
 def package_stage() -> None:
     """Encoder, passed formats, golden texts, reports and lineage -> models/release."""
-    metrics = {**json.loads(EVALUATION.read_bytes()), "verdict": json.loads(VERDICT.read_bytes())}
+    scores, verdict = Path(ENCODER.scores), Path(ENCODER.verdict)
+    metrics = {**json.loads(scores.read_bytes()), "verdict": json.loads(verdict.read_bytes())}
     profile = {name: PROFILE / name for name in (PROFILE_FILE, PROFILE_VECTORS_FILE)}
-    measured = {"parity.json": PARITY, "quality.json": QUALITY, "evaluation.json": EVALUATION, "verdict.json": VERDICT}
+    measured = {"parity.json": PARITY, "quality.json": QUALITY, "evaluation.json": scores, "verdict.json": verdict}
     reports = {**measured, **profile}
     export, package = load_params("encoder.export", ExportParams), load_params("encoder.package", PackageParams)
-    _package(ENCODER, EXPORTED, RELEASE, reports, metrics, export, package, SNAPSHOT, load_params("encoder.index", IndexSettings))
+    index = load_params("encoder.index", IndexSettings)
+    _package(TRAINED, EXPORTED, RELEASE, reports, metrics, export, package, Path(SNAPSHOT_RECORD), index)
 
 
 @app.command("base")
@@ -178,7 +172,7 @@ def _package(
     quality = read_quality(reports["quality.json"]) if "quality.json" in reports else None
     parts = ReleaseParts(encoder, exported, read_report(reports["parity.json"]), golden_vectors(encoder), reports, quality)
     # An untuned model was trained on no snapshot, whichever one lies in the checkout.
-    params = PARAMS if snapshot else None
+    params = Path(PARAMS) if snapshot else None
     lineage = collect_lineage(os.environ, snapshot, params, training["base_model"])
     notes = ReleaseNotes(training["base_model"], metrics, lineage)
     buckets = served_buckets(export.length_buckets, load_encoder_contract(encoder).vector.max_tokens)

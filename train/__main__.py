@@ -17,15 +17,9 @@ from pathlib import Path
 import typer
 
 from twinline.clients import telemetry
+from twinline.contract.artefacts import DOCUMENTS, ENCODER, PAIRS, SNAPSHOT, TRAIN_PAIRS
 
 app = typer.Typer(add_completion=False, help="Fine-tune an encoder and measure it.", pretty_exceptions_enable=False)
-
-PAIRS = Path("data/pairs")
-PREPARED = Path("data/prepared")
-SNAPSHOT = Path("data/snapshot")
-ENCODER = Path("models/encoder")
-EVALUATION = Path("models/evaluation")
-CURVES = Path("plots/train.tsv")
 
 
 @app.command()
@@ -52,7 +46,7 @@ def fit() -> None:
     from train.encoder.fit import FitPaths
     from train.encoder.fit import fit as run
 
-    paths = FitPaths(PAIRS / "train.parquet", ENCODER, CURVES, home)
+    paths = FitPaths(Path(TRAIN_PAIRS), Path(ENCODER.trained), Path(ENCODER.curves), home)
     run(base, base_name, contract_params, params, paths)
 
 
@@ -71,7 +65,7 @@ def evaluate() -> None:
     from train.encoder.evaluate import EvaluatePaths
     from train.encoder.evaluate import evaluate as run
 
-    paths = EvaluatePaths(PREPARED / "documents.parquet", PAIRS, SNAPSHOT, ENCODER, EVALUATION, home)
+    paths = EvaluatePaths(Path(DOCUMENTS), Path(PAIRS), Path(SNAPSHOT), Path(ENCODER.trained), Path(ENCODER.evaluation), home)
     run(resolve_base_model(base_name), params, similarity, paths)
 
 

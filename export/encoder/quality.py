@@ -24,8 +24,9 @@ from twinline.contract.encoder.runtime import Runtime
 from twinline.contract.encoder.tensors import served_length
 from twinline.contract.encoder.tokens import Encoded
 from twinline.contract.errors import ContractError, MismatchError
+from twinline.contract.release.checks import Check
 from twinline.contract.release.manifest import DroppedFormat, Format, Quality
-from twinline.contract.release.verdict import FORMAT_TO_SERVE, GateCheck
+from twinline.contract.release.verdict import FORMAT_TO_SERVE, read_stated, stated
 from twinline.scoring.intervals import paired_bootstrap
 from twinline.scoring.ranking import rank_by_vectors
 from twinline.scoring.retrieval import score_queries
@@ -51,13 +52,13 @@ class QualityReport:
     statement: str
     figures: Mapping[str, Quality]
     dropped: tuple[DroppedFormat, ...]
-    check: GateCheck
+    check: Check
     serves: str
 
     def save(self, path: Path) -> None:
         """Write the report as JSON."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", "utf-8")
+        path.write_text(json.dumps({**asdict(self), "check": stated(self.check)}, indent=2, ensure_ascii=False) + "\n", "utf-8")
 
 
 def read_quality(path: Path) -> QualityReport:
@@ -75,7 +76,7 @@ def read_quality(path: Path) -> QualityReport:
         statement=value["statement"],
         figures={name: Quality(**entry) for name, entry in value["figures"].items()},
         dropped=tuple(DroppedFormat(**entry) for entry in value["dropped"]),
-        check=GateCheck.from_json(value["check"]),
+        check=read_stated(value["check"]),
         serves=value["serves"],
     )
 
@@ -165,7 +166,7 @@ def over_budget(figure: Quality, params: QualityParams) -> str:
 
 def choose(
     parity: ParityReport, figures: Mapping[str, Quality], dropped: Sequence[DroppedFormat], serve: Sequence[str], reference: str
-) -> tuple[GateCheck, str]:
+) -> tuple[Check, str]:
     """Return the gate's check, and the format to serve: the first wanted one that is left.
 
     `fastest` stands for the quickest one that is left; a less exact one must be a tenth quicker than a more exact one.
@@ -186,8 +187,8 @@ def choose(
     numbers = {"serve": list(serve), "serves": chosen, "dropped": refused}
     if chosen is None:
         said = f"none of encoder.package.serve ({', '.join(serve)}) is left: measured {measured}{left_out}"
-        return GateCheck(FORMAT_TO_SERVE, False, said, {**numbers}), reference
-    return GateCheck(FORMAT_TO_SERVE, True, f"serves {chosen}: {measured}{left_out}", {**numbers}), chosen
+        return Check(FORMAT_TO_SERVE, False, said, {**numbers}), reference
+    return Check(FORMAT_TO_SERVE, True, f"serves {chosen}: {measured}{left_out}", {**numbers}), chosen
 
 
 def _quickest(formats: Sequence[Format], figures: Mapping[str, Quality]) -> tuple[str, ...]:

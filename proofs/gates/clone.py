@@ -17,13 +17,13 @@ import yaml
 from twinline.clients.airflow import Airflow
 from twinline.clients.params import set_params
 from twinline.clients.settings import CHECKOUT, Settings, load_settings
-from twinline.commands.train import experiment_name
+from twinline.contract.artefacts import PARAMS
 from twinline.contract.errors import ContractError, TransientError
 from twinline.contract.release.checks import Check
-from twinline.registry.gate import read_checks
 from twinline.registry.git import git, resolve_commit
 from twinline.registry.revisions import GitRevision
-from twinline.registry.versions import Registry
+from twinline.release.kinds import ENCODER
+from twinline.upkeep.training.experiment import experiment_name
 
 DAG: Final = "train_encoder"
 _POLL_SECONDS: Final = 1.0
@@ -104,7 +104,7 @@ class Clone:
         Raises:
             ContractError: the code has changed, and the fault has no place in it any more.
         """
-        names = {"params.yaml", *(patch.path for patch in patches)}
+        names = {PARAMS, *(patch.path for patch in patches)}
         before = {name: (self.folder / name).read_text() for name in names}
         try:
             self._set_params(params)
@@ -138,11 +138,11 @@ class Clone:
             log = airflow.log(DAG, run_id, tasks["gate"])
             returned = airflow.returned(DAG, run_id, "gate")
         revision = GitRevision(self.folder, resolve_commit(self.folder, experiment_name(run_id)))
-        return TrainingRun(states, attempts, log, returned, read_checks(revision))
+        return TrainingRun(states, attempts, log, returned, ENCODER.read_checks(revision))
 
     def versions(self) -> list[tuple[str, tuple[str, ...]]]:
         """Return the registered versions with their stages."""
-        return [(entry.version, entry.stages) for entry in Registry(self.folder).versions()]
+        return [(entry.version, entry.stages) for entry in ENCODER.registry(self.folder).versions()]
 
     def active(self) -> str:
         """Return the release that answers a search."""
@@ -159,7 +159,7 @@ class Clone:
         return stored[0]
 
     def _set_params(self, values: Mapping[str, Any]) -> None:
-        path = self.folder / "params.yaml"
+        path = self.folder / PARAMS
         params = yaml.safe_load(path.read_text())
         set_params(params, values)
         path.write_text(yaml.safe_dump(params, sort_keys=False))

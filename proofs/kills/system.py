@@ -21,7 +21,8 @@ from twinline.clients.triton.control import TritonControl
 from twinline.contract.errors import ContractError, TransientError, TwinlineError
 from twinline.contract.release.manifest import Manifest, collection_name
 from twinline.registry.git import git
-from twinline.registry.versions import ARTIFACT, PRODUCTION, Registry
+from twinline.registry.versions import PRODUCTION
+from twinline.release.kinds import ENCODER
 
 _SOURCE: Final = "pydocs:json,html"
 _BACK_SECONDS: Final = 120.0
@@ -109,8 +110,8 @@ class KillSystem:
                     found.append(f"`embed` serves space {space}")
             except TwinlineError as error:
                 found.append(f"`embed`: {error}")
-        entry = Registry(self.registry).find(PRODUCTION)
-        if (stage := Registry(self.registry).release_of(entry)) != active.release:
+        registry = ENCODER.registry(self.registry)
+        if (stage := registry.release_of(registry.find(PRODUCTION))) != active.release:
             found.append(f"stage {PRODUCTION} is at release {stage}")
         return found
 
@@ -181,7 +182,7 @@ def _make_registry(folder: Path, releases: Releases) -> Path:
         git(folder, "add", "release")
         git(folder, "commit", "--quiet", "-m", f"release {manifest.release}")
         gto.api.register(
-            str(folder), ARTIFACT, "HEAD", version=f"v{number}.0.0", message=f"release {manifest.release}",
+            str(folder), ENCODER.artifact.name, "HEAD", version=f"v{number}.0.0", message=f"release {manifest.release}",
             author="bench", author_email="bench@localhost",
         )  # fmt: skip
     return folder

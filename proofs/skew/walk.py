@@ -35,6 +35,7 @@ from twinline.contract.encoder.golden import GoldenSet
 from twinline.contract.encoder.selfcheck import check_chunks_in_code, check_process, check_rules_in_code
 from twinline.contract.encoder.space import hash_safetensors
 from twinline.contract.errors import TransientError, TwinlineError
+from twinline.contract.principal import LOCAL_OPERATOR
 from twinline.contract.release.manifest import collection_name, hash_files
 from twinline.registry.fetch import open_release as verify_release
 from twinline.search import opening as search_opening
@@ -93,7 +94,7 @@ class Walker:
                 place = "index open"
                 served = self._open_index(opened)
                 place = "query"
-                answer_from(served, _QUESTION)
+                answer_from(served, _QUESTION, LOCAL_OPERATOR)
                 place = "hops"
                 report = self._measure(served, opened)
         except TransientError:
@@ -163,7 +164,7 @@ class Walker:
         offline = self._remembering(open_offline(subject), subject.golden)
 
         def search(text: str) -> list[Scored]:
-            hits = answer_from(served, Question(text)).hits
+            hits = answer_from(served, Question(text), LOCAL_OPERATOR).hits
             stored = served.collection.read_points([hit.point for hit in hits], with_vectors=True)
             return scored(((hit.point, hit.score) for hit in hits), stored)
 

@@ -23,6 +23,7 @@ from tests.integration.conftest import Stack
 from twinline.clients.airflow import Airflow, DagRun
 from twinline.clients.params import set_params
 from twinline.clients.settings import CHECKOUT
+from twinline.contract.artefacts import ENCODER
 from twinline.contract.errors import TransientError
 from twinline.contract.release.verdict import BETTER_THAN_BASE
 from twinline.demo import chain
@@ -178,7 +179,7 @@ def test_the_encoder_is_registered_in_production_and_the_branch_is_as_it_was(
     project: Project, demo: subprocess.CompletedProcess[str]
 ) -> None:
     assert demo.returncode == 0
-    (entry,) = Registry(project.folder).versions()
+    (entry,) = Registry(project.folder, ENCODER).versions()
     assert (entry.version, entry.stages) == ("v1.0.0", ("prod",))
     assert project.state() == project.before
     assert not (project.folder / "models").exists()
@@ -198,7 +199,7 @@ def test_a_bad_encoder_is_refused_by_the_right_gate_and_nothing_changes(
     assert outcome.problems == ()
     assert (outcome.stopped_at, outcome.right) == ("gate", True)
     assert case.gate in outcome.refused_by
-    assert [entry.version for entry in Registry(project.folder).versions()] == ["v1.0.0"]
+    assert [entry.version for entry in Registry(project.folder, ENCODER).versions()] == ["v1.0.0"]
 
 
 # The last one: after a back-fill Airflow also makes the run of last midnight, which trains on other documents.
@@ -217,7 +218,7 @@ def test_documents_that_did_not_change_train_nothing_and_neither_does_a_back_fil
         airflow.backfill("ingest_documents", "2026-01-05T00:00:00Z", conf)
         (run,) = _until(lambda: airflow.runs("ingest_documents", "backfill"))
         assert "is a back-fill" in _why_nothing_was_trained(airflow, run.run_id)
-    assert [entry.version for entry in Registry(project.folder).versions()] == ["v1.0.0"]
+    assert [entry.version for entry in Registry(project.folder, ENCODER).versions()] == ["v1.0.0"]
 
 
 def _why_nothing_was_trained(airflow: Airflow, run_id: str) -> str:

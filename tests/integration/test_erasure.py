@@ -26,6 +26,7 @@ from twinline.contract.documents.ids import head_id
 from twinline.contract.documents.records import Document, encode_key
 from twinline.contract.encoder.preprocess import Preprocessor
 from twinline.contract.errors import MismatchError
+from twinline.contract.principal import LOCAL_OPERATOR
 from twinline.upkeep.dead_letters.entries import read_entries, read_letters
 from twinline.upkeep.dead_letters.purge import purge
 from twinline.upkeep.erase import removal
@@ -48,7 +49,7 @@ def keeping(broker: str, tmp_path: Path, preprocessor: Preprocessor) -> Iterator
 def erase(keeping: Keeping, key: str = "ann@example.org") -> str:
     """Mark, send the tombstone, take out of the index: the steps of the command that need no online process."""
     settings, target = keeping.settings, keeping.target()
-    erasures = removal.mark(settings, removal.open_list(settings), "s", key, "asked to")
+    erasures = removal.mark(settings, removal.open_list(settings), LOCAL_OPERATOR, "s", key, "asked to")
     logged = messages_of(settings, "s", key)
     tombstone = removal.send_tombstone(settings, "s", key, logged, removal.stored_versions([target], "s", key))
     done = removal.remove_points(target, tombstone, "s", key)
@@ -64,7 +65,7 @@ def test_an_erased_document_is_gone_and_does_not_come_back_by_any_way_in(keeping
     assert keeping.texts() == {"b": [OTHER]}
 
     # Publishing refuses it, and says so without quoting it.
-    report = publish_documents(Feed("s", [ann, Document("s", "c", OTHER)]), settings, LINEAGE)
+    report = publish_documents(Feed("s", [ann, Document("s", "c", OTHER)]), settings, LINEAGE, LOCAL_OPERATOR)
     assert (report.sent, report.rejected) == (1, {"erased": 1})
     rejects = Path(report.rejects_file).read_text()
     assert token[:16] in rejects
@@ -110,8 +111,8 @@ def test_a_lifted_document_may_come_back_but_not_with_what_it_said_before(keepin
     erase(keeping)
     keeping.publish(Document("s", key, SECRET_TEXT))  # refused: it is erased
     keeping.consume()
-    removal.lift(settings, removal.open_list(settings), "s", key, "an error")
-    assert publish_documents(Feed("", [Document("s", key, OTHER)]), settings, LINEAGE).sent == 1
+    removal.lift(settings, removal.open_list(settings), LOCAL_OPERATOR, "s", key, "an error")
+    assert publish_documents(Feed("", [Document("s", key, OTHER)]), settings, LINEAGE, LOCAL_OPERATOR).sent == 1
     keeping.consume()
     assert keeping.texts() == {key: [OTHER]}
     assert keeping.compare().clean
@@ -139,7 +140,7 @@ def test_a_process_without_the_secret_takes_nothing_in(keeping: Keeping) -> None
     with pytest.raises(MismatchError, match="copy erasures/secret"):
         stranger.consume()
     with pytest.raises(MismatchError, match="has none"):
-        publish_documents(Feed("", [Document("s", "c", OTHER)]), stranger.settings, LINEAGE)
+        publish_documents(Feed("", [Document("s", "c", OTHER)]), stranger.settings, LINEAGE, LOCAL_OPERATOR)
     assert keeping.texts() == {}
 
 
@@ -209,7 +210,7 @@ def test_the_list_and_its_file_name_nobody(keeping: Keeping) -> None:
     assert on_topic
     assert b"ann" not in on_topic + in_file
     assert (keeping.settings.erasures / "secret").stat().st_mode & 0o077 == 0
-    removal.mark(keeping.settings, current_erasures(keeping.settings), "s", "ann@example.org", "again")
+    removal.mark(keeping.settings, current_erasures(keeping.settings), LOCAL_OPERATOR, "s", "ann@example.org", "again")
     assert len(list(read_topic(keeping.settings, keeping.settings.erasure_topic))) == 1
 
 

@@ -13,6 +13,7 @@ from etl.sources import open_source
 from twinline.clients.kafka.connect import kafka_errors, make_producer
 from twinline.clients.settings import Settings
 from twinline.contract.documents.records import Deletion, Document, encode_key
+from twinline.contract.principal import LOCAL_OPERATOR
 
 LINEAGE = Lineage("run-1", "", "test")
 
@@ -20,13 +21,15 @@ LINEAGE = Lineage("run-1", "", "test")
 def test_published_documents_come_back_as_a_snapshot_of_the_topic(tmp_path: Path, broker: str) -> None:
     settings = Settings(home=tmp_path, kafka_bootstrap=broker, topic=f"documents-{uuid.uuid4().hex[:8]}")
     first = [Document("s", f"k{n:03}", f"text {n}", title="T", metadata={"n": n}) for n in range(200)]
-    assert publish_documents(Feed("s", first), settings, LINEAGE).sent == 200
+    assert publish_documents(Feed("s", first), settings, LINEAGE, LOCAL_OPERATOR).sent == 200
 
     second = [*first[:150], Document("s", "k150", "new text")]
-    report = publish_documents(Feed("s", second), settings, LINEAGE, Mode(delete_missing=True))
+    report = publish_documents(Feed("s", second), settings, LINEAGE, LOCAL_OPERATOR, Mode(delete_missing=True))
     assert (report.sent, report.deleted, report.unchanged) == (1, 49, 150)
-    publish_documents(Feed("", [Document("s", "v", "two", version=2), Document("s", "v", "one", version=1)]), settings, LINEAGE)
-    publish_documents(Feed("", [Deletion("s", "w", version=1)]), settings, LINEAGE)
+    publish_documents(
+        Feed("", [Document("s", "v", "two", version=2), Document("s", "v", "one", version=1)]), settings, LINEAGE, LOCAL_OPERATOR
+    )
+    publish_documents(Feed("", [Deletion("s", "w", version=1)]), settings, LINEAGE, LOCAL_OPERATOR)
     with kafka_errors(settings):
         producer = make_producer(settings)
         producer.send(settings.topic, key=encode_key("s", "poison"), value=b"not json").get(timeout=30)

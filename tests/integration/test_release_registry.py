@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from twinline.contract.artefacts import ENCODER
 from twinline.contract.errors import SettingsError
 from twinline.registry.experiment import PipelineFailedError, run_experiment
 from twinline.registry.git import git
@@ -68,8 +69,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def run(project: Path, name: str, snapshot: str) -> str:
-    return run_experiment(project, project.parent / "home", name, {"snapshot": snapshot})
+def run(project: Path, name: str, snapshot: str, *targets: str) -> str:
+    return run_experiment(project, project.parent / "home", name, {"snapshot": snapshot}, targets=targets)
 
 
 def state_of(project: Path) -> tuple[str, str, str]:
@@ -79,7 +80,7 @@ def state_of(project: Path) -> tuple[str, str, str]:
 
 def test_an_experiment_is_registered_and_its_files_come_back_without_the_cache(project: Path, tmp_path: Path) -> None:
     before = state_of(project)
-    registry = Registry(project)
+    registry = Registry(project, ENCODER)
     commit = run(project, "first", "s1")
     entry = registry.register("first", "nDCG 0.7")
     assert (entry.version, entry.revision, entry.stages) == ("v1.0.0", commit, ())
@@ -91,7 +92,7 @@ def test_an_experiment_is_registered_and_its_files_come_back_without_the_cache(p
 
 
 def test_registering_again_is_the_same_version_and_another_release_the_next(project: Path) -> None:
-    registry = Registry(project)
+    registry = Registry(project, ENCODER)
     run(project, "first", "s1")
     run(project, "same-data", "s1")
     run(project, "other-data", "s2")
@@ -104,7 +105,7 @@ def test_registering_again_is_the_same_version_and_another_release_the_next(proj
 
 
 def test_a_stage_moves_from_version_to_version_and_back(project: Path) -> None:
-    registry = Registry(project)
+    registry = Registry(project, ENCODER)
     for snapshot in ("s1", "s2"):
         registry.register(run(project, f"train-{snapshot}", snapshot), "")
     # as fast as they come: tags have times of whole seconds, and the youngest one counts
@@ -122,7 +123,7 @@ def test_a_stage_moves_from_version_to_version_and_back(project: Path) -> None:
 
 def test_any_version_is_fetched_on_another_machine_that_has_the_repository_and_the_remote(project: Path, tmp_path: Path) -> None:
     before = state_of(project)
-    registry = Registry(project)
+    registry = Registry(project, ENCODER)
     promotion = Promotion("2026-05-01", "", "rs2", "promote", "ada@host")
     for snapshot in ("s1", "s2"):
         registry.register(run(project, f"train-{snapshot}", snapshot), "nDCG 0.7")
@@ -143,13 +144,28 @@ def test_any_version_is_fetched_on_another_machine_that_has_the_repository_and_t
         assert done.returncode == 0, done.stderr
         assert json.loads((out / "manifest.json").read_text()) == {"release": wanted}
     # and who promoted it is known there too
-    (assignment,) = Registry(elsewhere).assignments()
+    (assignment,) = Registry(elsewhere, ENCODER).assignments()
     assert Promotion.parse(assignment.message, "tag") == promotion
-    assert json.loads(Registry(elsewhere).revision("v1.0.0").read_text("models/release/manifest.json")) == {"release": "rs1"}
+    assert json.loads(Registry(elsewhere, ENCODER).revision("v1.0.0").read_text("models/release/manifest.json")) == {
+        "release": "rs1"
+    }
+
+
+def test_an_experiment_with_a_target_runs_what_leads_to_it_and_nothing_beside(project: Path) -> None:
+    before = state_of(project)
+    registry = Registry(project, ENCODER)
+    whole, until_package = run(project, "whole", "s1"), run(project, "targeted", "s1", "package")
+    found = [registry.revision(commit).read_text("models/release/manifest.json") for commit in (whole, until_package)]
+    assert found[0] == found[1]
+    ingested = registry.revision(run(project, "ingested", "s2", "ingest"))
+    assert ingested.read_text("data/snapshot/id") == "s2"
+    with pytest.raises(SettingsError, match=r"has no models/release/manifest\.json"):
+        ingested.read_text("models/release/manifest.json")
+    assert state_of(project) == before
 
 
 def test_a_name_used_again_gives_way_and_the_work_comes_from_the_cache(project: Path) -> None:
-    registry = Registry(project)
+    registry = Registry(project, ENCODER)
     first = run(project, "nightly", "s1")
     registry.register(first, "")
     second = run(project, "nightly", "s1")
@@ -159,7 +175,7 @@ def test_a_name_used_again_gives_way_and_the_work_comes_from_the_cache(project: 
 
 
 def test_a_stage_that_fails_leaves_no_experiment_and_what_is_registered_stays(project: Path) -> None:
-    registry = Registry(project)
+    registry = Registry(project, ENCODER)
     registry.register(run(project, "good", "s1"), "")
     with pytest.raises(PipelineFailedError, match="bad"):
         run(project, "bad", "broken")
@@ -172,7 +188,7 @@ def test_two_experiments_at_once_do_not_disturb_each_other(project: Path) -> Non
     before = state_of(project)
     with ThreadPoolExecutor(2) as pool:
         commits = list(pool.map(lambda snapshot: run(project, f"at-once-{snapshot}", snapshot), ("s1", "s2")))
-    registry = Registry(project)
+    registry = Registry(project, ENCODER)
     found = [json.loads(registry.revision(commit).read_text("models/release/manifest.json"))["release"] for commit in commits]
     assert found == ["rs1", "rs2"]
     assert state_of(project) == before

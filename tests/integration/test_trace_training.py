@@ -10,6 +10,7 @@ import pytest
 from tests.integration.test_pipeline import copy_checkout, write_beir
 from tests.unit.train.conftest import write_tiny_base
 from twinline.clients.settings import Settings
+from twinline.contract.artefacts import ENCODER
 from twinline.registry.experiment import run_experiment, take_snapshot
 from twinline.registry.fetch import fetch
 from twinline.registry.remote import ensure_remote
@@ -44,7 +45,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Reach, Registered
     snapshot = take_snapshot(checkout, home, f"beir:{write_beir(folder / 'set')}", environment)
     revision = run_experiment(checkout, home, "first", {"snapshot": snapshot}, environment)
     settings = Settings(home=home)
-    registry = Registry(checkout)
+    registry = Registry(checkout, ENCODER)
     entry = registry.register(revision, "traced")
     fetch(entry.version, settings.releases, registry)
     return Reach(settings, checkout, None, None), entry  # type: ignore[arg-type]  # no collection and no log are looked at
@@ -56,7 +57,7 @@ def by_name(steps: list[Step]) -> dict[str, Step]:
 
 def test_training_is_traced_to_commit_parameters_snapshot_and_pairs(trained: tuple[Reach, Registered]) -> None:
     reach, entry = trained
-    release = Registry(reach.repository).release_of(entry)
+    release = Registry(reach.repository, ENCODER).release_of(entry)
     sections = [
         contract_section(reach, release, None),
         release_section(reach, release, None),
@@ -82,13 +83,13 @@ def test_training_is_traced_to_commit_parameters_snapshot_and_pairs(trained: tup
 @pytest.mark.parametrize(("key", "words"), [("d3", "training pair"), ("d50", "held out in test"), ("nothing", "not in its data")])
 def test_the_release_says_what_it_did_with_a_document(trained: tuple[Reach, Registered], key: str, words: str) -> None:
     reach, entry = trained
-    release = Registry(reach.repository).release_of(entry)
+    release = Registry(reach.repository, ENCODER).release_of(entry)
     assert words in find_use(reach, release, entry, None, key).summary()
 
 
 def test_a_release_that_was_not_fetched_is_asked_too(trained: tuple[Reach, Registered], tmp_path: Path) -> None:
     reach, entry = trained
-    release = Registry(reach.repository).release_of(entry)
+    release = Registry(reach.repository, ENCODER).release_of(entry)
     elsewhere = Reach(Settings(home=tmp_path), reach.repository, reach.online, reach.read_message)
     use = find_use(elsewhere, release, entry, None, "d50")
     assert (dict(use.held_out), use.in_corpus) == ({"test": 1}, True)
@@ -96,7 +97,7 @@ def test_a_release_that_was_not_fetched_is_asked_too(trained: tuple[Reach, Regis
 
 def test_a_byte_of_the_snapshot_that_was_changed_is_found(trained: tuple[Reach, Registered]) -> None:
     reach, entry = trained
-    release = Registry(reach.repository).release_of(entry)
+    release = Registry(reach.repository, ENCODER).release_of(entry)
     steps = by_name(training_section(reach, release).steps)
     place = reach.settings.snapshots / str(steps["snapshot"].value) / "documents-00000.parquet"
     content = place.read_bytes()

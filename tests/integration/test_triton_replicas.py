@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures_triton import RunningTriton, release_that_serves, running_triton
+from triton_models.names import embed_model
 from triton_models.repository import is_stable, releases_in
 from twinline.clients.settings import CHECKOUT, Settings
 from twinline.clients.triton.control import TritonControl
@@ -102,13 +103,13 @@ def test_where_one_server_refuses_nothing_changes_anywhere(pair: Pair, fleet: Tr
     sound, other = fleet.replicas
     damaged = Replica(other.address, other.repository, DamagedDisk(other.address, other.repository))
     with pytest.raises(ContractError, match=rf"{other.address}.*SHA-256"):
-        publish.publish(pair.second, pair.manifest, [sound, damaged], "cpu", pair.confirm)
+        publish.publish(pair.second, pair.manifest, embed_model(pair.manifest.release), [sound, damaged], "cpu", pair.confirm)
     everywhere_as_before(pair, fleet)
     with pair.embedder(pair.base) as embedder:
         assert len(embedder.embed(["a question"] * 4, "query").vectors) == 4
     # and to switch all the same is refused
     with pytest.raises(ContractError, match=f"{sound.address}, {other.address} has not loaded"):
-        publish.require_everywhere(pair.manifest.release, fleet.replicas)
+        publish.require_everywhere(pair.manifest.release, embed_model(pair.manifest.release), fleet.replicas)
 
 
 def test_where_one_server_answers_otherwise_nothing_changes_anywhere(pair: Pair, fleet: TritonFleet) -> None:
@@ -117,7 +118,7 @@ def test_where_one_server_answers_otherwise_nothing_changes_anywhere(pair: Pair,
         return found if address == fleet.replicas[0].address else [Check("golden query texts", False, "0.2 away")]
 
     with pytest.raises(ContractError, match=rf"Triton at {fleet.replicas[1].address} is refused.*0\.2 away"):
-        publish.publish(pair.second, pair.manifest, fleet.replicas, "cpu", confirm)
+        publish.publish(pair.second, pair.manifest, embed_model(pair.manifest.release), fleet.replicas, "cpu", confirm)
     everywhere_as_before(pair, fleet)
 
 
@@ -134,7 +135,7 @@ def test_where_both_accept_both_follow(pair: Pair, fleet: TritonFleet) -> None:
         done = _release(pair, *arguments)
         assert done.returncode == 0, done.stderr
     assert "loaded on 0 of 2 servers, confirmed by all" in done.stderr
-    publish.require_everywhere(second.release, fleet.replicas)
+    publish.require_everywhere(second.release, embed_model(second.release), fleet.replicas)
     for manifest in (second, base):
         for replica in fleet.replicas:
             note = replica.repository.parent / f"embed-{replica.address}"
@@ -176,7 +177,9 @@ def test_a_server_that_dies_costs_no_query(pair: Pair) -> None:
             assert golden.distance(found.vectors[0]) <= 1e-6
     with closing(TritonFleet.connect(pair.settings)) as fleet:
         # who is left is enough to go back, and too little to publish
-        publish.require_everywhere(Manifest.load(pair.base).release, fleet.replicas)
+        publish.require_everywhere(
+            Manifest.load(pair.base).release, embed_model(Manifest.load(pair.base).release), fleet.replicas
+        )
         with pytest.raises(TransientError, match=f"{pair.servers[1].grpc} \\(1 of 2\\)"):
             fleet.require_all()
 

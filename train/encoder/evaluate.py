@@ -157,7 +157,7 @@ def _judge(
 def _say(verdict: Verdict, seconds: float) -> None:
     print(f"evaluate: {seconds:.0f} s, {'accepted' if verdict.accepted else 'REFUSED'}", flush=True)
     for check in verdict.checks:
-        print(f"  {'ok     ' if check.passed else 'REFUSED'} {check.name}: {check.statement}", flush=True)
+        print(f"  {'ok     ' if check.passed else 'REFUSED'} {check.name}: {check.detail}", flush=True)
 
 
 def _describe(corpus: Corpus, params: EvaluateParams) -> dict[str, JSON]:

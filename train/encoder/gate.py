@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 
 from train.encoder.params import EvaluateParams
 from twinline.contract.canonical import JSON
-from twinline.contract.release.verdict import BETTER_THAN_BASE, GUARDED_SLICES, NOT_WORSE_THAN_CHAMPION, GateCheck
+from twinline.contract.release.checks import Check
+from twinline.contract.release.verdict import BETTER_THAN_BASE, GUARDED_SLICES, NOT_WORSE_THAN_CHAMPION
 from twinline.scoring.intervals import Interval, paired_bootstrap
 
 GATE_METRIC = "ndcg_at_10"
@@ -24,22 +25,22 @@ class Reference:
     scores: Scores
 
 
-def judge_base(tuned: Scores, references: Sequence[Reference], params: EvaluateParams) -> GateCheck:
+def judge_base(tuned: Scores, references: Sequence[Reference], params: EvaluateParams) -> Check:
     """Accept an encoder that is not worse than its base model by more than the margin, under any contract that it was read by."""
     return _judge(BETTER_THAN_BASE, tuned, references, params)
 
 
-def judge_champion(tuned: Scores, champion: Reference | None, params: EvaluateParams) -> GateCheck:
+def judge_champion(tuned: Scores, champion: Reference | None, params: EvaluateParams) -> Check:
     """Accept an encoder that is not worse than the release in production by more than the margin."""
     if champion is None:
         said = "encoder.evaluate.champion is empty: no release is in production, so there was none to compare with"
-        return GateCheck(NOT_WORSE_THAN_CHAMPION, True, said, {"champion": None})
+        return Check(NOT_WORSE_THAN_CHAMPION, True, said, {"champion": None})
     return _judge(NOT_WORSE_THAN_CHAMPION, tuned, [champion], params)
 
 
 def judge_slices(
     tuned: Scores, references: Sequence[Reference], slices: Mapping[str, Sequence[str]], params: EvaluateParams
-) -> GateCheck:
+) -> Check:
     """Accept an encoder that no guarded slice pays for; a slice of too few queries is told, and does not decide."""
     few = {name: len(queries) for name, queries in slices.items() if len(queries) < params.slice_min_queries}
     rows: list[dict[str, JSON]] = []
@@ -64,14 +65,14 @@ def judge_slices(
     unjudged = f"; fewer than {params.slice_min_queries} queries, too few to judge: {too_few}" if few else ""
     numbers: dict[str, JSON] = {"slices": [*rows], "too_few_to_judge": dict(few), "margin": params.slice_margin}
     if not rows:
-        return GateCheck(GUARDED_SLICES, True, f"no slice could be judged{unjudged}", numbers)
+        return Check(GUARDED_SLICES, True, f"no slice could be judged{unjudged}", numbers)
     if refused:
         where = "; ".join(refused)
         said = f"may be worse by more than the margin {params.slice_margin} on {where}{unjudged}: train on more pairs like these"
-        return GateCheck(GUARDED_SLICES, False, said, numbers)
+        return Check(GUARDED_SLICES, False, said, numbers)
     judged = len(slices) - len(few)
     said = f"{judged} slices, none worse by more than the margin {params.slice_margin}; nearest to it: {min(lines)[1]}{unjudged}"
-    return GateCheck(GUARDED_SLICES, True, said, numbers)
+    return Check(GUARDED_SLICES, True, said, numbers)
 
 
 def difference(tuned: Scores, other: Scores, params: EvaluateParams) -> Interval:
@@ -79,7 +80,7 @@ def difference(tuned: Scores, other: Scores, params: EvaluateParams) -> Interval
     return paired_bootstrap(tuned, other, samples=params.bootstrap_samples, confidence=params.confidence, seed=params.seed)
 
 
-def _judge(name: str, tuned: Scores, references: Sequence[Reference], params: EvaluateParams) -> GateCheck:
+def _judge(name: str, tuned: Scores, references: Sequence[Reference], params: EvaluateParams) -> Check:
     compared = [(reference, difference(tuned, reference.scores, params)) for reference in references]
     passed = all(_holds(found, params.margin) for _, found in compared)
     measured = "; ".join(
@@ -91,9 +92,9 @@ def _judge(name: str, tuned: Scores, references: Sequence[Reference], params: Ev
         "comparisons": [_numbers(tuned, r.name, r.scores, found, params.margin, params) for r, found in compared]
     }
     if passed:
-        return GateCheck(name, True, f"{measured}; not worse by more than the margin {params.margin}", numbers)
+        return Check(name, True, f"{measured}; not worse by more than the margin {params.margin}", numbers)
     remedy = "train on more pairs or with a lower learning rate, hold out more queries, or state a wider evaluate.margin"
-    return GateCheck(name, False, f"{measured}; may be worse by more than the margin {params.margin}: {remedy}", numbers)
+    return Check(name, False, f"{measured}; may be worse by more than the margin {params.margin}: {remedy}", numbers)
 
 
 def _holds(found: Interval, margin: float) -> bool:

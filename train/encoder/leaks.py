@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 from train.encoder.params import SimilarityParams
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.records import encode_key
-from twinline.contract.release.verdict import NO_EVALUATION_LEAK, GateCheck
+from twinline.contract.release.checks import Check
+from twinline.contract.release.verdict import NO_EVALUATION_LEAK
 
 TOLERATED = 0
 _SHOWN = 3
@@ -154,7 +155,7 @@ def normal_text(text: str) -> str:
     return " ".join(_WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
 
 
-def judge_leaks(leaks: Leaks) -> GateCheck:
+def judge_leaks(leaks: Leaks) -> Check:
     """Accept an evaluation of which training has seen nothing."""
     count = sum(map(len, leaks.found.values()))
     shared = "".join(
@@ -172,10 +173,10 @@ def judge_leaks(leaks: Leaks) -> GateCheck:
         f"{leaks.compared['held_out_documents']} documents that answer them"
     )
     if count <= TOLERATED:
-        return GateCheck(NO_EVALUATION_LEAK, True, f"{looked}: none found{shared}", numbers)
+        return Check(NO_EVALUATION_LEAK, True, f"{looked}: none found{shared}", numbers)
     kinds = ", ".join(f"{len(rows)} x {kind} (for example {rows[0]})" for kind, rows in leaks.found.items())
     remedy = "the scores say nothing; mend the pairs stage (etl/pairs.py) and train again"
-    return GateCheck(NO_EVALUATION_LEAK, False, f"{looked}: {kinds}, {TOLERATED} tolerated: {remedy}{shared}", numbers)
+    return Check(NO_EVALUATION_LEAK, False, f"{looked}: {kinds}, {TOLERATED} tolerated: {remedy}{shared}", numbers)
 
 
 def _id(row: Row) -> str:

@@ -8,12 +8,13 @@ from typing import Any, TypeVar, get_type_hints
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from twinline.contract.artefacts import PARAMS
 from twinline.contract.errors import SettingsError
 
 T = TypeVar("T")
 
 
-def load_params(section: str, cls: type[T], path: Path | str = "params.yaml") -> T:
+def load_params(section: str, cls: type[T], path: Path | str = PARAMS) -> T:
     """Return one section of the parameters, named with dots: `encoder.train`.
 
     Raises:
@@ -22,7 +23,7 @@ def load_params(section: str, cls: type[T], path: Path | str = "params.yaml") ->
     return build_params(_section(section, path), cls, f"{path}: section `{section}`")
 
 
-def load_plain_params(section: str, cls: type[T], path: Path | str = "params.yaml") -> T:
+def load_plain_params(section: str, cls: type[T], path: Path | str = PARAMS) -> T:
     """Return the keys of a section that are no sections themselves; an empty `section` is the top of the file.
 
     Raises:
@@ -85,7 +86,7 @@ def set_params(tree: dict[str, Any], values: Mapping[str, Any]) -> None:
         place[key] = value
 
 
-def read_params(path: Path | str = "params.yaml") -> dict[str, Any]:
+def read_params(path: Path | str = PARAMS) -> dict[str, Any]:
     """Return the whole file.
 
     Raises:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twinline.contract.errors import ContractError, SettingsError
+from twinline.contract.principal import LOCAL_OPERATOR
 
 if TYPE_CHECKING:
     from twinline.clients.settings import Settings
@@ -33,9 +34,10 @@ def command(
     Its texts in the log, in snapshots and in what was trained are listed on the receipt, each with how it goes from there.
     """
     from twinline.clients.settings import load_settings
+    from twinline.upkeep.dead_letters.acts import who
     from twinline.upkeep.erase import flow
 
-    settings = load_settings()
+    settings, operator = load_settings(), LOCAL_OPERATOR.signing(who())
     if sum((lift, receipt, listed, bool(expire_log))) > 1:
         raise SettingsError("--lift, --receipt, --list and --expire-log exclude each other")
     if listed:
@@ -43,7 +45,7 @@ def command(
         return
     if expire_log:
         _ask(yes, f"expire what snapshot {expire_log} covers of topic {settings.topic}")
-        begins = flow.expire_log(settings, expire_log)
+        begins = flow.expire_log(settings, operator, expire_log)
         typer.echo(json.dumps({"begins": begins}) if as_json else f"topic {settings.topic} begins at the offsets {begins} now")
         return
     if document is None or source is None:
@@ -54,11 +56,11 @@ def command(
         _show_receipts(settings, source, document, as_json)
         return
     if lift:
-        done = flow.lift(settings, source, document, reason)
+        done = flow.lift(settings, operator, source, document, reason)
         typer.echo(json.dumps(done.value) if as_json else f"the document may be published again; receipt: {done.path}")
         return
     _ask(yes, f"erase document [{source}, {document}] from every index, for good")
-    erased = flow.erase(settings, source, document, reason, lambda line: typer.echo(line, err=as_json))
+    erased = flow.erase(settings, operator, source, document, reason, lambda line: typer.echo(line, err=as_json))
     if as_json:
         said = {**erased.receipt.value, "receipt": str(erased.receipt.path), "sha256": erased.receipt.sha256}
         typer.echo(json.dumps({**said, "complete": erased.complete}, ensure_ascii=False))

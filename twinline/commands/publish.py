@@ -9,6 +9,7 @@ import typer
 
 from twinline.clients.settings import Settings, load_settings
 from twinline.contract.errors import ContractError, SettingsError
+from twinline.contract.principal import LOCAL_OPERATOR
 
 if TYPE_CHECKING:
     from etl.feeds import Feed
@@ -43,7 +44,7 @@ def command(
     settings = load_settings()
     feed = _feed(files or [], source, delete or [], name, version, settings)
     mode = Mode(everything=everything, delete_missing=delete_missing)
-    report = publish_documents(feed, settings, find_lineage(os.environ), mode, counted("publish", feed.total))
+    report = publish_documents(feed, settings, find_lineage(os.environ), LOCAL_OPERATOR, mode, counted("publish", feed.total))
     typer.echo(report.summary(settings.topic))
     if refused := report.rejected.get(ERASED):
         # Not only counted: whoever publishes a document that must not come back has to hear of it.

@@ -14,6 +14,7 @@ from etl.publish import publish_documents
 from twinline.clients.settings import Settings
 from twinline.commands.search import ask
 from twinline.contract.errors import TransientError
+from twinline.contract.principal import LOCAL_OPERATOR
 
 SOURCE: Final = "demo"
 _PATIENCE_SECONDS: Final = 30.0
@@ -44,7 +45,7 @@ def publish_and_find(settings: Settings, moment: datetime | None = None) -> Foun
     line = json.dumps({"source": SOURCE, "key": key, "title": title, "text": text})
 
     began = time.perf_counter()
-    publish_documents(lines_feed(BytesIO(line.encode()), SOURCE), settings, find_lineage(os.environ))
+    publish_documents(lines_feed(BytesIO(line.encode()), SOURCE), settings, find_lineage(os.environ), LOCAL_OPERATOR)
     published = time.perf_counter()
     while not _is_found(settings, query, key):
         if time.perf_counter() - published > _PATIENCE_SECONDS:

@@ -54,6 +54,7 @@ def _run(stop: threading.Event) -> int:
     from twinline.clients.store.open import make_store
     from twinline.contract.encoder.embedding import Embedder
     from twinline.contract.encoder.selfcheck import check_process
+    from twinline.contract.principal import LOCAL_OPERATOR
     from twinline.contract.release.manifest import consumer_group
     from twinline.online.admin import LOOPBACK, build_admin
     from twinline.online.applying import Applier
@@ -85,8 +86,10 @@ def _run(stop: threading.Event) -> int:
     service = OnlineService(store, releases, partial(opening.open_release, settings, store), start_consumer)
     applier = Applier(releases, settings, limits)
     servers = Servers()
-    servers.start(build_admin(service, applier), LOOPBACK, Port(settings.admin_port, "TWINLINE_ADMIN_PORT"))
-    search = build_app(releases, checks=[service.faults], registry=registry)
+    servers.start(
+        build_admin(service, applier, principal=LOCAL_OPERATOR), LOOPBACK, Port(settings.admin_port, "TWINLINE_ADMIN_PORT")
+    )
+    search = build_app(releases, principal=LOCAL_OPERATOR, checks=[service.faults], registry=registry)
     servers.start(search, settings.host, Port(settings.search_port, "TWINLINE_SEARCH_PORT"))
     _log.info("online_started", extra={"search": settings.search_url, "admin": settings.admin_url})
     try:

@@ -17,6 +17,7 @@ from twinline.contract.documents.ids import head_id
 from twinline.contract.encoder.golden import encode_vector
 from twinline.contract.encoder.preprocess import MAX_QUERY_CHARS
 from twinline.contract.errors import SettingsError
+from twinline.contract.principal import Principal
 from twinline.online.applying import Applier
 from twinline.online.service import OnlineService
 from twinline.online.status import read_status
@@ -62,8 +63,12 @@ class Messages(BaseModel):
     messages: list[dict[str, Any]] = Field(max_length=MOST_POINTS)
 
 
-def build_admin(service: OnlineService, applier: Applier | None = None) -> FastAPI:
-    """Return the admin application; without an applier, nothing of the log can be applied again through it."""
+def build_admin(service: OnlineService, applier: Applier | None = None, *, principal: Principal) -> FastAPI:
+    """Return the admin application; without an applier, nothing of the log can be applied again through it.
+
+    Args:
+        principal: the caller that every request counts as.
+    """
     app = FastAPI(title="Twinline online process", docs_url=None, redoc_url=None)
     problems.install(app)
     # A page in somebody's browser can reach loopback too: it would name itself as the origin, or name another host.
@@ -82,7 +87,7 @@ def build_admin(service: OnlineService, applier: Applier | None = None) -> FastA
         return read_status(service)
 
     _add_acts(app, service)
-    _add_reads(app, service)
+    _add_reads(app, service, principal)
     _add_upkeep(app, service, applier)
     return app
 
@@ -109,12 +114,12 @@ def _add_acts(app: FastAPI, service: OnlineService) -> None:
         service.replace(name)
 
 
-def _add_reads(app: FastAPI, service: OnlineService) -> None:
+def _add_reads(app: FastAPI, service: OnlineService, principal: Principal) -> None:
     @app.post("/collections/{name}/search")
     def search(name: str, trial: TrialSearch) -> Answer:
         """Answer a question from one collection, as verification needs it before a switch."""
         with service.releases.using(name) as served:
-            return answer_from(served, Question(**trial.model_dump()))
+            return answer_from(served, Question(**trial.model_dump()), principal)
 
     @app.get("/collections/{name}/points")
     def points(

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -38,6 +38,8 @@ def run_experiment(
     name: str,
     overrides: Mapping[str, Value],
     environment: Mapping[str, str] = os.environ,
+    *,
+    targets: Sequence[str] = (),
 ) -> str:
     """Run the pipeline with some parameters changed, and return the experiment's commit.
 
@@ -46,15 +48,14 @@ def run_experiment(
         home: the folder of all state; the stages find snapshots and checkpoints there.
         name: the experiment's name; a finished experiment of that name gives way, unless it is registered under a tag.
         overrides: values for parameters of `params.yaml`, by dotted name.
+        targets: stages to run, each with all that it depends on; none: the whole pipeline.
 
     Raises:
         PipelineFailedError: a stage failed; no experiment is left, and a repeat starts at that stage.
     """
     sweep_leftovers(repository)
     _discard_experiment(repository, name)
-    command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name]
-    for parameter, value in overrides.items():
-        command += ["--set-param", f"{parameter}={hydra_literal(value)}"]
+    command = experiment_command(name, overrides, targets)
     done = subprocess.run(command, cwd=repository, env=pipeline_environment(repository, home, environment), check=False)
     if done.returncode != 0:
         raise PipelineFailedError(
@@ -62,6 +63,14 @@ def run_experiment(
             "before it is cached, so repeating the command starts there"
         )
     return resolve_commit(repository, name)
+
+
+def experiment_command(name: str, overrides: Mapping[str, Value], targets: Sequence[str] = ()) -> list[str]:
+    """Return the command line of `run_experiment`."""
+    command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name]
+    for parameter, value in overrides.items():
+        command += ["--set-param", f"{parameter}={hydra_literal(value)}"]
+    return [*command, *targets]
 
 
 def take_snapshot(repository: Path, home: Path, source: str, environment: Mapping[str, str] = os.environ) -> str:

@@ -7,7 +7,7 @@ from typing import Final
 
 from twinline.contract.errors import MismatchError, SettingsError
 from twinline.contract.release.manifest import MANIFEST_FILE, Manifest
-from twinline.registry.versions import RELEASE_FOLDER, Registry, release_in
+from twinline.registry.versions import Registry
 
 _PARTIAL: Final = ".partial"
 
@@ -32,7 +32,7 @@ def fetch(what: str, releases: Path, registry: Registry) -> Manifest:
         release, copy = Manifest.load(Path(what)).release, partial(shutil.copytree, what)
     else:
         revision = registry.revision(what)
-        release, copy = release_in(revision), partial(revision.download, RELEASE_FOLDER)
+        release, copy = registry.release_in(revision), partial(revision.download, registry.artifact.release)
     if release in known:
         return open_release(releases, release)
     # Beside the target, so that the rename at the end stays on one disk.

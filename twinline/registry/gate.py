@@ -1,64 +1,60 @@
-"""The gate: read what the offline stages concluded about an encoder, and say yes, or no with the numbers.
+"""The gate: read what the offline stages concluded about a model, and say yes, or no with the numbers.
 
 The stages themselves always succeed and write their verdict down; refusing here, one step later, keeps the evidence of a
 refusal in the experiment.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from twinline.contract.artefacts import Artifact
 from twinline.contract.release.checks import Check, RefusedError
-from twinline.contract.release.verdict import EVALUATION_CHECKS, FORMAT_TO_SERVE, GateCheck, Verdict
+from twinline.contract.release.verdict import FORMAT_TO_SERVE, Verdict, read_stated
 from twinline.registry.revisions import Revision
 
-VERDICT_FILE: Final = "models/evaluation/verdict.json"
-PARITY_FILE: Final = "models/parity.json"
-QUALITY_FILE: Final = "models/quality.json"
 REMEDY: Final = "The active release stays as it is, and the experiment keeps the evidence (`dvc exp show`)"
 
 
-def read_checks(revision: Revision) -> list[Check]:
+def read_checks(revision: Revision, artifact: Artifact, required: Sequence[str]) -> list[Check]:
     """Return every condition that the evaluation, the parity and the quality stage wrote down for a revision.
+
+    Args:
+        required: the checks that the evaluation must have made; one that the verdict lacks does not hold.
 
     Raises:
         SettingsError: the revision lacks one of the three files.
         RefusedError: a file says something else than a verdict; what cannot be read is never a pass.
     """
-    verdict = _read_object(revision, VERDICT_FILE)
-    parity = _read_object(revision, PARITY_FILE)
-    quality = _read_object(revision, QUALITY_FILE)
+    verdict = _read_object(revision, artifact.verdict)
+    parity = _read_object(revision, artifact.parity)
+    quality = _read_object(revision, artifact.quality)
     try:
         return [
-            *_evaluation_checks(verdict),
+            *_evaluation_checks(verdict, artifact.verdict, required),
             *(_parity_check(entry) for entry in parity["formats"]),
             _has_exact_format(parity),
-            _format_to_serve(quality),
+            _format_to_serve(quality, artifact.quality),
         ]
     except (KeyError, TypeError, ValueError) as exc:
         raise RefusedError(
-            f"{revision.name}: {VERDICT_FILE}, {PARITY_FILE} or {QUALITY_FILE} has another form than this gate reads ({exc!r}): "
-            "train again"
+            f"{revision.name}: {artifact.verdict}, {artifact.parity} or {artifact.quality} has another form than this gate reads "
+            f"({exc!r}): train again"
         ) from exc
 
 
-def _evaluation_checks(value: Mapping[str, Any]) -> list[Check]:
+def _evaluation_checks(value: Mapping[str, Any], path: str, required: Sequence[str]) -> list[Check]:
     found = Verdict.from_json(value).checks
-    missing = [name for name in EVALUATION_CHECKS if name not in {check.name for check in found}]
+    missing = [name for name in required if name not in {check.name for check in found}]
     # A condition that nobody looked at is not one that holds.
-    unseen = [Check(name, False, f"{VERDICT_FILE} does not say: train again") for name in missing]
-    return [*(_shown(check) for check in found), *unseen]
+    return [*found, *(Check(name, False, f"{path} does not say: train again") for name in missing)]
 
 
-def _format_to_serve(value: Mapping[str, Any]) -> Check:
-    check = GateCheck.from_json(value["check"])
+def _format_to_serve(value: Mapping[str, Any], path: str) -> Check:
+    check = read_stated(value["check"])
     if check.name != FORMAT_TO_SERVE:
-        raise ValueError(f"{QUALITY_FILE} holds the check {check.name!r}, not {FORMAT_TO_SERVE!r}")
-    return _shown(check)
-
-
-def _shown(check: GateCheck) -> Check:
-    return Check(check.name, check.passed, check.statement, check.numbers)
+        raise ValueError(f"{path} holds the check {check.name!r}, not {FORMAT_TO_SERVE!r}")
+    return check
 
 
 def _parity_check(entry: Mapping[str, Any]) -> Check:

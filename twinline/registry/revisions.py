@@ -1,9 +1,20 @@
 """Where the files of an experiment are read from: a commit, whose large files DVC holds, or the workspace."""
 
+import hashlib
+import json
+import subprocess
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import IO, Any, Protocol
 
-from twinline.contract.errors import SettingsError
+import yaml
+
+from twinline.contract.artefacts import LOCK
+from twinline.contract.errors import ContractError, SettingsError, TwinlineError
+
+
+class NotHereError(ContractError):
+    """What is asked for is not on this machine; the message says how to get it."""
 
 
 class Revision(Protocol):
@@ -18,45 +29,107 @@ class Revision(Protocol):
 
 
 class GitRevision:
-    """The files of one commit: those that Git tracks and those that DVC does, from its cache or its remote."""
+    """The files of one commit: those that Git tracks and those that DVC does, from its cache or its remote.
+
+    The first group of methods reads a commit that has to be whole. The second asks what of it can be had here, and raises
+    NotHereError for all that cannot.
+    """
 
     def __init__(self, repository: Path, revision: str) -> None:
-        from dvc.api import DVCFileSystem
-
+        self.repository = repository
         self.name = revision
-        self._files = DVCFileSystem(str(repository), rev=revision)
+        self._opened: Any = None
 
     def read_text(self, path: str) -> str:
         """Return a file's text."""
         try:
-            return str(self._files.read_text(path))
+            return str(self._files().read_text(path))
         except FileNotFoundError as exc:
             raise SettingsError(f"{self.name} has no {path}: is it an experiment of this pipeline that ran to its end?") from exc
 
     def read_bytes(self, path: str) -> bytes:
         """Return a file's bytes."""
         try:
-            return bytes(self._files.read_bytes(path))
+            return bytes(self._files().read_bytes(path))
         except FileNotFoundError as exc:
             raise SettingsError(f"{self.name} has no {path}, in cache or remote: was it pushed from where it was made?") from exc
 
     def names(self, folder: str) -> list[str]:
         """Return the names of the files of a folder, sorted; none where there is no such folder."""
         try:
-            return sorted(Path(entry).name for entry in self._files.ls(folder, detail=False))
+            return self._listed(folder)
         except FileNotFoundError:
             return []
 
     def download(self, path: str, target: Path) -> None:
         """Copy a folder to `target`, which must not exist yet."""
         try:
-            self._files.get(path, str(target), recursive=True)
+            self._files().get(path, str(target), recursive=True)
         except FileNotFoundError as exc:
             raise SettingsError(f"{self.name} has no {path}, in cache or remote: was it pushed from where it was made?") from exc
 
+    def tracked(self, path: str) -> bytes:
+        """Return the bytes of a file that Git holds."""
+        command = ["git", "show", f"{self.name}:{path}"]
+        done = subprocess.run(command, cwd=self.repository, check=False, capture_output=True)
+        if done.returncode != 0:
+            raise NotHereError(f"commit {self.name[:12]} has no {path}: `git fetch --all --tags`")
+        return done.stdout
+
+    def lock(self) -> Mapping[str, str]:
+        """Return the MD5 of every output in `dvc.lock`, by its path."""
+        stages: Mapping[str, Any] = yaml.safe_load(self.tracked(LOCK))["stages"]
+        return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", ()) if "md5" in out}
+
+    def open(self, path: str) -> IO[bytes]:
+        """Open a file that DVC holds."""
+        opened: IO[bytes] = self._held(path, lambda: self._files().open(path, "rb"))
+        return opened
+
+    def json(self, path: str) -> Mapping[str, Any]:
+        """Return a JSON object that DVC holds."""
+        with self.open(path) as stream:
+            value: Mapping[str, Any] = json.load(stream)
+        return value
+
+    def held(self, folder: str) -> list[str]:
+        """Return the names of the files in a folder that DVC holds, sorted."""
+        found: list[str] = self._held(folder, lambda: self._listed(folder))
+        return found
+
+    def hashes(self, folder: str) -> dict[str, str]:
+        """Return the MD5 of every file of a flat folder, computed from the bytes that DVC holds."""
+        found = {}
+        for name in self.held(folder):
+            with self.open(f"{folder}/{name}") as stream:
+                found[name] = hashlib.md5(stream.read(), usedforsecurity=False).hexdigest()
+        return found
+
+    def _held(self, path: str, question: Callable[[], Any]) -> Any:
+        from dvc.exceptions import DvcException
+
+        try:
+            return question()
+        except (OSError, DvcException, TwinlineError) as exc:
+            raise NotHereError(
+                f"neither DVC's cache nor its remote has {path} of {self.name[:12]} ({type(exc).__name__}): "
+                f"`dvc get . {path} --rev {self.name[:12]}` where it was trained, or `dvc fetch --all-tags {path}`"
+            ) from exc
+
+    def _listed(self, folder: str) -> list[str]:
+        return sorted(Path(entry).name for entry in self._files().ls(folder, detail=False))
+
+    def _files(self) -> Any:
+        """Return the files as DVC opens them: once, at the first look, since opening a revision takes a moment."""
+        if self._opened is None:
+            from dvc.api import DVCFileSystem
+
+            self._opened = DVCFileSystem(str(self.repository), rev=self.name)
+        return self._opened
+
 
 class Workspace:
-    """The files as they lie in the checkout, for who runs `dvc repro` by hand."""
+    """The files as they lie in the checkout, for a `dvc repro` by hand."""
 
     def __init__(self, repository: Path) -> None:
         self.name = f"the workspace {repository}"

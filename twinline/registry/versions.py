@@ -1,7 +1,7 @@
-"""The registry: encoders are Git tags by GTO on the commits of DVC experiments, and their files lie in the DVC remote.
+"""The registry: versions are Git tags by GTO on the commits of DVC experiments, and their files lie in the DVC remote.
 
-`encoder@v3.0.0` names a version, `encoder#prod#7` says which one is in production. Both are tags, so the user's branch and
-workspace stay as they are.
+Of the encoder, `encoder@v3.0.0` names a version and `encoder#prod#7` says which one is in production. Both are tags, so the
+user's branch and workspace stay as they are.
 """
 
 import json
@@ -13,13 +13,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from twinline.contract.artefacts import Artifact
 from twinline.contract.errors import SettingsError, TransientError
+from twinline.contract.release.manifest import MANIFEST_FILE
 from twinline.registry.git import identity, resolve_commit
 from twinline.registry.revisions import GitRevision
 
-ARTIFACT: Final = "encoder"
 PRODUCTION: Final = "prod"
-RELEASE_FOLDER: Final = "models/release"
 REMOTE: Final = "local"
 
 _VERSION = re.compile(r"v(\d+)\.0\.0")
@@ -28,7 +28,7 @@ _RELEASE = re.compile(r"release (\S+)")
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """One version of the encoder, and the stages that it is in now."""
+    """One version of a kind of model, and the stages that it is in now."""
 
     number: int
     revision: str
@@ -38,7 +38,7 @@ class Registered:
 
     @property
     def version(self) -> str:
-        """Return the version as GTO writes it: every new encoder is a new major one, since vectors never mix."""
+        """Return the version as GTO writes it: every new model is a new major one, since vectors never mix."""
         return f"v{self.number}.0.0"
 
 
@@ -53,9 +53,10 @@ class Assignment:
 
 
 class Registry:
-    """Versions and stages of the encoder in one Git repository."""
+    """Versions and stages of one kind of model in one Git repository."""
 
-    def __init__(self, repository: Path) -> None:
+    def __init__(self, repository: Path, artifact: Artifact) -> None:
+        self.artifact = artifact
         self._repository = repository
 
     def versions(self) -> list[Registered]:
@@ -63,7 +64,7 @@ class Registry:
         import gto
 
         try:
-            shown = gto.api.show(str(self._repository), ARTIFACT, versions_per_stage=1)
+            shown = gto.api.show(str(self._repository), self.artifact.name, versions_per_stage=1)
         except gto.exceptions.ArtifactNotFound:
             return []
         numbered = ((_VERSION.fullmatch(entry["version"] or ""), entry) for entry in shown)
@@ -81,7 +82,7 @@ class Registry:
             if name in (entry.version, *entry.stages):
                 return entry
         known = ", ".join(f"{entry.version}{list(entry.stages) or ''}" for entry in entries) or "none so far"
-        raise SettingsError(f"no {ARTIFACT} version or stage {name!r}; registered: {known}")
+        raise SettingsError(f"no {self.artifact.name} version or stage {name!r}; registered: {known}")
 
     def revision(self, name: str) -> GitRevision:
         """Return the files of a version, stage or experiment."""
@@ -97,7 +98,7 @@ class Registry:
         import gto
 
         try:
-            events = gto.api.history(str(self._repository), ARTIFACT, ascending=True)
+            events = gto.api.history(str(self._repository), self.artifact.name, ascending=True)
         except gto.exceptions.ArtifactNotFound:
             return []
         return [
@@ -110,7 +111,15 @@ class Registry:
         """Return the id of the release that a version holds."""
         # The tag says it: opening the commit of every version takes longer with each one.
         stated = _RELEASE.match(entry.message)
-        return stated[1] if stated else release_in(GitRevision(self._repository, entry.revision))
+        return stated[1] if stated else self.release_in(GitRevision(self._repository, entry.revision))
+
+    def release_in(self, revision: GitRevision) -> str:
+        """Return the id of the release that a revision holds."""
+        return str(json.loads(revision.read_text(f"{self.artifact.release}/{MANIFEST_FILE}"))["release"])
+
+    def in_production(self) -> Registered | None:
+        """Return the version in stage `prod`, None where there is none."""
+        return next((entry for entry in self.versions() if PRODUCTION in entry.stages), None)
 
     def register(self, revision: str, message: str) -> Registered:
         """Register a commit as the next version, and push its files; again is the same version.
@@ -123,7 +132,7 @@ class Registry:
         commit = resolve_commit(self._repository, revision)
         entries = self.versions()
         same = next((entry for entry in entries if entry.revision == commit), None)
-        release = release_in(GitRevision(self._repository, commit))
+        release = self.release_in(GitRevision(self._repository, commit))
         if same is None:
             same = next((entry for entry in entries if self.release_of(entry) == release), None)
         if same is not None:
@@ -135,7 +144,7 @@ class Registry:
         name, email = identity(self._repository)
         gto.api.register(
             str(self._repository),
-            ARTIFACT,
+            self.artifact.name,
             commit,
             version=f"v{number}.0.0",
             message=f"release {release}\n\n{message}",
@@ -158,7 +167,14 @@ class Registry:
         name, email = identity(self._repository)
         # force: a version that was in this stage before comes back when a release is rolled back.
         gto.api.assign(
-            str(self._repository), ARTIFACT, stage, version=version, message=message, force=True, author=name, author_email=email
+            str(self._repository),
+            self.artifact.name,
+            stage,
+            version=version,
+            message=message,
+            force=True,
+            author=name,
+            author_email=email,
         )
         return True
 
@@ -195,8 +211,3 @@ def _registered(number: int, entry: Mapping[str, Any]) -> Registered:
         message=str(entry["message"]),
         stages=tuple(sorted({str(stage["stage"]) for stage in entry["stages"]})),
     )
-
-
-def release_in(revision: GitRevision) -> str:
-    """Return the id of the release that a revision holds."""
-    return str(json.loads(revision.read_text(f"{RELEASE_FOLDER}/manifest.json"))["release"])

@@ -18,6 +18,7 @@ Exit codes: 1 failed, 2 used wrongly, 3 refused.
 """
 
 import json
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,6 +34,7 @@ from twinline.clients.base_model import DEFAULT_BASE_MODEL  # noqa: E402
 from twinline.clients.settings import CHECKOUT, load_settings  # noqa: E402
 from twinline.contract.encoder.selfcheck import check_process  # noqa: E402
 from twinline.contract.errors import SettingsError, TransientError, TwinlineError  # noqa: E402
+from twinline.contract.principal import LOCAL_OPERATOR  # noqa: E402
 from twinline.contract.release.checks import MARGIN, RefusedError, refusal_line  # noqa: E402
 
 if TYPE_CHECKING:
@@ -113,21 +115,21 @@ def rollback_command(
     to: Annotated[str, typer.Option(help="A release that was active before; empty: the one before the active one.")] = "",
 ) -> None:
     """Go back to a release that was active before and is still served: nothing is built again."""
-    release, before = _flow().acting.rollback(to)
+    release, before = _flow().operations.rollback(to)
     _result(release=release, before=before)
 
 
 @app.command("switch")
 def switch_command(release: Release) -> None:
     """Make a served release the active one, verified or not: the step inside `promote` and `rollback`, by itself."""
-    before = _flow().acting.switch(release)
+    before = _flow().operations.switch(release)
     _result(release=release, before=before)
 
 
 @app.command("repair")
 def repair_command() -> None:
     """Make the model `embed`, the registry's stage and the journal agree with the release that answers."""
-    active, done = _flow().acting.repair()
+    active, done = _flow().operations.repair()
     _result(active=active, repaired=done)
 
 
@@ -142,11 +144,11 @@ def retire_command(
     """Take releases that are not active out of service: models unloaded, collections dropped."""
     if bool(release) == (older_than_last is not None):
         raise SettingsError("name one release to retire, or say --older-than-last N")
-    acting = _flow().acting
+    operations = _flow().operations
     if older_than_last is None:
-        _result(release=release, retired=acting.retire(release, force))
+        _result(release=release, retired=operations.retire(release, force))
         return
-    gone, left = acting.retire_older(older_than_last)
+    gone, left = operations.retire_older(older_than_last)
     _result(retired=gone, left=left)
 
 
@@ -229,8 +231,10 @@ def diff_command(a: Which, b: Which, as_json: AsJson = False) -> None:
 def _flow() -> "Flow":
     # Imported here: Kafka's and Triton's clients take a second that `--help` need not wait for.
     from twinline.release.flow import Flow
+    from twinline.release.journal import who
+    from twinline.release.kinds import ENCODER
 
-    return Flow(load_settings(), _say)
+    return Flow(ENCODER, load_settings(), LOCAL_OPERATOR.signing(who(os.environ)), _say)
 
 
 def _say(line: str) -> None:

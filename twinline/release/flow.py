@@ -1,7 +1,5 @@
 """The steps of a release, each safe to repeat: what `python -m twinline.release` and `twinline release` call."""
 
-import os
-from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -12,16 +10,17 @@ from twinline.clients.settings import CHECKOUT, Settings
 from twinline.clients.triton.embedder import TritonEmbedder
 from twinline.clients.triton.fleet import TritonFleet
 from twinline.contract.errors import TwinlineError
+from twinline.contract.principal import Principal
 from twinline.contract.release.checks import MARGIN, Check, require_pass
 from twinline.contract.release.folder import ReleaseFolder
 from twinline.contract.release.manifest import Manifest, collection_name, consumer_group
 from twinline.registry import fetch, gate
 from twinline.registry.remote import ensure_remote
 from twinline.registry.revisions import Workspace
-from twinline.registry.versions import Registered, Registry
+from twinline.registry.versions import Registered
 from twinline.release import build, publish
-from twinline.release.journal import who
-from twinline.release.operations import Acting
+from twinline.release.kinds import Kind, Say
+from twinline.release.operations import Operations
 from twinline.release.show.tables import check_lines
 from twinline.release.verify import index as verify
 from twinline.release.verify import live_quality
@@ -29,27 +28,34 @@ from twinline.release.verify.live_sample import live_sample_checks
 from twinline.release.verify.log_sample import LogState, read_log, refused_keys
 from twinline.release.verify.record import Verification, forget_verification
 
-Say = Callable[[str], None]
-
 
 class Flow:
-    """The steps, over one checkout and one set of settings.
+    """The steps for one kind of model, over one checkout and one set of settings.
+
+    Building and verifying are about the encoder's collection; all other steps are any kind's.
 
     Args:
+        principal: the caller, whose name signs what is recorded.
         say: takes a line for a person.
+
+    Raises:
+        NotAllowedError: the caller may not release.
     """
 
-    def __init__(self, settings: Settings, say: Say, checkout: Path = CHECKOUT) -> None:
+    def __init__(self, kind: Kind, settings: Settings, principal: Principal, say: Say, checkout: Path = CHECKOUT) -> None:
+        self._kind = kind
         self._settings = settings
+        self._by = principal.name
         self._say = say
         self._checkout = checkout
-        self.registry = Registry(checkout)
-        self.acting = Acting(settings, self.registry, say)
+        self._state = kind.state_folder(settings)
+        self.registry = kind.registry(checkout)
+        self.operations = Operations(kind, settings, self.registry, principal, say)
 
     def gate(self, revision: str) -> list[Check]:
         """Refuse an experiment, version or the workspace (`workspace`) that is not good enough; raises RefusedError."""
         files = Workspace(self._checkout) if revision == "workspace" else self.registry.revision(revision)
-        checks = gate.read_checks(files)
+        checks = self._kind.read_checks(files)
         self._report(checks)
         require_pass(checks, f"revision {revision}", gate.REMEDY)
         return checks
@@ -59,7 +65,8 @@ class Flow:
         checks = self.gate(revision)
         ensure_remote(self._checkout, self._settings.home)
         entry = self.registry.register(revision, "\n".join(f"{check.name}: {check.detail}" for check in checks))
-        self._say(f"encoder {entry.version}: release {self.registry.release_of(entry)}, commit {entry.revision[:12]}")
+        release = self.registry.release_of(entry)
+        self._say(f"{self.registry.artifact.name} {entry.version}: release {release}, commit {entry.revision[:12]}")
         return entry
 
     def fetch(self, what: str) -> Manifest:
@@ -71,23 +78,23 @@ class Flow:
     def publish(self, release: str, device: Device = "cpu") -> None:
         """Load a release on every Triton server and compare its golden texts; on all of them or on none."""
         try:
-            self.acting.repair()
+            self.operations.repair()
         except TwinlineError as error:
             # Publishing touches nothing that is active, and may be the way out of a release that cannot be repaired.
             self._say(f"NOT repaired before publishing: {error}")
         folder = self._settings.releases / release
         manifest = fetch.open_release(self._settings.releases, release)
+        model = self._kind.serve(release)
 
         def confirm(address: str) -> list[Check]:
-            with TritonEmbedder(address, release, manifest.space) as embedder:
-                checks = publish.golden_checks(folder, manifest, embedder)
-            self._say(f"Triton at {address} has embed_{release}: {manifest.serving.format}")
+            checks = self._kind.prove(address, folder, manifest)
+            self._say(f"Triton at {address} has {model}: {manifest.serving.format}")
             self._report(checks)
             return checks
 
         with closing(TritonFleet.connect(self._settings)) as fleet:
             fleet.require_all()
-            loaded = publish.publish(folder, manifest, fleet.replicas, device, confirm)
+            loaded = publish.publish(folder, manifest, model, fleet.replicas, device, confirm)
         self._say(f"loaded on {len(loaded)} of {len(fleet.replicas)} servers, confirmed by all")
 
     def build(self, release: str, snapshot: str = "") -> None:
@@ -96,7 +103,7 @@ class Flow:
         with closing(AdminClient(self._settings.admin_url)) as admin:
             if admin.status().collection(collection_name(release)) is None:
                 # What was found of an earlier collection of this name says nothing of the one to come.
-                forget_verification(self._settings.release_state, release)
+                forget_verification(self._state, release)
             done = build.build(release, snapshot, admin)
         self._say(f"collection {collection_name(release)} {'built and served' if done else 'was there, and is served'}")
 
@@ -109,7 +116,7 @@ class Flow:
 
         manifest = self._manifest(release)
         name, settings = collection_name(release), self._settings
-        forget_verification(settings.release_state, release)
+        forget_verification(self._state, release)
         ends = end_offsets(settings, settings.topic)
         committed = partial(committed_offsets, settings, consumer_group(release), settings.topic)
         checks = [verify.wait_until_caught_up(ends, committed, patience_seconds)]
@@ -132,8 +139,8 @@ class Flow:
                 checks += live_sample_checks(candidate, admin, state, heads)
                 checks += self._quality(manifest, active, admin, state, margin)
         self._report(checks)
-        found = Verification.of(release, who(os.environ), active, checks)
-        found.save(settings.release_state)
+        found = Verification.of(release, self._by, active, checks)
+        found.save(self._state)
         require_pass(checks, f"collection {name}", "Nobody is answered from it; retire the release, then build it again")
         return found
 
@@ -151,13 +158,13 @@ class Flow:
         It is verified now where there is no record of that, or one beside another active release.
         """
         self._manifest(release)
-        seen = self.acting.verified(release)
+        seen = self.operations.verified(release)
         if seen is None:
             self._say(f"release {release} was not verified beside the release that is active now: verifying")
             seen = self.verify(release, margin=margin)
         else:
             self._say(f"release {release} was verified at {seen.time} by {seen.by}: {len(seen.checks)} checks passed")
-        return self.acting.promote(release)
+        return self.operations.promote(release)
 
     def deploy(self, what: str, device: Device = "cpu") -> Manifest:
         """Fetch, publish, build, verify and promote, in this order."""

@@ -17,7 +17,7 @@ from typing import Final, Literal, Self
 from twinline.clients.files import replace_file
 from twinline.contract.errors import MismatchError
 
-Kind = Literal["promote", "rollback", "switch", "repair"]
+Act = Literal["promote", "rollback", "switch", "repair"]
 
 # How a DAG run signs.
 AIRFLOW: Final = "airflow "
@@ -37,11 +37,11 @@ class Promotion:
     time: str
     before: str
     release: str
-    kind: Kind
+    kind: Act
     by: str
 
     @classmethod
-    def now(cls, kind: Kind, before: str, release: str, by: str) -> Self:
+    def now(cls, kind: Act, before: str, release: str, by: str) -> Self:
         """Return a promotion that happens now."""
         return cls(datetime.now(UTC).isoformat(timespec="milliseconds"), before, release, kind, by)
 
@@ -91,20 +91,21 @@ class Journal:
         """Write down what is about to happen."""
         replace_file(self._intent, promotion.line())
 
-    def settle(self, active: str) -> Promotion | None:
-        """Bring the journal in line with the alias; return what had to be added, None if nothing had.
+    def settle(self, active: str, by: str) -> Promotion | None:
+        """Bring the journal in line with the commit point; return what had to be added, None if nothing had.
 
         An intent that came to nothing is forgotten; one that came about stays until `finish`.
 
         Args:
-            active: the release that the alias names, empty where it names none.
+            active: the release that the commit point names, empty where it names none.
+            by: signs a change that nobody wrote down.
         """
         last = self.read()[-1:]
         recorded = last[0].release if last else ""
         intended = self.unfinished(active)
         added = None
         if active and active != recorded:
-            added = intended or Promotion.now("repair", recorded, active, who(os.environ))
+            added = intended or Promotion.now("repair", recorded, active, by)
             self.append(added)
         if intended is None:
             self.finish()

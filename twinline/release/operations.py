@@ -1,76 +1,81 @@
-"""Acts on the active release: promote, roll back, switch, repair, retire; one at a time, each safe to repeat.
+"""Acts on the active release of a kind: promote, roll back, switch, repair, retire; one at a time, each safe to repeat.
 
-The alias is the only commit point. Around it, in this order:
+The kind's commit point is the only one: the encoder's is an alias. Around it, in this order:
 
     1  intent     what is about to happen, so that a kill after the next step is recorded as what it was
-    2  alias      search answers from the other release
+    2  commit     the other release answers
     3  journal    who did it, and when
-    4  `embed`    the stable model stands for it
+    4  followers  what stands for the active release: the stable model `embed` is the encoder's
     5  registry   its version takes the stage `prod`, and the tag carries the line of the journal
 
 A kill before 2 leaves the old release, whole: the next act forgets the intent. A kill after it leaves the new one: the next act
-finds the alias ahead, records what happened, and does the rest, or makes another release the active one and lets all follow that.
-So the way back is open also when the active release is the one that cannot be repaired.
+finds the commit point ahead, records what happened, and does the rest, or makes another release the active one and lets all
+follow that. So the way back is open also when the active release is the one that cannot be repaired.
 """
 
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Final
 
-from triton_models.repository import point_stable_model
 from twinline.clients.files import locked
-from twinline.clients.online import AdminClient, OnlineStatus
 from twinline.clients.settings import Settings
-from twinline.clients.triton.fleet import Replica, TritonFleet
-from twinline.contract.errors import SettingsError, TransientError
+from twinline.clients.triton.fleet import TritonFleet
+from twinline.contract.errors import SettingsError
+from twinline.contract.principal import Principal
 from twinline.contract.release.checks import RefusedError
-from twinline.contract.release.manifest import collection_name
+from twinline.contract.release.manifest import Manifest
 from twinline.registry import fetch
 from twinline.registry.versions import PRODUCTION, Registry
-from twinline.release import publish, retire, switch
-from twinline.release.journal import AIRFLOW, Journal, Kind, Promotion, way_back, who
+from twinline.release import publish, retire
+from twinline.release.commit import CommitPoint, Standing
+from twinline.release.journal import AIRFLOW, Act, Journal, Promotion, way_back
+from twinline.release.kinds import Kind
 from twinline.release.verify.record import Verification, forget_verification, last_verification
 
 _PATIENCE_SECONDS: Final = 120.0
-_PREFIX: Final = collection_name("")
 
 
-class Acting:
-    """The acts, over one state folder, one registry and one stack.
+class Operations:
+    """The acts on one kind of model, over one state folder, one registry and one stack.
 
     Args:
+        principal: the caller, whose name signs what is recorded.
         say: takes a line for a person.
+
+    Raises:
+        NotAllowedError: the caller may not release.
     """
 
     def __init__(
-        self, settings: Settings, registry: Registry, say: Callable[[str], None], environment: Mapping[str, str] = os.environ
+        self, kind: Kind, settings: Settings, registry: Registry, principal: Principal, say: Callable[[str], None]
     ) -> None:
+        principal.require("release")
+        self._kind = kind
         self._settings = settings
         self._registry = registry
         self._say = say
-        self._by = who(environment)
-        self._state = settings.release_state
-        self._journal = Journal(settings.release_state)
+        self._by = principal.name
+        self._state = kind.state_folder(settings)
+        self._journal = Journal(self._state)
 
     def verified(self, release: str) -> Verification | None:
         """Return the last verification of a release if a promotion may rest on it: passed, and beside what is active now."""
         found = last_verification(self._state, release)
-        with self._online() as admin:
-            active = _active(admin.status())
+        with self._kind.commit(self._settings) as commit:
+            active = commit.standing().active
         return found if found is not None and found.passed and found.against in (active, release) else None
 
     def promote(self, release: str) -> str:
         """Make a verified release the active one; return the one before it, empty if there was none or it is this one.
 
         Raises:
-            RefusedError: nobody keeps it up with the log.
-            TransientError: it does not keep up at the moment.
+            RefusedError: nothing keeps it up to date.
+            TransientError: it is not up to date at the moment.
             SettingsError: it is not fetched, or not served.
         """
-        with self._acting() as admin:
-            _require_healthy(release, admin.status())
-            return self._activate("promote", release, admin)
+        with self._alone() as commit:
+            commit.require_healthy(release)
+            return self._activate("promote", release, commit)
 
     def rollback(self, release: str = "") -> tuple[str, str]:
         """Make a release active again that was so before; by default the one before the active one.
@@ -81,24 +86,24 @@ class Acting:
         Raises:
             RefusedError: there is none, or it is not served any more.
         """
-        with self._acting() as admin:
-            status = admin.status()
-            if done := self._rolled_back(release, _active(status)):
-                self._repair(admin)
+        with self._alone() as commit:
+            standing = commit.standing()
+            if done := self._rolled_back(release, standing.active):
+                self._repair(commit)
                 return done.release, done.before
-            back = way_back(self._journal.read(), _active(status))
-            target = choose_rollback(release, back, status)
-            return target, self._activate("rollback", target, admin)
+            back = way_back(self._journal.read(), standing.active)
+            target = choose_rollback(release, back, standing)
+            return target, self._activate("rollback", target, commit)
 
     def switch(self, release: str) -> str:
         """Make a served release the active one, as a step by itself; return the one before it."""
-        with self._acting() as admin:
-            return self._activate("switch", release, admin)
+        with self._alone() as commit:
+            return self._activate("switch", release, commit)
 
     def repair(self) -> tuple[str, list[str]]:
-        """Make journal, `embed` and stage agree with the alias; return the active release and what had to be done."""
-        with self._acting() as admin:
-            return _active(admin.status()), self._repair(admin)
+        """Make journal, followers and stage agree with the commit point; return the active release and what had to be done."""
+        with self._alone() as commit:
+            return commit.standing().active, self._repair(commit)
 
     def retire(self, release: str, force: bool = False) -> bool:
         """Take a release out of service that is not active; return whether there was anything left of it.
@@ -107,43 +112,43 @@ class Acting:
             SettingsError: it is the active one.
             RefusedError: a roll-back would go to it, and it is not forced.
         """
-        with self._acting() as admin:
-            self._repair(admin)
-            status = admin.status()
-            back = _served_back(way_back(self._journal.read(), _active(status)), status)
+        with self._alone() as commit:
+            self._repair(commit)
+            standing = commit.standing()
+            back = _served_back(way_back(self._journal.read(), standing.active), standing)
             if not force and release in back[:1]:
                 raise RefusedError(f"a roll-back would go to release {release}: without it there is no way back; --force does it")
-            return self._retire(release, admin)
+            return self._retire(release, commit)
 
     def retire_older(self, keep: int) -> tuple[list[str], list[str]]:
         """Retire what is older than the active release and the `keep` ones before it; return those retired, and those left."""
-        with self._acting() as admin:
-            self._repair(admin)
-            status = admin.status()
-            served = [listed.release for listed in status.collections]
-            back = way_back(self._journal.read(), _active(status))
-            gone = retire.outdated(served, _active(status), back, self._superseded(served), keep)
+        with self._alone() as commit:
+            self._repair(commit)
+            standing = commit.standing()
+            served = list(standing.served)
+            back = way_back(self._journal.read(), standing.active)
+            gone = retire.outdated(served, standing.active, back, self._superseded(served), keep)
             for release in gone:
-                self._retire(release, admin)
+                self._retire(release, commit)
             return gone, [release for release in served if release not in gone]
 
-    def _activate(self, kind: Kind, release: str, admin: AdminClient) -> str:
+    def _activate(self, act: Act, release: str, commit: CommitPoint) -> str:
         manifest = fetch.read_manifest(self._settings.releases, release)
-        before = _active(admin.status())
-        self._journal.settle(before)
+        before = commit.standing().active
+        self._journal.settle(before, self._by)
         if before == release:
             self._say(f"release {release} was the active one")
-            self._repair(admin)
+            self._repair(commit)
             return ""
         with self._fleet() as fleet:
-            publish.require_everywhere(release, fleet.replicas)
-            self._journal.intend(Promotion.now(kind, before, release, self._by))
-            switch.activate(release, admin)
-            self._journal.settle(release)
+            publish.require_everywhere(release, self._kind.serve(release), fleet.replicas)
+            self._journal.intend(Promotion.now(act, before, release, self._by))
+            commit.switch(release)
+            self._journal.settle(release, self._by)
             self._say(f"release {release} is now the active one")
-            self._follow(release, manifest.space, fleet)
+            self._follow(manifest, fleet)
         if stage := self._assign(release):
-            self._say(f"encoder {stage}")
+            self._say(f"{self._kind.artifact.name} {stage}")
         elif self._registry.version_of(release) is None:
             self._say(f"release {release} is not registered, so no version takes the stage {PRODUCTION}")
         self._journal.finish()
@@ -154,7 +159,7 @@ class Acting:
 
         Gone back is gone back: a repeat that took the next step back would undo more than anyone asked for.
         """
-        self._journal.settle(active)
+        self._journal.settle(active, self._by)
         unfinished, last = self._journal.unfinished(active), self._journal.read()[-1:]
         same_run = [entry for entry in last if entry.by == self._by and self._by.startswith(AIRFLOW)]
         for entry in (*([unfinished] if unfinished else []), *same_run):
@@ -162,15 +167,15 @@ class Acting:
                 return entry
         return None
 
-    def _repair(self, admin: AdminClient) -> list[str]:
-        active = _active(admin.status())
+    def _repair(self, commit: CommitPoint) -> list[str]:
+        active = commit.standing().active
         done = []
-        if added := self._journal.settle(active):
+        if added := self._journal.settle(active, self._by):
             done.append(f"journal: {added.kind} of {added.release} by {added.by}")
         if active:
             manifest = fetch.read_manifest(self._settings.releases, active)
             with self._fleet() as fleet:
-                done += [f"embed: stands for {active} at {address}" for address in self._follow(active, manifest.space, fleet)]
+                done += self._follow(manifest, fleet)
             if stage := self._assign(active):
                 done.append(f"registry: {stage}")
         self._journal.finish()
@@ -178,27 +183,9 @@ class Acting:
             self._say(f"repaired {line}")
         return done
 
-    def _follow(self, release: str, space: str, fleet: TritonFleet) -> list[str]:
-        """Let `embed` stand for a release on every server; return the addresses of those where it did not.
-
-        One of several that is away must not stand in the way of a roll-back: it loads what its repository says when it starts.
-        """
-        if not any(server.control.ready() for server in fleet.replicas):
-            fleet.require_all()
-
-        def one(server: Replica) -> str:
-            note = self._state / f"embed-{server.address.replace(':', '-')}"
-            if not server.control.ready():
-                point_stable_model(release, server.repository)
-                note.unlink(missing_ok=True)
-                self._say(f"Triton at {server.address} does not answer: it takes `embed` for {release} when it starts")
-                return ""
-            if switch.follows(release, space, server.repository, server.control, note):
-                return ""
-            switch.follow(release, space, server.repository, server.control, note)
-            return server.address
-
-        return [address for address in fleet.each(one) if address]
+    def _follow(self, manifest: Manifest, fleet: TritonFleet) -> list[str]:
+        """Let everything that stands for the active release follow it; return what had to be done."""
+        return [line for follow in self._kind.followers for line in follow(manifest, fleet, self._state, self._say)]
 
     def _assign(self, release: str) -> str:
         """Let the version of a release take the stage; return what was done, empty if nothing had to be."""
@@ -212,12 +199,13 @@ class Acting:
             return ""
         return f"{entry.version} is in stage {PRODUCTION}"
 
-    def _retire(self, release: str, admin: AdminClient) -> bool:
+    def _retire(self, release: str, commit: CommitPoint) -> bool:
         # First: the record speaks of a collection that is about to go, and another one of that name would inherit it.
-        if _active(admin.status()) != release:
+        if commit.standing().active != release:
             forget_verification(self._state, release)
+        model = self._kind.serve(release)
         with self._fleet() as fleet:
-            done = any(fleet.each(lambda server: retire.retire(release, server.repository, admin, server.control)))
+            done = any(fleet.each(lambda server: retire.retire(release, model, server.repository, commit, server.control)))
         self._say(f"release {release} {'is retired' if done else 'was not in service'}; the registry keeps its version")
         return done
 
@@ -227,14 +215,10 @@ class Acting:
         return {release for release, record in found.items() if record is not None and record.time < last}
 
     @contextmanager
-    def _acting(self) -> Iterator[AdminClient]:
-        with locked(self._state / "lock", _PATIENCE_SECONDS, self._by), self._online() as admin:
-            yield admin
-
-    @contextmanager
-    def _online(self) -> Iterator[AdminClient]:
-        with closing(AdminClient(self._settings.admin_url)) as admin:
-            yield admin
+    def _alone(self) -> Iterator[CommitPoint]:
+        """Open the commit point for an act that no other one runs beside."""
+        with locked(self._state / "lock", _PATIENCE_SECONDS, self._by), self._kind.commit(self._settings) as commit:
+            yield commit
 
     @contextmanager
     def _fleet(self) -> Iterator[TritonFleet]:
@@ -242,7 +226,7 @@ class Acting:
             yield fleet
 
 
-def choose_rollback(wanted: str, back: list[str], status: OnlineStatus) -> str:
+def choose_rollback(wanted: str, back: list[str], standing: Standing) -> str:
     """Return the release to go back to. Pure.
 
     Args:
@@ -253,18 +237,18 @@ def choose_rollback(wanted: str, back: list[str], status: OnlineStatus) -> str:
         RefusedError: there is none, or it is not served any more.
         SettingsError: the one that was asked for is active already.
     """
-    if wanted and wanted == _active(status):
+    if wanted and wanted == standing.active:
         raise SettingsError(f"release {wanted} is the active one already: there is nothing to roll back")
     target = wanted or next(iter(back), "")
-    possible = ", ".join(_served_back(back, status)) or "none"
+    possible = ", ".join(_served_back(back, standing)) or "none"
     if not target:
         raise RefusedError("no release was active before this one: there is nothing to roll back to")
     if wanted and wanted not in back:
         raise RefusedError(
             f"release {wanted} was not active before this one: promote it, or name one that was (still served: {possible})"
         )
-    if status.collection(collection_name(target)) is None:
-        why = status.refused.get(collection_name(target), "it was retired")
+    if target not in standing.served:
+        why = standing.refused.get(target, "it was retired")
         raise RefusedError(
             f"release {target} was active before this one, and is not served any more ({why}): `twinline release deploy "
             f"{target}` builds it again, --to goes to another one (still served: {possible})"
@@ -272,24 +256,5 @@ def choose_rollback(wanted: str, back: list[str], status: OnlineStatus) -> str:
     return target
 
 
-def _served_back(back: list[str], status: OnlineStatus) -> list[str]:
-    return [release for release in back if status.collection(collection_name(release)) is not None]
-
-
-def _require_healthy(release: str, status: OnlineStatus) -> None:
-    listed = status.collection(collection_name(release))
-    if listed is None:
-        return  # refused where it is activated, with the reason
-    if not listed.consumer_running:
-        reasons = "; ".join(listed.faults) or "its consumer does not run"
-        raise RefusedError(
-            f"release {release} does not keep up with the log ({reasons}): `twinline release build {release}` starts its "
-            "consumer again"
-        )
-    if listed.faults:
-        # Its consumer tries again by itself, and so may whoever promotes.
-        raise TransientError(f"release {release} does not keep up with the log now: {'; '.join(listed.faults)}")
-
-
-def _active(status: OnlineStatus) -> str:
-    return (status.active or "").removeprefix(_PREFIX)
+def _served_back(back: list[str], standing: Standing) -> list[str]:
+    return [release for release in back if release in standing.served]

@@ -9,8 +9,9 @@ from typing import Protocol
 
 import numpy as np
 
-from triton_models.names import Device, embed_model
+from triton_models.names import Device
 from triton_models.repository import is_stable, is_whole, remove_models, write_models
+from twinline.clients.triton.embedder import TritonEmbedder
 from twinline.contract.encoder.embedding import Embedder
 from twinline.contract.encoder.golden import GoldenVector, read_golden
 from twinline.contract.errors import SettingsError, TransientError, TwinlineError
@@ -50,7 +51,12 @@ class Server(Protocol):
 
 
 def publish(
-    folder: Path, manifest: Manifest, servers: Sequence[Server], device: Device, confirm: Callable[[str], Sequence[Check]]
+    folder: Path,
+    manifest: Manifest,
+    model: str,
+    servers: Sequence[Server],
+    device: Device,
+    confirm: Callable[[str], Sequence[Check]],
 ) -> list[str]:
     """Make sure that every server serves a release; return the addresses of those that had to load it.
 
@@ -59,8 +65,9 @@ def publish(
     Args:
         folder: of the release.
         manifest: of the release.
+        model: the one that a server loads for it, with what this one is made of.
         servers: all of them.
-        device: where they run the encoder.
+        device: where they run it.
         confirm: asks the loaded model of the server at an address, and says what came of it.
 
     Raises:
@@ -68,8 +75,7 @@ def publish(
         ContractError: a server cannot load the models.
         TransientError: a server is away.
     """
-    name = embed_model(manifest.release)
-    lacking = [server for server in servers if not server.control.ready(name)]
+    lacking = [server for server in servers if not server.control.ready(model)]
     new: list[Path] = []
     loaded: list[Server] = []
     try:
@@ -82,23 +88,23 @@ def publish(
         for server in lacking:
             # Counted before: of a load that fails, parts may have succeeded.
             loaded.append(server)
-            server.control.load(name)
+            server.control.load(model)
         for server in servers:
             require_pass(confirm(server.address), f"release {manifest.release} in Triton at {server.address}", REMEDY)
     except TwinlineError as exc:
-        left = _undo(manifest.release, loaded, new)
+        left = _undo(manifest.release, model, loaded, new)
         where = f" (of {len(servers)} servers)" if len(servers) > 1 else ""
         exc.args = (f"{exc}{where}" + (f"; not undone: {'; '.join(left)}" if left else ""), *exc.args[1:])
         raise
     return [server.address for server in lacking]
 
 
-def _undo(release: str, loaded: Sequence[Server], new: Sequence[Path]) -> list[str]:
+def _undo(release: str, model: str, loaded: Sequence[Server], new: Sequence[Path]) -> list[str]:
     """Unload from the servers that were to load, empty the repositories that nobody serves it from; return what failed."""
     left = []
     for server in loaded:
         try:
-            server.control.unload(embed_model(release), with_members=True)
+            server.control.unload(model, with_members=True)
         except TwinlineError as exc:
             left.append(str(exc))
     for repository in new:
@@ -108,7 +114,7 @@ def _undo(release: str, loaded: Sequence[Server], new: Sequence[Path]) -> list[s
     return left
 
 
-def require_everywhere(release: str, servers: Sequence[Server]) -> None:
+def require_everywhere(release: str, model: str, servers: Sequence[Server]) -> None:
     """Make sure, before a switch, that every server that answers has the release loaded; one that is away loads it as it starts.
 
     Raises:
@@ -118,9 +124,15 @@ def require_everywhere(release: str, servers: Sequence[Server]) -> None:
     there = [server for server in servers if server.control.ready()]
     if not there:
         raise TransientError(f"no Triton answers at {', '.join(server.address for server in servers)}: start it, then switch")
-    lacking = [server.address for server in there if not server.control.ready(embed_model(release))]
+    lacking = [server.address for server in there if not server.control.ready(model)]
     if lacking:
         raise SettingsError(f"Triton at {', '.join(lacking)} has not loaded release {release}: publish it, then switch")
+
+
+def prove_golden_texts(address: str, folder: Path, manifest: Manifest) -> list[Check]:
+    """Compare what the release that is loaded at an address answers with the golden texts of its folder."""
+    with TritonEmbedder(address, manifest.release, manifest.space) as embedder:
+        return golden_checks(folder, manifest, embedder)
 
 
 def golden_checks(folder: Path, manifest: Manifest, embedder: Embedder) -> list[Check]:

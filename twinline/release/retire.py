@@ -4,21 +4,10 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from triton_models.names import STABLE_MODEL, embed_model
+from triton_models.names import STABLE_MODEL
 from triton_models.repository import is_stable, remove_models
-from twinline.clients.online import OnlineStatus
 from twinline.contract.errors import SettingsError
-from twinline.contract.release.manifest import collection_name
-
-
-class Online(Protocol):
-    """What we ask of the online process."""
-
-    def status(self) -> OnlineStatus:
-        """Return what is served and what is active."""
-
-    def retire(self, name: str) -> bool:
-        """Stop a collection's consumer, close it and drop it, finished or not; return whether it was there."""
+from twinline.release.commit import CommitPoint
 
 
 class ModelUnloader(Protocol):
@@ -31,25 +20,27 @@ class ModelUnloader(Protocol):
         """Unload a model, and with it what it is made of."""
 
 
-def retire(release: str, repository: Path, online: Online, models: ModelUnloader) -> bool:
+def retire(release: str, model: str, repository: Path, commit: CommitPoint, models: ModelUnloader) -> bool:
     """Retire a release; return whether there was anything left of it. Again finishes what was cut short.
+
+    Args:
+        model: the one that the server loads for it, with what this one is made of.
 
     Raises:
         SettingsError: it is the active one, or `embed` stands for it.
     """
-    name = collection_name(release)
-    status = online.status()
-    if status.active == name:
+    active = commit.standing().active
+    if active == release:
         raise SettingsError(f"release {release} is the active one: switch to another release before retiring it")
     if is_stable(release, repository):
         raise SettingsError(
             f"the model `{STABLE_MODEL}` still stands for release {release}, as after a switch that was cut short: switch to "
-            f"{(status.active or 'a release').removeprefix(collection_name(''))} again, then retire"
+            f"{active or 'a release'} again, then retire"
         )
     # First whoever asks the models, then the models, then their files.
-    found = online.retire(name)
-    if models.ready(embed_model(release)):
-        models.unload(embed_model(release), with_members=True)
+    found = commit.retire(release)
+    if models.ready(model):
+        models.unload(model, with_members=True)
         found = True
     if remove_models(release, repository):
         found = True

@@ -1,5 +1,6 @@
 """The switch: one renamed file or alias makes another release the active one; everything else follows it."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -7,8 +8,9 @@ from triton_models.names import STABLE_MODEL
 from triton_models.repository import is_stable, point_stable_model
 from twinline.clients.files import replace_file
 from twinline.clients.online import OnlineStatus
+from twinline.clients.triton.fleet import Replica, TritonFleet
 from twinline.contract.errors import MismatchError, SettingsError
-from twinline.contract.release.manifest import collection_name
+from twinline.contract.release.manifest import Manifest, collection_name
 
 
 class Online(Protocol):
@@ -85,3 +87,30 @@ def follow(release: str, space: str, repository: Path, loader: ModelLoader, foll
             "whose models this Triton serves, and switch again"
         )
     replace_file(followed, release)
+
+
+def follow_everywhere(manifest: Manifest, fleet: TritonFleet, state: Path, say: Callable[[str], None]) -> list[str]:
+    """Let `embed` stand for a release on every server; return a line for each server where it did not.
+
+    A server that is away must not stand in the way of a roll-back: it loads what its repository says when it starts.
+
+    Args:
+        state: the folder of what each server was told to load.
+    """
+    release, space = manifest.release, manifest.space
+    if not any(server.control.ready() for server in fleet.replicas):
+        fleet.require_all()
+
+    def one(server: Replica) -> str:
+        note = state / f"embed-{server.address.replace(':', '-')}"
+        if not server.control.ready():
+            point_stable_model(release, server.repository)
+            note.unlink(missing_ok=True)
+            say(f"Triton at {server.address} does not answer: it takes `embed` for {release} when it starts")
+            return ""
+        if follows(release, space, server.repository, server.control, note):
+            return ""
+        follow(release, space, server.repository, server.control, note)
+        return f"embed: stands for {release} at {server.address}"
+
+    return [line for line in fleet.each(one) if line]

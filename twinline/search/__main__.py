@@ -20,6 +20,7 @@ def main() -> None:
     from twinline.clients.store.open import make_store
     from twinline.contract.encoder.selfcheck import check_process
     from twinline.contract.errors import ContractError, SettingsError
+    from twinline.contract.principal import LOCAL_OPERATOR
     from twinline.search import opening
     from twinline.search.api import build_app
     from twinline.search.releases import Releases
@@ -36,7 +37,8 @@ def main() -> None:
         sys.exit(f"search: {error}")
     store = make_store(settings)
     releases = Releases(store, partial(opening.open_release, settings, store))
-    uvicorn.run(build_app(releases), host=settings.host, port=settings.search_port, log_config=None, access_log=False)
+    app = build_app(releases, principal=LOCAL_OPERATOR)
+    uvicorn.run(app, host=settings.host, port=settings.search_port, log_config=None, access_log=False)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from twinline.contract.documents.records import MAX_NAME_CHARS
 from twinline.contract.encoder.preprocess import MAX_QUERY_CHARS
+from twinline.contract.principal import Principal
 from twinline.search import page, problems
 from twinline.search.admission import Admission
 from twinline.search.index import IndexInfo, index_info
@@ -62,6 +63,7 @@ _ERRORS: Final[dict[int | str, dict[str, object]]] = {
 def build_app(
     releases: Releases,
     *,
+    principal: Principal,
     checks: Sequence[Check] = (),
     registry: CollectorRegistry | None = None,
     admission: Admission | None = None,
@@ -70,6 +72,7 @@ def build_app(
 
     Args:
         releases: what is served, and which of it is active.
+        principal: the caller that every request counts as.
         checks: what else must hold for this process to be ready, such as running consumers.
         registry: shown at /metrics; one that other parts of the process may have added to.
         admission: how many questions are answered at once, and how many may wait.
@@ -90,7 +93,7 @@ def build_app(
     admitted = admission or Admission()
 
     def ask(question: Question) -> Answer:
-        result = answer(releases, question)
+        result = answer(releases, question, principal)
         metrics.answered(result)
         return result
 

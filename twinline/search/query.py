@@ -17,6 +17,7 @@ from twinline.clients.store.protocol import StoredPoint, stored_version
 from twinline.contract.documents.records import Version
 from twinline.contract.encoder.embedding import Embeddings
 from twinline.contract.errors import MismatchError
+from twinline.contract.principal import Principal
 from twinline.search.highlight import highlights
 from twinline.search.query_cache import RememberedQueries
 from twinline.search.releases import Served
@@ -121,14 +122,16 @@ class ActiveRelease(Protocol):
         """Resolve the alias once; the release stays open until the context ends."""
 
 
-def answer(releases: ActiveRelease, question: Question) -> Answer:
+def answer(releases: ActiveRelease, question: Question, principal: Principal) -> Answer:
     """Answer `question` from the release that is active now, whatever is switched meanwhile.
 
     Raises:
+        NotAllowedError: the question reaches further than the caller may search.
         DocumentError: the question holds no text, or too much.
         TransientError: no release is active, or Triton or the store is away.
         MismatchError: the encoder answers in another space than the collection is in.
     """
+    _require_search(principal, question)
     with releases.active() as served:
         found, text, embeddings = _answer(served, question, served.remembered)
         if served.recent is not None:
@@ -136,9 +139,14 @@ def answer(releases: ActiveRelease, question: Question) -> Answer:
         return found
 
 
-def answer_from(served: Served, question: Question) -> Answer:
+def answer_from(served: Served, question: Question, principal: Principal) -> Answer:
     """Answer `question` from one given release; a trial: it does not count as somebody's query, and always asks the encoder."""
+    _require_search(principal, question)
     return _answer(served, question, None)[0]
+
+
+def _require_search(principal: Principal, question: Question) -> None:
+    principal.require("search", tenant=question.tenant, source=question.source)
 
 
 def _answer(served: Served, question: Question, remembered: RememberedQueries | None) -> tuple[Answer, str, Embeddings]:

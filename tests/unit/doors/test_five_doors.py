@@ -26,6 +26,7 @@ from twinline.contract.encoder.embedding import Embeddings
 from twinline.contract.encoder.golden import GoldenSet, encode_vector
 from twinline.contract.encoder.specification import Role
 from twinline.contract.errors import MismatchError
+from twinline.contract.principal import LOCAL_OPERATOR
 from twinline.contract.release.folder import ReleaseFolder
 from twinline.contract.release.manifest import collection_name, hash_files
 from twinline.contract.release.served import SERVED_FILE
@@ -89,7 +90,7 @@ def test_what_belongs_together_passes_all_five_doors(platform: Platform) -> None
     served = opening.open_release(platform.settings, platform.store, platform.collection.name)
     encoder = Encoder(platform.manifest.space)
     Indexer(served.collection, encoder, served.preprocessor, NoDeadLetters())
-    assert answer_from(replace(served, embedder=encoder), Question("the lease")).hits == []
+    assert answer_from(replace(served, embedder=encoder), Question("the lease"), LOCAL_OPERATOR).hits == []
 
 
 # --- 1. training, export, package ---
@@ -365,12 +366,14 @@ def test_a_point_that_another_release_wrote_is_no_answer(platform: Platform, fie
     }  # fmt: skip
     platform.collection.put_points([StoredPoint(point_id("s", "k", 0), payload, vector_of("a"))])
     with pytest.raises(MismatchError, match=message):
-        answer_from(served, Question("the lease"))
+        answer_from(served, Question("the lease"), LOCAL_OPERATOR)
 
 
 def test_a_query_is_not_answered_with_a_vector_of_another_space(platform: Platform) -> None:
     with pytest.raises(MismatchError, match=r"answers for release .* in space another"):
-        answer_from(opened(platform, Encoder(platform.manifest.space, answers_from="another")), Question("the lease"))
+        answer_from(
+            opened(platform, Encoder(platform.manifest.space, answers_from="another")), Question("the lease"), LOCAL_OPERATOR
+        )
 
 
 def opened(platform: Platform, encoder: Encoder) -> Served:

@@ -12,8 +12,8 @@ from etl.changes import count_changes
 from etl.ingest import ingest
 from etl.snapshots import store_snapshot
 from tests.unit.etl.factories import ListSource
-from twinline.commands.changed import decide
 from twinline.contract.documents.records import Document
+from twinline.upkeep.training.changed import decide
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from twinline.clients.erasure_list import Erasures
 from twinline.clients.settings import Settings
 from twinline.contract.documents.records import Deletion, Document, decode_message
 from twinline.contract.errors import SettingsError, TransientError
+from twinline.contract.principal import LOCAL_OPERATOR, NotAllowedError, Principal
 
 LINEAGE = Lineage("run-1", "abc123", "twinline test")
 
@@ -72,7 +73,7 @@ def log(monkeypatch: pytest.MonkeyPatch) -> Log:
 
 
 def send(home: Path, entries: Iterable[Entry], name: str = "s", **mode: bool) -> Report:
-    return publish_documents(Feed(name, entries), settings(home), LINEAGE, Mode(**mode))
+    return publish_documents(Feed(name, entries), settings(home), LINEAGE, LOCAL_OPERATOR, Mode(**mode))
 
 
 def document(key: str, text: str = "text", **fields: Any) -> Document:
@@ -121,7 +122,7 @@ def test_a_log_that_was_made_anew_gets_everything_again(tmp_path: Path, log: Log
 def test_another_topic_or_broker_has_its_own_memory(tmp_path: Path, log: Log) -> None:
     send(tmp_path, [document("a")])
     for other in (Settings(home=tmp_path, topic="others"), Settings(home=tmp_path, kafka_bootstrap="elsewhere:9092")):
-        assert publish_documents(Feed("s", [document("a")]), other, LINEAGE).sent == 1
+        assert publish_documents(Feed("s", [document("a")]), other, LINEAGE, LOCAL_OPERATOR).sent == 1
 
 
 def test_what_vanished_is_deleted_only_when_asked_and_under_a_newer_version(tmp_path: Path, log: Log) -> None:
@@ -219,7 +220,7 @@ def test_a_snapshot_is_published_with_its_rejects(tmp_path: Path, log: Log) -> N
     taken = ingest(ListSource([whole, Reject("f", "no_text", "", 2)], "s"), tmp_path / "snapshot", max_reject_share=1)
 
     feed = snapshot_feed(tmp_path / "snapshot", "documents")
-    report = publish_documents(feed, settings(tmp_path), LINEAGE)
+    report = publish_documents(feed, settings(tmp_path), LINEAGE, LOCAL_OPERATOR)
 
     assert log.items() == [whole]
     assert (feed.name, report.snapshot, report.rejected) == ("s", taken.id, {"no_text": 1})
@@ -229,21 +230,28 @@ def test_a_snapshot_of_the_topic_is_not_published_to_it_again(tmp_path: Path, lo
     source = ListSource([document("a")], "s", {"topic": "documents"})
     ingest(source, tmp_path / "snapshot", max_reject_share=1)
 
-    assert publish_documents(snapshot_feed(tmp_path / "snapshot", "documents"), settings(tmp_path), LINEAGE).sent == 0
-    assert publish_documents(snapshot_feed(tmp_path / "snapshot", "others"), settings(tmp_path), LINEAGE).sent == 1
+    assert (
+        publish_documents(snapshot_feed(tmp_path / "snapshot", "documents"), settings(tmp_path), LINEAGE, LOCAL_OPERATOR).sent
+        == 0
+    )
+    assert (
+        publish_documents(snapshot_feed(tmp_path / "snapshot", "others"), settings(tmp_path), LINEAGE, LOCAL_OPERATOR).sent == 1
+    )
 
 
 def test_a_source_is_published_as_it_is_read(tmp_path: Path, log: Log) -> None:
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "a.txt").write_text("First.")
 
-    report = publish_documents(source_feed(f"files:{tmp_path / 'docs'}", settings(tmp_path)), settings(tmp_path), LINEAGE)
+    report = publish_documents(
+        source_feed(f"files:{tmp_path / 'docs'}", settings(tmp_path)), settings(tmp_path), LINEAGE, LOCAL_OPERATOR
+    )
 
     assert (report.sent, log.items()[0].source) == (1, "docs")
 
 
 def test_deletions_by_key_carry_their_version(tmp_path: Path, log: Log) -> None:
-    publish_documents(deletions_feed(["a", "b"], "s", 5), settings(tmp_path), LINEAGE)
+    publish_documents(deletions_feed(["a", "b"], "s", 5), settings(tmp_path), LINEAGE, LOCAL_OPERATOR)
 
     assert log.items() == [Deletion("s", "a", 5), Deletion("s", "b", 5)]
 
@@ -256,3 +264,25 @@ def test_a_snapshot_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 def test_lineage_names_airflows_run_or_the_time() -> None:
     assert find_lineage({"AIRFLOW_CTX_DAG_RUN_ID": "scheduled__1"}).run_id == "scheduled__1"
     assert find_lineage({}).run_id.startswith("manual__")
+
+
+def test_a_caller_publishes_the_documents_of_its_own_tenants_and_sources(tmp_path: Path, log: Log) -> None:
+    caller = Principal("ann", frozenset({"publish"}), frozenset({"north"}), frozenset({"s"}))
+
+    def publish_as_caller(*entries: Entry) -> Report:
+        return publish_documents(Feed("s", entries), settings(tmp_path), LINEAGE, caller)
+
+    assert publish_as_caller(document("a", tenant="north")).sent == 1
+    for refused in (
+        document("b", tenant="south"),
+        Document("elsewhere", "c", "text", tenant="north"),
+        # nobody's, and so not its own
+        document("d"),
+        # it does not say whose document it deletes
+        Deletion("s", "a"),
+    ):
+        with pytest.raises(NotAllowedError, match="ann may publish for"):
+            publish_as_caller(refused)
+    with pytest.raises(NotAllowedError, match="no right to publish"):
+        publish_documents(Feed("s", [document("e")]), settings(tmp_path), LINEAGE, Principal("bob", frozenset({"search"})))
+    assert [item.key for item in log.items()] == ["a"]

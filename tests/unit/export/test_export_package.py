@@ -24,8 +24,9 @@ from twinline.contract.encoder.golden import GoldenVector, read_golden
 from twinline.contract.encoder.space import hash_safetensors
 from twinline.contract.encoder.specification import ChunkerSettings, Contract, make_contract
 from twinline.contract.errors import ContractError, MismatchError
+from twinline.contract.release.checks import Check
 from twinline.contract.release.manifest import DroppedFormat, Format, Manifest, Parity, Quality
-from twinline.contract.release.verdict import FORMAT_TO_SERVE, GateCheck
+from twinline.contract.release.verdict import FORMAT_TO_SERVE
 
 PARITY = Parity(worst=1e-9, median=1e-10, worst_text="a text", limit=1e-6)
 ONNX = Format("onnx_fp32", "onnxruntime", "fp32", "onnx/model.onnx", PARITY)
@@ -210,7 +211,7 @@ def test_lineage_holds_the_hashes_of_the_snapshot_and_the_version_of_the_base_mo
 def with_quality(parts: ReleaseParts, over: tuple[str, ...], serves: str) -> ReleaseParts:
     figures = {name: Quality(0.7, 0.0, 0.0, 0.0, 0.02, "a slice", 0.0, 10, 1.0, 5.0) for name in ("onnx_fp32", "openvino_fp32")}
     dropped = tuple(DroppedFormat(name, "over its budget") for name in over)
-    check = GateCheck(FORMAT_TO_SERVE, serves not in over, "numbers")
+    check = Check(FORMAT_TO_SERVE, serves not in over, "numbers")
     report = QualityReport(parts.report.export_sha256, "onnx_fp32", "2 of 2 queries", figures, dropped, check, serves)
     return replace(parts, quality=report)
 

@@ -73,7 +73,7 @@ def test_a_format_that_answers_like_the_exact_one_loses_nothing_and_is_served(wo
     assert figure.texts_per_second > 0
     assert (report.serves, report.dropped, report.check.passed) == ("onnx_coarse", (), True)
     # what parity has left out is told here as well
-    assert "dropped openvino_int8: too far off" in report.check.statement
+    assert "dropped openvino_int8: too far off" in report.check.detail
     report.save(world / "quality.json")
     assert read_quality(world / "quality.json") == report
 
@@ -92,7 +92,7 @@ def test_a_format_that_answers_worse_is_dropped_with_its_numbers_and_the_next_on
 def test_when_no_wanted_format_is_left_the_gate_refuses_and_the_exact_one_is_packaged(world: Path) -> None:  # noqa: F811
     report = measure(world, spoilt_words=3, serve=("onnx_coarse", "openvino_int8"))
     assert not report.check.passed
-    assert "none of encoder.package.serve (onnx_coarse, openvino_int8) is left" in report.check.statement
+    assert "none of encoder.package.serve (onnx_coarse, openvino_int8) is left" in report.check.detail
     assert report.serves == report.reference == "onnx_fp32"
 
 

@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,9 @@ from twinline.contract.encoder.embedding import Embeddings
 from twinline.contract.encoder.golden import GoldenVector, write_golden
 from twinline.contract.encoder.specification import Role
 from twinline.contract.errors import SettingsError
+from twinline.contract.release.checks import Check
 from twinline.contract.release.manifest import Fingerprints, Format, Manifest, Parity, Serving, hash_files, release_id
-from twinline.contract.release.verdict import EVALUATION_CHECKS, FORMAT_TO_SERVE, GateCheck, Verdict
+from twinline.contract.release.verdict import EVALUATION_CHECKS, FORMAT_TO_SERVE, Verdict, stated
 
 DIMENSION = 4
 PARITY = Parity(worst=2e-7, median=1e-8, worst_text="a text", limit=1e-6)
@@ -61,12 +61,12 @@ def golden(role: Role, text: str) -> GoldenVector:
 def verdict(*, refused: str = "", reason: str = "ndcg_at_10 0.71 against 0.70", without: str = "") -> str:
     """Return what the evaluation stage writes; one check may be refused, another left out."""
     names = [name for name in EVALUATION_CHECKS if name != without]
-    return json.dumps(Verdict([GateCheck(name, name != refused, reason) for name in names]).to_json())
+    return json.dumps(Verdict([Check(name, name != refused, reason) for name in names]).to_json())
 
 
 def quality(*, passed: bool = True, statement: str = "serves onnx_fp32") -> str:
     """Return what the quality stage writes, as far as the gate reads it."""
-    return json.dumps({"check": asdict(GateCheck(FORMAT_TO_SERVE, passed, statement))})
+    return json.dumps({"check": stated(Check(FORMAT_TO_SERVE, passed, statement))})
 
 
 def parity(worst: float = 2e-7, precision: str = "fp32", dropped: Sequence[str] = ()) -> str:

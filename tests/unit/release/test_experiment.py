@@ -9,10 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from twinline.commands.train import default_name, experiment_name, parse_overrides
+from twinline.commands.train import parse_overrides
+from twinline.contract.artefacts import ENCODER
 from twinline.contract.errors import SettingsError
-from twinline.registry.experiment import EXPERIMENTS, absolute_source, hydra_literal, pipeline_environment, sweep_leftovers
+from twinline.registry.experiment import (
+    EXPERIMENTS,
+    absolute_source,
+    experiment_command,
+    hydra_literal,
+    pipeline_environment,
+    sweep_leftovers,
+)
 from twinline.registry.git import identity
+from twinline.upkeep.training.experiment import default_name, experiment_name
 
 
 @pytest.mark.parametrize(
@@ -72,6 +81,16 @@ def test_overrides_keep_their_types() -> None:
     assert list(parse_overrides(pairs).values()) == [3, 5e-5, None, True, "x=y"]
     with pytest.raises(SettingsError, match=r"section\.name=value"):
         parse_overrides(["train.max_steps"])
+
+
+def test_an_experiment_runs_in_a_folder_of_its_own_and_ends_with_the_stages_that_it_is_for() -> None:
+    command = experiment_command("nightly", {"snapshot": "s1", "encoder.train.max_steps": 3}, ENCODER.targets)
+    assert command[1:] == [
+        *("-m", "dvc", "exp", "run", "--temp", "--name", "nightly"),
+        *("--set-param", 'snapshot="s1"', "--set-param", "encoder.train.max_steps=3"),
+        "encoder-package",
+    ]
+    assert experiment_command("nightly", {})[-2:] == ["--name", "nightly"], "without targets it is all of the pipeline"
 
 
 def test_stages_find_our_interpreter_an_absolute_home_and_an_identity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

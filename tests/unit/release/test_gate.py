@@ -6,15 +6,17 @@ from tests.unit.release.factories import FakeRevision, parity, quality, verdict
 from twinline.contract.errors import SettingsError
 from twinline.contract.release.checks import RefusedError, require_pass
 from twinline.contract.release.verdict import EVALUATION_CHECKS, FORMAT_TO_SERVE, NO_EVALUATION_LEAK
-from twinline.registry.gate import PARITY_FILE, QUALITY_FILE, VERDICT_FILE, read_checks
+from twinline.release.kinds import ENCODER
 
 
 def files(verdict_text: str = verdict(), parity_text: str = parity(), quality_text: str = quality()) -> FakeRevision:
-    return FakeRevision({VERDICT_FILE: verdict_text, PARITY_FILE: parity_text, QUALITY_FILE: quality_text})
+    return FakeRevision(
+        {ENCODER.artifact.verdict: verdict_text, ENCODER.artifact.parity: parity_text, ENCODER.artifact.quality: quality_text}
+    )
 
 
 def test_an_encoder_that_all_stages_accept_passes_and_every_check_is_shown() -> None:
-    checks = read_checks(files())
+    checks = ENCODER.read_checks(files())
     require_pass(checks, "experiment x", "remedy")
     assert [check.name for check in checks] == [*EVALUATION_CHECKS, "parity onnx_fp32", "formats", FORMAT_TO_SERVE]
 
@@ -49,16 +51,16 @@ def test_an_encoder_that_all_stages_accept_passes_and_every_check_is_shown() -> 
 )
 def test_what_is_not_good_enough_is_refused_with_its_numbers(revision: FakeRevision, said: str) -> None:
     with pytest.raises(RefusedError, match=said):
-        require_pass(read_checks(revision), "experiment x", "remedy")
+        require_pass(ENCODER.read_checks(revision), "experiment x", "remedy")
 
 
-@pytest.mark.parametrize("missing", [VERDICT_FILE, PARITY_FILE, QUALITY_FILE])
+@pytest.mark.parametrize("missing", [ENCODER.artifact.verdict, ENCODER.artifact.parity, ENCODER.artifact.quality])
 def test_an_experiment_without_a_verdict_is_an_error_that_names_the_file(missing: str) -> None:
-    whole = {VERDICT_FILE: verdict(), PARITY_FILE: parity(), QUALITY_FILE: quality()}
+    whole = {ENCODER.artifact.verdict: verdict(), ENCODER.artifact.parity: parity(), ENCODER.artifact.quality: quality()}
     with pytest.raises(SettingsError, match=missing):
-        read_checks(FakeRevision({name: text for name, text in whole.items() if name != missing}))
+        ENCODER.read_checks(FakeRevision({name: text for name, text in whole.items() if name != missing}))
 
 
 def test_formats_that_were_left_out_are_named() -> None:
-    checks = {check.name: check for check in read_checks(files(parity_text=parity(dropped=["openvino_int8"])))}
+    checks = {check.name: check for check in ENCODER.read_checks(files(parity_text=parity(dropped=["openvino_int8"])))}
     assert "openvino_int8 (too far off)" in checks["formats"].detail

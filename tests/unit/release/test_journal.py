@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from twinline.contract.errors import MismatchError
-from twinline.release.journal import Journal, Kind, Promotion, history, way_back, who
+from twinline.release.journal import Act, Journal, Promotion, history, way_back, who
 
 
-def promotion(kind: Kind, before: str, release: str) -> Promotion:
+def promotion(kind: Act, before: str, release: str) -> Promotion:
     return Promotion("2026-05-01T00:00:00.000+00:00", before, release, kind, "ada@host")
 
 
@@ -66,9 +66,9 @@ def test_the_journal_is_settled_by_the_alias(
         journal.append(entry)
     if intent:
         journal.intend(intent)
-    assert journal.settle(active) == added
+    assert journal.settle(active, "ada@host") == added
     assert journal.read() == written + ([added] if added else [])
-    assert journal.settle(active) is None
+    assert journal.settle(active, "ada@host") is None
     # what came about is unfinished until somebody says so, what did not is forgotten
     assert journal.unfinished(active) == (intent if intent and intent.release == active else None)
     journal.finish()
@@ -79,7 +79,7 @@ def test_a_change_that_nobody_wrote_down_is_a_repair(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.append(A)
     journal.intend(B)
-    found = journal.settle("c")
+    found = journal.settle("c", "ada@host")
     assert found is not None
     assert (found.kind, found.before, found.release) == ("repair", "a", "c")
 

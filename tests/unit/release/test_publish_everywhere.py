@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.release.factories import make_release
+from triton_models.names import embed_model
 from twinline.contract.errors import ContractError, SettingsError, TransientError, TwinlineError
 from twinline.contract.release.checks import Check, RefusedError
 from twinline.contract.release.manifest import Manifest
@@ -61,7 +62,7 @@ class World:
         return f"embed_{self.manifest.release}"
 
     def publish(self, confirm: Callable[[str], Sequence[Check]] = lambda address: []) -> list[str]:
-        return publish.publish(self.packaged, self.manifest, self.servers, "cpu", confirm)
+        return publish.publish(self.packaged, self.manifest, embed_model(self.manifest.release), self.servers, "cpu", confirm)
 
 
 @pytest.fixture(params=["shared", "own"])
@@ -174,7 +175,7 @@ def test_a_switch_asks_every_server_that_answers(
         server.is_up = is_up
         server.loaded = {world.model} if has_it else set()
     if error is None:
-        publish.require_everywhere(world.manifest.release, world.servers)
+        publish.require_everywhere(world.manifest.release, embed_model(world.manifest.release), world.servers)
     else:
         with pytest.raises(error, match="b:1"):
-            publish.require_everywhere(world.manifest.release, world.servers)
+            publish.require_everywhere(world.manifest.release, embed_model(world.manifest.release), world.servers)

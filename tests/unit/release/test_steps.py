@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from tests.unit.release.factories import FakeControl, FakeEmbedder, FakeOnline, make_release
+from twinline.contract.artefacts import ENCODER
 from twinline.contract.errors import MismatchError, SettingsError, TransientError
 from twinline.contract.release.checks import RefusedError, require_pass
 from twinline.contract.release.manifest import Manifest
 from twinline.registry.fetch import fetch, fetched_releases, open_release
 from twinline.registry.versions import Registry
 from twinline.release import build, publish, retire, switch
+from twinline.release.commit import CollectionAlias
 
 
 @pytest.fixture
@@ -22,7 +24,7 @@ def packaged(tmp_path: Path) -> Manifest:
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Registry:
-    return Registry(tmp_path / "no-repository")
+    return Registry(tmp_path / "no-repository", ENCODER)
 
 
 def test_fetching_a_folder_puts_it_under_its_id(tmp_path: Path, packaged: Manifest, registry: Registry) -> None:
@@ -171,7 +173,7 @@ class RetirableOnline(FakeOnline):
 def test_the_active_release_cannot_be_retired(tmp_path: Path) -> None:
     online = RetirableOnline(served=["documents_r1"], active="documents_r1")
     with pytest.raises(SettingsError, match="active"):
-        retire.retire("r1", tmp_path, online, FakeModels(["embed_r1"]))
+        retire.retire("r1", "embed_r1", tmp_path, CollectionAlias(online), FakeModels(["embed_r1"]))
     assert online.served == ["documents_r1"]
 
 
@@ -182,8 +184,8 @@ def test_a_release_is_retired_once_and_the_others_stay(tmp_path: Path) -> None:
             (tmp_path / "models" / f"{model}_{release}" / "config.pbtxt").write_text("")
     online = RetirableOnline(served=["documents_r1", "documents_r2"], active="documents_r2")
     models = FakeModels(["embed_r1", "embed_r2"])
-    assert retire.retire("r1", tmp_path / "models", online, models) is True
-    assert retire.retire("r1", tmp_path / "models", online, models) is False
+    assert retire.retire("r1", "embed_r1", tmp_path / "models", CollectionAlias(online), models) is True
+    assert retire.retire("r1", "embed_r1", tmp_path / "models", CollectionAlias(online), models) is False
     assert (online.served, models.loaded) == (["documents_r2"], ["embed_r2"])
     assert sorted(path.name for path in (tmp_path / "models").iterdir()) == ["embed_r2", "encoder_r2", "tokenizer_r2"]
 
@@ -193,4 +195,4 @@ def test_a_release_that_the_stable_model_still_stands_for_is_not_retired(tmp_pat
     (tmp_path / "embed" / "config.pbtxt").write_text('model_name: "encoder_r1"')
     online = RetirableOnline(served=["documents_r1", "documents_r2"], active="documents_r2")
     with pytest.raises(SettingsError, match="switch to r2 again"):
-        retire.retire("r1", tmp_path, online, FakeModels(["embed_r1"]))
+        retire.retire("r1", "embed_r1", tmp_path, CollectionAlias(online), FakeModels(["embed_r1"]))

@@ -16,6 +16,7 @@ from twinline.contract.documents.ids import point_id
 from twinline.contract.encoder.embedding import Embeddings
 from twinline.contract.encoder.preprocess import MAX_QUERY_CHARS
 from twinline.contract.errors import DocumentError, TransientError
+from twinline.contract.principal import LOCAL_OPERATOR
 from twinline.search.api import build_app
 from twinline.search.releases import Releases, Served
 
@@ -106,7 +107,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.releases = Releases(self.store)  # type: ignore[arg-type]
-        self.client = TestClient(build_app(self.releases), raise_server_exceptions=False)
+        self.client = TestClient(build_app(self.releases, principal=LOCAL_OPERATOR), raise_server_exceptions=False)
 
     def release(self, release: str) -> Served:
         info = CollectionInfo(release, f"space-{release}", f"contract-{release}", "vector", "index", DIMENSION)

@@ -16,6 +16,7 @@ from twinline.clients.online import AdminClient
 from twinline.contract.documents.ids import point_id
 from twinline.contract.encoder.embedding import Embedder
 from twinline.contract.errors import ContractError, MismatchError, SettingsError, TransientError
+from twinline.contract.principal import LOCAL_OPERATOR
 from twinline.online.admin import build_admin
 from twinline.online.consuming import ConsumerThread
 from twinline.online.service import OnlineService
@@ -70,7 +71,7 @@ class Online:
             return ConsumerThread(served.info.release, served.embedder, self.make)
 
         self.service = OnlineService(world.store, self.releases, self.open, start_consumer)
-        app = TestClient(build_admin(self.service), base_url="http://127.0.0.1")
+        app = TestClient(build_admin(self.service, principal=LOCAL_OPERATOR), base_url="http://127.0.0.1")
 
         def forward(request: httpx.Request) -> httpx.Response:
             headers = {"content-type": request.headers.get("content-type", "")}

@@ -8,6 +8,7 @@ from fastapi.testclient import TestClient
 
 from proofs.switch.load import _read
 from twinline.contract.encoder.preprocess import MAX_QUERY_CHARS
+from twinline.contract.principal import LOCAL_OPERATOR
 from twinline.search.api import build_app
 from twinline.search.middleware import MAX_BODY_BYTES
 
@@ -165,7 +166,7 @@ def test_the_index_says_what_is_searched(world: Any) -> None:
 
 
 def test_what_else_must_hold_is_part_of_readiness(world: Any) -> None:
-    client = TestClient(build_app(world.releases, checks=[lambda: ["the consumer of r1 has stopped"]]))
+    client = TestClient(build_app(world.releases, principal=LOCAL_OPERATOR, checks=[lambda: ["the consumer of r1 has stopped"]]))
     assert client.get("/readyz").json() == {"ready": False, "missing": ["the consumer of r1 has stopped"]}
 
 

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from twinline.contract.errors import ContractError, DocumentError, TransientError
+from twinline.contract.principal import LOCAL_OPERATOR
 from twinline.search.admission import Admission
 from twinline.search.api import build_app
 from twinline.search.client import AsyncSearchClient
@@ -19,7 +20,7 @@ Asking = Callable[[AsyncSearchClient], Coroutine[Any, Any, Any]]
 
 def asked(world: Any, ask: Asking, admission: Admission | None = None, **options: Any) -> Any:
     async def run() -> Any:
-        transport = httpx.ASGITransport(build_app(world.releases, admission=admission))
+        transport = httpx.ASGITransport(build_app(world.releases, principal=LOCAL_OPERATOR, admission=admission))
         async with AsyncSearchClient("http://search", transport=transport, **options) as client:
             return await ask(client)
 
@@ -126,7 +127,7 @@ def test_too_many_questions_are_refused_at_once_and_the_rest_of_the_service_goes
         return embed(texts, role)
 
     embedder.embed = hang
-    app = build_app(world.releases, admission=Admission(at_once=2, most_waiting=1))
+    app = build_app(world.releases, principal=LOCAL_OPERATOR, admission=Admission(at_once=2, most_waiting=1))
 
     async def run() -> tuple[list[int], int, int, httpx.Response]:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://search") as client:

@@ -11,6 +11,7 @@ from tests.unit.search.conftest import DIMENSION, World, bag_of_words
 from twinline.contract.encoder.embedding import Embeddings
 from twinline.contract.encoder.tokens import Encoded
 from twinline.contract.monitor.drift_reference import DriftReference
+from twinline.contract.principal import LOCAL_OPERATOR
 from twinline.search.query import Question, answer_from
 from twinline.search.recent import RecentQueries
 
@@ -59,7 +60,7 @@ def test_answers_are_counted_and_trials_are_not() -> None:
     world.releases.add(watched)
     world.add("r1", "a", "a lease")
     world.store.active_name = "documents_r1"
-    answer_from(watched, Question("lease"))
+    answer_from(watched, Question("lease"), LOCAL_OPERATOR)
     assert watched.recent is not None
     assert watched.recent.features().count == 0
     world.search("lease")

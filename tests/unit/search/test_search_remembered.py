@@ -8,6 +8,7 @@ import pytest
 from tests.unit.search.conftest import FakeEmbedder, World
 from twinline.contract.encoder.embedding import Embeddings
 from twinline.contract.errors import MismatchError, TransientError
+from twinline.contract.principal import LOCAL_OPERATOR
 from twinline.search.query import Question, answer, answer_from
 from twinline.search.query_cache import RememberedQueries
 
@@ -105,7 +106,7 @@ def test_a_vector_of_the_wrong_space_is_refused_each_time_and_never_remembered(w
     world.store.active_name = served.collection.name
     for _ in range(2):
         with pytest.raises(MismatchError):
-            answer(world.releases, Question("cats"))
+            answer(world.releases, Question("cats"), LOCAL_OPERATOR)
     assert liar.texts == ["cats", "cats"]
 
 
@@ -114,8 +115,8 @@ def test_a_trial_always_asks_the_encoder(world: World) -> None:
     served = world.release("a")
     object.__setattr__(served, "remembered", Memory().queries)
     world.store.active_name = served.collection.name
-    answer(world.releases, Question("cats"))
-    answer(world.releases, Question("cats"))
+    answer(world.releases, Question("cats"), LOCAL_OPERATOR)
+    answer(world.releases, Question("cats"), LOCAL_OPERATOR)
     assert served.embedder.texts == ["cats"]  # type: ignore[attr-defined]
-    answer_from(served, Question("cats"))
+    answer_from(served, Question("cats"), LOCAL_OPERATOR)
     assert served.embedder.texts == ["cats", "cats"]  # type: ignore[attr-defined]

@@ -1,6 +1,7 @@
 """The pipeline's files: each stage depends on the code that decides its result, and params.yaml is what the stages read."""
 
 import ast
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,12 @@ from etl.params import IngestParams, PairsParams, PrepareParams
 from export.encoder.params import ExportParams, PackageParams, ParityParams, ProfileParams, QualityParams
 from train.encoder.params import ContractParams, EncoderParams, EvaluateParams, PipelineParams, SimilarityParams, TrainParams
 from twinline.clients.params import load_params, load_plain_params
+from twinline.contract import artefacts
+from twinline.contract.artefacts import ENCODER, Artifact
 
 ROOT = Path(__file__).resolve().parents[3]
-STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+PIPELINE: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+STAGES: dict[str, Any] = PIPELINE["stages"]
 PACKAGES = ("twinline", "etl", "train", "export")
 
 # These carry addresses, places, messages and what `params:` names already, and change no result.
@@ -25,6 +29,8 @@ PLUMBING = {
     "twinline/clients/kafka/options.py",
     "twinline/clients/retry.py",
     "twinline/clients/code.py",
+    # names of files, which `deps:` and `outs:` name already
+    "twinline/contract/artefacts.py",
     "etl/progress.py",
 }
 
@@ -96,6 +102,61 @@ def test_a_stage_depends_on_all_of_the_code_that_it_runs(stage: str) -> None:
         if not any(path == dependency or path.startswith(f"{dependency}/") for dependency in dependencies)
     }
     assert missing == set()
+
+
+def made_by(stage: str) -> list[str]:
+    """Return everything that a stage makes."""
+    return [*STAGES[stage]["outs"], *STAGES[stage].get("metrics", [])]
+
+
+def paths_of(artifact: Artifact) -> set[str]:
+    """Return every path of a kind of model."""
+    return {value for name, value in asdict(artifact).items() if name not in ("name", "targets", "champion")}
+
+
+def stages_before(stage: str) -> set[str]:
+    """Return the stages whose outputs a stage reads."""
+    read = STAGES[stage]["deps"]
+    return {
+        other
+        for other in STAGES
+        if any(path == out or path.startswith(f"{out}/") or out.startswith(f"{path}/") for out in made_by(other) for path in read)
+    }
+
+
+def test_what_the_stages_make_is_what_the_code_calls_it() -> None:
+    made = {path for stage in STAGES for path in made_by(stage)}
+    # The evaluation writes three things into a folder that is none of its outputs.
+    assert made == {artefacts.SNAPSHOT, artefacts.PREPARED, artefacts.PAIRS} | paths_of(ENCODER) - {ENCODER.evaluation}
+    assert all(Path(path).parent == Path(ENCODER.evaluation) for path in (ENCODER.scores, ENCODER.verdict, ENCODER.held_out))
+    assert {path for plot in PIPELINE["plots"] for each in plot.values() for path in each["y"]} == {ENCODER.curves}
+
+
+def test_the_registered_artifact_is_the_one_that_the_code_fetches() -> None:
+    assert {name: entry["path"] for name, entry in PIPELINE["artifacts"].items()} == {ENCODER.name: ENCODER.release}
+
+
+def test_what_is_read_out_of_a_folder_of_data_is_in_what_a_stage_makes() -> None:
+    named = {value for name, value in vars(artefacts).items() if name.isupper() and isinstance(value, str)}
+    folders = {artefacts.SNAPSHOT, artefacts.PREPARED, artefacts.PAIRS}
+    assert {str(Path(path).parent) for path in named - folders - {artefacts.PARAMS, artefacts.LOCK}} == folders
+    assert (ROOT / artefacts.PARAMS).is_file()
+
+
+def test_the_targets_of_the_encoder_lead_to_every_stage() -> None:
+    reached, waiting = set(ENCODER.targets), list(ENCODER.targets)
+    while waiting:
+        before = stages_before(waiting.pop()) - reached
+        reached |= before
+        waiting += before
+    # so that an experiment with targets runs the stages that one without them ran
+    assert reached == set(STAGES)
+
+
+def test_the_champion_of_the_encoder_is_a_parameter_of_its_evaluation() -> None:
+    section, _, name = ENCODER.champion.rpartition(".")
+    assert section == f"{ENCODER.name}.evaluate"
+    assert name in EvaluateParams.__dataclass_fields__
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -17,8 +17,9 @@ from train.encoder.fit import fit
 from train.encoder.heldout import document_id, read_corpus, read_held_out
 from twinline.contract.encoder.preprocess import Preprocessor
 from twinline.contract.errors import ContractError, MismatchError, SettingsError
+from twinline.contract.release.checks import Check
 from twinline.contract.release.manifest import Fingerprints, Manifest, Serving, release_id
-from twinline.contract.release.verdict import BETTER_THAN_BASE, EVALUATION_CHECKS, NOT_WORSE_THAN_CHAMPION, GateCheck, Verdict
+from twinline.contract.release.verdict import BETTER_THAN_BASE, EVALUATION_CHECKS, NOT_WORSE_THAN_CHAMPION, Verdict
 
 DOCUMENTS = 26
 
@@ -70,7 +71,7 @@ def run(base: Path, paths: EvaluatePaths, **params: Any) -> Verdict:
     return evaluate(base, evaluate_params(**params), SIMILARITY, paths)
 
 
-def check_of(verdict: Verdict, name: str) -> GateCheck:
+def check_of(verdict: Verdict, name: str) -> Check:
     return next(check for check in verdict.checks if check.name == name)
 
 
@@ -127,11 +128,11 @@ def test_a_champion_is_compared_under_its_own_contract_and_one_that_is_not_here_
     check = check_of(verdict, NOT_WORSE_THAN_CHAMPION)
     # the champion is the encoder itself: equal, so it passes a margin of 0
     assert check.passed
-    assert release in check.statement
+    assert release in check.detail
     assert json.loads((trained.evaluation / "evaluation.json").read_text())["spaces"]["champion"]
     none = check_of(run(tiny_base, trained), NOT_WORSE_THAN_CHAMPION)
     assert none.passed
-    assert "empty" in none.statement
+    assert "empty" in none.detail
     with pytest.raises(SettingsError, match=r"r000.*fetch it"):
         run(tiny_base, trained, champion="r000")
 

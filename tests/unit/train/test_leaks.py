@@ -26,7 +26,7 @@ def test_pairs_that_share_nothing_with_the_evaluation_pass() -> None:
     check = judge_leaks(look(pair()))
     assert check.passed
     assert check.numbers["leaks"] == {}
-    assert "1 training pairs against 1 held-out queries and 1 documents" in check.statement
+    assert "1 training pairs against 1 held-out queries and 1 documents" in check.detail
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_whatever_leaks_is_counted_and_named(leaked: dict[str, Any], texts: dict
     check = judge_leaks(look(pair(), leaked, texts=texts))
     assert not check.passed
     assert check.numbers["leaks"] == {kind: 1}
-    assert f"1 x {kind} (for example " in check.statement
+    assert f"1 x {kind} (for example " in check.detail
 
 
 def test_a_document_that_is_only_alike_is_no_leak() -> None:
@@ -60,7 +60,7 @@ def test_a_data_set_of_published_splits_may_share_documents_and_they_are_counted
     check = judge_leaks(look(pair(key="held"), brought=("dev",)))
     assert check.passed
     assert check.numbers["shared_documents"] == {"dev": 1}
-    assert "1 documents of dev train as well" in check.statement
+    assert "1 documents of dev train as well" in check.detail
     # its queries may not be shared all the same
     assert not judge_leaks(look(pair(query="how is it held out"), brought=("dev",))).passed
 

@@ -34,7 +34,7 @@ def test_what_may_be_worse_by_the_margin_is_refused(mean: float, spread: float, 
     assert check.passed is judge_champion(tuned, Reference("the champion r1", BASE.scores), params).passed is passes
     (compared,) = check.numbers["comparisons"]
     assert compared["difference"]["mean"] == pytest.approx(mean)
-    assert f"{compared['difference']['low']:+.4f}" in check.statement
+    assert f"{compared['difference']['low']:+.4f}" in check.detail
 
 
 def test_an_encoder_that_equals_its_reference_passes_a_margin_of_zero() -> None:
@@ -49,7 +49,7 @@ def test_one_of_several_references_is_enough_to_refuse() -> None:
 def test_without_a_champion_the_verdict_says_that_there_was_none() -> None:
     check = judge_champion(shifted(-0.4, 0.0), None, evaluate_params())
     assert check.passed
-    assert "no release is in production" in check.statement
+    assert "no release is in production" in check.detail
 
 
 def test_a_slice_that_pays_for_a_better_mean_is_refused_and_named() -> None:
@@ -58,7 +58,7 @@ def test_a_slice_that_pays_for_a_better_mean_is_refused_and_named() -> None:
     assert judge_base(scores, [BASE], params).passed
     check = judge_slices(scores, [BASE], {"losers": QUERIES[:10], "winners": QUERIES[10:]}, params)
     assert not check.passed
-    assert "losers (10), against the base model" in check.statement
+    assert "losers (10), against the base model" in check.detail
     assert [(row["slice"], row["passed"]) for row in check.numbers["slices"]] == [("losers", False), ("winners", True)]
 
 
@@ -67,7 +67,7 @@ def test_a_slice_of_too_few_queries_is_told_and_does_not_decide() -> None:
     slices = {"few": QUERIES[:4], "many": QUERIES[4:]}
     check = judge_slices(scores, [BASE], slices, evaluate_params(slice_min_queries=5))
     assert check.passed
-    assert "too few to judge: few (4)" in check.statement
+    assert "too few to judge: few (4)" in check.detail
     assert check.numbers["too_few_to_judge"] == {"few": 4}
     assert not judge_slices(scores, [BASE], slices, evaluate_params(slice_min_queries=4)).passed
 

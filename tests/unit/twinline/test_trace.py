@@ -44,14 +44,15 @@ from twinline.contract.release.manifest import (
     release_id,
 )
 from twinline.registry.git import git
+from twinline.registry.revisions import GitRevision, NotHereError
 from twinline.registry.versions import Registered
 from twinline.upkeep.trace import forward as backward
 from twinline.upkeep.trace import training
 from twinline.upkeep.trace.backward import trace_point
 from twinline.upkeep.trace.forward import Use, find_use, trace_document
-from twinline.upkeep.trace.git import Experiment, folder_md5
+from twinline.upkeep.trace.git import folder_md5
 from twinline.upkeep.trace.reach import Reach
-from twinline.upkeep.trace.steps import NotHereError, Section, Step, Trace
+from twinline.upkeep.trace.steps import Section, Step, Trace
 from twinline.upkeep.trace.target import target_of, target_of_hit
 from twinline.upkeep.trace.training import training_section
 
@@ -406,14 +407,14 @@ def test_a_snapshot_that_is_elsewhere_says_how_to_get_it(trained: World) -> None
     assert "dvc get . data/snapshot" in step.note
 
 
-class FakeExperiment(Experiment):
+class FakeExperiment(GitRevision):
     """An experiment whose files are in a dict."""
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
         super().__init__(Path(), "c0ffee" * 6 + "abcd")
         self.files = files
 
-    def text(self, path: str) -> bytes:
+    def tracked(self, path: str) -> bytes:
         return self.files[path]
 
     def open(self, path: str) -> IO[bytes]:
@@ -421,7 +422,7 @@ class FakeExperiment(Experiment):
             raise NotHereError(f"DVC has no {path}")
         return io.BytesIO(self.files[path])
 
-    def names(self, folder: str) -> list[str]:
+    def held(self, folder: str) -> list[str]:
         return [name.removeprefix(f"{folder}/") for name in sorted(self.files) if name.startswith(f"{folder}/")]
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from tests.unit.release.factories import FakeRevision, make_release
-from twinline.commands.train import champion
+from twinline.contract.artefacts import ENCODER
 from twinline.contract.errors import MismatchError
 from twinline.registry.revisions import GitRevision
 from twinline.registry.versions import Registered, Registry
+from twinline.upkeep.training.experiment import champion
 
 
 class Fetched(FakeRevision):
@@ -23,6 +24,7 @@ class FakeRegistry(Registry):
     """Versions with their stages; `prod` holds the release in a folder."""
 
     def __init__(self, entries: Sequence[Registered], manifest: str = "") -> None:
+        super().__init__(Path(), ENCODER)
         self._entries, self._manifest = list(entries), manifest
 
     def versions(self) -> list[Registered]:

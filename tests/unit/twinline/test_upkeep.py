@@ -24,6 +24,7 @@ from twinline.contract.documents.ids import head_id, point_id
 from twinline.contract.documents.records import Document
 from twinline.contract.encoder.preprocess import Preprocessor
 from twinline.contract.errors import SettingsError, TransientError
+from twinline.contract.principal import LOCAL_OPERATOR
 from twinline.contract.release.manifest import collection_name
 from twinline.online import applying
 from twinline.online.admin import build_admin
@@ -57,7 +58,7 @@ class Online:
         self.releases = Releases(self.store)
         self.service = OnlineService(self.store, self.releases, self.open, self.start)
         applier = Applier(self.releases, Settings(home=home), ConsumerLimits())
-        app = TestClient(build_admin(self.service, applier), base_url="http://127.0.0.1")
+        app = TestClient(build_admin(self.service, applier, principal=LOCAL_OPERATOR), base_url="http://127.0.0.1")
 
         def forward(request: httpx.Request) -> httpx.Response:
             headers = {"content-type": request.headers.get("content-type", "")}

@@ -1,10 +1,11 @@
 """The verdict on an encoder: named checks with what was found, as the offline stages write them and the gate reads them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from twinline.contract.canonical import JSON
+from twinline.contract.release.checks import Check
 
 BETTER_THAN_BASE: Final = "better than base"
 NOT_WORSE_THAN_CHAMPION: Final = "not worse than champion"
@@ -16,32 +17,27 @@ FORMAT_TO_SERVE: Final = "format to serve"
 EVALUATION_CHECKS: Final = (BETTER_THAN_BASE, NOT_WORSE_THAN_CHAMPION, GUARDED_SLICES, NO_EVALUATION_LEAK)
 
 
-@dataclass(frozen=True, slots=True)
-class GateCheck:
-    """One condition: whether it holds, why in a sentence, and the numbers that say so."""
+def stated(check: Check) -> dict[str, JSON]:
+    """Return the form of a check in the files of the stages, where `statement` is its word for the detail."""
+    return {"name": check.name, "passed": check.passed, "statement": check.detail, "numbers": dict(check.numbers)}
 
-    name: str
-    passed: bool
-    statement: str
-    numbers: Mapping[str, JSON] = field(default_factory=dict)
 
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> "GateCheck":
-        """Read one check.
+def read_stated(value: Mapping[str, Any]) -> Check:
+    """Read what `stated` gave.
 
-        Raises:
-            KeyError, TypeError, ValueError: it has another form; a truthy word is not a verdict.
-        """
-        if not isinstance(value["passed"], bool):
-            raise TypeError(f"`passed` of {value['name']!r} is {value['passed']!r}, not true or false")
-        return cls(str(value["name"]), value["passed"], str(value["statement"]), dict(value["numbers"]))
+    Raises:
+        KeyError, TypeError, ValueError: it has another form; a truthy word is not a verdict.
+    """
+    if not isinstance(value["passed"], bool):
+        raise TypeError(f"`passed` of {value['name']!r} is {value['passed']!r}, not true or false")
+    return Check(str(value["name"]), value["passed"], str(value["statement"]), dict(value["numbers"]))
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """All checks of one stage, in the order in which they are shown."""
 
-    checks: Sequence[GateCheck]
+    checks: Sequence[Check]
 
     @property
     def accepted(self) -> bool:
@@ -50,9 +46,9 @@ class Verdict:
 
     def to_json(self) -> dict[str, JSON]:
         """Return the form of `verdict.json`."""
-        return {"accepted": self.accepted, "checks": [asdict(check) for check in self.checks]}
+        return {"accepted": self.accepted, "checks": [stated(check) for check in self.checks]}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Verdict":
         """Read what `to_json` gave. The checks decide; the word `accepted` is for people."""
-        return cls([GateCheck.from_json(entry) for entry in value["checks"]])
+        return cls([read_stated(entry) for entry in value["checks"]])

@@ -14,14 +14,15 @@ import yaml
 
 from twinline.clients.online import AdminClient, OnlineStatus
 from twinline.clients.settings import Settings
+from twinline.contract.artefacts import PARAMS, SNAPSHOT_RECORD
 from twinline.contract.encoder.specification import CONTRACT_FILE
 from twinline.contract.errors import MismatchError, SettingsError, TransientError
 from twinline.contract.release.manifest import MANIFEST_FILE, collection_name
 from twinline.registry.fetch import fetched_releases
-from twinline.registry.gate import VERDICT_FILE
 from twinline.registry.revisions import GitRevision, Revision
-from twinline.registry.versions import RELEASE_FOLDER, Registered, Registry, release_in
+from twinline.registry.versions import Registered
 from twinline.release.journal import Journal, Promotion
+from twinline.release.kinds import ENCODER
 from twinline.release.verify.record import Verification, last_verification
 
 ACTIVE = "active"
@@ -75,7 +76,7 @@ class Describer:
 
     def __init__(self, settings: Settings, repository: Path) -> None:
         self._settings = settings
-        self._registry = Registry(repository)
+        self._registry = ENCODER.registry(repository)
         self._versions = self._registry.versions()
         self._of_release = {self._registry.release_of(entry): entry for entry in reversed(self._versions)}
         self._status, self._notes = _online(settings)
@@ -93,11 +94,11 @@ class Describer:
             release=release,
             manifest=manifest,
             contract=_object(files, CONTRACT_FILE),
-            verdict=_known(files, "verdict.json") or (_known(commit, VERDICT_FILE) if commit else None),
+            verdict=_known(files, "verdict.json") or (_known(commit, ENCODER.artifact.verdict) if commit else None),
             params=_params(commit) if commit else None,
             snapshot=self._snapshot(manifest, commit),
             entry=entry,
-            verification=last_verification(self._settings.release_state, release),
+            verification=last_verification(ENCODER.state_folder(self._settings), release),
             promotions=self._promotions(release, entry),
             served=self._served(release),
             notes=tuple(self._notes),
@@ -124,16 +125,16 @@ class Describer:
             if (folder / MANIFEST_FILE).is_file():
                 return str(_object(_Folder(folder), MANIFEST_FILE)["release"]), _Folder(folder), None
         commit = self._registry.revision(what)
-        return release_in(commit), _Inside(commit), commit
+        return self._registry.release_in(commit), _Inside(commit), commit
 
     def _snapshot(self, manifest: Plain, commit: GitRevision | None) -> Plain | None:
         wanted = (manifest.get("lineage") or {}).get("snapshot")
         stored = _known(_Folder(self._settings.snapshots / wanted), "snapshot.json") if wanted else None
-        return stored or (_known(commit, "data/snapshot/snapshot.json") if commit else None)
+        return stored or (_known(commit, SNAPSHOT_RECORD) if commit else None)
 
     def _promotions(self, release: str, entry: Registered | None) -> tuple[Promotion, ...]:
         """Return those of this machine's journal and those that the registry's tags brought from others, oldest first."""
-        found = [promotion for promotion in Journal(self._settings.release_state).read() if promotion.release == release]
+        found = [promotion for promotion in Journal(ENCODER.state_folder(self._settings)).read() if promotion.release == release]
         if entry is not None:
             tags = [tag for tag in self._registry.assignments() if tag.version == entry.version]
             found += [Promotion.parse(tag.message, f"the tag of {tag.created_at}") for tag in tags if tag.message.startswith("{")]
@@ -168,7 +169,7 @@ class _Inside:
 
     def read_text(self, path: str) -> str:
         """Return a file's text."""
-        return self._commit.read_text(f"{RELEASE_FOLDER}/{path}")
+        return self._commit.read_text(f"{ENCODER.artifact.release}/{path}")
 
 
 def _object(files: Revision, path: str) -> Plain:
@@ -190,7 +191,7 @@ def _known(files: Revision, path: str) -> Plain | None:
 
 def _params(commit: GitRevision) -> Plain | None:
     try:
-        value = yaml.safe_load(commit.read_text("params.yaml"))
+        value = yaml.safe_load(commit.read_text(PARAMS))
     except SettingsError:
         return None
     return value if isinstance(value, dict) else None

@@ -13,8 +13,9 @@ from twinline.clients.settings import Settings
 from twinline.contract.errors import TransientError
 from twinline.contract.release.manifest import collection_name
 from twinline.registry.fetch import fetched_releases
-from twinline.registry.versions import Registered, Registry
+from twinline.registry.versions import Registered
 from twinline.release.journal import Journal, way_back
+from twinline.release.kinds import ENCODER
 from twinline.release.verify.record import last_verification
 
 
@@ -39,13 +40,13 @@ class Row:
 
 def overview(settings: Settings, repository: Path) -> tuple[list[Row], list[str]]:
     """Return a row a release, newest version first, and what could not be had or is not served."""
-    registry = Registry(repository)
+    registry = ENCODER.registry(repository)
     versions = {registry.release_of(entry): entry for entry in registry.versions()}
     fetched = fetched_releases(settings.releases)
     served, notes = _served(settings)
     notes += [build.describe() for build in running_builds(settings.home)]
     active = next((release for release, status in served.items() if status.active), "")
-    back = way_back(Journal(settings.release_state).read(), active)[:1]
+    back = way_back(Journal(ENCODER.state_folder(settings)).read(), active)[:1]
     rows = [
         _row(settings, release, versions.get(release), release in fetched, served.get(release), release in back)
         for release in dict.fromkeys([*versions, *fetched, *served])
@@ -74,7 +75,7 @@ def table(rows: list[Row]) -> Table:
 def _row(
     settings: Settings, release: str, entry: Registered | None, fetched: bool, status: CollectionStatus | None, is_back: bool
 ) -> Row:
-    verification = last_verification(settings.release_state, release)
+    verification = last_verification(ENCODER.state_folder(settings), release)
     return Row(
         release=release,
         version=entry.version if entry else "",

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
+from twinline.contract.artefacts import JUDGEMENTS, PAIRS, QUERIES, SNAPSHOT, WITHHELD
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.records import encode_key
 from twinline.contract.release.checks import MARGIN, Check
@@ -86,11 +87,11 @@ def relevant(grades: Mapping[DocumentKey, int]) -> list[DocumentKey]:
 def read_held_out(files: Files) -> HeldOut:
     """Return the judged development queries of a commit."""
     grades: dict[str, dict[DocumentKey, int]] = {}
-    for row in _rows(files, "data/pairs/judgements.parquet"):
+    for row in _rows(files, JUDGEMENTS):
         if row["split"] == _SPLIT:
             grades.setdefault(row["query_id"], {})[row["source"], row["key"]] = int(row["grade"])
     judged = {query: found for query, found in grades.items() if relevant(found)}
-    texts = {row["query_id"]: row["text"] for row in _rows(files, "data/pairs/queries.parquet") if row["query_id"] in judged}
+    texts = {row["query_id"]: row["text"] for row in _rows(files, QUERIES) if row["query_id"] in judged}
     return HeldOut(texts, {query: judged[query] for query in texts})
 
 
@@ -107,7 +108,8 @@ def quality_checks(asks: Asks, sides: Sides, files: Files, state: LogState, marg
         files: of the commit that the candidate was made by.
         margin: how much worse than the active release it may be, at the lower end of the interval.
     """
-    if "pairs" not in files.names("data"):
+    folder, _, name = PAIRS.rpartition("/")
+    if name not in files.names(folder):
         # Asked of the folder above: a commit that names the pairs, and whose files did not come along, is an error.
         return [not_measured(f"commit {files.name} was not made by this pipeline, and has no held-out queries")]
     of_version = read_held_out(files)
@@ -136,7 +138,7 @@ def is_same_corpus(metrics: Mapping[str, Any], files: Files, state: LogState, qu
         return False, f"the evaluation searched {searched} of {corpus['documents_in_total']} documents"
     if split["queries"] != queries:
         return False, f"the evaluation asked {split['queries']} queries, {queries} are asked here"
-    if any(row["split"] == _SPLIT for row in _rows(files, "data/pairs/withheld.parquet")):
+    if any(row["split"] == _SPLIT for row in _rows(files, WITHHELD)):
         return False, "the evaluation searched documents without the sentence that their query was taken from"
     if state.contents != _snapshot_contents(files):
         return False, "the log holds other documents than the snapshot of the evaluation"
@@ -191,8 +193,8 @@ def _plain(interval: Interval) -> dict[str, JSON]:
 
 
 def _snapshot_contents(files: Files) -> dict[DocumentKey, bytes]:
-    names = [name for name in files.names("data/snapshot") if name.startswith("documents-")]
-    rows = (row for name in names for row in _rows(files, f"data/snapshot/{name}", ["source", "key", "title", "text"]))
+    names = [name for name in files.names(SNAPSHOT) if name.startswith("documents-")]
+    rows = (row for name in names for row in _rows(files, f"{SNAPSHOT}/{name}", ["source", "key", "title", "text"]))
     return {(row["source"], row["key"]): content_digest(row["title"], row["text"]) for row in rows}
 
 

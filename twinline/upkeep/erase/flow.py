@@ -27,8 +27,8 @@ from twinline.clients.settings import CHECKOUT, Settings
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.records import Deletion
 from twinline.contract.errors import SettingsError, TransientError
+from twinline.contract.principal import Principal
 from twinline.contract.release.manifest import consumer_group
-from twinline.upkeep.dead_letters.acts import who
 from twinline.upkeep.dead_letters.purge import purge
 from twinline.upkeep.erase import holders, removal
 from twinline.upkeep.erase.receipt import Receipt, read_receipts, write_receipt
@@ -56,18 +56,22 @@ class Erased:
         return not self.left and not self.unreached
 
 
-def erase(settings: Settings, source: str, key: str, reason: str, say: Say, checkout: Path = CHECKOUT) -> Erased:
+def erase(
+    settings: Settings, principal: Principal, source: str, key: str, reason: str, say: Say, checkout: Path = CHECKOUT
+) -> Erased:
     """Erase a document.
 
     Raises:
+        NotAllowedError: the caller may not erase documents of this source.
         TransientError: the broker or the online process is away; the same command goes on.
         MismatchError: the list of erased documents was made under another secret, or the chain of receipts is broken.
     """
+    principal.require("erase", source=source)
     Deletion(source, key).validate()
     ensure_topics(settings)
     list(read_receipts(settings.erasures))  # a broken chain is found before anything is done
     releases, _ = releases_in_service(settings)
-    erasures = removal.mark(settings, removal.open_list(settings), source, key, reason)
+    erasures = removal.mark(settings, removal.open_list(settings), principal, source, key, reason)
     token = erasures.token(source, key)
     say(f"marked as {token[:16]}: nothing takes it in from now on")
     logged = holders.messages_of(settings, source, key)
@@ -93,7 +97,7 @@ def erase(settings: Settings, source: str, key: str, reason: str, say: Say, chec
         "reason": reason,
         "erased_at": entry.time if entry else "",
         "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "by": who(),
+        "by": principal.name,
         "removed": {"collections": collections, "dead_letters": places, **forgotten},
         "tombstone": f"{settings.topic} {tombstone.partition}/{tombstone.offset}",
         "not_reached": {**unreached},
@@ -104,36 +108,40 @@ def erase(settings: Settings, source: str, key: str, reason: str, say: Say, chec
     return Erased(_sealed(settings, erasures, value), left, unreached)
 
 
-def lift(settings: Settings, source: str, key: str, reason: str) -> Receipt:
+def lift(settings: Settings, principal: Principal, source: str, key: str, reason: str) -> Receipt:
     """Let a document be taken in again, and write that down.
 
     Raises:
+        NotAllowedError: the caller may not erase documents of this source.
         SettingsError: it is not erased, or no reason is given.
     """
+    principal.require("erase", source=source)
     if not reason:
         raise SettingsError("--lift needs a --reason: it is written down")
     ensure_topics(settings)
-    erasures = removal.lift(settings, removal.open_list(settings), source, key, reason)
+    erasures = removal.lift(settings, removal.open_list(settings), principal, source, key, reason)
     value: dict[str, JSON] = {
         "act": "lift",
         "document": erasures.token(source, key),
         "source": source,
         "reason": reason,
         "written_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "by": who(),
+        "by": principal.name,
     }
     return _sealed(settings, erasures, value)
 
 
-def expire_log(settings: Settings, snapshot: str) -> dict[int, int]:
+def expire_log(settings: Settings, principal: Principal, snapshot: str) -> dict[int, int]:
     """Expire what a verified snapshot covers, once every release in service has passed it; return where the log begins now.
 
     Raises:
+        NotAllowedError: the caller may not erase documents of every tenant and source.
         SettingsError: there is no such snapshot, or it is not of this topic.
         TransientError: a consumer has not got that far yet.
     """
     from twinline.clients.kafka.connect import committed_offsets
 
+    principal.require("erase")
     covered = open_snapshot(settings.snapshots / snapshot, settings.topic)
     for release in releases_in_service(settings)[0]:
         committed = committed_offsets(settings, consumer_group(release), settings.topic)

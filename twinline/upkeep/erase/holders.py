@@ -14,6 +14,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from twinline.clients.kafka.connect import kafka_errors, make_admin
 from twinline.clients.kafka.stretch import headers_of, read_topic
 from twinline.clients.settings import Settings
+from twinline.contract.artefacts import PAIRS, PREPARED, SNAPSHOT
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.ids import head_id
 from twinline.contract.documents.records import Version, decode_message, encode_key, version_of
@@ -23,7 +24,7 @@ from twinline.upkeep.dead_letters.entries import document_of
 from twinline.upkeep.trace.forward import training_uses_section
 from twinline.upkeep.trace.reach import Reach
 
-_WORKSPACE: Final = ("data/snapshot", "data/prepared", "data/pairs")
+_WORKSPACE: Final = (SNAPSHOT, PREPARED, PAIRS)
 _KEYED: Final = {"source", "key"}
 
 

@@ -20,7 +20,7 @@ from twinline.contract.canonical import JSON
 from twinline.contract.documents.ids import head_id
 from twinline.contract.documents.records import MAX_VERSION, Deletion, Version, encode_key, version_header
 from twinline.contract.errors import SettingsError
-from twinline.upkeep.dead_letters.acts import who
+from twinline.contract.principal import Principal
 from twinline.upkeep.erase.holders import Logged
 from twinline.upkeep.reconcile.target import Target
 
@@ -36,16 +36,16 @@ def open_list(settings: Settings) -> Erasures:
     return known
 
 
-def mark(settings: Settings, erasures: Erasures, source: str, key: str, reason: str) -> Erasures:
+def mark(settings: Settings, erasures: Erasures, principal: Principal, source: str, key: str, reason: str) -> Erasures:
     """Put a document on the list, where it is not yet; from then on nothing takes it in."""
     entry = erasures.find(source, key)
     if entry is not None and entry.lifted_ms is None:
         return erasures
-    _write(settings, erasures, "erase", source, key, reason)
+    _write(settings, erasures, "erase", principal, source, key, reason)
     return _refreshed(settings, erasures)
 
 
-def lift(settings: Settings, erasures: Erasures, source: str, key: str, reason: str) -> Erasures:
+def lift(settings: Settings, erasures: Erasures, principal: Principal, source: str, key: str, reason: str) -> Erasures:
     """Let a document come back. What the log had of it until now stays out.
 
     Raises:
@@ -56,7 +56,7 @@ def lift(settings: Settings, erasures: Erasures, source: str, key: str, reason: 
         raise SettingsError(
             f"document [{source!r}, {key!r}] is not erased{' any more' if entry else ''}: there is nothing to lift"
         )
-    _write(settings, erasures, "lift", source, key, reason)
+    _write(settings, erasures, "lift", principal, source, key, reason)
     return _refreshed(settings, erasures)
 
 
@@ -147,8 +147,8 @@ def stored_versions(targets: Sequence[Target], source: str, key: str) -> list[Ve
     return [version for version in found if version is not None]
 
 
-def _write(settings: Settings, erasures: Erasures, act: str, source: str, key: str, reason: str) -> None:
-    said: Mapping[str, str] = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "by": who(), "reason": reason}
+def _write(settings: Settings, erasures: Erasures, act: str, principal: Principal, source: str, key: str, reason: str) -> None:
+    said: Mapping[str, str] = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "by": principal.name, "reason": reason}
     write_event(settings, erasures, act, erasures.token(source, key), **said)
 
 

@@ -13,9 +13,10 @@ from twinline.contract.canonical import sha256_hex
 from twinline.contract.documents.ids import point_id
 from twinline.contract.documents.records import Document, content_hash, encode_key
 from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.registry.revisions import NotHereError
 from twinline.upkeep.trace.git import commit_subject
 from twinline.upkeep.trace.reach import Reach
-from twinline.upkeep.trace.steps import NotHereError, Section
+from twinline.upkeep.trace.steps import Section
 
 _FILE: Final = "file://"
 

@@ -12,17 +12,18 @@ import pyarrow.parquet as pq
 from etl.snapshots import document_files
 from twinline.clients.online import CollectionStatus
 from twinline.clients.store.protocol import Head, StoredPoint, stored_version
+from twinline.contract.artefacts import ENCODER, PAIRS, SNAPSHOT
 from twinline.contract.canonical import sha256_hex
 from twinline.contract.documents.ids import head_id, point_id
 from twinline.contract.documents.records import encode_key
 from twinline.contract.errors import TransientError
 from twinline.contract.release.manifest import MANIFEST_FILE
 from twinline.registry.fetch import fetched_releases
-from twinline.registry.versions import RELEASE_FOLDER, Registered, Registry
-from twinline.upkeep.trace.git import Experiment
+from twinline.registry.revisions import GitRevision, NotHereError
+from twinline.registry.versions import Registered, Registry
 from twinline.upkeep.trace.reach import Reach
-from twinline.upkeep.trace.steps import NotHereError, Section, Trace
-from twinline.upkeep.trace.training import PAIRS_FOLDER, SNAPSHOT_FOLDER, find_experiment, is_trained, read_json, training_record
+from twinline.upkeep.trace.steps import Section, Trace
+from twinline.upkeep.trace.training import find_experiment, is_trained, read_json, training_record
 
 Place = tuple[int, int]
 _TRAIN: Final = "train"
@@ -98,9 +99,9 @@ def find_use(reach: Reach, release: str, entry: Registered | None, source: str |
     if folder.is_dir():
         manifest, record = read_json(folder / MANIFEST_FILE), training_record(folder)
     elif entry is not None:
-        made_in = Experiment(reach.repository, entry.revision)
-        manifest = made_in.json(f"{RELEASE_FOLDER}/{MANIFEST_FILE}")
-        record = made_in.json(f"{RELEASE_FOLDER}/encoder/training.json")
+        made_in = GitRevision(reach.repository, entry.revision)
+        manifest = made_in.json(f"{ENCODER.release}/{MANIFEST_FILE}")
+        record = made_in.json(f"{ENCODER.release}/encoder/training.json")
     else:
         raise NotHereError(f"not in {reach.settings.releases} nor in the registry")
     if not is_trained(record):
@@ -109,7 +110,7 @@ def find_use(reach: Reach, release: str, entry: Registered | None, source: str |
     experiment = find_experiment(reach, manifest["lineage"], entry)
 
     def rows(name: str, *columns: str) -> list[dict[str, Any]]:
-        with experiment.open(f"{PAIRS_FOLDER}/{name}.parquet") as stream:
+        with experiment.open(f"{PAIRS}/{name}.parquet") as stream:
             return _rows(stream, source, key, columns)
 
     use.pairs = len(rows(_TRAIN))
@@ -170,19 +171,19 @@ def _known_releases(section: Section, reach: Reach) -> dict[str, Registered | No
     known: dict[str, Registered | None] = {}
     with section.looking("registry"):
         versions = reach.versions()
-        registry = Registry(reach.repository)
+        registry = Registry(reach.repository, ENCODER)
         known = {registry.release_of(entry): entry for entry in versions}
     return known | {release: None for release in fetched_releases(reach.settings.releases) if release not in known}
 
 
-def _corpus(reach: Reach, snapshot: str, experiment: Experiment) -> Iterator[IO[bytes]]:
+def _corpus(reach: Reach, snapshot: str, experiment: GitRevision) -> Iterator[IO[bytes]]:
     folder = reach.settings.snapshots / snapshot
     if snapshot and folder.is_dir():
         yield from _opened(document_files(folder))
         return
-    for name in experiment.names(SNAPSHOT_FOLDER):
+    for name in experiment.held(SNAPSHOT):
         if name.startswith("documents-"):
-            with experiment.open(f"{SNAPSHOT_FOLDER}/{name}") as stream:
+            with experiment.open(f"{SNAPSHOT}/{name}") as stream:
                 yield stream
 
 

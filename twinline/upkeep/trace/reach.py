@@ -15,9 +15,10 @@ from twinline.clients.kafka.connect import beginning_offsets, end_offsets, kafka
 from twinline.clients.online import OnlineStatus
 from twinline.clients.settings import Settings
 from twinline.clients.store.protocol import StoredPoint
+from twinline.contract.artefacts import ENCODER
 from twinline.contract.errors import TransientError
+from twinline.registry.revisions import NotHereError
 from twinline.registry.versions import Registered, Registry
-from twinline.upkeep.trace.steps import NotHereError
 
 _PATIENCE_SECONDS: Final = 20.0
 _PAGE: Final = 256
@@ -75,11 +76,11 @@ class Reach:
         """Return what the registry has, newest first."""
         if not (self.repository / ".git").exists():
             raise NotHereError(f"{self.repository} is no Git repository: run this in the checkout that trained it")
-        return Registry(self.repository).versions()
+        return Registry(self.repository, ENCODER).versions()
 
     def registered(self, release: str) -> Registered | None:
         """Return the registry's version of a release."""
-        registry = Registry(self.repository)
+        registry = Registry(self.repository, ENCODER)
         return next((entry for entry in self.versions() if registry.release_of(entry) == release), None)
 
 

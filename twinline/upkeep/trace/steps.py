@@ -7,6 +7,7 @@ from typing import Literal
 
 from twinline.contract.canonical import JSON
 from twinline.contract.errors import ContractError, TransientError
+from twinline.registry.revisions import NotHereError
 
 Status = Literal["VERIFIED", "DIFFERS", "NOT HERE", "RECORDED"]
 
@@ -86,7 +87,3 @@ class Trace:
         """Return the JSON form."""
         counts: dict[str, JSON] = {status: sum(step.status == status for step in self.steps) for status in STATUSES}
         return {"subject": self.subject, "counts": counts, "steps": [asdict(step) for step in self.steps]}
-
-
-class NotHereError(ContractError):
-    """What a step needs is not on this machine; the message says how to get it."""

@@ -9,17 +9,17 @@ from typing import Any, Final
 
 from etl.snapshots import RECORD, id_of_files, read_snapshot
 from etl.storage import file_hash
+from twinline.contract.artefacts import ENCODER, PAIRS, PARAMS, SNAPSHOT, TRAIN_PAIRS
 from twinline.contract.canonical import sha256_hex
 from twinline.contract.errors import SettingsError
 from twinline.contract.release.manifest import Manifest
 from twinline.registry.git import resolve_commit
-from twinline.registry.versions import RELEASE_FOLDER, Registered
-from twinline.upkeep.trace.git import Experiment, commit_subject, folder_md5, local_hashes
+from twinline.registry.revisions import GitRevision, NotHereError
+from twinline.registry.versions import Registered
+from twinline.upkeep.trace.git import commit_subject, folder_md5, local_hashes
 from twinline.upkeep.trace.reach import Reach
-from twinline.upkeep.trace.steps import NotHereError, Section
+from twinline.upkeep.trace.steps import Section
 
-SNAPSHOT_FOLDER: Final = "data/snapshot"
-PAIRS_FOLDER: Final = "data/pairs"
 _PACKAGE: Final = "package:"
 
 
@@ -41,14 +41,14 @@ def training_section(reach: Reach, release: str) -> Section:
         experiment = _experiment(section, reach, manifest)
         if experiment is not None and lineage.get("params_sha256"):
             with section.looking("parameters", lineage["params_sha256"]):
-                section.compare("parameters", lineage["params_sha256"], sha256_hex(experiment.text("params.yaml")), "params.yaml")
+                section.compare("parameters", lineage["params_sha256"], sha256_hex(experiment.tracked(PARAMS)), PARAMS)
         _add_snapshot(section, reach, lineage, experiment)
         _add_pairs(section, record, experiment)
         if experiment is not None:
-            with section.looking(f"{RELEASE_FOLDER} in dvc.lock"):
-                value = experiment.lock().get(RELEASE_FOLDER)
+            with section.looking(f"{ENCODER.release} in dvc.lock"):
+                value = experiment.lock().get(ENCODER.release)
                 section.compare(
-                    f"{RELEASE_FOLDER} in dvc.lock", value, folder_md5(local_hashes(folder)), "the files of this release"
+                    f"{ENCODER.release} in dvc.lock", value, folder_md5(local_hashes(folder)), "the files of this release"
                 )
     return section
 
@@ -77,7 +77,7 @@ def is_trained(record: Mapping[str, Any]) -> bool:
     return bool(record.get("steps"))
 
 
-def find_experiment(reach: Reach, lineage: Mapping[str, Any], entry: Registered | None) -> Experiment:
+def find_experiment(reach: Reach, lineage: Mapping[str, Any], entry: Registered | None) -> GitRevision:
     """Return the commit that a release was made in: the registered one, or that of the experiment it names.
 
     Raises:
@@ -85,11 +85,11 @@ def find_experiment(reach: Reach, lineage: Mapping[str, Any], entry: Registered 
     """
     name = lineage.get("dvc_experiment")
     if entry is not None:
-        return Experiment(reach.repository, entry.revision)
+        return GitRevision(reach.repository, entry.revision)
     if not name:
         raise NotHereError("the release names no experiment: it was made by `dvc repro` or by hand")
     try:
-        return Experiment(reach.repository, resolve_commit(reach.repository, str(name)))
+        return GitRevision(reach.repository, resolve_commit(reach.repository, str(name)))
     except SettingsError as exc:
         raise NotHereError(f"{exc}; `dvc exp pull REMOTE {name}`") from exc
 
@@ -109,22 +109,22 @@ def _add_base(section: Section, manifest: Manifest, record: Mapping[str, Any]) -
         section.record("not trained here", f"base model {base}", note)
 
 
-def _experiment(section: Section, reach: Reach, manifest: Manifest) -> Experiment | None:
+def _experiment(section: Section, reach: Reach, manifest: Manifest) -> GitRevision | None:
     name = manifest.lineage.get("dvc_experiment")
     with section.looking("DVC experiment", name):
         experiment = find_experiment(reach, manifest.lineage, reach.registered(manifest.release))
-        section.record("DVC experiment", name, f"commit {experiment.revision}")
+        section.record("DVC experiment", name, f"commit {experiment.name}")
         return experiment
     return None
 
 
-def _add_snapshot(section: Section, reach: Reach, lineage: Mapping[str, Any], experiment: Experiment | None) -> None:
+def _add_snapshot(section: Section, reach: Reach, lineage: Mapping[str, Any], experiment: GitRevision | None) -> None:
     snapshot_id = lineage.get("snapshot")
     folder = reach.settings.snapshots / str(snapshot_id)
     with section.looking("snapshot", snapshot_id):
         if not (folder / RECORD).is_file():
-            where = f"--rev {experiment.revision[:12]}" if experiment else "--rev REVISION"
-            raise NotHereError(f"not in {reach.settings.snapshots}: `dvc get . {SNAPSHOT_FOLDER} {where} -o {folder}`")
+            where = f"--rev {experiment.name[:12]}" if experiment else "--rev REVISION"
+            raise NotHereError(f"not in {reach.settings.snapshots}: `dvc get . {SNAPSHOT} {where} -o {folder}`")
         record = read_snapshot(folder)
         found = {path.name: file_hash(path) for path in sorted(folder.glob("*.parquet"))}
         section.compare("snapshot", snapshot_id, id_of_files(found), f"made of the hashes of its files, read from {record.uri}")
@@ -136,27 +136,25 @@ def _add_snapshot(section: Section, reach: Reach, lineage: Mapping[str, Any], ex
             _compare_with_lock(section, experiment, folder)
 
 
-def _compare_with_lock(section: Section, experiment: Experiment, folder: Path) -> None:
-    what = f"{SNAPSHOT_FOLDER} in dvc.lock"
+def _compare_with_lock(section: Section, experiment: GitRevision, folder: Path) -> None:
+    what = f"{SNAPSHOT} in dvc.lock"
     with section.looking(what):
-        value, local = experiment.lock().get(SNAPSHOT_FOLDER), local_hashes(folder)
+        value, local = experiment.lock().get(SNAPSHOT), local_hashes(folder)
         if value != folder_md5(local):
             # The same data read twice may differ in snapshot.json, which says where it was read.
-            tracked = experiment.hashes(SNAPSHOT_FOLDER)
+            tracked = experiment.hashes(SNAPSHOT)
             if {**tracked, RECORD: ""} == {**local, RECORD: ""}:
                 section.compare(what, value, folder_md5(tracked), f"but {RECORD}: the same data was read from another place")
                 return
         section.compare(what, value, folder_md5(local))
 
 
-def _add_pairs(section: Section, record: Mapping[str, Any], experiment: Experiment | None) -> None:
+def _add_pairs(section: Section, record: Mapping[str, Any], experiment: GitRevision | None) -> None:
     stated = record.get("pairs_sha256")
-    what = f"{PAIRS_FOLDER}/train.parquet"
+    what = TRAIN_PAIRS
     with section.looking(what, stated):
         if experiment is None:
             raise NotHereError("the experiment that holds them is not here")
         with experiment.open(what) as stream:
             section.compare(what, stated, hashlib.sha256(stream.read()).hexdigest(), "what the weights were trained on")
-        section.compare(
-            f"{PAIRS_FOLDER} in dvc.lock", experiment.lock().get(PAIRS_FOLDER), folder_md5(experiment.hashes(PAIRS_FOLDER))
-        )
+        section.compare(f"{PAIRS} in dvc.lock", experiment.lock().get(PAIRS), folder_md5(experiment.hashes(PAIRS)))

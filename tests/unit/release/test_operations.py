@@ -13,13 +13,14 @@ from twinline.clients.online import OnlineStatus
 from twinline.clients.settings import Settings
 from twinline.clients.triton import fleet as triton_fleet
 from twinline.contract.errors import ContractError, SettingsError, TransientError
+from twinline.contract.principal import LOCAL_OPERATOR
 from twinline.contract.release.checks import Check, RefusedError
 from twinline.contract.release.manifest import collection_name, release_id
 from twinline.registry.versions import Registered
-from twinline.release import operations as acting_module
-from twinline.release import switch
-from twinline.release.journal import Journal
-from twinline.release.operations import Acting
+from twinline.release import commit, switch
+from twinline.release.journal import Journal, who
+from twinline.release.kinds import ENCODER
+from twinline.release.operations import Operations
 from twinline.release.verify.record import Verification, last_verification
 
 
@@ -130,17 +131,18 @@ def releases(tmp_path: Path, settings: Settings, parts: Parts) -> tuple[str, str
 
 
 @pytest.fixture
-def acting(settings: Settings, parts: Parts, monkeypatch: pytest.MonkeyPatch) -> Acting:
+def operations(settings: Settings, parts: Parts, monkeypatch: pytest.MonkeyPatch) -> Operations:
     def point(release: str, repository: Path) -> str:
         parts.step("embed")
         (repository / "embed").mkdir(parents=True, exist_ok=True)
         (repository / "embed" / "config.pbtxt").write_text(f'model_name: "encoder_{release}"')
         return "embed"
 
-    monkeypatch.setattr(acting_module, "AdminClient", lambda _: parts)
+    monkeypatch.setattr(commit, "AdminClient", lambda _: parts)
     monkeypatch.setattr(triton_fleet, "TritonControl", lambda _: Models(parts, settings.model_repository))
     monkeypatch.setattr(switch, "point_stable_model", point)
-    return Acting(settings, parts, lambda _: None, {"AIRFLOW_CTX_DAG_ID": "d", "AIRFLOW_CTX_DAG_RUN_ID": "r"})  # type: ignore[arg-type]
+    by = who({"AIRFLOW_CTX_DAG_ID": "d", "AIRFLOW_CTX_DAG_RUN_ID": "r"})
+    return Operations(ENCODER, settings, parts, LOCAL_OPERATOR.signing(by), lambda _: None)  # type: ignore[arg-type]
 
 
 def kinds(settings: Settings) -> list[tuple[str, str]]:
@@ -156,12 +158,12 @@ def assert_whole(parts: Parts, settings: Settings, release: str) -> None:
 
 
 def test_a_promotion_is_signed_in_the_journal_and_in_the_tag(
-    acting: Acting, parts: Parts, settings: Settings, releases: tuple[str, str, str]
+    operations: Operations, parts: Parts, settings: Settings, releases: tuple[str, str, str]
 ) -> None:
     first, second, _ = releases
-    assert acting.promote(first) == ""
-    assert acting.promote(second) == first
-    assert acting.promote(second) == ""
+    assert operations.promote(first) == ""
+    assert operations.promote(second) == first
+    assert operations.promote(second) == ""
     assert_whole(parts, settings, second)
     journal = Journal(settings.release_state).read()
     assert [(entry.before, entry.release, entry.by) for entry in journal] == [
@@ -174,65 +176,70 @@ def test_a_promotion_is_signed_in_the_journal_and_in_the_tag(
 @pytest.mark.parametrize("step", ["alias", "embed", "load", "stage"])
 @pytest.mark.parametrize("act", ["promote", "rollback"])
 def test_a_kill_between_any_two_steps_leaves_one_release_and_the_next_act_makes_it_whole(
-    acting: Acting, parts: Parts, settings: Settings, releases: tuple[str, str, str], step: str, act: str
+    operations: Operations, parts: Parts, settings: Settings, releases: tuple[str, str, str], step: str, act: str
 ) -> None:
     first, second, _ = releases
-    acting.promote(first)
+    operations.promote(first)
     if act == "rollback":
-        acting.promote(second)
+        operations.promote(second)
     before, after = (first, second) if act == "promote" else (second, first)
     parts.killed_before = step
     with pytest.raises(Killed):
-        acting.promote(second) if act == "promote" else acting.rollback()
+        operations.promote(second) if act == "promote" else operations.rollback()
     parts.killed_before = ""
     # search answers from one of the two, which is served
     stands = before if step == "alias" else after
     assert parts.active == collection_name(stands)
-    acting.repair()
+    operations.repair()
     assert_whole(parts, settings, stands)
     assert kinds(settings)[-1][1] == stands
     # what was cut short after the commit point is recorded as what it was
     if step != "alias":
         assert kinds(settings)[-1][0] == act
-    assert acting.repair() == (stands, [])
+    assert operations.repair() == (stands, [])
 
 
 @pytest.mark.parametrize("step", ["alias", "embed", "load", "stage"])
 def test_a_roll_back_that_was_cut_short_and_is_repeated_goes_one_release_back_and_not_two(
-    acting: Acting, parts: Parts, settings: Settings, releases: tuple[str, str, str], step: str, monkeypatch: pytest.MonkeyPatch
+    operations: Operations,
+    parts: Parts,
+    settings: Settings,
+    releases: tuple[str, str, str],
+    step: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     parts.versions[releases[2]] = 3
     for release in releases:
-        acting.promote(release)
+        operations.promote(release)
     # by a person: nothing tells the repeat from another wish but that the first was not finished
-    monkeypatch.setattr(acting, "_by", "ada@host")
+    monkeypatch.setattr(operations, "_by", "ada@host")
     parts.killed_before = step
     with pytest.raises(Killed):
-        acting.rollback()
+        operations.rollback()
     parts.killed_before = ""
-    assert acting.rollback() == (releases[1], releases[2])
+    assert operations.rollback() == (releases[1], releases[2])
     assert_whole(parts, settings, releases[1])
     # and what is asked for again after that is another step
-    assert acting.rollback() == (releases[0], releases[1])
+    assert operations.rollback() == (releases[0], releases[1])
 
 
 def test_a_dag_run_that_is_tried_again_goes_back_once(
-    acting: Acting, parts: Parts, settings: Settings, releases: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch
+    operations: Operations, parts: Parts, settings: Settings, releases: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for release in releases:
-        acting.promote(release)
-    assert acting.rollback() == (releases[1], releases[2])
-    assert acting.rollback() == (releases[1], releases[2])
-    monkeypatch.setattr(acting, "_by", "airflow rollback_release another-run")
-    assert acting.rollback() == (releases[0], releases[1])
+        operations.promote(release)
+    assert operations.rollback() == (releases[1], releases[2])
+    assert operations.rollback() == (releases[1], releases[2])
+    monkeypatch.setattr(operations, "_by", "airflow rollback_release another-run")
+    assert operations.rollback() == (releases[0], releases[1])
 
 
 def test_the_way_back_is_open_when_the_active_release_is_the_one_that_is_broken(
-    acting: Acting, parts: Parts, settings: Settings, releases: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch
+    operations: Operations, parts: Parts, settings: Settings, releases: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second, _ = releases
-    acting.promote(first)
-    acting.promote(second)
+    operations.promote(first)
+    operations.promote(second)
     # Triton has lost the model, and cannot load it again
     parts.embed = ""
     load = Models.load
@@ -244,16 +251,16 @@ def test_the_way_back_is_open_when_the_active_release_is_the_one_that_is_broken(
 
     monkeypatch.setattr(Models, "load", cannot)
     with pytest.raises(ContractError, match="damaged"):
-        acting.repair()
-    assert acting.rollback() == (first, second)
+        operations.repair()
+    assert operations.rollback() == (first, second)
     assert_whole(parts, settings, first)
 
 
 def test_a_line_that_was_not_written_after_the_switch_is_written_by_the_next_act(
-    acting: Acting, parts: Parts, settings: Settings, releases: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch
+    operations: Operations, parts: Parts, settings: Settings, releases: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second, third = releases
-    acting.promote(first)
+    operations.promote(first)
 
     def killed(*_: object) -> None:
         raise Killed
@@ -261,119 +268,121 @@ def test_a_line_that_was_not_written_after_the_switch_is_written_by_the_next_act
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "append", killed)
         with pytest.raises(Killed):
-            acting.promote(second)
+            operations.promote(second)
     assert kinds(settings) == [("promote", first)]
-    acting.promote(third)
+    operations.promote(third)
     assert kinds(settings) == [("promote", first), ("promote", second), ("promote", third)]
 
 
 def test_embed_of_the_same_space_is_not_taken_for_the_right_one(
-    acting: Acting, parts: Parts, settings: Settings, releases: tuple[str, str, str]
+    operations: Operations, parts: Parts, settings: Settings, releases: tuple[str, str, str]
 ) -> None:
     first, second, _ = releases
-    acting.promote(first)
+    operations.promote(first)
     parts.killed_before = "load"
     with pytest.raises(Killed):
-        acting.promote(second)
+        operations.promote(second)
     parts.killed_before = ""
     # its file names the second, and its answers are in the space of both
     assert parts.embed == first
-    assert acting.repair()[1][0] == f"embed: stands for {second} at 127.0.0.1:18001"
+    assert operations.repair()[1][0] == f"embed: stands for {second} at 127.0.0.1:18001"
     assert parts.embed == second
 
 
 def test_a_change_behind_our_back_is_repaired_and_recorded(
-    acting: Acting, parts: Parts, settings: Settings, releases: tuple[str, str, str]
+    operations: Operations, parts: Parts, settings: Settings, releases: tuple[str, str, str]
 ) -> None:
     first, second, _ = releases
-    acting.promote(first)
+    operations.promote(first)
     parts.active = collection_name(second)
-    assert acting.repair()[0] == second
+    assert operations.repair()[0] == second
     assert kinds(settings) == [("promote", first), ("repair", second)]
     assert_whole(parts, settings, second)
 
 
 def test_a_release_that_no_version_holds_leaves_the_stage_where_it_is(
-    acting: Acting, parts: Parts, releases: tuple[str, str, str]
+    operations: Operations, parts: Parts, releases: tuple[str, str, str]
 ) -> None:
-    acting.promote(releases[0])
-    acting.promote(releases[2])
+    operations.promote(releases[0])
+    operations.promote(releases[2])
     assert parts.stage == releases[0]
 
 
 def test_a_roll_back_goes_to_the_one_before_and_again_further_back(
-    acting: Acting, parts: Parts, settings: Settings, releases: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch
+    operations: Operations, parts: Parts, settings: Settings, releases: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for release in releases:
-        acting.promote(release)
+        operations.promote(release)
     first, second, third = releases
-    monkeypatch.setattr(acting, "_by", "ada@host")
-    assert acting.rollback() == (second, third)
-    assert acting.rollback() == (first, second)
+    monkeypatch.setattr(operations, "_by", "ada@host")
+    assert operations.rollback() == (second, third)
+    assert operations.rollback() == (first, second)
     assert_whole(parts, settings, first)
     with pytest.raises(RefusedError, match="no release was active before"):
-        acting.rollback()
+        operations.rollback()
     assert parts.active == collection_name(first)
 
 
 def test_a_roll_back_to_a_release_by_name_must_have_been_active(
-    acting: Acting, parts: Parts, releases: tuple[str, str, str]
+    operations: Operations, parts: Parts, releases: tuple[str, str, str]
 ) -> None:
     first, second, third = releases
-    acting.promote(first)
-    acting.promote(second)
+    operations.promote(first)
+    operations.promote(second)
     with pytest.raises(RefusedError, match=f"{third} was not active before this one.*still served: {first}"):
-        acting.rollback(third)
+        operations.rollback(third)
     with pytest.raises(SettingsError, match="already"):
-        acting.rollback(second)
-    assert acting.rollback(first) == (first, second)
+        operations.rollback(second)
+    assert operations.rollback(first) == (first, second)
 
 
 def test_a_roll_back_to_a_retired_release_is_refused_and_says_what_is_left(
-    acting: Acting, parts: Parts, releases: tuple[str, str, str]
+    operations: Operations, parts: Parts, releases: tuple[str, str, str]
 ) -> None:
     for release in releases:
-        acting.promote(release)
-    acting.retire(releases[1], force=True)
+        operations.promote(release)
+    operations.retire(releases[1], force=True)
     with pytest.raises(RefusedError, match=f"it was retired.*still served: {releases[0]}"):
-        acting.rollback()
+        operations.rollback()
     assert parts.active == collection_name(releases[2])
 
 
-def test_a_release_that_does_not_keep_up_is_not_promoted(acting: Acting, parts: Parts, releases: tuple[str, str, str]) -> None:
+def test_a_release_that_does_not_keep_up_is_not_promoted(
+    operations: Operations, parts: Parts, releases: tuple[str, str, str]
+) -> None:
     parts.consuming = False
     with pytest.raises(RefusedError, match="its consumer does not run"):
-        acting.promote(releases[0])
+        operations.promote(releases[0])
     assert parts.active is None
 
 
 def test_neither_the_active_release_nor_the_way_back_is_retired_by_mistake(
-    acting: Acting, parts: Parts, releases: tuple[str, str, str]
+    operations: Operations, parts: Parts, releases: tuple[str, str, str]
 ) -> None:
     for release in releases[:2]:
-        acting.promote(release)
+        operations.promote(release)
     with pytest.raises(SettingsError, match="active one"):
-        acting.retire(releases[1], force=True)
+        operations.retire(releases[1], force=True)
     with pytest.raises(RefusedError, match="no way back; --force"):
-        acting.retire(releases[0])
+        operations.retire(releases[0])
     assert len(parts.served) == 3
-    assert acting.retire(releases[0], force=True) is True
-    assert acting.retire(releases[0], force=True) is False
+    assert operations.retire(releases[0], force=True) is True
+    assert operations.retire(releases[0], force=True) is False
 
 
 def test_retiring_forgets_the_verification_so_that_a_new_collection_does_not_inherit_it(
-    acting: Acting, parts: Parts, settings: Settings, releases: tuple[str, str, str]
+    operations: Operations, parts: Parts, settings: Settings, releases: tuple[str, str, str]
 ) -> None:
     first, _, third = releases
-    acting.promote(first)
+    operations.promote(first)
     Verification.of(third, "ada", first, [Check("whole", True, "all there")]).save(settings.release_state)
-    assert acting.verified(third) is not None
+    assert operations.verified(third) is not None
     parts.killed_before = "drop"
     with pytest.raises(Killed):
-        acting.retire(third)
+        operations.retire(third)
     assert last_verification(settings.release_state, third) is None
     parts.killed_before = ""
-    assert acting.retire(third) is True
+    assert operations.retire(third) is True
 
 
 @pytest.mark.parametrize(
@@ -388,28 +397,28 @@ def test_retiring_forgets_the_verification_so_that_a_new_collection_does_not_inh
     ],
 )
 def test_a_promotion_rests_on_a_verification_beside_the_release_that_is_active(
-    acting: Acting, settings: Settings, releases: tuple[str, str, str], against: str, passed: bool, counts: bool
+    operations: Operations, settings: Settings, releases: tuple[str, str, str], against: str, passed: bool, counts: bool
 ) -> None:
     first, second, third = releases
-    acting.promote(first)
+    operations.promote(first)
     beside = {"active": first, "itself": second, "other": third}[against]
     Verification.of(second, "ada", beside, [Check("whole", passed, "")]).save(settings.release_state)
-    assert (acting.verified(second) is not None) is counts
+    assert (operations.verified(second) is not None) is counts
 
 
 def test_what_is_older_than_the_last_ones_is_retired_and_what_is_on_its_way_is_not(
-    acting: Acting, parts: Parts, settings: Settings, releases: tuple[str, str, str]
+    operations: Operations, parts: Parts, settings: Settings, releases: tuple[str, str, str]
 ) -> None:
     first, second, third = releases
     parts.served.append(collection_name("rbuilding"))
     parts.served.append(collection_name("rpassedover"))
     Verification.of("rpassedover", "ada", "", [Check("whole", False, "")]).save(settings.release_state)
     for release in releases:
-        acting.promote(release)
-    gone, left = acting.retire_older(keep=1)
+        operations.promote(release)
+    gone, left = operations.retire_older(keep=1)
     assert gone == [first, "rpassedover"]
     assert left == [second, third, "rbuilding"]
-    assert acting.retire_older(keep=1) == ([], left)
+    assert operations.retire_older(keep=1) == ([], left)
 
 
 def test_two_acts_at_once_wait_for_each_other_and_a_killed_one_leaves_no_lock(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Whether to train another encoder, and the run that does."""
