@@ -60,7 +60,7 @@ def test_a_document_that_the_other_collection_does_not_have_is_embedded(world: W
 def test_vectors_of_another_space_are_not_taken(world: World) -> None:
     other = filled(world, ONE)
     other.points = {
-        id_: StoredPoint(id_, {**point.payload, "space": "another"}, point.vector) for id_, point in other.points.items()
+        id_: StoredPoint(id_, {**point.payload, "space": "another"}, point.vectors) for id_, point in other.points.items()
     }
     assert build(world, Donor("documents_other", other), ONE).chunks_embedded == 1
 
