@@ -98,7 +98,7 @@ def test_a_donor_that_is_gone_is_asked_once_and_the_build_goes_on(world: World, 
 def test_a_donor_is_of_the_same_space_and_as_exact_as_the_release_that_is_built(
     world: World, space: str, shift: float, found: bool
 ) -> None:
-    store, info = MemoryStore(), info_of(world.preprocessor)
+    store, info = MemoryStore(has_one_owner=False), info_of(world.preprocessor)
     other = store.create("documents_other", replace(info, release="other", space=space))
     other.put_golden(
         {entry.name: entry.vector + np.float32(shift) * np.eye(1, 8, dtype=np.float32)[0] for entry in GOLDEN.entries}
@@ -108,7 +108,7 @@ def test_a_donor_is_of_the_same_space_and_as_exact_as_the_release_that_is_built(
 
 
 def test_the_active_collection_is_preferred(world: World) -> None:
-    store, info = MemoryStore(), info_of(world.preprocessor)
+    store, info = MemoryStore(has_one_owner=False), info_of(world.preprocessor)
     for release in ("a", "b", "c"):
         made = store.create(f"documents_{release}", replace(info, release=release))
         made.put_golden({entry.name: entry.vector for entry in GOLDEN.entries})

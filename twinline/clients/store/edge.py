@@ -133,7 +133,7 @@ def _make_shard(folder: Path, info: CollectionInfo) -> None:
             quantization_config=_quantization(info.index),
         )
         for name, spec in info.vectors.items()
-        if spec.kind == "dense"
+        if spec.dimension is not None
     }
     # The engine keeps a slot for every point in every named vector: on disk these cost no memory.
     golden = engine.EdgeVectorParams(info.dimension, engine.Distance.Cosine, on_disk=True)

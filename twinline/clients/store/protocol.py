@@ -88,11 +88,12 @@ class CollectionInfo:
 
         A collection with the dense vector alone has the form from before vectors had names, so that older versions open it.
         """
-        value = {**asdict(self), "index": self.index.to_json()}
+        value = asdict(self)
+        vectors = {"vectors": value.pop("vectors")}
         if self.vectors == one_dense(self.dimension):
-            del value["vectors"]
-            value |= {"dimension": self.dimension, "distance": self.vectors[DENSE].distance}
-        return value
+            vectors = {"dimension": self.dimension, "distance": self.vectors[DENSE].distance}
+        del value["index"]
+        return {**value, **vectors, "index": self.index.to_json()}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], place: str) -> Self:
