@@ -18,6 +18,7 @@ from bench.workspace import free_ports
 from twinline.clients.kafka.connect import ensure_topics, kafka_errors, make_consumer, make_producer
 from twinline.clients.settings import CHECKOUT, Settings
 from twinline.clients.store.edge import EdgeStore
+from twinline.clients.store.protocol import nearest
 from twinline.contract.canonical import JSON
 from twinline.contract.errors import TransientError
 
@@ -68,7 +69,7 @@ def store_alone(folder: Path, *, short: bool) -> dict[str, JSON]:
         times = []
         for vector in unit_vectors(numbers, _QUERIES, info.dimension):
             started = time.perf_counter()
-            collection.query(vector, 10)
+            nearest(collection, vector, 10)
             times.append((time.perf_counter() - started) * 1000)
     return {
         "store_upsert_per_second": round(count / filled),

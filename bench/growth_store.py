@@ -14,7 +14,7 @@ import psutil
 
 from bench.synthetic import fill, made_up_info, unit_vectors
 from twinline.clients.store.edge import EdgeStore
-from twinline.clients.store.protocol import Collection, CollectionInfo
+from twinline.clients.store.protocol import Collection, CollectionInfo, nearest
 
 _NAME: Final = "documents_alone"
 _QUERIES: Final = 300
@@ -57,7 +57,7 @@ def open_store(size: int, folder: Path) -> dict[str, Any]:
         times = []
         for vector in unit_vectors(np.random.default_rng(size), _QUERIES, info.dimension):
             began = time.perf_counter()
-            collection.query(vector, 10)
+            nearest(collection, vector, 10)
             times.append((time.perf_counter() - began) * 1000)
         memory = process.memory_info().rss - before
     return {"restart_seconds": round(opened - started, 4), "memory_mib": round(memory / 2**20, 1), "query_ms": times}

@@ -19,7 +19,8 @@ from bench.index_data import WANTED, Sample
 from bench.rounds import percentiles
 from bench.synthetic import made_up_info, put_vectors
 from twinline.clients.store.edge import EdgeStore
-from twinline.clients.store.protocol import CollectionInfo
+from twinline.clients.store.protocol import CollectionInfo, nearest
+from twinline.clients.store.vectors import one_dense
 from twinline.contract.release.index_settings import IndexSettings
 
 _NAME: Final = "documents_alone"
@@ -46,11 +47,11 @@ def ask(sample: Path, folder: Path, searches: list[IndexSettings]) -> list[dict[
             # How far a search looks is no part of what was built: the collection reads it for each query.
             collection.info = replace(info, index=settings)
             for vector in asked.queries[:_WARMING]:
-                collection.query(vector, WANTED)
+                nearest(collection, vector, WANTED)
             times, recalls = [], []
             for number, vector in enumerate(asked.queries):
                 began = time.perf_counter()
-                points = collection.query(vector, WANTED)
+                points = nearest(collection, vector, WANTED)
                 times.append((time.perf_counter() - began) * 1000)
                 recalls.append(asked.recall(number, [int(point.payload["key"]) for point in points]))
             memory = process.memory_info().rss - before
@@ -65,7 +66,7 @@ def ask(sample: Path, folder: Path, searches: list[IndexSettings]) -> list[dict[
 
 
 def _info(settings: IndexSettings, dimension: int) -> CollectionInfo:
-    return replace(made_up_info(), index=settings, dimension=dimension)
+    return replace(made_up_info(), index=settings, vectors=one_dense(dimension))
 
 
 def main() -> None:

@@ -26,6 +26,7 @@ from twinline.clients.kafka.connect import (
 from twinline.clients.settings import Settings
 from twinline.clients.store.edge import EdgeStore
 from twinline.clients.store.protocol import StoredPoint
+from twinline.clients.store.vectors import DENSE
 from twinline.contract.documents.ids import point_id
 from twinline.contract.documents.records import Document, decode_message, encode_key, encode_value
 from twinline.contract.errors import ContractError, TransientError
@@ -139,4 +140,4 @@ class NaiveConsumer:
 
 def _point(document: Document, payload: dict[str, Any], vector: Any) -> StoredPoint:
     version = {"version": 0, "version_kind": "explicit", "version_offset": 0}
-    return StoredPoint(point_id(document.source, document.key, 0), {**payload, **version}, vector)
+    return StoredPoint(point_id(document.source, document.key, 0), {**payload, **version}, {DENSE: vector})

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinline.clients.store.protocol import Collection, CollectionInfo, StoredPoint, version_fields
+from twinline.clients.store.vectors import DENSE, one_dense
 from twinline.contract.documents.ids import point_id
 from twinline.contract.documents.records import Version
 
@@ -18,7 +19,7 @@ _TEXT: Final = "These words stand where the text of a chunk would, and are as lo
 
 def made_up_info() -> CollectionInfo:
     """Return what a collection of made-up chunks says of itself."""
-    return CollectionInfo("alone", "made-up", "made-up", "made-up", "made-up", _DIMENSION)
+    return CollectionInfo("alone", "made-up", "made-up", "made-up", "made-up", one_dense(_DIMENSION))
 
 
 def unit_vectors(numbers: np.random.Generator, count: int, dimension: int) -> NDArray[np.float32]:
@@ -66,4 +67,4 @@ def _point(info: CollectionInfo, number: int, vector: NDArray[np.float32]) -> St
         "timestamp_ms": 0,
         "headers": {},
     }
-    return StoredPoint(point_id(SOURCE, str(number), 0), payload, vector)
+    return StoredPoint(point_id(SOURCE, str(number), 0), payload, {DENSE: vector})

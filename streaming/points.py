@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from streaming.plans import Plan
 from twinline.clients.store.protocol import CollectionInfo, StoredPoint, version_fields
+from twinline.clients.store.vectors import DENSE
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.ids import point_id
 from twinline.contract.documents.records import Document
@@ -65,9 +66,9 @@ def find_vectors(
         MismatchError: the encoder has changed its space under way, or its vectors do not fit.
     """
     by_hash: dict[str, Vector] = {
-        point.payload["content_hash"]: point.vector
+        point.payload["content_hash"]: point.dense
         for point in stored
-        if point.vector is not None and point.payload["space"] == embedder.space
+        if point.dense is not None and point.payload["space"] == embedder.space
     }
     kept = frozenset(by_hash)
     changed = {chunk.content_hash: chunk for plan in plans for chunk in plan.chunks if chunk.content_hash not in by_hash}
@@ -100,7 +101,7 @@ def chunk_points(plan: Plan, document: Document, info: CollectionInfo, vectors: 
         StoredPoint(
             point_id(document.source, document.key, chunk.index),
             _payload(plan, document, info, chunk),
-            vectors.by_hash[chunk.content_hash],
+            {DENSE: vectors.by_hash[chunk.content_hash]},
         )
         for chunk in plan.chunks
     ]

@@ -17,6 +17,7 @@ from tests.adapter_suites.memory_store import MemoryCollection
 from twinline.clients.erasure_list import Erasures
 from twinline.clients.settings import Settings
 from twinline.clients.store.protocol import CollectionInfo
+from twinline.clients.store.vectors import one_dense
 from twinline.contract.documents.records import Deletion, Document, encode_key, encode_value, version_header
 from twinline.contract.encoder.embedding import Embeddings
 from twinline.contract.encoder.golden import GoldenSet, GoldenVector
@@ -151,8 +152,8 @@ class World:
         chunks = [p for p in self.collection.points.values() if p.payload["kind"] == "chunk" and p.payload["key"] == key]
         chunks.sort(key=lambda point: point.payload["chunk_index"])
         for point in chunks:
-            assert point.vector is not None
-            np.testing.assert_allclose(point.vector, vector_of(point.payload["text"]), atol=1e-6)
+            assert point.dense is not None
+            np.testing.assert_allclose(point.dense, vector_of(point.payload["text"]), atol=1e-6)
         return [point.payload["text"] for point in chunks]
 
     def snapshot(self) -> dict[object, object]:
@@ -167,7 +168,7 @@ class World:
 def info_of(preprocessor: Preprocessor, release: str = RELEASE) -> CollectionInfo:
     contract = preprocessor.contract
     prints = (contract.fingerprint, contract.vector_fingerprint, contract.index_fingerprint)
-    return CollectionInfo(release, SPACE, *prints, DIMENSION)
+    return CollectionInfo(release, SPACE, *prints, one_dense(DIMENSION))
 
 
 @pytest.fixture

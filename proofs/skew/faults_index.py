@@ -15,6 +15,7 @@ from proofs.skew.faults import Fault, Plant, fields_set, file_holds, folder_hold
 from proofs.skew.system import System
 from twinline.clients.store.edge import EdgeStore
 from twinline.clients.store.protocol import Collection, Head, StoredPoint
+from twinline.clients.store.vectors import DENSE
 from twinline.contract.release.manifest import Manifest, collection_name
 
 _OPENED: Final = ("consumer start",)
@@ -66,8 +67,8 @@ def _with_payload(**fields: Callable[[Any], Any]) -> Callable[[Points], Points]:
 def _with_vector(new: Callable[[NDArray[np.float32]], NDArray[np.float32]]) -> Callable[[Points], Points]:
     def change(points: Points) -> Points:
         point = _longest(points)
-        assert point.vector is not None  # noqa: S101  (it was asked for)
-        return [replace(point, vector=new(point.vector))]
+        assert point.dense is not None  # noqa: S101  (it was asked for)
+        return [replace(point, vectors={**point.vectors, DENSE: new(point.dense)})]
 
     return change
 
@@ -78,13 +79,13 @@ def _longest(points: Points) -> StoredPoint:
 
 def _vectors_moved_on(points: Points) -> Points:
     some = points[:8]
-    return [replace(point, vector=other.vector) for point, other in zip(some, some[1:] + some[:1], strict=True)]
+    return [replace(point, vectors=other.vectors) for point, other in zip(some, some[1:] + some[:1], strict=True)]
 
 
 def _vector_of_another(points: Points) -> Points:
     first = points[0]
     other = next(each for each in points if each.payload["key"] != first.payload["key"])
-    return [replace(first, vector=other.vector)]
+    return [replace(first, vectors=other.vectors)]
 
 
 def _as_int8(vector: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -123,7 +124,7 @@ def _chunk_too_many(points: Points) -> Points:
     point = _longest(points)
     documents = [each for each in points if each.payload["key"] == point.payload["key"]]
     index = max(each.payload["chunk_index"] for each in documents) + 1
-    return [StoredPoint(UUID(int=point.id.int ^ 1), {**point.payload, "chunk_index": index}, point.vector)]
+    return [StoredPoint(UUID(int=point.id.int ^ 1), {**point.payload, "chunk_index": index}, point.vectors)]
 
 
 def _collection_of_b(*, info_of_a: bool, golden_of_a: bool = False, payload_of_a: bool = False) -> Plant:

@@ -84,9 +84,8 @@ def find_donor(settings: Settings, store: Store, info: CollectionInfo, golden: G
     name = next(iter(sorted(names, key=lambda name: name != active)), None)
     if name is None:
         return None
-    # One process owns an embedded collection, and it is not this one.
-    is_embedded = settings.store == "edge"
-    points = _Served(AdminClient(settings.admin_url), name) if is_embedded else store.open(name, store.info(name))
+    # The one owner of a collection is another process.
+    points = _Served(AdminClient(settings.admin_url), name) if store.has_one_owner else store.open(name, store.info(name))
     try:
         worst, distance = golden.worst_stored(points.read_golden())
     except TwinlineError as exc:

@@ -12,6 +12,7 @@ from twinline.clients.store.protocol import (
     CollectionInfo,
     Filter,
     Head,
+    Query,
     StoredPoint,
     build_point,
     golden_points,
@@ -19,6 +20,7 @@ from twinline.clients.store.protocol import (
     stored_version,
     version_part,
 )
+from twinline.clients.store.vectors import Ask, Sparse, Vector, check_asks, check_vectors
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.ids import head_id
 from twinline.contract.errors import ContractError
@@ -48,9 +50,8 @@ class MemoryCollection:
     def put_points(self, points: Sequence[StoredPoint]) -> None:
         self.before("put_points")
         for point in points:
-            if point.vector is None or len(point.vector) != self.info.dimension:
-                raise ContractError(f"collection {self.name} takes vectors of {self.info.dimension}")
-        self._put([StoredPoint(p.id, p.payload, p.vector / np.linalg.norm(p.vector)) for p in points if self._is_current(p)])
+            check_vectors(f"collection {self.name}", self.info.vectors, point.vectors)
+        self._put([StoredPoint(p.id, p.payload, _kept(p.vectors)) for p in points if self._is_current(p)])
 
     def put_golden(self, vectors: Mapping[str, NDArray[np.float32]]) -> None:
         for name, vector in vectors.items():
@@ -86,16 +87,10 @@ class MemoryCollection:
             if stored is not None and version_part(stored.payload) == version_part(point.payload):
                 del self.points[point.id]
 
-    def query(
-        self, vector: NDArray[np.float32], limit: int, where: Filter | None = None, exact: bool = False
-    ) -> list[StoredPoint]:
-        unit = vector / np.linalg.norm(vector)
-        found = [
-            StoredPoint(point.id, point.payload, None, float(unit @ point.vector))
-            for point in self.points.values()
-            if point.vector is not None and _match(point, {**(where or {}), "kind": "chunk"})
-        ]
-        return sorted(found, key=lambda point: -(point.score or 0))[:limit]
+    def query(self, query: Query) -> list[list[StoredPoint]]:
+        check_asks(f"collection {self.name}", self.info.vectors, query.asks)
+        chunks = [point for point in self.points.values() if _match(point, {**(query.where or {}), "kind": "chunk"})]
+        return [_answer(ask, chunks) for ask in query.asks]
 
     def count(self, where: Filter | None = None) -> int:
         return sum(_match(point, where or {}) for point in self.points.values())
@@ -132,6 +127,7 @@ class MemoryStore:
     ready: dict[str, MemoryCollection] = field(default_factory=dict)
     building: dict[str, MemoryCollection] = field(default_factory=dict)
     active_name: str | None = None
+    has_one_owner: bool = True
 
     def create(self, name: str, info: CollectionInfo) -> MemoryCollection:
         collection = self.begin(name, info)
@@ -182,7 +178,29 @@ class MemoryStore:
 
 
 def _copy(point: StoredPoint, with_vectors: bool) -> StoredPoint:
-    return StoredPoint(point.id, dict(point.payload), point.vector if with_vectors else None)
+    return StoredPoint(point.id, dict(point.payload), point.vectors if with_vectors else {})
+
+
+def _kept(vectors: Mapping[str, Vector]) -> dict[str, Vector]:
+    return {name: vector if isinstance(vector, Sparse) else vector / np.linalg.norm(vector) for name, vector in vectors.items()}
+
+
+def _answer(ask: Ask, chunks: Sequence[StoredPoint]) -> list[StoredPoint]:
+    scored = [(point, _score(ask.vector, point.vectors.get(ask.using))) for point in chunks]
+    found = [StoredPoint(point.id, point.payload, score=score) for point, score in scored if score is not None]
+    return sorted(found, key=lambda point: -(point.score or 0))[: ask.depth]
+
+
+def _score(asked: Vector, stored: Vector | None) -> float | None:
+    if stored is None:
+        return None
+    if isinstance(asked, Sparse) or isinstance(stored, Sparse):
+        assert isinstance(asked, Sparse)
+        assert isinstance(stored, Sparse)
+        weights = dict(zip(stored.ids, stored.weights, strict=True))
+        shared = [weight * weights[id_] for id_, weight in zip(asked.ids, asked.weights, strict=True) if id_ in weights]
+        return float(sum(shared)) if shared else None
+    return float(asked / np.linalg.norm(asked) @ stored)
 
 
 def _match(point: StoredPoint, where: Mapping[str, Any]) -> bool:

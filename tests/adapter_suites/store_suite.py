@@ -5,14 +5,25 @@ class TestEdge(StoreSuite):
     def store(self, tmp_path): return EdgeStore(tmp_path)
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from twinline.clients.store.protocol import Collection, CollectionInfo, Head, Store, StoredPoint, version_fields
+from twinline.clients.store.protocol import (
+    Collection,
+    CollectionInfo,
+    Filter,
+    Head,
+    Query,
+    Store,
+    StoredPoint,
+    nearest,
+    version_fields,
+)
+from twinline.clients.store.vectors import DENSE, LARGEST_ID, LARGEST_WEIGHT, Ask, Sparse, VectorSpec, one_dense
 from twinline.contract.documents.ids import golden_id, head_id, point_id
 from twinline.contract.documents.records import Version
 from twinline.contract.errors import ContractError, MismatchError
@@ -26,8 +37,10 @@ INFO = CollectionInfo(
     contract_fingerprint="c" * 64,
     vector_fingerprint="v" * 64,
     index_fingerprint="i" * 64,
-    dimension=4,
+    vectors=one_dense(4),
 )
+TERMS = "terms"
+WITH_TERMS = replace(INFO, vectors={**one_dense(4), TERMS: VectorSpec("sparse", None, "dot")})
 
 
 def explicit(number: int) -> Version:
@@ -57,7 +70,26 @@ def chunk(
         "metadata": {},
         **fields,
     }
-    return StoredPoint(point_id(source, key, index), payload, direction(*vector))
+    return StoredPoint(point_id(source, key, index), payload, {DENSE: direction(*vector)})
+
+
+def sparse(weights: Mapping[int, int]) -> Sparse:
+    return Sparse(tuple(sorted(weights)), tuple(weights[id_] for id_ in sorted(weights)))
+
+
+def chunk_with_terms(
+    key: str, terms: Mapping[int, int], vector: Sequence[float] = (1, 0, 0, 0), version: int = 1, **fields: object
+) -> StoredPoint:
+    point = chunk(key, 0, explicit(version), vector, **fields)  # type: ignore[arg-type]
+    return replace(point, vectors={**point.vectors, TERMS: sparse(terms)})
+
+
+def by_terms(
+    collection: Collection, terms: Mapping[int, int], depth: int = 10, where: Filter | None = None, exact: bool = False
+) -> dict[str, float | None]:
+    """Return the scores of what a sparse ask finds, by key, best first."""
+    [found] = collection.query(Query((Ask(TERMS, sparse(terms), depth),), where, exact))
+    return {point.payload["key"]: point.score for point in found}
 
 
 def head(key: str, version: Version, chunk_count: int = 1, deleted: bool = False) -> Head:
@@ -74,6 +106,10 @@ class StoreSuite:
     @pytest.fixture
     def collection(self, store: Store) -> Collection:
         return store.create(NAME, INFO)
+
+    @pytest.fixture
+    def with_terms(self, store: Store) -> Collection:
+        return store.create(NAME, WITH_TERMS)
 
     # --- points ---
 
@@ -97,10 +133,10 @@ class StoreSuite:
         assert list(found) == [point.id]
         assert found[point.id].payload == point.payload
         # Cosine: the store keeps the direction.
-        vector = found[point.id].vector
+        vector = found[point.id].dense
         assert vector is not None
         np.testing.assert_allclose(vector, direction(0, 0.6, 0.8, 0), atol=1e-6)
-        assert collection.read_points([point.id])[point.id].vector is None
+        assert collection.read_points([point.id])[point.id].vectors == {}
 
     def test_reading_nothing_returns_nothing(self, collection: Collection) -> None:
         assert collection.read_points([]) == {}
@@ -164,7 +200,7 @@ class StoreSuite:
         collection.put_golden({"short": direction(1, 0, 0, 0)})
         stored = collection.read_points([golden_id("short")], with_vectors=True)[golden_id("short")]
         assert stored.payload == {"kind": "golden", "name": "short", "release": INFO.release, "space": INFO.space}
-        assert stored.vector is None
+        assert stored.vectors == {}
 
     def test_golden_points_are_met_by_no_search_and_counted_as_nothing_else(self, collection: Collection) -> None:
         collection.put_golden({f"text {number}": direction(1, 0, 0, number) for number in range(20)})
@@ -172,7 +208,7 @@ class StoreSuite:
         collection.put_points([chunk("a", 0, explicit(1), (0, 1, 0, 0))])
         collection.optimize()
         for exact in (False, True):
-            hits = collection.query(direction(1, 0, 0, 0), limit=50, exact=exact)
+            hits = nearest(collection, direction(1, 0, 0, 0), limit=50, exact=exact)
             assert [hit.payload["kind"] for hit in hits] == ["chunk"]
         assert [collection.count({"kind": kind}) for kind in ("chunk", "head", "golden")] == [1, 1, 20]
         assert collection.count() == 22
@@ -234,10 +270,10 @@ class StoreSuite:
                 chunk("c", 0, explicit(1), (0, 0, 1, 0)),
             ]
         )
-        hits = collection.query(direction(1, 0, 0, 0), limit=2)
+        hits = nearest(collection, direction(1, 0, 0, 0), limit=2)
         assert [hit.payload["key"] for hit in hits] == ["a", "b"]
         assert [hit.score for hit in hits] == pytest.approx([1.0, 2**-0.5], abs=1e-6)
-        assert [hit.payload["key"] for hit in collection.query(direction(1, 0, 0, 0), limit=10, exact=True)] == ["a", "b", "c"]
+        assert [hit.payload["key"] for hit in nearest(collection, direction(1, 0, 0, 0), limit=10, exact=True)] == ["a", "b", "c"]
 
     def test_a_query_can_be_narrowed(self, collection: Collection) -> None:
         collection.put_points(
@@ -250,7 +286,7 @@ class StoreSuite:
         vector = direction(1, 0, 0, 0)
 
         def keys(where: dict[str, object]) -> set[str]:
-            return {hit.payload["key"] for hit in collection.query(vector, 10, where)}  # type: ignore[arg-type]
+            return {hit.payload["key"] for hit in nearest(collection, vector, 10, where)}  # type: ignore[arg-type]
 
         assert keys({"tenant": "t1"}) == {"a", "c"}
         assert keys({"tenant": "t1", "source": "s"}) == {"a"}
@@ -269,11 +305,138 @@ class StoreSuite:
         seen, offset = [], None
         while True:
             page, offset = collection.scroll(limit=3, offset=offset, with_vectors=True)
-            assert all(point.vector is not None for point in page)
+            assert all(point.dense is not None for point in page)
             seen += [point.id for point in page]
             if offset is None:
                 break
         assert sorted(seen) == sorted(point.id for point in points)
+
+    # --- vectors by name ---
+
+    def test_each_vector_of_a_point_comes_back_under_its_name(self, with_terms: Collection) -> None:
+        written = {"a": sparse({0: 1, 7: 3, LARGEST_ID: LARGEST_WEIGHT}), "no words": sparse({})}
+        with_terms.put_points(
+            [chunk_with_terms(key, dict(zip(terms.ids, terms.weights, strict=True))) for key, terms in written.items()]
+        )
+        ids = {key: point_id("s", key, 0) for key in written}
+        read = with_terms.read_points(list(ids.values()), with_vectors=True)
+        scrolled, _ = with_terms.scroll({"kind": "chunk"}, with_vectors=True)
+        for points in (read, {point.id: point for point in scrolled}):
+            assert {key: points[id_].vectors[TERMS] for key, id_ in ids.items()} == written
+            assert all(np.array_equal(point.dense, direction(1, 0, 0, 0)) for point in points.values())  # type: ignore[arg-type]
+        assert [point.vectors for point in with_terms.read_points(list(ids.values())).values()] == [{}, {}]
+
+    def test_a_sparse_ask_scores_by_the_dot_product_and_finds_only_shared_terms(self, with_terms: Collection) -> None:
+        with_terms.put_heads([head("a", explicit(1))])
+        with_terms.put_golden({"short": direction(1, 0, 0, 0)})
+        with_terms.put_points(
+            [
+                chunk_with_terms("a", {3: 2, 7: 1}),
+                chunk_with_terms("b", {7: 5, 9: 100}),
+                chunk_with_terms("c", {8: 9}),
+                chunk_with_terms("no words", {}),
+            ]
+        )
+        for exact in (False, True):
+            assert list(by_terms(with_terms, {3: 10, 7: 1, 11: 50}, exact=exact).items()) == [("a", 21), ("b", 5)]
+            assert by_terms(with_terms, {3: 10, 7: 1}, depth=1, exact=exact) == {"a": 21}
+            assert by_terms(with_terms, {12: 1}, exact=exact) == {}
+            assert by_terms(with_terms, {}, exact=exact) == {}
+
+    def test_sparse_scores_are_exact_to_the_last_unit(self, with_terms: Collection) -> None:
+        with_terms.put_points([chunk_with_terms("a", {1: 4_095, 2: 1}), chunk_with_terms("b", {1: 4_095, 2: 2})])
+        assert by_terms(with_terms, {1: 4_096, 2: 3}) == {"b": 4_095 * 4_096 + 6, "a": 4_095 * 4_096 + 3}
+
+    def test_a_sparse_ask_finds_what_comparing_all_finds_before_and_after_the_index_is_built(
+        self, with_terms: Collection
+    ) -> None:
+        numbers = np.random.default_rng(5)
+        weights = {
+            f"k{row}": {int(id_): int(numbers.integers(1, 9)) for id_ in numbers.choice(60, 8, replace=False)}
+            for row in range(200)
+        }
+        with_terms.put_points([chunk_with_terms(key, terms) for key, terms in weights.items()])
+        asked = {id_: id_ % 5 + 1 for id_ in range(0, 60, 7)}
+        scores = {key: sum(asked.get(id_, 0) * weight for id_, weight in terms.items()) for key, terms in weights.items()}
+        wanted = {key: score for key, score in scores.items() if score}
+        for _ in range(2):
+            found = by_terms(with_terms, asked, depth=200)
+            assert found == wanted
+            assert list(found.values()) == sorted(found.values(), reverse=True)
+            with_terms.optimize()
+
+    def test_several_asks_of_one_query_are_answered_in_their_order_each_by_its_own_vector(self, with_terms: Collection) -> None:
+        with_terms.put_points(
+            [
+                chunk_with_terms("a", {1: 5}, (1, 0, 0, 0), tenant="t"),
+                chunk_with_terms("b", {1: 7, 2: 1}, (1, 1, 0, 0), tenant="t"),
+                chunk_with_terms("c", {1: 9, 2: 9}, (1, 0, 0, 0), tenant="other"),
+            ]
+        )
+        asks = (
+            Ask(TERMS, sparse({1: 1}), 10),
+            Ask(DENSE, direction(1, 0, 0, 0), 1),
+            Ask(DENSE, direction(0, 1, 0, 0), 10),
+            Ask(TERMS, sparse({2: 4}), 10),
+        )
+        for exact in (False, True):
+            answers = with_terms.query(Query(asks, {"tenant": "t"}, exact))
+            assert [[point.payload["key"] for point in points] for points in answers] == [["b", "a"], ["a"], ["b", "a"], ["b"]]
+            scores = [[point.score for point in points] for points in answers]
+            assert (scores[0], scores[3]) == ([7, 5], [4])
+            assert scores[1] == pytest.approx([1], abs=1e-6)
+            assert scores[2] == pytest.approx([2**-0.5, 0], abs=1e-6)
+        assert with_terms.query(Query(())) == []
+
+    def test_terms_are_replaced_and_removed_with_their_point(self, with_terms: Collection) -> None:
+        with_terms.put_points([chunk_with_terms("a", {1: 1}, version=2), chunk_with_terms("b", {1: 2}, version=2)])
+        with_terms.put_points([chunk_with_terms("a", {2: 1}, version=3), chunk_with_terms("b", {2: 1}, version=1)])
+        assert (by_terms(with_terms, {1: 1}), by_terms(with_terms, {2: 1})) == ({"b": 2}, {"a": 1})
+        with_terms.delete_surplus([head("a", explicit(4), 0, deleted=True)])
+        assert by_terms(with_terms, {2: 1}) == {}
+
+    def test_a_point_with_other_vectors_than_the_collections_is_refused(self, store: Store) -> None:
+        dense, both = store.create(NAME, INFO), store.create(OTHER, replace(WITH_TERMS, release="r000000000002"))
+        whole = chunk_with_terms("a", {1: 1})
+        with pytest.raises(ContractError, match=r"takes dense .*, not a sparse vector as 'terms'"):
+            dense.put_points([whole])
+        with pytest.raises(ContractError, match="has no terms"):
+            both.put_points([chunk("a", 0, explicit(1))])
+        with pytest.raises(ContractError, match="as 'words'"):
+            both.put_points([replace(whole, vectors={**whole.vectors, "words": sparse({1: 1})})])
+        with pytest.raises(ContractError, match="not a sparse vector as 'dense'"):
+            both.put_points([replace(whole, vectors={DENSE: sparse({1: 1}), TERMS: sparse({1: 1})})])
+        assert (dense.count(), both.count()) == (0, 0)
+
+    @pytest.mark.parametrize(
+        "ask",
+        [
+            Ask("words", Sparse((1,), (1,)), 5),
+            Ask(TERMS, direction(1, 0, 0, 0), 5),
+            Ask(DENSE, Sparse((1,), (1,)), 5),
+            Ask(DENSE, direction(1, 0), 5),
+            Ask("golden", direction(1, 0, 0, 0), 5),  # of the right size, and no search's to name
+        ],
+    )
+    def test_an_ask_for_a_vector_that_the_collection_does_not_have_is_refused(self, with_terms: Collection, ask: Ask) -> None:
+        with_terms.put_golden({"short": direction(1, 0, 0, 0)})
+        with pytest.raises(ContractError, match=rf"not a .* as '{ask.using}'"):
+            with_terms.query(Query((Ask(DENSE, direction(1, 0, 0, 0), 5), ask)))
+
+    def test_a_collection_with_terms_is_built_and_opened_again_with_all_that_it_had(self, store: Store) -> None:
+        building = store.begin(NAME, WITH_TERMS)
+        building.put_points([chunk_with_terms("a", {1: 2})])
+        building.close()
+        building = store.begin(NAME, WITH_TERMS)
+        building.put_golden({"short": direction(0, 1, 0, 0)})
+        building.optimize()
+        building.close()
+        store.finish(NAME)
+        with pytest.raises(MismatchError, match=TERMS):
+            store.open(NAME, INFO)
+        opened = store.open(NAME, WITH_TERMS)
+        assert (opened.info, by_terms(opened, {1: 3}), list(opened.read_golden())) == (WITH_TERMS, {"a": 6}, ["short"])
+        assert [hit.payload["key"] for hit in nearest(opened, direction(0, 1, 0, 0), 5)] == ["a"]
 
     # --- collections ---
 
@@ -286,19 +449,20 @@ class StoreSuite:
         assert (opened.name, opened.info, texts(opened)) == (NAME, INFO, {"a 0 v1"})
 
     @pytest.mark.parametrize(
-        ("field", "value"),
+        ("field", "wanted"),
         [
-            ("space", "space-b"),  # other weights
-            ("contract_fingerprint", "d" * 64),  # another chunker, say
-            ("dimension", 8),
+            ("space", replace(INFO, space="space-b")),  # other weights
+            ("contract_fingerprint", replace(INFO, contract_fingerprint="d" * 64)),  # another chunker, say
+            ("dimension", replace(INFO, vectors=one_dense(8))),
+            ("vectors", WITH_TERMS),
         ],
     )
-    def test_a_collection_of_something_else_is_not_opened(self, store: Store, field: str, value: object) -> None:
+    def test_a_collection_of_something_else_is_not_opened(self, store: Store, field: str, wanted: CollectionInfo) -> None:
         store.create(NAME, INFO).close()
         with pytest.raises(MismatchError) as caught:
-            store.open(NAME, replace(INFO, **{field: value}))  # type: ignore[arg-type]
+            store.open(NAME, wanted)
         assert str(getattr(INFO, field)) in str(caught.value)
-        assert str(value) in str(caught.value)
+        assert str(getattr(wanted, field)) in str(caught.value)
         assert "build" in str(caught.value)
 
     def test_a_collection_that_is_not_there_is_named(self, store: Store) -> None:
@@ -378,7 +542,7 @@ class StoreSuite:
         collection.close()
         again = store.begin(NAME, INFO)
         assert again.read_build() == {"snapshot": "s1", "rows": 2}
-        assert [point.payload["key"] for point in again.query(direction(1, 0, 0, 0), 10)] == ["a"]
+        assert [point.payload["key"] for point in nearest(again, direction(1, 0, 0, 0), 10)] == ["a"]
         assert again.count({"kind": "chunk"}) == 1
         again.close()
 
@@ -397,7 +561,7 @@ class StoreSuite:
     @pytest.mark.parametrize("quantization", ["none", "int8", "binary"])
     def test_a_compressed_index_finds_what_exact_search_finds(self, store: Store, quantization: Quantization) -> None:
         index = IndexSettings(m=8, ef_construct=64, ef_search=200, quantization=quantization, oversampling_percent=2_000)
-        info = replace(INFO, dimension=64, index=index)
+        info = replace(INFO, vectors=one_dense(64), index=index)
         collection = store.create(NAME, info)
         numbers = np.random.default_rng(7)
         vectors = numbers.standard_normal((1_200, 64), np.float32)
@@ -408,11 +572,11 @@ class StoreSuite:
         agreed = 0
         for row in range(20):
             asked = vectors[row] + numbers.standard_normal(64, np.float32) / 4
-            quick = {point.id for point in collection.query(asked, 10)}
-            agreed += len(quick & {point.id for point in collection.query(asked, 10, exact=True)})
+            quick = {point.id for point in nearest(collection, asked, 10)}
+            agreed += len(quick & {point.id for point in nearest(collection, asked, 10, exact=True)})
         assert agreed >= (0.7 if quantization == "binary" else 0.97) * 200, agreed
         # rescored: the scores are those of the full vectors
-        best = collection.query(vectors[3], 1)[0]
+        best = nearest(collection, vectors[3], 1)[0]
         assert (best.payload["key"], best.score) == ("k3", pytest.approx(1.0, abs=1e-5))
 
     def test_a_collection_with_another_index_is_not_opened(self, store: Store) -> None:
@@ -425,5 +589,5 @@ class StoreSuite:
     def test_a_field_of_the_release_can_be_filtered_by(self, store: Store) -> None:
         collection = store.create(NAME, replace(INFO, index=IndexSettings(keywords=("metadata.team",))))
         collection.put_points([chunk(key, 0, explicit(1), metadata={"team": key}) for key in ("a", "b")])
-        found = collection.query(direction(1, 0, 0, 0), 5, {"metadata.team": "b"})
+        found = nearest(collection, direction(1, 0, 0, 0), 5, {"metadata.team": "b"})
         assert [point.payload["key"] for point in found] == ["b"]

@@ -23,6 +23,16 @@ class OwnedStoreSuite(StoreSuite):
         collection.put_points([chunk(key, index, explicit(1)) for key in "abcd" for index in range(2)])
         assert texts(collection) == {"c 0 v1", "c 1 v1", "d 0 v1", "d 1 v1"}
 
+    def test_a_store_with_one_owner_says_so(self, store: Store) -> None:
+        assert store.has_one_owner
+
+
+class SharedStoreSuite(StoreSuite):
+    """A store whose collections several processes may open at once."""
+
+    def test_a_store_without_an_owner_says_so(self, store: Store) -> None:
+        assert not store.has_one_owner
+
 
 class TestEdge(OwnedStoreSuite):
     @pytest.fixture
@@ -30,7 +40,7 @@ class TestEdge(OwnedStoreSuite):
         return EdgeStore(tmp_path / "store")
 
 
-class TestQdrantLocalMode(StoreSuite):
+class TestQdrantLocalMode(SharedStoreSuite):
     @pytest.fixture
     def store(self) -> Iterator[Store]:
         client = connect(":memory:")
@@ -40,7 +50,7 @@ class TestQdrantLocalMode(StoreSuite):
 
 @pytest.mark.integration
 @pytest.mark.skipif(_SERVER is None, reason="QDRANT_URL names no server")
-class TestQdrantServer(StoreSuite):
+class TestQdrantServer(SharedStoreSuite):
     @pytest.fixture
     def store(self) -> Iterator[Store]:
         client = connect(_SERVER or "", os.environ.get("QDRANT_API_KEY"))

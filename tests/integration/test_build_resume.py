@@ -143,7 +143,7 @@ def contents(settings: Settings, release: str) -> dict[object, object]:
     return {
         point.id: (
             {field: value for field, value in point.payload.items() if field != "release"},
-            None if point.vector is None else point.vector.tobytes(),
+            None if point.dense is None else point.dense.tobytes(),
         )
         for point in points
         if point.payload["kind"] != "build"

@@ -43,7 +43,7 @@ from tests.integration.test_streaming import (
 )
 from twinline.clients.kafka.connect import committed_offsets, ensure_topics, group_lag, make_admin
 from twinline.clients.settings import Settings
-from twinline.clients.store.protocol import Collection
+from twinline.clients.store.protocol import Collection, nearest
 from twinline.contract.documents.records import Document, encode_key
 from twinline.contract.encoder.embedding import Embeddings
 from twinline.contract.encoder.specification import Role
@@ -77,7 +77,7 @@ def test_a_reader_always_finds_a_document_and_all_of_it_once_the_consumer_is_don
     cut = release.preprocessor.chunks
 
     def look() -> list[str]:
-        hits = collection.query(vector_of(ONE), limit=100, where={"source": "s", "key": "k"})
+        hits = nearest(collection, vector_of(ONE), limit=100, where={"source": "s", "key": "k"})
         return [hit.payload["text"] for hit in sorted(hits, key=lambda hit: hit.payload["chunk_index"])]
 
     looks = sent = 0

@@ -14,6 +14,7 @@ from tests.fixtures_streaming import preprocessor, vector_of
 from twinline.clients.kafka.connect import end_offsets
 from twinline.clients.kafka.stretch import delete_before, read_topic
 from twinline.clients.store.protocol import Head, StoredPoint, version_fields
+from twinline.clients.store.vectors import DENSE
 from twinline.contract.documents.ids import head_id, point_id
 from twinline.contract.documents.records import Deletion, Document, Version
 from twinline.contract.encoder.preprocess import Preprocessor
@@ -50,7 +51,7 @@ def chunk(keeping: Keeping, key: str, index: int = 0) -> StoredPoint:
 def rewrite(keeping: Keeping, point: StoredPoint, **payload: object) -> None:
     """Put a point in another state, past the conditions of the store."""
     keeping.collection.remove_points([point])
-    keeping.collection.put_points([StoredPoint(point.id, {**point.payload, **payload}, point.vector)])
+    keeping.collection.put_points([StoredPoint(point.id, {**point.payload, **payload}, point.vectors)])
 
 
 def lose_a_chunk(keeping: Keeping) -> None:
@@ -71,13 +72,13 @@ def lose_a_tombstone(keeping: Keeping) -> None:
 
 def keep_a_surplus_chunk(keeping: Keeping) -> None:
     point = chunk(keeping, "b")
-    extra = StoredPoint(point_id("s", "b", 7), {**point.payload, "chunk_index": 7}, vector_of(ONE))
+    extra = StoredPoint(point_id("s", "b", 7), {**point.payload, "chunk_index": 7}, {DENSE: vector_of(ONE)})
     keeping.collection.put_points([extra])
 
 
 def keep_a_chunk_of_an_unknown_document(keeping: Keeping) -> None:
     point = chunk(keeping, "b")
-    stranger = StoredPoint(point_id("s", "stranger", 0), {**point.payload, "key": "stranger"}, vector_of(ONE))
+    stranger = StoredPoint(point_id("s", "stranger", 0), {**point.payload, "key": "stranger"}, {DENSE: vector_of(ONE)})
     keeping.collection.put_points([stranger])
 
 
@@ -87,7 +88,7 @@ def keep_a_head_of_an_unknown_document(keeping: Keeping) -> None:
 
 def keep_a_duplicate_under_another_id(keeping: Keeping) -> None:
     point = chunk(keeping, "b")
-    keeping.collection.put_points([StoredPoint(uuid4(), point.payload, vector_of(ONE))])
+    keeping.collection.put_points([StoredPoint(uuid4(), point.payload, {DENSE: vector_of(ONE)})])
 
 
 def bring_a_deleted_document_back(keeping: Keeping) -> None:
@@ -153,7 +154,7 @@ DAMAGES: list[tuple[Callable[[Keeping], None], set[Kind]]] = [
 def test_every_damage_is_found_and_repaired_from_the_log(keeping: Keeping) -> None:
     healthy = keeping.compare()
     assert (healthy.clean, healthy.documents, healthy.set_aside) == (True, 4, 0)
-    whole = {id_: (point.payload, point.vector) for id_, point in keeping.points().items()}
+    whole = {id_: (point.payload, point.dense) for id_, point in keeping.points().items()}
     for damage, kinds in DAMAGES:
         damage(keeping)
         found = keeping.compare()
@@ -164,7 +165,7 @@ def test_every_damage_is_found_and_repaired_from_the_log(keeping: Keeping) -> No
         assert {id_: point.payload for id_, point in repaired.items()} == {id_: payload for id_, (payload, _) in whole.items()}
         for id_, (_, vector) in whole.items():
             if vector is not None:
-                np.testing.assert_allclose(np.asarray(repaired[id_].vector), vector, atol=1e-6, err_msg=damage.__name__)
+                np.testing.assert_allclose(np.asarray(repaired[id_].dense), vector, atol=1e-6, err_msg=damage.__name__)
 
 
 def test_all_damages_at_once_are_repaired_at_once(keeping: Keeping) -> None:

@@ -103,8 +103,8 @@ def test_a_collection_built_after_retention_is_equal_to_the_live_one(keeping: Ke
     assert found.keys() == live.keys()
     for id_, point in live.items():
         assert said(found[id_].payload) == said(point.payload)
-        if point.vector is not None:
-            np.testing.assert_allclose(np.asarray(found[id_].vector), point.vector, atol=1e-6)
+        if point.dense is not None:
+            np.testing.assert_allclose(np.asarray(found[id_].dense), point.dense, atol=1e-6)
     assert found[head_id("s", "k0")].payload["deleted"]
     assert found[head_id("s", "k3")].payload["deleted"]
     # The dead letters are as they were: the build set nothing aside that was not, and lost none.

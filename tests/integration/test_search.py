@@ -243,7 +243,7 @@ def test_the_admin_api_tells_what_is_stored(served: Place) -> None:
     assert head is not None
     points, _ = served.admin.points(served.collection, source="notes", key="bees", kind="chunk", with_vectors=True)
     assert len(points) == head.chunk_count > 1
-    assert all(point.vector is not None and abs(np.linalg.norm(point.vector) - 1) < 1e-3 for point in points)
+    assert all(point.dense is not None and abs(np.linalg.norm(point.dense) - 1) < 1e-3 for point in points)
     status = served.admin.status().collection(served.collection)
     assert status is not None
     assert (status.documents, status.lag, status.faults) == (len(DOCUMENTS), 0, [])

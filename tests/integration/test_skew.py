@@ -14,6 +14,7 @@ from tests.integration.test_search import until
 from twinline.clients.online import AdminClient
 from twinline.clients.store.open import make_store
 from twinline.clients.store.protocol import CollectionInfo
+from twinline.clients.store.vectors import DENSE
 from twinline.contract.documents.ids import point_id
 from twinline.contract.release.manifest import Manifest, collection_name
 from twinline.upkeep.skew.opening import measure_release
@@ -92,8 +93,8 @@ def _roll_a_vector(platform: Platform) -> None:
     with closing(make_store(stack.settings).open(collection_name(manifest.release), CollectionInfo.of(manifest))) as collection:
         id_ = point_id("test", "glacier", 0)
         point = collection.read_points([id_], with_vectors=True)[id_]
-        assert point.vector is not None
-        collection.put_points([type(point)(id_, point.payload, np.roll(point.vector, 1))])
+        assert point.dense is not None
+        collection.put_points([type(point)(id_, point.payload, {DENSE: np.roll(point.dense, 1)})])
     up = stack.run("up", "--no-scheduler")
     assert up.returncode == 0, up.stderr
     with closing(AdminClient(stack.settings.admin_url)) as admin:

@@ -33,7 +33,7 @@ from twinline.clients.kafka.connect import (
 )
 from twinline.clients.settings import CHECKOUT, Settings
 from twinline.clients.store.edge import EdgeStore
-from twinline.clients.store.protocol import Collection
+from twinline.clients.store.protocol import Collection, nearest
 from twinline.contract.documents.ids import head_id
 from twinline.contract.documents.records import Deletion, Document, encode_key, encode_value, version_header
 from twinline.contract.encoder.preprocess import Preprocessor
@@ -125,8 +125,8 @@ def stored(collection: Collection) -> dict[tuple[str, int], str]:
     points, following = collection.scroll({"kind": "chunk"}, limit=10_000, with_vectors=True)
     assert following is None
     for point in points:
-        assert point.vector is not None
-        np.testing.assert_allclose(point.vector, vector_of(point.payload["text"]), atol=1e-6)
+        assert point.dense is not None
+        np.testing.assert_allclose(point.dense, vector_of(point.payload["text"]), atol=1e-6)
     found = {(point.payload["key"], point.payload["chunk_index"]): point.payload["text"] for point in points}
     assert len(found) == len(points), "a chunk is stored twice"
     return found
@@ -140,7 +140,7 @@ def test_what_is_published_updated_and_deleted_is_what_is_stored(
         wait_for(lambda: len(stored(collection)) == 3, "two documents indexed")
         publish(settings, Document("s", "a", TWO), Deletion("s", "b"))
         wait_for(lambda: stored(collection) == {("a", 0): TWO}, "one document updated, the other deleted")
-        hits = collection.query(vector_of(TWO), limit=5)
+        hits = nearest(collection, vector_of(TWO), limit=5)
         assert [(hit.payload["key"], round(hit.score or 0, 4)) for hit in hits] == [("a", 1.0)]
     head = collection.read_heads([head_id("s", "b")])[head_id("s", "b")]
     assert head.deleted

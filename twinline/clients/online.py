@@ -117,12 +117,12 @@ class AdminClient:
         params = {field: value for field, value in fields.items() if value is not None}
         value = self._send("GET", f"/collections/{name}/points", params={**params, "limit": limit, "with_vectors": with_vectors})
         following = value["next"]
-        return [_point(point) for point in value["points"]], UUID(following) if following else None
+        return [StoredPoint.from_json(point) for point in value["points"]], UUID(following) if following else None
 
     def point(self, name: str, point_id: UUID) -> StoredPoint | None:
         """Return one point with its vector, or None."""
         value = self._send("GET", f"/collections/{name}/points/{point_id}")["point"]
-        return _point(value) if value else None
+        return StoredPoint.from_json(value) if value else None
 
     def read_points(self, name: str, ids: Sequence[UUID], with_vectors: bool = False) -> dict[UUID, StoredPoint]:
         """Return the points of these ids that exist, heads too, by their id."""
@@ -131,7 +131,7 @@ class AdminClient:
             wanted = [str(id_) for id_ in ids[start : start + MOST_POINTS]]
             body = {"ids": wanted, "with_vectors": with_vectors}
             points = self._send("POST", f"/collections/{name}/points", json=body)["points"]
-            found |= {point.id: point for point in map(_point, points)}
+            found |= {point.id: point for point in map(StoredPoint.from_json, points)}
         return found
 
     def head(self, name: str, source: str, key: str) -> Head | None:
@@ -184,11 +184,6 @@ class AdminClient:
         if response.is_success:
             return response.json() if response.content else None
         raise _error(response)
-
-
-def _point(value: Mapping[str, Any]) -> StoredPoint:
-    vector = value["vector"]
-    return StoredPoint(UUID(value["id"]), value["payload"], None if vector is None else np.asarray(vector, np.float32))
 
 
 def _error(response: httpx.Response) -> TwinlineError:

@@ -136,21 +136,21 @@ def _add_reads(app: FastAPI, service: OnlineService, principal: Principal) -> No
         only = {field: value for field, value in named.items() if value is not None}
         with service.releases.using(name) as served:
             found, following = served.collection.scroll(only, limit, offset, with_vectors)
-        return {"points": [_plain(point) for point in found], "next": following}
+        return {"points": [point.to_json() for point in found], "next": following}
 
     @app.post("/collections/{name}/points")
     def points_by_id(name: str, wanted: WantedPoints) -> dict[str, Any]:
         """Return those of the points that exist, heads too."""
         with service.releases.using(name) as served:
             found = served.collection.read_points(wanted.ids, wanted.with_vectors)
-        return {"points": [_plain(point) for point in found.values()]}
+        return {"points": [point.to_json() for point in found.values()]}
 
     @app.get("/collections/{name}/points/{point_id}")
     def point(name: str, point_id: UUID) -> dict[str, Any]:
         """Return one point with its vector; null when there is none."""
         with service.releases.using(name) as served:
             found = served.collection.read_points([point_id], with_vectors=True).get(point_id)
-        return {"point": found and _plain(found)}
+        return {"point": found and found.to_json()}
 
     @app.get("/collections/{name}/queries/features")
     def query_features(name: str) -> dict[str, Any]:
@@ -186,8 +186,8 @@ def _add_upkeep(app: FastAPI, service: OnlineService, applier: Applier | None) -
         only = {field: value for field, value in named.items() if value is not None}
         with service.releases.using(name) as served:
             found, following = served.collection.scroll(only, limit, offset, with_vectors=True)
-            dimension = served.info.dimension
-        return {"facts": [PointFacts.of(point, dimension).to_json() for point in found], "next": following}
+            specs = served.info.vectors
+        return {"facts": [PointFacts.of(point, specs).to_json() for point in found], "next": following}
 
     @app.post("/collections/{name}/remove", status_code=204)
     def remove(name: str, unwanted: UnwantedPoints) -> None:
@@ -201,8 +201,3 @@ def _add_upkeep(app: FastAPI, service: OnlineService, applier: Applier | None) -
         if applier is None:
             raise SettingsError("this process applies nothing but what its consumers read")
         return applier.apply(name, [message_of_json(message) for message in wanted.messages])
-
-
-def _plain(point: StoredPoint) -> dict[str, Any]:
-    vector = None if point.vector is None else point.vector.tolist()
-    return {"id": point.id, "payload": point.payload, "vector": vector}

@@ -28,14 +28,14 @@ def main() -> None:
     try:
         check_process()
         settings = load_settings()
-        if settings.store == "edge":
+        store = make_store(settings)
+        if store.has_one_owner:
             raise SettingsError(
-                "TWINLINE_STORE is edge, whose collections one process owns together with their consumers: "
+                f"TWINLINE_STORE is {settings.store}, whose collections one process owns together with their consumers: "
                 "run `python -m twinline.online`, or set TWINLINE_STORE=qdrant and QDRANT_URL"
             )
     except ContractError as error:
         sys.exit(f"search: {error}")
-    store = make_store(settings)
     releases = Releases(store, partial(opening.open_release, settings, store))
     app = build_app(releases, principal=LOCAL_OPERATOR)
     uvicorn.run(app, host=settings.host, port=settings.search_port, log_config=None, access_log=False)

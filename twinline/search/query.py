@@ -13,7 +13,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
-from twinline.clients.store.protocol import StoredPoint, stored_version
+from twinline.clients.store.protocol import StoredPoint, nearest, stored_version
 from twinline.contract.documents.records import Version
 from twinline.contract.encoder.embedding import Embeddings
 from twinline.contract.errors import MismatchError
@@ -205,7 +205,7 @@ def _best_chunks(served: Served, vector: NDArray[np.float32], question: Question
     only = {field: value for field, value in named.items() if value is not None}
     reach = question.limit * _FIRST_REACH
     while True:
-        points = served.collection.query(vector, reach, only, exact=question.exact)
+        points = nearest(served.collection, vector, reach, only, exact=question.exact)
         documents = _first_of_each_document(points)
         if len(documents) >= question.limit or len(points) < reach:
             return documents[: question.limit]

@@ -12,6 +12,7 @@ import pytest
 from tests.adapter_suites.store_suite import INFO, NAME, chunk, direction, explicit, head, texts
 from twinline.clients.settings import CHECKOUT
 from twinline.clients.store.edge import REBUILT, EdgeStore
+from twinline.clients.store.protocol import nearest
 from twinline.contract.documents.records import Version
 from twinline.contract.errors import ContractError, MismatchError, TransientError
 
@@ -57,7 +58,7 @@ def test_a_document_is_never_missing_while_it_is_replaced(store: EdgeStore) -> N
     def search() -> None:
         while not stop.is_set():
             searches[0] += 1
-            missing[0] += not collection.query(direction(1, 0, 0, 0), limit=1)
+            missing[0] += not nearest(collection, direction(1, 0, 0, 0), limit=1)
 
     reader = threading.Thread(target=search)
     reader.start()

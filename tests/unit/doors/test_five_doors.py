@@ -15,6 +15,7 @@ from tests.unit.doors.conftest import Plant, Platform, edit, export, record_enco
 from train.checkpoints import check_seal, seal
 from twinline.clients.store.door import check_index
 from twinline.clients.store.protocol import CollectionInfo, StoredPoint, version_fields
+from twinline.clients.store.vectors import DENSE
 from twinline.clients.triton import control
 from twinline.clients.triton import embedder as triton
 from twinline.clients.triton.control import TritonControl
@@ -364,7 +365,7 @@ def test_a_point_that_another_release_wrote_is_no_answer(platform: Platform, fie
         "kind": "chunk", "source": "s", "key": "k", "chunk_index": 0, "text": "a", **version_fields(Version("explicit", 1)),
         "space": info.space, "contract": info.contract_fingerprint, "release": info.release, field: "another",
     }  # fmt: skip
-    platform.collection.put_points([StoredPoint(point_id("s", "k", 0), payload, vector_of("a"))])
+    platform.collection.put_points([StoredPoint(point_id("s", "k", 0), payload, {DENSE: vector_of("a")})])
     with pytest.raises(MismatchError, match=message):
         answer_from(served, Question("the lease"), LOCAL_OPERATOR)
 

@@ -10,6 +10,7 @@ import pytest
 
 from tests.unit.release.factories import FakeEmbedder, golden, make_release, text_vector
 from twinline.clients.store.protocol import Head, StoredPoint
+from twinline.clients.store.vectors import DENSE
 from twinline.contract.documents.ids import point_id
 from twinline.contract.documents.records import Deletion, Document, Version, encode_key
 from twinline.contract.encoder.embedding import Embeddings
@@ -68,7 +69,7 @@ def _hit(document: Document) -> dict[str, Any]:
 def chunk_point(document: Document, text: str | None = None, vector_of: str | None = None) -> StoredPoint:
     embedded = FakeEmbedder().embed([vector_of or f"{document.title} {document.text}"], "document").vectors[0]
     payload = {"kind": "chunk", "text": text or document.text}
-    return StoredPoint(point_id(document.source, document.key, 0), payload, embedded)
+    return StoredPoint(point_id(document.source, document.key, 0), payload, {DENSE: embedded})
 
 
 @pytest.fixture

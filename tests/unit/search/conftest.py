@@ -11,7 +11,8 @@ import pytest
 from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 
-from twinline.clients.store.protocol import CollectionInfo, StoredPoint
+from twinline.clients.store.protocol import CollectionInfo, Query, StoredPoint
+from twinline.clients.store.vectors import DENSE, one_dense
 from twinline.contract.documents.ids import point_id
 from twinline.contract.encoder.embedding import Embeddings
 from twinline.contract.encoder.preprocess import MAX_QUERY_CHARS
@@ -64,21 +65,20 @@ class FakeCollection:
         self.reaches: list[int] = []
         self.before_query: Callable[[], None] = lambda: None
 
-    def query(
-        self, vector: NDArray[np.float32], limit: int, where: Mapping[str, Any] | None = None, exact: bool = False
-    ) -> list[StoredPoint]:
+    def query(self, query: Query) -> list[list[StoredPoint]]:
+        [ask] = query.asks
         self.before_query()
-        self.reaches.append(limit)
+        self.reaches.append(ask.depth)
         scored = [
-            StoredPoint(point.id, point.payload, None, float(vector @ point.vector))
-            for point in self._matching({"kind": "chunk", **(where or {})})
-            if point.vector is not None
+            StoredPoint(point.id, point.payload, score=float(ask.vector @ point.dense))  # type: ignore[operator]
+            for point in self._matching({"kind": "chunk", **(query.where or {})})
+            if point.dense is not None
         ]
-        return sorted(scored, key=lambda point: -(point.score or 0))[:limit]
+        return [sorted(scored, key=lambda point: -(point.score or 0))[: ask.depth]]
 
     def read_points(self, ids: Sequence[UUID], with_vectors: bool = False) -> dict[UUID, StoredPoint]:
         found = {id_: self.points[id_] for id_ in ids if id_ in self.points}
-        return {id_: StoredPoint(id_, point.payload, point.vector if with_vectors else None) for id_, point in found.items()}
+        return {id_: StoredPoint(id_, point.payload, point.vectors if with_vectors else {}) for id_, point in found.items()}
 
     def read_golden(self) -> dict[str, NDArray[np.float32]]:
         return {"short": bag_of_words("short"), "broken": np.full(DIMENSION, np.nan, np.float32)}
@@ -110,7 +110,7 @@ class World:
         self.client = TestClient(build_app(self.releases, principal=LOCAL_OPERATOR), raise_server_exceptions=False)
 
     def release(self, release: str) -> Served:
-        info = CollectionInfo(release, f"space-{release}", f"contract-{release}", "vector", "index", DIMENSION)
+        info = CollectionInfo(release, f"space-{release}", f"contract-{release}", "vector", "index", one_dense(DIMENSION))
         served = Served(
             info,
             FakeCollection(f"documents_{release}", info),  # type: ignore[arg-type]
@@ -135,7 +135,7 @@ class World:
                 "release": release, "contract": served.info.contract_fingerprint,
                 "partition": 1, "offset": 42, "timestamp_ms": 1_790_000_000_000, "headers": {"run_id": "run-7"},
             }  # fmt: skip
-            points[point_id(source, key, index)] = StoredPoint(point_id(source, key, index), payload, bag_of_words(text))
+            points[point_id(source, key, index)] = StoredPoint(point_id(source, key, index), payload, {DENSE: bag_of_words(text)})
         head = point_id(source, key, -1)
         points[head] = StoredPoint(head, {"kind": "head", "source": source, "key": key, "deleted": False})
 

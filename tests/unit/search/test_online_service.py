@@ -225,8 +225,8 @@ def test_points_are_read_by_their_ids_in_pieces(online: Online, monkeypatch: pyt
     found = online.admin.read_points("documents_r1", ids, with_vectors=True)
     stored = online.world.served["r1"].collection.points
     assert set(found) == {ids[0], ids[2], ids[3]}
-    assert all(np.array_equal(point.vector, stored[id_].vector) for id_, point in found.items())
-    assert online.admin.read_points("documents_r1", ids[:1])[ids[0]].vector is None
+    assert all(np.array_equal(point.dense, stored[id_].dense) for id_, point in found.items())
+    assert online.admin.read_points("documents_r1", ids[:1])[ids[0]].dense is None
 
 
 def test_golden_vectors_come_over_to_the_last_bit_and_broken_ones_too(online: Online) -> None:

@@ -219,8 +219,8 @@ class World:
         assert [point.payload["text"] for point in chunks] == texts, f"{key} at {version} is not whole, or has more"
         assert {stored_version(point.payload) for point in chunks} <= {version}, f"{key} has chunks of two versions"
         for point in chunks:
-            assert point.vector is not None
-            assert np.allclose(point.vector, vector_of(point.payload["text"]), atol=1e-6), f"{key} has the vector of another text"
+            assert point.dense is not None
+            assert np.allclose(point.dense, vector_of(point.payload["text"]), atol=1e-6), f"{key} has the vector of another text"
 
     def expected(self) -> tuple[dict[str, Message], set[tuple[int, int]]]:
         """Return, by the law alone, the message that stands for each key, and those that must be in the dead letters."""

@@ -60,7 +60,7 @@ def test_a_document_that_the_other_collection_does_not_have_is_embedded(world: W
 def test_vectors_of_another_space_are_not_taken(world: World) -> None:
     other = filled(world, ONE)
     other.points = {
-        id_: StoredPoint(id_, {**point.payload, "space": "another"}, point.vector) for id_, point in other.points.items()
+        id_: StoredPoint(id_, {**point.payload, "space": "another"}, point.vectors) for id_, point in other.points.items()
     }
     assert build(world, Donor("documents_other", other), ONE).chunks_embedded == 1
 
@@ -98,7 +98,7 @@ def test_a_donor_that_is_gone_is_asked_once_and_the_build_goes_on(world: World, 
 def test_a_donor_is_of_the_same_space_and_as_exact_as_the_release_that_is_built(
     world: World, space: str, shift: float, found: bool
 ) -> None:
-    store, info = MemoryStore(), info_of(world.preprocessor)
+    store, info = MemoryStore(has_one_owner=False), info_of(world.preprocessor)
     other = store.create("documents_other", replace(info, release="other", space=space))
     other.put_golden(
         {entry.name: entry.vector + np.float32(shift) * np.eye(1, 8, dtype=np.float32)[0] for entry in GOLDEN.entries}
@@ -108,7 +108,7 @@ def test_a_donor_is_of_the_same_space_and_as_exact_as_the_release_that_is_built(
 
 
 def test_the_active_collection_is_preferred(world: World) -> None:
-    store, info = MemoryStore(), info_of(world.preprocessor)
+    store, info = MemoryStore(has_one_owner=False), info_of(world.preprocessor)
     for release in ("a", "b", "c"):
         made = store.create(f"documents_{release}", replace(info, release=release))
         made.put_golden({entry.name: entry.vector for entry in GOLDEN.entries})

@@ -76,8 +76,8 @@ def test_a_text_that_moved_keeps_its_vector(world: World) -> None:
 def test_vectors_of_another_space_are_not_kept(world: World) -> None:
     world.handle(world.log.append(document(ONE)))
     for id_, point in list(world.collection.points.items()):
-        if point.vector is not None:
-            stale = type(point)(id_, {**point.payload, "space": "another"}, point.vector)
+        if point.dense is not None:
+            stale = type(point)(id_, {**point.payload, "space": "another"}, point.vectors)
             world.collection.points[id_] = stale
     world.embedder.calls.clear()
     world.handle(world.log.append(document(ONE)))

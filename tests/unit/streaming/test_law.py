@@ -278,7 +278,7 @@ def keep_the_old_payload(patch: pytest.MonkeyPatch) -> None:
     def lazy(self: MemoryCollection, points: Sequence[Any]) -> None:
         def is_known(point: Any) -> bool:
             stored = self.points.get(point.id)
-            return point.vector is not None and stored is not None and stored.payload["text"] == point.payload["text"]
+            return point.dense is not None and stored is not None and stored.payload["text"] == point.payload["text"]
 
         put(self, [point for point in points if not is_known(point)])
 

@@ -15,7 +15,7 @@ from streaming.indexer import Indexer
 from streaming.limits import ConsumerLimits
 from tests.adapter_suites.memory_store import MemoryCollection
 from tests.fixtures_streaming import ListSink
-from twinline.clients.store.protocol import CollectionInfo, Head, StoredPoint
+from twinline.clients.store.protocol import CollectionInfo, Head, StoredPoint, nearest
 from twinline.contract.documents.ids import head_id
 from twinline.contract.documents.records import Document, encode_key, encode_value
 from twinline.contract.encoder.embedding import Embeddings
@@ -205,7 +205,7 @@ def make_pieces(folder: Path) -> Pieces:
 
 
 def _search(collection: MemoryCollection, query: NDArray[np.float32]) -> list[tuple[float, NDArray[np.float32]]]:
-    hits = collection.query(query, 10)
+    hits = nearest(collection, query, 10)
     stored = collection.read_points([hit.id for hit in hits], with_vectors=True)
     return scored(((hit.id, hit.score or 0.0) for hit in hits), stored)
 

@@ -12,6 +12,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from twinline.clients.store.protocol import StoredPoint
+from twinline.clients.store.vectors import DENSE
 from twinline.contract.documents.ids import head_id, point_id
 from twinline.contract.documents.records import Document
 from twinline.contract.encoder.preprocess import Preprocessor
@@ -46,7 +47,7 @@ class FakeAdmin:
             return [], None
         chunk = self._preprocessor.chunks(self.documents[int(key)])[0]
         vector = np.array([1, int(key) % 3, 0, 0], np.float32)
-        return [StoredPoint(point_id(source, key, 0), {"content_hash": chunk.content_hash}, vector)], None
+        return [StoredPoint(point_id(source, key, 0), {"content_hash": chunk.content_hash}, {DENSE: vector})], None
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from streaming.decode import decode
 from tests.fixtures_streaming import DIMENSION, Log, World, preprocessor, world
 from twinline.clients.store.audit import PointFacts, said_hash
 from twinline.clients.store.protocol import StoredPoint
+from twinline.clients.store.vectors import one_dense
 from twinline.contract.documents.ids import head_id
 from twinline.contract.documents.records import Deletion, Document, Version
 from twinline.contract.encoder.preprocess import Preprocessor
@@ -25,7 +26,7 @@ TEXT = "one two three four five six seven eight nine"
 @pytest.fixture
 def stored(world: World) -> list[PointFacts]:
     world.handle(world.log.append(Document("s", "a", TEXT, title="T", metadata={"n": 2.5, "big": 2**50}, tenant="t")))
-    return [PointFacts.of(point, DIMENSION) for point in world.collection.points.values()]
+    return [PointFacts.of(point, one_dense(DIMENSION)) for point in world.collection.points.values()]
 
 
 def found(stored: list[PointFacts], preprocessor: Preprocessor, world: World) -> list[tuple[str, bool]]:
@@ -93,7 +94,7 @@ def test_chunks_of_a_deleted_document_are_orphans_and_its_head_stays(stored: lis
 
 
 def test_a_point_that_names_no_document_is_an_orphan_that_can_be_removed() -> None:
-    facts = PointFacts.of(StoredPoint(head_id("x", "y"), {}), DIMENSION)
+    facts = PointFacts.of(StoredPoint(head_id("x", "y"), {}), one_dense(DIMENSION))
     finding = stray(facts)
     assert (finding.kind, finding.remove, finding.source) == ("orphan", True, "")
     assert facts.stored_version is None

@@ -18,7 +18,8 @@ from tests.unit.twinline.skew_factories import (
     turned,
     vectors_of,
 )
-from twinline.clients.store.protocol import Head, StoredPoint
+from twinline.clients.store.protocol import Head, StoredPoint, nearest
+from twinline.clients.store.vectors import DENSE
 from twinline.contract.documents.ids import point_id
 from twinline.contract.documents.records import Document, Version
 from twinline.contract.encoder.runtime import Runtime
@@ -62,7 +63,7 @@ def searching(change: Callable[[np.ndarray], np.ndarray]) -> Change:  # type: ig
     def exchange(pieces: Pieces) -> Pieces:
         def ask(text: str) -> list[tuple[float, np.ndarray]]:  # type: ignore[type-arg]
             query = change(pieces.embedder(lambda answer: answer).embed([text], "query").vectors[0])
-            hits = pieces.collection.query(query, 10)
+            hits = nearest(pieces.collection, query, 10)
             stored = pieces.collection.read_points([hit.id for hit in hits], with_vectors=True)
             return scored(((hit.id, hit.score or 0.0) for hit in hits), stored)
 
@@ -126,7 +127,7 @@ def change_point(key: str = "cats", index: int = 0, **payload: object) -> Change
     def change(pieces: Pieces) -> Pieces:
         id_ = point_id("src", key, index)
         point = pieces.collection.points[id_]
-        pieces.collection.points[id_] = StoredPoint(id_, {**point.payload, **payload}, point.vector)
+        pieces.collection.points[id_] = StoredPoint(id_, {**point.payload, **payload}, point.vectors)
         return pieces
 
     return change
@@ -135,15 +136,15 @@ def change_point(key: str = "cats", index: int = 0, **payload: object) -> Change
 def roll_a_stored_vector(pieces: Pieces) -> Pieces:
     id_ = point_id("src", "bees", 1)
     point = pieces.collection.points[id_]
-    assert point.vector is not None
-    pieces.collection.points[id_] = StoredPoint(id_, point.payload, np.roll(point.vector, 1))
+    assert point.dense is not None
+    pieces.collection.points[id_] = StoredPoint(id_, point.payload, {DENSE: np.roll(point.dense, 1)})
     return pieces
 
 
 def keep_a_chunk_too_many(pieces: Pieces) -> Pieces:
     id_ = point_id("src", "cats", 1)
     point = pieces.collection.points[point_id("src", "cats", 0)]
-    pieces.collection.points[id_] = StoredPoint(id_, {**point.payload, "chunk_index": 1}, point.vector)
+    pieces.collection.points[id_] = StoredPoint(id_, {**point.payload, "chunk_index": 1}, point.vectors)
     return pieces
 
 
@@ -272,7 +273,9 @@ def test_a_document_that_was_replaced_while_we_looked_has_moved(pieces: Pieces) 
         head = Head("src", "cats", Version("log", 2_000_000_000_000, 99), False, 1)
         pieces.collection.put_heads([head])
 
-    pieces.collection.points[id_] = StoredPoint(id_, {**pieces.collection.points[id_].payload, "text": "new"}, np.ones(8))
+    pieces.collection.points[id_] = StoredPoint(
+        id_, {**pieces.collection.points[id_].payload, "text": "new"}, {DENSE: np.ones(8)}
+    )
     plan = replace(pieces.plan, stored=MemoryDocuments(pieces.collection, replace_it))
     sample = measured(replace(pieces, plan=plan)).sample
     assert sample is not None

@@ -127,7 +127,7 @@ def test_a_point_is_removed_and_comes_back_by_applying_its_message_again(online:
     again = online.admin.point(NAME, lost.id)
     assert again is not None
     assert (again.payload, online.keys()) == (lost.payload, {"a", "b"})
-    np.testing.assert_allclose(np.asarray(again.vector), np.asarray(lost.vector), atol=1e-6)
+    np.testing.assert_allclose(np.asarray(again.dense), np.asarray(lost.dense), atol=1e-6)
 
 
 def test_a_collection_built_beside_takes_the_place_while_requests_wait(online: Online) -> None:

@@ -8,9 +8,9 @@ from typing import Any, Final, Self
 from uuid import UUID
 
 import numpy as np
-from numpy.typing import NDArray
 
 from twinline.clients.store.protocol import Payload, StoredPoint, version_part
+from twinline.clients.store.vectors import Sparse, Vector, VectorSpec
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.records import Version
 from twinline.contract.errors import DocumentError
@@ -27,7 +27,7 @@ class PointFacts:
         kind: chunk, head, golden, or whatever else is stored.
         version: the fields of the payload that say it.
         said: hash of all that a chunk says of its text and document, see `said_hash`.
-        vector_fault: what is wrong with a chunk's vector; empty for a good one.
+        vector_fault: what is wrong with a chunk's vectors; empty for good ones.
     """
 
     id: UUID
@@ -46,13 +46,13 @@ class PointFacts:
     vector_fault: str = ""
 
     @classmethod
-    def of(cls, point: StoredPoint, dimension: int) -> Self:
-        """Look at a point that was read with its vector."""
+    def of(cls, point: StoredPoint, vectors: Mapping[str, VectorSpec]) -> Self:
+        """Look at a point that was read with its vectors."""
         payload = point.payload
         is_chunk = payload.get("kind") == "chunk"
         own = {name: payload.get(name) for name in ("kind", "source", "key", "chunk_index", "chunk_count", "deleted")}
         own |= {name: payload.get(name) for name in ("content_hash", "space", "release", "contract")}
-        said, fault = (said_hash(payload), vector_fault(point.vector, dimension)) if is_chunk else ("", "")
+        said, fault = (said_hash(payload), vector_fault(point.vectors, vectors)) if is_chunk else ("", "")
         return cls(point.id, version=version_part(payload), said=said, vector_fault=fault, **own)
 
     @property
@@ -92,12 +92,18 @@ def said_hash(payload: Payload) -> str:
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
-def vector_fault(vector: NDArray[np.float32] | None, dimension: int) -> str:
-    """Return what is wrong with a vector; empty for a good one."""
+def vector_fault(vectors: Mapping[str, Vector], specs: Mapping[str, VectorSpec]) -> str:
+    """Return what is wrong with the first bad vector of a chunk; empty where all are good."""
+    return next((fault for name, spec in specs.items() if (fault := _fault(vectors.get(name), name, spec))), "")
+
+
+def _fault(vector: Vector | None, name: str, spec: VectorSpec) -> str:
     if vector is None:
-        return "it has none"
-    if vector.shape != (dimension,):
-        return f"it has {vector.shape[0]} dimensions, not {dimension}"
+        return "it has none" if spec.kind == "dense" else f"it has no {name}"
+    if isinstance(vector, Sparse):
+        return "" if spec.kind == "sparse" else "it is sparse"
+    if vector.shape != (spec.dimension,):
+        return f"it has {vector.shape[0]} dimensions, not {spec.dimension}"
     if not np.isfinite(vector).all():
         return "it is not finite"
     return "" if np.linalg.norm(vector) > 0 else "it is zero"

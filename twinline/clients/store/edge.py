@@ -19,7 +19,7 @@ from typing import Any
 import qdrant_edge as engine
 
 from twinline.clients.store.edge_collection import EdgeCollection, engine_errors
-from twinline.clients.store.protocol import GOLDEN_VECTOR_NAME, INTEGER_FIELDS, KEYWORD_FIELDS, VECTOR_NAME, CollectionInfo
+from twinline.clients.store.protocol import GOLDEN_VECTOR_NAME, INTEGER_FIELDS, KEYWORD_FIELDS, CollectionInfo
 from twinline.contract.errors import ContractError, MismatchError
 from twinline.contract.release.index_settings import IndexSettings
 
@@ -35,6 +35,8 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 class EdgeStore:
     """A `Store` over a folder."""
+
+    has_one_owner = True
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -123,18 +125,21 @@ class EdgeStore:
 
 def _make_shard(folder: Path, info: CollectionInfo) -> None:
     (folder / "shard").mkdir(parents=True)
-    config = engine.EdgeConfig(
-        vectors={
-            VECTOR_NAME: engine.EdgeVectorParams(
-                info.dimension,
-                engine.Distance.Cosine,
-                hnsw_config=engine.HnswIndexConfig(info.index.m, info.index.ef_construct, _FULL_SCAN_KB),
-                quantization_config=_quantization(info.index),
-            ),
-            # The engine keeps a slot for every point in every named vector: on disk these cost no memory.
-            GOLDEN_VECTOR_NAME: engine.EdgeVectorParams(info.dimension, engine.Distance.Cosine, on_disk=True),
-        }
-    )
+    dense = {
+        name: engine.EdgeVectorParams(
+            spec.dimension,
+            engine.Distance.Cosine,
+            hnsw_config=engine.HnswIndexConfig(info.index.m, info.index.ef_construct, _FULL_SCAN_KB),
+            quantization_config=_quantization(info.index),
+        )
+        for name, spec in info.vectors.items()
+        if spec.dimension is not None
+    }
+    # The engine keeps a slot for every point in every named vector: on disk these cost no memory.
+    golden = engine.EdgeVectorParams(info.dimension, engine.Distance.Cosine, on_disk=True)
+    # No modifier: a weight says all, the rarity of its term too, or the engine's own count of terms would decide scores.
+    sparse = {name: engine.EdgeSparseVectorParams() for name, spec in info.vectors.items() if spec.kind == "sparse"}
+    config = engine.EdgeConfig(vectors={**dense, GOLDEN_VECTOR_NAME: golden}, sparse_vectors=sparse or None)
     with engine_errors(str(folder)):
         shard = engine.EdgeShard.create(str(folder / "shard"), config)
         for fields, schema in (

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from twinline.clients.store.protocol import (
     GOLDEN_VECTOR_NAME,
     MOST_GOLDEN,
-    VECTOR_NAME,
     VERSION_FIELDS,
     CollectionInfo,
     Filter,
     Head,
+    Query,
     StoredPoint,
     build_point,
     golden_points,
@@ -29,6 +29,7 @@ from twinline.clients.store.protocol import (
     stored_version,
     version_part,
 )
+from twinline.clients.store.vectors import Ask, Dense, Sparse, Vector, check_asks, check_vectors
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.ids import head_id
 from twinline.contract.errors import ContractError, TransientError
@@ -59,10 +60,12 @@ class EdgeCollection:
         if not ids:
             return {}
         with self._ours():
-            records = self._shard.retrieve(list(ids), True, [VECTOR_NAME] if with_vectors else False)
+            records = self._shard.retrieve(list(ids), True, [*self.info.vectors] if with_vectors else False)
         return {record.id: _stored(record) for record in records}
 
     def put_points(self, points: Sequence[StoredPoint]) -> None:
+        for point in points:
+            check_vectors(f"collection {self.name}", self.info.vectors, point.vectors)
         with self._writing:
             self._upsert(self._not_older(self._not_overtaken(points)))
 
@@ -109,19 +112,15 @@ class EdgeCollection:
             if gone:
                 self._shard.update(engine.UpdateOperation.delete_points(gone))
 
-    def query(
-        self, vector: NDArray[np.float32], limit: int, where: Filter | None = None, exact: bool = False
-    ) -> list[StoredPoint]:
-        request = engine.QueryRequest(
-            query=engine.Query.Nearest(_values(vector), using=VECTOR_NAME),
-            limit=limit,
-            # Heads have no vector, so no query meets them.
-            filter=_filter(where),
-            with_payload=True,
-            params=engine.SearchParams(exact=True) if exact else _approximate(self.info.index),
-        )
+    def query(self, query: Query) -> list[list[StoredPoint]]:
+        check_asks(f"collection {self.name}", self.info.vectors, query.asks)
+        # Heads have no vector, so no query meets them.
+        narrowed = _filter(query.where)
+        params = engine.SearchParams(exact=True) if query.exact else _approximate(self.info.index)
+        requests = [_request(ask, narrowed, params) for ask in query.asks]
         with self._ours():
-            return [_stored(point, point.score) for point in self._shard.query(request)]
+            answers = self._shard.query_batch(engine.QueryBatchRequest(requests))
+        return [[_stored(point, point.score) for point in points] for points in answers]
 
     def count(self, where: Filter | None = None) -> int:
         with self._ours():
@@ -135,7 +134,7 @@ class EdgeCollection:
             limit=limit,
             filter=_filter(where),
             with_payload=True,
-            with_vector=[VECTOR_NAME] if with_vectors else False,
+            with_vector=[*self.info.vectors] if with_vectors else False,
         )
         with self._ours():
             records, following = self._shard.scroll(request)
@@ -162,7 +161,7 @@ class EdgeCollection:
         batch = [
             engine.Point(
                 id=point.id,
-                vector={} if point.vector is None else {VECTOR_NAME: _values(point.vector)},
+                vector={name: _engine_vector(vector) for name, vector in point.vectors.items()},
                 payload=dict(point.payload),
             )
             for point in points
@@ -199,12 +198,29 @@ class EdgeCollection:
             yield
 
 
+def _request(ask: Ask, narrowed: Any, params: Any) -> Any:
+    nearest = engine.Query.Nearest(_engine_vector(ask.vector), using=ask.using)
+    return engine.QueryRequest(query=nearest, limit=ask.depth, filter=narrowed, with_payload=True, params=params)
+
+
 def _stored(record: Any, score: float | None = None) -> StoredPoint:
-    vector = (record.vector or {}).get(VECTOR_NAME)
-    return StoredPoint(record.id, record.payload or {}, None if vector is None else np.asarray(vector, np.float32), score)
+    vectors = {name: _vector(vector) for name, vector in (record.vector or {}).items()}
+    return StoredPoint(record.id, record.payload or {}, vectors, score)
 
 
-def _values(vector: NDArray[np.float32]) -> list[float]:
+def _vector(vector: Any) -> Vector:
+    if isinstance(vector, engine.SparseVector):
+        return Sparse(tuple(vector.indices), tuple(int(weight) for weight in vector.values))
+    return np.asarray(vector, np.float32)
+
+
+def _engine_vector(vector: Vector) -> Any:
+    if isinstance(vector, Sparse):
+        return engine.SparseVector(list(vector.ids), [float(weight) for weight in vector.weights])
+    return _values(vector)
+
+
+def _values(vector: Dense) -> list[float]:
     # The engine takes an array as it is, and much faster than a list; its type stubs know only lists.
     return cast(list[float], np.ascontiguousarray(vector, np.float32))
 

@@ -12,6 +12,16 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
+from twinline.clients.store.vectors import (
+    DENSE,
+    Ask,
+    Dense,
+    Vector,
+    VectorSpec,
+    one_dense,
+    vectors_from_json,
+    vectors_to_json,
+)
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.ids import build_id, golden_id, head_id
 from twinline.contract.documents.records import Version
@@ -27,8 +37,7 @@ Kind = Literal["chunk", "head", "golden", "build"]
 OWN_KINDS = frozenset({"golden", "build"})
 
 COLLECTION_PREFIX = "documents_"
-VECTOR_NAME = "dense"
-# Of the same size and distance. A point that has only this one is met by no search.
+# Of the dense vector's size and distance, and no ask's to name: a point that has only this one is met by no search.
 GOLDEN_VECTOR_NAME = "golden"
 MOST_GOLDEN = 1_000
 # Indexed in every collection; a release's own come on top.
@@ -40,39 +49,68 @@ VERSION_FIELDS = ("version", "version_kind", "version_offset")
 
 @dataclass(frozen=True, slots=True)
 class CollectionInfo:
-    """What a collection was built with; stored beside its points, and compared whenever it is opened."""
+    """What a collection was built with; stored beside its points, and compared whenever it is opened.
+
+    Args:
+        vectors: by name; the dense one is always among them.
+    """
 
     release: str
     space: str
     contract_fingerprint: str
     vector_fingerprint: str
     index_fingerprint: str
-    dimension: int
-    distance: str = "cosine"
+    vectors: Mapping[str, VectorSpec]
     index: IndexSettings = field(default_factory=IndexSettings)
+
+    def __post_init__(self) -> None:
+        dense = self.vectors.get(DENSE)
+        if dense is None or dense.kind != "dense" or GOLDEN_VECTOR_NAME in self.vectors:
+            raise SettingsError(
+                f"a collection cannot have the vectors {sorted(self.vectors)}: one is dense and called {DENSE!r}, and none is "
+                f"called {GOLDEN_VECTOR_NAME!r}"
+            )
+
+    @property
+    def dimension(self) -> int:
+        """Return how many numbers the dense vector has."""
+        return self.vectors[DENSE].dimension or 0
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self:
         """Return what the collection of a release must be built with."""
         prints = manifest.fingerprints
         fingerprints = (prints.contract, prints.vector, prints.index)
-        return cls(manifest.release, manifest.space, *fingerprints, manifest.dimension, distance="cosine", index=manifest.index)
+        return cls(manifest.release, manifest.space, *fingerprints, one_dense(manifest.dimension), manifest.index)
 
     def to_json(self) -> dict[str, JSON]:
-        """Return the JSON form."""
-        return {**asdict(self), "index": self.index.to_json()}
+        """Return the JSON form.
+
+        A collection with the dense vector alone has the form from before vectors had names, so that older versions open it.
+        """
+        value = asdict(self)
+        vectors = {"vectors": value.pop("vectors")}
+        if self.vectors == one_dense(self.dimension):
+            vectors = {"dimension": self.dimension, "distance": self.vectors[DENSE].distance}
+        del value["index"]
+        return {**value, **vectors, "index": self.index.to_json()}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], place: str) -> Self:
-        """Read the JSON form; raise MismatchError when it is no collection of ours."""
+        """Read the JSON form, of this version or of one before vectors had names; raise MismatchError for any other."""
         try:
-            return cls(**{**value, "index": IndexSettings.from_json(value.get("index", {}))})
-        except (TypeError, SettingsError) as exc:
+            fields = {**value, "index": IndexSettings.from_json(value.get("index", {}))}
+            if "vectors" in fields:
+                vectors = {name: VectorSpec(**spec) for name, spec in fields.pop("vectors").items()}
+            else:
+                vectors = {DENSE: VectorSpec("dense", fields.pop("dimension"), fields.pop("distance", "cosine"))}
+            return cls(**fields, vectors=vectors)
+        except (TypeError, KeyError, AttributeError, SettingsError) as exc:
             raise MismatchError(f"{place} says {sorted(value)} of itself: no collection of this version; build it again") from exc
 
     def check(self, expected: "CollectionInfo", name: str) -> None:
         """Raise MismatchError, naming both sides and the remedy, when a collection is not the one that was expected."""
-        for what in ("space", "contract_fingerprint", "dimension", "distance", "index", "release"):
+        for what in ("space", "contract_fingerprint", "dimension", "vectors", "index", "release"):
             found, wanted = getattr(self, what), getattr(expected, what)
             if found != wanted:
                 raise MismatchError(
@@ -115,12 +153,36 @@ class Head:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StoredPoint:
-    """One point. `vector` `(dim,)` is None for a head or where it was not asked for; `score` is there in answers to a query."""
+    """One point. `vectors` is empty for a head or where they were not asked for; `score` is there in answers to a query."""
 
     id: UUID
     payload: Payload
-    vector: NDArray[np.float32] | None = None
+    vectors: Mapping[str, Vector] = field(default_factory=dict)
     score: float | None = None
+
+    @property
+    def dense(self) -> Dense | None:
+        """Return the dense vector `(dim,)`, None where there is none."""
+        found = self.vectors.get(DENSE)
+        return found if isinstance(found, np.ndarray) else None
+
+    def to_json(self) -> dict[str, JSON]:
+        """Return the JSON form, without the score."""
+        return {"id": str(self.id), "payload": dict(self.payload), **vectors_to_json(self.vectors)}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Self:
+        """Read the JSON form."""
+        return cls(UUID(value["id"]), value["payload"], vectors_from_json(value))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Query:
+    """Questions to one collection, narrowed alike; `exact` compares with every point."""
+
+    asks: tuple[Ask, ...]
+    where: Filter | None = None
+    exact: bool = False
 
 
 def golden_points(info: CollectionInfo, names: Iterable[str]) -> dict[str, StoredPoint]:
@@ -178,6 +240,7 @@ class Collection(Protocol):
     def put_points(self, points: Sequence[StoredPoint]) -> None:
         """Write chunk points with their vectors, except where a newer version of the point is stored.
 
+        Each has all of the collection's vectors: a chunk without one could not be found by it. ContractError otherwise.
         A store that has one owner leaves out, too, what a newer head has overtaken: who lost the race leaves nothing.
         """
 
@@ -202,10 +265,12 @@ class Collection(Protocol):
     def remove_points(self, points: Sequence[StoredPoint]) -> None:
         """Remove points that should not be there, except where another version of one is stored by now."""
 
-    def query(
-        self, vector: NDArray[np.float32], limit: int, where: Filter | None = None, exact: bool = False
-    ) -> list[StoredPoint]:
-        """Return the chunk points nearest to a vector `(dim,)`, best first; `exact` compares with every one."""
+    def query(self, query: Query) -> list[list[StoredPoint]]:
+        """Return a list of chunk points for each ask, in the order of the asks, best first.
+
+        The score of a dense ask is the cosine. That of a sparse one is the dot product of the weights, and only points that
+        share a term with it are listed. ContractError for a vector that the collection does not have.
+        """
 
     def count(self, where: Filter | None = None) -> int:
         """Return how many points match; all of them, heads and golden texts too, without a filter."""
@@ -227,6 +292,10 @@ class Collection(Protocol):
 
 class Store(Protocol):
     """All collections, and the name of the active one."""
+
+    @property
+    def has_one_owner(self) -> bool:
+        """Return whether only one process, the online one, can have a collection open; others ask that process."""
 
     def create(self, name: str, info: CollectionInfo) -> Collection:
         """Make an empty collection that is visible at once; ContractError when the name is taken."""
@@ -267,3 +336,10 @@ def read_build(collection: Collection) -> Mapping[str, Any]:
     found = collection.read_points([build_id()]).get(build_id())
     state: Mapping[str, Any] = found.payload["state"] if found else {}
     return state
+
+
+def nearest(
+    collection: Collection, vector: Dense, limit: int, where: Filter | None = None, exact: bool = False
+) -> list[StoredPoint]:
+    """Return the chunk points whose dense vectors are nearest to a vector `(dim,)`, best first."""
+    return collection.query(Query((Ask(DENSE, vector, limit),), where, exact))[0]

@@ -6,7 +6,7 @@ What a collection was built with lies in the collection's metadata (server 1.16 
 
 from qdrant_client import QdrantClient, models
 
-from twinline.clients.store.protocol import GOLDEN_VECTOR_NAME, INTEGER_FIELDS, KEYWORD_FIELDS, VECTOR_NAME, CollectionInfo
+from twinline.clients.store.protocol import GOLDEN_VECTOR_NAME, INTEGER_FIELDS, KEYWORD_FIELDS, CollectionInfo
 from twinline.clients.store.qdrant_collection import QdrantCollection, is_server, server_errors
 from twinline.contract.errors import ContractError, MismatchError
 from twinline.contract.release.index_settings import IndexSettings
@@ -26,6 +26,8 @@ def connect(url: str, api_key: str | None = None, timeout_seconds: int = 30) -> 
 class QdrantStore:
     """A `Store` over a client."""
 
+    has_one_owner = False
+
     def __init__(self, client: QdrantClient, alias: str = ALIAS) -> None:
         self._client = client
         self._alias = alias
@@ -40,18 +42,8 @@ class QdrantStore:
             if not self._client.collection_exists(name):
                 self._client.create_collection(
                     name,
-                    vectors_config={
-                        VECTOR_NAME: models.VectorParams(
-                            size=info.dimension,
-                            distance=models.Distance.COSINE,
-                            hnsw_config=models.HnswConfigDiff(m=info.index.m, ef_construct=info.index.ef_construct),
-                            quantization_config=_quantization(info.index),
-                        ),
-                        # The engine keeps a slot for every point in every named vector: on disk these cost no memory.
-                        GOLDEN_VECTOR_NAME: models.VectorParams(
-                            size=info.dimension, distance=models.Distance.COSINE, on_disk=True
-                        ),
-                    },
+                    vectors_config=_dense_params(info),
+                    sparse_vectors_config=_sparse_params(info) or None,
                     metadata=_to_metadata("building", info),
                 )
         state, found = self._metadata(name)
@@ -141,6 +133,27 @@ class QdrantStore:
                 "use another server, or upgrade it and build the collection again"
             )
         return own["state"], CollectionInfo.from_json(own["info"], f"collection {name}")
+
+
+def _dense_params(info: CollectionInfo) -> dict[str, models.VectorParams]:
+    # The engine keeps a slot for every point in every named vector: on disk the golden ones cost no memory.
+    golden = models.VectorParams(size=info.dimension, distance=models.Distance.COSINE, on_disk=True)
+    dense = {
+        name: models.VectorParams(
+            size=spec.dimension,
+            distance=models.Distance.COSINE,
+            hnsw_config=models.HnswConfigDiff(m=info.index.m, ef_construct=info.index.ef_construct),
+            quantization_config=_quantization(info.index),
+        )
+        for name, spec in info.vectors.items()
+        if spec.dimension is not None
+    }
+    return {**dense, GOLDEN_VECTOR_NAME: golden}
+
+
+def _sparse_params(info: CollectionInfo) -> dict[str, models.SparseVectorParams]:
+    # No modifier: a weight says all, the rarity of its term too, or the server's own count of terms would decide scores.
+    return {name: models.SparseVectorParams() for name, spec in info.vectors.items() if spec.kind == "sparse"}
 
 
 def _quantization(index: IndexSettings) -> models.ScalarQuantization | models.BinaryQuantization | None:

@@ -14,11 +14,11 @@ from qdrant_client.http.exceptions import ApiException, ResponseHandlingExceptio
 from twinline.clients.store.protocol import (
     GOLDEN_VECTOR_NAME,
     MOST_GOLDEN,
-    VECTOR_NAME,
     VERSION_FIELDS,
     CollectionInfo,
     Filter,
     Head,
+    Query,
     StoredPoint,
     build_point,
     golden_points,
@@ -26,6 +26,7 @@ from twinline.clients.store.protocol import (
     stored_version,
     version_part,
 )
+from twinline.clients.store.vectors import Sparse, Vector, check_asks, check_vectors
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.records import Version
 from twinline.contract.errors import ContractError, TransientError
@@ -53,11 +54,16 @@ class QdrantCollection:
             return {}
         with self._ours():
             records = self._client.retrieve(
-                self.name, [str(id_) for id_ in ids], with_payload=True, with_vectors=[VECTOR_NAME] if with_vectors else False
+                self.name,
+                [str(id_) for id_ in ids],
+                with_payload=True,
+                with_vectors=[*self.info.vectors] if with_vectors else False,
             )
         return {UUID(str(record.id)): _stored(record) for record in records}
 
     def put_points(self, points: Sequence[StoredPoint]) -> None:
+        for point in points:
+            check_vectors(f"collection {self.name}", self.info.vectors, point.vectors)
         self._upsert(points)
 
     def put_golden(self, vectors: Mapping[str, NDArray[np.float32]]) -> None:
@@ -97,20 +103,20 @@ class QdrantCollection:
     def remove_points(self, points: Sequence[StoredPoint]) -> None:
         self._send(models.DeleteOperation(delete=models.FilterSelector(filter=_same_state(point))) for point in points)
 
-    def query(
-        self, vector: NDArray[np.float32], limit: int, where: Filter | None = None, exact: bool = False
-    ) -> list[StoredPoint]:
-        with self._ours():
-            answer = self._client.query_points(
-                self.name,
-                query=[float(value) for value in vector],
-                using=VECTOR_NAME,
-                limit=limit,
-                # Heads have no vector, so no query meets them.
-                query_filter=_filter(where),
-                search_params=_search_params(self.info.index, exact) if is_server(self._client) else None,
+    def query(self, query: Query) -> list[list[StoredPoint]]:
+        check_asks(f"collection {self.name}", self.info.vectors, query.asks)
+        # Heads have no vector, so no query meets them.
+        narrowed = _filter(query.where)
+        params = _search_params(self.info.index, query.exact) if is_server(self._client) else None
+        requests = [
+            models.QueryRequest(
+                query=_plain(ask.vector), using=ask.using, limit=ask.depth, filter=narrowed, params=params, with_payload=True
             )
-        return [_stored(point, point.score) for point in answer.points]
+            for ask in query.asks
+        ]
+        with self._ours():
+            answers = self._client.query_batch_points(self.name, requests)
+        return [[_stored(point, point.score) for point in answer.points] for answer in answers]
 
     def count(self, where: Filter | None = None) -> int:
         with self._ours():
@@ -126,7 +132,7 @@ class QdrantCollection:
                 limit=limit,
                 offset=None if offset is None else str(offset),
                 with_payload=True,
-                with_vectors=[VECTOR_NAME] if with_vectors else False,
+                with_vectors=[*self.info.vectors] if with_vectors else False,
             )
         return [_stored(record) for record in records], None if following is None else UUID(str(following))
 
@@ -143,8 +149,8 @@ class QdrantCollection:
         # One operation a version: the condition is part of the operation, and each document has its own.
         by_version: dict[Version, list[models.PointStruct]] = {}
         for point in points:
-            vector: Any = {} if point.vector is None else {VECTOR_NAME: [float(value) for value in point.vector]}
-            struct = models.PointStruct(id=str(point.id), vector=vector, payload=dict(point.payload))
+            vectors: Any = {name: _plain(vector) for name, vector in point.vectors.items()}
+            struct = models.PointStruct(id=str(point.id), vector=vectors, payload=dict(point.payload))
             by_version.setdefault(stored_version(point.payload), []).append(struct)
         self._send(
             models.UpsertOperation(
@@ -166,10 +172,20 @@ class QdrantCollection:
 
 
 def _stored(record: Any, score: float | None = None) -> StoredPoint:
-    vector = (record.vector or {}).get(VECTOR_NAME)
-    return StoredPoint(
-        UUID(str(record.id)), record.payload or {}, None if vector is None else np.asarray(vector, np.float32), score
-    )
+    vectors = {name: _vector(vector) for name, vector in (record.vector or {}).items()}
+    return StoredPoint(UUID(str(record.id)), record.payload or {}, vectors, score)
+
+
+def _vector(vector: Any) -> Vector:
+    if isinstance(vector, models.SparseVector):
+        return Sparse(tuple(vector.indices), tuple(int(weight) for weight in vector.values))
+    return np.asarray(vector, np.float32)
+
+
+def _plain(vector: Vector) -> Any:
+    if isinstance(vector, Sparse):
+        return models.SparseVector(indices=list(vector.ids), values=[float(weight) for weight in vector.weights])
+    return [float(value) for value in vector]
 
 
 def _search_params(index: IndexSettings, exact: bool) -> models.SearchParams:

@@ -172,10 +172,10 @@ def look_at(candidate: Candidate, reads: Reads, document: Document) -> Look | No
     distances: list[float] = []
     for chunk, vector in zip(chunks, vectors, strict=True):
         stored = reads.point(candidate.collection, point_id(document.source, document.key, chunk.index))
-        if stored is None or stored.vector is None or stored.payload["text"] != chunk.text:
+        if stored is None or stored.dense is None or stored.payload["text"] != chunk.text:
             different.append(f"{document.place} chunk {chunk.index}")
         else:
-            distances.append(float(cosine_distance(vector[None, :], stored.vector[None, :])[0]))
+            distances.append(float(cosine_distance(vector[None, :], stored.dense[None, :])[0]))
     query = chunks[0].encoder_text[:MAX_QUERY_CHARS]
     quick = reads.search(candidate.collection, query, limit=_HITS)["hits"]
     exact = reads.search(candidate.collection, query, limit=_HITS, exact=True)["hits"]

@@ -24,6 +24,7 @@ from twinline.clients.kafka.erasures import write_event
 from twinline.clients.kafka.stretch import delete_before
 from twinline.clients.online import AdminClient
 from twinline.clients.settings import CHECKOUT, Settings
+from twinline.clients.store.open import make_store
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.records import Deletion
 from twinline.contract.errors import SettingsError, TransientError
@@ -156,7 +157,7 @@ def expire_log(settings: Settings, principal: Principal, snapshot: str) -> dict[
 
 def _unreached(settings: Settings) -> dict[str, str]:
     """Return the collections that are there but not in service: their consumers will delete the document when they are."""
-    if settings.store != "edge":
+    if not make_store(settings).has_one_owner:
         return {}
     with closing(AdminClient(settings.admin_url)) as admin:
         return dict(admin.status().refused)

@@ -91,7 +91,7 @@ class Direct:
     def audit(self, limit: int, offset: UUID | None, where: Mapping[str, str]) -> tuple[list[PointFacts], UUID | None]:
         """Return a page of facts, of all points or of those that match, and the offset of the next."""
         points, following = self._collection.scroll(where or None, limit, offset, with_vectors=True)
-        return [PointFacts.of(point, self._collection.info.dimension) for point in points], following
+        return [PointFacts.of(point, self._collection.info.vectors) for point in points], following
 
     def apply(self, messages: Sequence[Message]) -> Mapping[str, int]:
         """Apply messages by the consumer's law; return counts."""
@@ -122,13 +122,14 @@ def open_target(settings: Settings, release: str) -> Iterator[Target]:
     def committed() -> Mapping[int, int]:
         return committed_offsets(settings, consumer_group(release), settings.topic)
 
-    if settings.store == "edge":
+    store = make_store(settings)
+    if store.has_one_owner:
         with closing(AdminClient(settings.admin_url)) as admin:
             if admin.status().collection(name) is None:
                 raise SettingsError(f"collection {name} is not served: build it first (`twinline release build {release}`)")
             yield Target(release, info, opened.preprocessor, _Served(admin, name), committed)
         return
-    collection = make_store(settings).open(name, info)
+    collection = store.open(name, info)
     dead_letters, erasures = KafkaDeadLetters(settings), ErasureTopic(settings)
 
     def make_indexer() -> Indexer:
@@ -151,11 +152,11 @@ def releases_in_service(settings: Settings) -> tuple[list[str], str | None]:
     Raises:
         TransientError: the online process, or the server, is away.
     """
-    if settings.store == "edge":
+    store = make_store(settings)
+    if store.has_one_owner:
         with closing(AdminClient(settings.admin_url)) as admin:
             status = admin.status()
         names, active = [listed.name for listed in status.collections], status.active
     else:
-        store = make_store(settings)
         names, active = store.names(), store.active()
     return [release_of(name) for name in names], release_of(active) if active else None

@@ -71,7 +71,7 @@ def document_features(
         points, _ = admin.points(
             collection, source=document.source, key=document.key, kind="chunk", limit=1_000, with_vectors=True
         )
-        stored = {point.payload["content_hash"]: point.vector for point in points}
+        stored = {point.payload["content_hash"]: point.dense for point in points}
         for chunk in chunks:
             vector = stored.get(chunk.content_hash)
             if vector is None:

@@ -164,5 +164,5 @@ def _searcher(admin: AdminClient, status: OnlineStatus, name: str) -> Callable[[
 
 def scored(hits: Iterable[tuple[UUID, float]], stored: Mapping[UUID, StoredPoint]) -> list[Scored]:
     """Return scores with the vectors that they are of; a point that is gone by now is left out."""
-    found = ((score, stored[id_].vector) for id_, score in hits if id_ in stored)
+    found = ((score, stored[id_].dense) for id_, score in hits if id_ in stored)
     return [(score, vector) for score, vector in found if vector is not None]

@@ -103,7 +103,7 @@ def _compare_document(
     distances = []
     for chunk, vector in zip(chunks, vectors, strict=True):
         point = by_index.get(chunk.index)
-        if point is None or point.vector is None:
+        if point is None or point.dense is None:
             faults.append(f"chunk {chunk.index} is not stored")
             continue
         other = [name for name, value in copied.items() if point.payload[name] != value]
@@ -147,9 +147,9 @@ def _distance(vector: np.ndarray[tuple[int], np.dtype[np.float32]], point: Store
     written_by = tuple(point.payload[field] for field in ("space", "contract", "release"))
     if written_by != (manifest.space, manifest.fingerprints.contract, manifest.release):
         return float("inf")
-    if point.vector is None or point.vector.shape != vector.shape:
+    if point.dense is None or point.dense.shape != vector.shape:
         return float("inf")
-    distance = float(cosine_distance(vector[None, :], point.vector[None, :])[0])
+    distance = float(cosine_distance(vector[None, :], point.dense[None, :])[0])
     return distance if np.isfinite(distance) else float("inf")
 
 
