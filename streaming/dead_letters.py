@@ -4,18 +4,17 @@ The message's key, value and headers stay as they were; headers with the prefix 
 back to the topic of documents is a copy without them.
 """
 
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol, Self
 
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaProducer
 from kafka.serializer import Serializer
 
 from streaming.decode import Message
 from streaming.stack_digest import stack_digest
-from twinline.clients.kafka.connect import MAX_DEAD_LETTER_BYTES, kafka_errors, make_consumer, make_producer
+from twinline.clients.kafka.connect import MAX_DEAD_LETTER_BYTES, kafka_errors, make_producer
 from twinline.clients.settings import Settings
 from twinline.contract.errors import ContractError, DocumentError, TransientError
 
@@ -23,7 +22,6 @@ _PREFIX = "dead-letter-"
 _FLUSH_SECONDS = 30.0
 _CLOSE_SECONDS = 5.0
 _MAX_ERROR_CHARS = 2_000
-_MAX_IDLE_POLLS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,43 +173,6 @@ class _KeyOfMessage(Serializer):  # type: ignore[misc]
         return data.key
 
 
-def read_dead_letters(settings: Settings, limit: int) -> list[DeadLetter]:
-    """Return the newest dead letters, at most `limit`, in the order they were set aside.
-
-    Raises:
-        TransientError: no broker answers, or it stopped half-way.
-    """
-    consumer = make_consumer(settings)
-    try:
-        with kafka_errors(settings):
-            topic = settings.dead_letter_topic
-            partitions = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]
-            ends: dict[Any, int] = consumer.end_offsets(partitions) if partitions else {}
-            starts: dict[Any, int] = consumer.beginning_offsets(partitions) if partitions else {}
-            consumer.assign(partitions)
-            for partition in partitions:
-                consumer.seek(partition, max(starts[partition], ends[partition] - limit))
-        letters: deque[DeadLetter] = deque(maxlen=limit)
-        idle_polls = 0
-        while _is_behind(consumer, ends, settings):
-            with kafka_errors(settings):
-                polled = consumer.poll(timeout_ms=1_000)
-            letters.extend(
-                DeadLetter.read(record.key, record.value, record.headers) for found in polled.values() for record in found
-            )
-            idle_polls = 0 if polled else idle_polls + 1
-            if idle_polls > _MAX_IDLE_POLLS:
-                raise TransientError(f"Kafka at {settings.kafka_address} stopped answering: look at it, and ask again")
-    finally:
-        consumer.close()
-    return sorted(letters, key=lambda letter: letter.time)
-
-
 def _number(said: str) -> int:
     """Return a place's number; -1 where a producer that is not ours wrote something else there, which hides no other letter."""
     return int(said) if said.isascii() and said.isdigit() and len(said) < 20 else -1
-
-
-def _is_behind(consumer: KafkaConsumer, ends: Mapping[TopicPartition, int], settings: Settings) -> bool:
-    with kafka_errors(settings):
-        return any(consumer.position(partition) < end for partition, end in ends.items())

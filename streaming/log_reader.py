@@ -15,6 +15,7 @@ from kafka.util import Timer
 
 from streaming.decode import Message
 from twinline.clients.kafka.connect import kafka_errors, make_consumer, unless_set
+from twinline.clients.kafka.stretch import headers_of
 from twinline.clients.settings import Settings
 from twinline.contract.errors import TransientError
 
@@ -291,7 +292,6 @@ def message_of(record: Any) -> Message:
         record.timestamp,
         record.key,
         record.value,
-        # A header may have no value at all.
-        [(name, value or b"") for name, value in record.headers],
+        headers_of(record),
         appended_by_log=record.timestamp_type == _LOG_APPEND_TIME,
     )

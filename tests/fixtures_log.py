@@ -8,7 +8,7 @@ from threading import Event
 from typing import Any
 from uuid import uuid4
 
-from streaming.dead_letters import KafkaDeadLetters
+from streaming.dead_letters import DeadLetter, KafkaDeadLetters
 from streaming.indexer import Indexer
 from streaming.limits import ConsumerLimits
 from streaming.loop import Consumer
@@ -21,11 +21,17 @@ from twinline.clients.store.edge import EdgeStore
 from twinline.clients.store.protocol import OWN_KINDS, Collection, StoredPoint
 from twinline.contract.documents.records import Deletion, Document, encode_key, encode_value, version_header
 from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.upkeep.dead_letters.entries import read_letters
 from twinline.upkeep.reconcile.measure import Comparison, Reconciliation
 from twinline.upkeep.reconcile.repair import repair
 from twinline.upkeep.reconcile.target import Direct, Target
 
 LIMITS = ConsumerLimits(longest_wait_seconds=0.5, commit_interval_seconds=0.0)
+
+
+def set_aside(settings: Settings) -> list[DeadLetter]:
+    """Return every dead letter, in the order in which they were set aside."""
+    return [letter for _, letter in read_letters(settings)]
 
 
 @dataclass

@@ -20,11 +20,11 @@ import pytest
 from kafka import KafkaProducer
 from kafka.serializer import Serializer
 
-from streaming.dead_letters import read_dead_letters
 from streaming.limits import ConsumerLimits
 from streaming.log_reader import Batch, LogReader
 from streaming.loop import Consumer
 from streaming.release import Release
+from tests.fixtures_log import set_aside
 from tests.fixtures_streaming import FakeEmbedder, preprocessor, vector_of
 from tests.integration.test_streaming import (
     LIMITS,
@@ -263,7 +263,7 @@ def test_a_producer_that_shares_no_code_can_write_from_the_page_alone(
     assert point.payload["metadata"] == {"team": "x", "_fields": {"language": "en"}}
     assert point.payload["headers"] == {"source_uri": "http://e.x/1"}
     assert collection.count({"kind": "chunk", "metadata._fields.language": "en"}) == 1
-    (letter,) = read_dead_letters(settings, limit=10)
+    (letter,) = set_aside(settings)
     assert letter.reason == "unknown_schema"
     assert "knows 1" in letter.error
 
@@ -363,7 +363,7 @@ def test_whatever_is_sent_ends_in_the_dead_letters_and_stops_nothing(
     producer.close()
     with running(consumer_of(settings, release, collection)) as consumer:
         wait_for(lambda: consumer.state.handled == 2 * len(sent), "all messages", seconds=150)
-    letters = read_dead_letters(settings, limit=1_000)
+    letters = set_aside(settings)
     assert sorted(((x.message.key or b"", x.message.value or b"") for x in letters), key=repr) == sorted(
         ((key or b"", value or b"") for key, value, _ in sent), key=repr
     )
@@ -388,7 +388,7 @@ def test_a_dead_letter_that_its_topic_cannot_take_is_kept_without_its_value(
     publish(made, b"x" * 3_000_000, Document("s", "k", ONE))
     with running(consumer_of(made, release, collection)) as consumer:
         wait_for(lambda: consumer.state.handled == 2, "both messages")
-    letters = read_dead_letters(made, limit=10)
+    letters = set_aside(made)
     assert [(letter.reason, letter.message.key) for letter in letters] == [("invalid_json", b"poison")]
     assert (letters[0].omitted, letters[0].message.value) == ("value", None)
     assert stored(collection) == {("k", 0): ONE}

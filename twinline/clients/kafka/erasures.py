@@ -7,11 +7,10 @@ from kafka import KafkaConsumer, TopicPartition
 
 from twinline.clients.erasure_list import SCHEMA, Erased, Erasures, read_list, read_secret, require_known_settings, save_list
 from twinline.clients.kafka.connect import kafka_errors, make_consumer, make_producer
+from twinline.clients.kafka.stretch import read_on, read_topic
 from twinline.clients.settings import Settings
-from twinline.contract.errors import ContractError, TransientError
+from twinline.contract.errors import ContractError
 
-_POLL_MS: Final = 200
-_MAX_IDLE_POLLS: Final = 50
 _CONFIRM_SECONDS: Final = 30.0
 
 
@@ -70,15 +69,7 @@ class ErasureTopic:
     def _new_records(self, consumer: KafkaConsumer) -> list[Any]:
         with kafka_errors(self._settings):
             end = consumer.end_offsets([self._place])[self._place]
-            records: list[Any] = []
-            idle_polls = 0
-            while consumer.position(self._place) < end:
-                polled = consumer.poll(timeout_ms=_POLL_MS).get(self._place, [])
-                records += polled
-                idle_polls = 0 if polled else idle_polls + 1
-                if idle_polls > _MAX_IDLE_POLLS:
-                    raise TransientError(f"topic {self._place.topic} at {self._settings.kafka_address} sends nothing: try again")
-        return records
+        return list(read_on(self._settings, consumer, {self._place: end}))
 
 
 def current_erasures(settings: Settings) -> Erasures:
@@ -113,8 +104,6 @@ def write_again(settings: Settings, erasures: Erasures) -> int:
 
 
 def _read_topic_alone(settings: Settings, erasures: Erasures) -> Erasures:
-    from twinline.clients.kafka.stretch import read_topic
-
     found = Erasures({}, erasures.secret)
     for record in read_topic(settings, settings.erasure_topic):
         found = found.with_event(_event(record), record.timestamp)
