@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Event, Thread
 from typing import Any
 from uuid import uuid4
@@ -23,7 +23,6 @@ from kafka.serializer import Serializer
 from streaming.limits import ConsumerLimits
 from streaming.log_reader import Batch, LogReader
 from streaming.loop import Consumer
-from streaming.release import Release
 from tests.fixtures_log import set_aside
 from tests.fixtures_streaming import FakeEmbedder, preprocessor, vector_of
 from tests.integration.test_streaming import (
@@ -42,6 +41,7 @@ from tests.integration.test_streaming import (
     wait_for,
 )
 from twinline.clients.kafka.connect import committed_offsets, ensure_topics, group_lag, make_admin
+from twinline.clients.release import Release
 from twinline.clients.settings import Settings
 from twinline.clients.store.protocol import Collection
 from twinline.contract.documents.records import Document, encode_key
@@ -120,7 +120,7 @@ def test_a_batch_that_takes_longer_than_the_group_is_patient_keeps_its_place(
         monkeypatch.setattr(LogReader, "stay", lambda self: None)
     publish(settings, *documents(14))
     made = slow(release)
-    consumer = Consumer(settings, made.embedder, collection, release.preprocessor, release.group, limits)
+    consumer = Consumer(settings, made, collection, limits)
     started = time.monotonic()
     with caplog.at_level(logging.WARNING, logger="kafka"), running(consumer):
         if not attends:
@@ -147,7 +147,7 @@ def test_an_outage_that_is_longer_than_the_group_is_patient_costs_only_time(
             return super().embed(texts, role)
 
     publish(settings, *documents(3))
-    consumer = Consumer(settings, Away(), collection, release.preprocessor, release.group, limits)
+    consumer = Consumer(settings, replace(release, embedder=Away()), collection, limits)
     with caplog.at_level(logging.INFO), running(consumer):
         wait_for(lambda: consumer.state.last_error == "the encoder is away", "it notices")
         time.sleep(7)
@@ -163,7 +163,7 @@ def test_a_second_consumer_gets_its_share_while_the_first_is_in_the_middle_of_a_
 ) -> None:
     def member(number: int, seconds: float) -> Consumer:
         limits = LIMITS.model_copy(update={"instance": number, "texts_per_request": 1, "handover_seconds": 0.5})
-        return Consumer(settings, SlowEmbedder(seconds=seconds), collection, release.preprocessor, release.group, limits)
+        return Consumer(settings, slow(release, seconds), collection, limits)
 
     publish(settings, *documents(30))
     first, second = member(0, 0.4), member(1, 0.01)
@@ -213,7 +213,7 @@ def test_a_consumer_told_to_stop_leaves_a_batch_that_would_take_too_long(
     limits = LIMITS.model_copy(update={"texts_per_request": 1, "drain_seconds": 0.5})
     publish(settings, *documents(30))
     made = slow(release, seconds=0.3)
-    consumer = Consumer(settings, made.embedder, collection, release.preprocessor, release.group, limits)
+    consumer = Consumer(settings, made, collection, limits)
     with running(consumer):
         wait_for(lambda: bool(made.embedder.calls), "it is at work")  # type: ignore[attr-defined]
         asked_at = time.monotonic()
@@ -403,7 +403,7 @@ def test_a_document_of_thousands_of_chunks_is_indexed_whole(settings: Settings, 
     large = Document("s", "large", text)
     publish(settings, large, Document("s", "small", ONE))
     limits = ConsumerLimits(texts_per_request=256, commit_interval_seconds=0.2)
-    consumer = Consumer(settings, release.embedder, collection, release.preprocessor, release.group, limits)
+    consumer = Consumer(settings, release, collection, limits)
     with running(consumer):
         wait_for(lambda: consumer.state.handled == 2, "both", seconds=120)
     assert collection.count({"kind": "chunk", "key": "large"}) == len(release.preprocessor.chunks(large)) >= words // 8

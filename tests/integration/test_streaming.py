@@ -18,7 +18,6 @@ import pytest
 from streaming.building.build import build, find_inputs
 from streaming.limits import ConsumerLimits
 from streaming.loop import Consumer
-from streaming.release import Release
 from tests.fixtures_log import set_aside
 from tests.fixtures_streaming import GOLDEN, Counted, FakeEmbedder, info_of, preprocessor, vector_of
 from tests.integration.conftest import EXTERNAL_BROKER
@@ -31,6 +30,7 @@ from twinline.clients.kafka.connect import (
     make_admin,
     make_producer,
 )
+from twinline.clients.release import Release
 from twinline.clients.settings import CHECKOUT, Settings
 from twinline.clients.store.edge import EdgeStore
 from twinline.clients.store.protocol import Collection
@@ -96,7 +96,7 @@ def documents(count: int) -> list[Document]:
 
 
 def consumer_of(settings: Settings, release: Release, collection: Collection) -> Consumer:
-    return Consumer(settings, release.embedder, collection, release.preprocessor, release.group, LIMITS)
+    return Consumer(settings, release, collection, LIMITS)
 
 
 @contextmanager

@@ -35,7 +35,7 @@ def main() -> None:
     except ContractError as error:
         sys.exit(f"search: {error}")
     store = make_store(settings)
-    releases = Releases(store, partial(opening.open_release, settings, store))
+    releases = Releases(store, partial(opening.open_served, settings, store))
     uvicorn.run(build_app(releases), host=settings.host, port=settings.search_port, log_config=None, access_log=False)
 
 

@@ -32,7 +32,7 @@ BROKER = "broker.example:9092"
 
 @dataclass
 class Log:
-    """A topic of two partitions. `marks` are offsets without a record, as a transaction leaves them; `fails` is raised by a poll."""
+    """A topic of two partitions. `marks` are offsets without a record, as of a transaction; `fails` is raised by a poll."""
 
     ends: Mapping[int, int] = field(default_factory=lambda: {0: 40, 1: 5})
     begins: Mapping[int, int] = field(default_factory=lambda: {0: 10, 1: 0})

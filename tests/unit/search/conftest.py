@@ -11,9 +11,11 @@ import pytest
 from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 
+from twinline.clients.release import Release
 from twinline.clients.store.protocol import CollectionInfo, StoredPoint
 from twinline.contract.documents.ids import point_id
 from twinline.contract.encoder.embedding import Embeddings
+from twinline.contract.encoder.golden import GoldenSet
 from twinline.contract.encoder.preprocess import MAX_QUERY_CHARS
 from twinline.contract.errors import DocumentError, TransientError
 from twinline.search.api import build_app
@@ -110,12 +112,10 @@ class World:
 
     def release(self, release: str) -> Served:
         info = CollectionInfo(release, f"space-{release}", f"contract-{release}", "vector", "index", DIMENSION)
+        training = {"snapshot": f"snapshot-{release}", "git_revision": "0123456789abcdef"}
         served = Served(
-            info,
+            Release(info, FakePreprocessor(), FakeEmbedder(info.space), GoldenSet((), 0.0), training),  # type: ignore[arg-type]
             FakeCollection(f"documents_{release}", info),  # type: ignore[arg-type]
-            FakePreprocessor(),  # type: ignore[arg-type]
-            FakeEmbedder(info.space),
-            {"snapshot": f"snapshot-{release}", "git_revision": "0123456789abcdef"},
         )
         self.served[release] = served
         self.releases.add(served)

@@ -9,7 +9,7 @@ import pytest
 from streaming import indexer as indexer_module
 from streaming.indexer import Indexer
 from streaming.limits import ConsumerLimits
-from tests.fixtures_streaming import GOLDEN, World, vector_of
+from tests.fixtures_streaming import GOLDEN, NothingErased, World, vector_of
 from twinline.clients.store.protocol import Head, StoredPoint
 from twinline.contract.documents.records import Document
 from twinline.contract.errors import ContractError, MismatchError, TransientError
@@ -114,10 +114,8 @@ def test_what_comes_between_the_pieces_passes_through_untouched(filled: World) -
     def leave() -> None:
         raise LeftError("now")
 
-    indexer = filled.indexer()
-    indexer.between = leave
     with pytest.raises(LeftError):
-        indexer.handle([filled.log.append(document(TWO))])
+        filled.indexer().handle([filled.log.append(document(TWO))], leave)
     assert filled.sink.letters == []
     assert filled.texts("k") == []
 
@@ -137,7 +135,7 @@ def test_a_large_batch_is_handled_in_portions_and_written_in_pieces(filled: Worl
     put = filled.collection.put_points
     monkeypatch.setattr(filled.collection, "put_points", lambda points: (written.append(len(points)), put(points)))
     filled.collection.before = lambda call: portions.append(0) if call == "put_heads" else None
-    indexer = Indexer(filled.collection, filled.embedder, filled.preprocessor, filled.sink, limits)
+    indexer = Indexer(filled.collection, filled.release, filled.sink, NothingErased(), limits)
     texts = [" ".join(f"w{number}" for number in range(start, start + 40)) for start in (0, 100, 200)]
     indexer.handle([filled.log.append(document(text, key=str(number))) for number, text in enumerate(texts)])
     assert max(written) == 2

@@ -153,7 +153,7 @@ def offsets_at(settings: Settings, topic: str, moment: datetime) -> dict[int, in
 
 
 def delete_before(settings: Settings, topic: str, offsets: Mapping[int, int]) -> None:
-    """Expire the messages of a topic below `offsets`, by partition, now."""
+    """Expire the messages of a topic below `offsets`, by partition, at once."""
     admin = make_admin(settings)
     try:
         with kafka_errors(settings):
