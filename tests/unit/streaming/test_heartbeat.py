@@ -6,7 +6,7 @@ import pytest
 
 from streaming.heartbeat import BatchLeftError, Heartbeat
 from streaming.limits import ConsumerLimits
-from twinline.contract.errors import ContractError, TransientError
+from twinline.contract.errors import ContractError, TransientError, TwinlineError
 
 
 @dataclass
@@ -94,3 +94,9 @@ def test_a_lost_place_is_never_blamed_on_a_message(error: Exception) -> None:
     """A ContractError out of the middle of a batch would send its messages to the dead letters."""
     with pytest.raises(BatchLeftError, match=str(error)):
         heartbeat_of(FakePlace(error=error)).check()
+
+
+def test_a_batch_that_is_left_is_no_failure_of_a_dependency() -> None:
+    """Loops that ask only whether a failure is transient would try it again."""
+    assert not issubclass(BatchLeftError, TransientError)
+    assert issubclass(BatchLeftError, TwinlineError)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from streaming import indexer as indexer_module
+from streaming.heartbeat import BatchLeftError
 from streaming.indexer import Indexer
 from streaming.limits import ConsumerLimits
 from tests.fixtures_streaming import GOLDEN, NothingErased, World, vector_of
@@ -107,15 +108,17 @@ def test_vectors_that_do_not_fit_stop_the_consumer(filled: World, monkeypatch: p
         filled.handle(filled.log.append(document(TWO)))
 
 
-def test_what_comes_between_the_pieces_passes_through_untouched(filled: World) -> None:
-    class LeftError(TransientError):
-        pass
-
+# With prefetch the batch ends while it waits for a portion, without it in the middle of one.
+@pytest.mark.parametrize("look_ahead", [True, False])
+@pytest.mark.parametrize("left", [TransientError, BatchLeftError])
+def test_what_comes_between_the_pieces_passes_through_untouched(filled: World, left: type[Exception], look_ahead: bool) -> None:
     def leave() -> None:
-        raise LeftError("now")
+        raise left("now")
 
-    with pytest.raises(LeftError):
-        filled.indexer().handle([filled.log.append(document(TWO))], leave)
+    limits = ConsumerLimits(look_ahead=look_ahead)
+    indexer = Indexer(filled.collection, filled.release, filled.sink, NothingErased(), limits)
+    with pytest.raises(left):
+        indexer.handle([filled.log.append(document(TWO))], leave)
     assert filled.sink.letters == []
     assert filled.texts("k") == []
 
