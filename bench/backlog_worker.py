@@ -23,6 +23,7 @@ from streaming.loop import Consumer
 from streaming.plans import Plan
 from streaming.points import Vectors, chunk_points
 from streaming.portions import pieces
+from twinline.clients.release import Release
 from twinline.clients.settings import load_settings
 from twinline.clients.store.edge import EdgeStore
 from twinline.clients.store.edge_collection import EdgeCollection
@@ -56,7 +57,7 @@ class HashEmbedder:
         return unit
 
 
-def consume(collection: EdgeCollection, release: ReleaseFolder, embedder: Embedder, messages: int) -> None:
+def consume(collection: EdgeCollection, release: Release, messages: int) -> None:
     """Work off the log from its start with the real consumer."""
     stop, done = threading.Event(), 0
 
@@ -68,10 +69,10 @@ def consume(collection: EdgeCollection, release: ReleaseFolder, embedder: Embedd
         if done >= messages:
             stop.set()
 
-    Consumer(load_settings(), embedder, collection, release.preprocessor, "backlog", load_limits()).run(stop, progress=count)
+    Consumer(load_settings(), release, collection, load_limits(), group="backlog").run(stop, progress=count)
 
 
-def store_alone(collection: EdgeCollection, release: ReleaseFolder, embedder: Embedder, messages: int) -> None:
+def store_alone(collection: EdgeCollection, release: Release, messages: int) -> None:
     """Write the same points without a consumer, as many at a time."""
     limits, done = load_limits(), 0
     for batch in pieces(enumerate(texts(messages)), limits.max_messages):
@@ -84,7 +85,7 @@ def store_alone(collection: EdgeCollection, release: ReleaseFolder, embedder: Em
                 Plan(event, Head(SOURCE, document.key, Version("log", number, number), False, len(chunks)), chunks, None)
             )
         cut = [chunk for plan in plans for chunk in plan.chunks]
-        made = embedder.embed([chunk.encoder_text for chunk in cut], "document").vectors
+        made = release.embedder.embed([chunk.encoder_text for chunk in cut], "document").vectors
         vectors = Vectors(dict(zip((chunk.content_hash for chunk in cut), made, strict=True)), frozenset(), len(cut))
         collection.put_heads([plan.head for plan in plans])
         for plan in plans:
@@ -97,8 +98,8 @@ def store_alone(collection: EdgeCollection, release: ReleaseFolder, embedder: Em
 def main() -> None:
     """Read the command line and work."""
     what, folder, release_folder, messages, encoder = sys.argv[1:]
-    release = ReleaseFolder.load(Path(release_folder))
-    info = CollectionInfo.of(release.manifest)
+    files = ReleaseFolder.load(Path(release_folder))
+    info = CollectionInfo.of(files.manifest)
     embedder: Embedder
     if encoder == "triton":
         from twinline.clients.triton.embedder import TritonEmbedder
@@ -108,7 +109,8 @@ def main() -> None:
         embedder = HashEmbedder(info.space, info.dimension)
     collection = EdgeStore(Path(folder)).create(collection_name(info.release), info)
     try:
-        (consume if what == "consumer" else store_alone)(collection, release, embedder, int(messages))
+        release = Release(info, files.preprocessor, embedder, files.golden)
+        (consume if what == "consumer" else store_alone)(collection, release, int(messages))
     finally:
         collection.close()
 

@@ -20,14 +20,14 @@ from bench.in_process import InProcessEncoder
 from streaming.limits import ConsumerLimits
 from streaming.loop import Consumer
 from twinline.clients.kafka.connect import beginning_offsets, end_offsets, ensure_topics
+from twinline.clients.release import Release
 from twinline.clients.settings import CHECKOUT, Settings
 from twinline.clients.store.edge import EdgeStore
 from twinline.clients.store.protocol import CollectionInfo
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.records import Document
-from twinline.contract.encoder.preprocess import Preprocessor
 from twinline.contract.errors import ContractError
-from twinline.contract.release.manifest import Manifest
+from twinline.contract.release.folder import ReleaseFolder
 
 _REAL: Final = 2_000
 _EVERY: Final = 100
@@ -118,8 +118,8 @@ def indexing_cost(folder: Path, release: Path, documents: int) -> dict[str, JSON
     """Publish a corpus and index it, then the corpus with one document in a hundred changed: only those reach the log."""
     shutil.rmtree(folder, ignore_errors=True)
     corpus = folder / "corpus.jsonl"
-    encoder, manifest = InProcessEncoder.load(release), Manifest.load(release)
-    info, preprocessor = CollectionInfo.of(manifest), Preprocessor.load(release)
+    files = ReleaseFolder.load(release)
+    opened = Release(CollectionInfo.of(files.manifest), files.preprocessor, InProcessEncoder.load(release), files.golden)
     costs: list[tuple[float, int]] = []
     with running_broker(folder / "broker") as settings:
         ensure_topics(settings)
@@ -129,7 +129,7 @@ def indexing_cost(folder: Path, release: Path, documents: int) -> dict[str, JSON
             "KAFKA_BOOTSTRAP": settings.kafka_address,
             "PYTHONPATH": str(CHECKOUT),
         }
-        with closing(EdgeStore(folder / "store").create("documents_growth", info)) as collection:
+        with closing(EdgeStore(folder / "store").create("documents_growth", opened.info)) as collection:
             start = beginning_offsets(settings, settings.topic)
             for state in (0, 1):
                 write_corpus(corpus, documents, state)
@@ -137,7 +137,7 @@ def indexing_cost(folder: Path, release: Path, documents: int) -> dict[str, JSON
                 publish = [sys.executable, "-m", "etl", "publish", "--source", f"files:{corpus}"]
                 subprocess.run(publish, cwd=CHECKOUT, env=environment, stdout=sys.stderr, check=True)
                 until = end_offsets(settings, settings.topic)
-                consumer = _consumer(settings, encoder, collection, preprocessor)
+                consumer = _consumer(settings, opened, collection)
                 consumer.run(Event(), start=start, until=until)
                 costs.append((time.perf_counter() - started, consumer.state.chunks_embedded))
                 start = until
@@ -185,8 +185,8 @@ def _texts(real: Sequence[Document], count: int) -> Iterator[str]:
             yield "\n".join([*drawn, f"Number {number}."])
 
 
-def _consumer(settings: Settings, encoder: InProcessEncoder, collection: Any, preprocessor: Preprocessor) -> Consumer:
-    return Consumer(settings, encoder, collection, preprocessor, f"growth.{uuid4().hex[:8]}", ConsumerLimits())
+def _consumer(settings: Settings, release: Release, collection: Any) -> Consumer:
+    return Consumer(settings, release, collection, ConsumerLimits(), group=f"growth.{uuid4().hex[:8]}")
 
 
 def _environment(clone: Path) -> dict[str, str]:

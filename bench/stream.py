@@ -13,7 +13,6 @@ from bench.machine import cores
 from bench.rounds import Work
 from streaming.limits import ConsumerLimits
 from streaming.loop import Consumer
-from streaming.release import open_release
 from twinline.clients.base_model import DEFAULT_BASE_MODEL, resolve_base_model
 from twinline.clients.kafka.connect import (
     beginning_offsets,
@@ -23,6 +22,7 @@ from twinline.clients.kafka.connect import (
     make_consumer,
     make_producer,
 )
+from twinline.clients.release import open_release
 from twinline.clients.settings import Settings
 from twinline.clients.store.edge import EdgeStore
 from twinline.clients.store.protocol import StoredPoint
@@ -73,7 +73,7 @@ class StreamingPath:
         with closing(collection):
             group = f"bench.{uuid4().hex[:8]}"
             limits = ConsumerLimits(max_messages=min(ConsumerLimits().max_messages, max(1, self.documents // 4)))
-            consumer = Consumer(self.settings, release.embedder, collection, release.preprocessor, group, limits)
+            consumer = Consumer(self.settings, release, collection, limits, group=group)
             consumer.run(Event(), start, until, lambda size: marks.append((time.perf_counter(), size)))
             # The last flush and commit are in here.
             ended = time.perf_counter()

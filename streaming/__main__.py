@@ -28,14 +28,14 @@ ReleaseId = Annotated[str, typer.Option(help="A fetched release, such as r012345
 
 @app.command()
 def run(release: ReleaseId) -> None:
-    """Keep a release's collection fresh until SIGTERM; the batch in hand is finished and committed."""
+    """Keep a release's collection fresh until SIGTERM; the batch in flight is finished and committed."""
     from prometheus_client import CollectorRegistry, start_http_server
 
     from streaming.limits import load_limits
     from streaming.loop import Consumer
     from streaming.metrics import StreamingMetrics
-    from streaming.release import open_release
     from twinline.clients.kafka.connect import ensure_topics
+    from twinline.clients.release import open_release
     from twinline.clients.settings import load_settings
     from twinline.clients.store.door import check_index
     from twinline.clients.store.open import make_store
@@ -48,10 +48,7 @@ def run(release: ReleaseId) -> None:
     collection = make_store(settings).open(opened.collection_name, opened.info)
     try:
         check_index(collection, opened.golden)
-        consumer = Consumer(
-            settings, opened.embedder, collection, opened.preprocessor, opened.group, limits, StreamingMetrics(registry)
-        )
-        consumer.run(_stop_at_signals())
+        Consumer(settings, opened, collection, limits, StreamingMetrics(registry)).run(_stop_at_signals())
     finally:
         collection.close()
 
@@ -61,22 +58,22 @@ def build(
     release: ReleaseId,
     snapshot: Annotated[str, typer.Option(help="A snapshot of the topic to start from; else the whole log.")] = "",
 ) -> None:
-    """Make a release's collection, complete up to now, and visible when it is whole; again after a stop, it goes on."""
+    """Build a release's collection, complete up to now, and visible once it is whole; after a stop, the same command resumes."""
     from dataclasses import replace
 
     from streaming.building.build import build as build_collection
     from streaming.building.build import find_inputs
     from streaming.building.progress import BuildProgress
-    from streaming.building.throttle import PacedEmbedder, SearchTraffic, lower_priority
+    from streaming.building.throttle import SearchTraffic, ThrottledEmbedder, lower_priority
     from streaming.limits import load_limits
-    from streaming.release import open_release
+    from twinline.clients.release import open_release
     from twinline.clients.settings import load_settings
     from twinline.clients.store.open import make_store
 
     lower_priority()
     settings, limits, stop = load_settings(), load_limits(), _stop_at_signals()
     opened, store = open_release(settings, release), make_store(settings)
-    opened = replace(opened, embedder=PacedEmbedder(opened.embedder, SearchTraffic(settings.search_url).is_busy))
+    opened = replace(opened, embedder=ThrottledEmbedder(opened.embedder, SearchTraffic(settings.search_url).is_busy))
     if opened.collection_name in store.names():
         store.info(opened.collection_name).check(opened.info, opened.collection_name)
         typer.echo(f"collection {opened.collection_name} is built already")
@@ -87,7 +84,7 @@ def build(
     if built is None:
         typer.echo(f"stopped; run the same command again to go on with {opened.collection_name}", err=True)
         raise typer.Exit(EXIT_INTERRUPTED)
-    kept = f"{built.chunks_reused} kept their vectors" + (f", with {built.donor} at hand" if built.donor else "")
+    kept = f"{built.chunks_reused} kept their vectors" + (f", with {built.reused_from} at hand" if built.reused_from else "")
     typer.echo(
         f"collection {opened.collection_name} is built from {inputs.size} messages: {built.chunks_embedded} chunks embedded, "
         f"{kept}; next: serve and verify it"

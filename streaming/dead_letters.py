@@ -1,21 +1,20 @@
-"""Dead letters: a message that cannot be indexed goes to a topic of its own, whole, with the reason and the place.
+"""Dead letters: a message that cannot be indexed goes whole to a topic of its own, with the reason and its place in the log.
 
-The message's key, value and headers stay as they were; headers with the prefix `dead-letter-` are added, so that sending one
-back to the topic of documents is a copy without them.
+Key, value and headers of the message are unchanged. Headers with the prefix `dead-letter-` are added, so that a replay is a copy
+without them.
 """
 
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol, Self
 
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaProducer
 from kafka.serializer import Serializer
 
 from streaming.decode import Message
 from streaming.stack_digest import stack_digest
-from twinline.clients.kafka.connect import MAX_DEAD_LETTER_BYTES, kafka_errors, make_consumer, make_producer
+from twinline.clients.kafka.connect import MAX_DEAD_LETTER_BYTES, kafka_errors, make_producer
 from twinline.clients.settings import Settings
 from twinline.contract.errors import ContractError, DocumentError, TransientError
 
@@ -23,7 +22,6 @@ _PREFIX = "dead-letter-"
 _FLUSH_SECONDS = 30.0
 _CLOSE_SECONDS = 5.0
 _MAX_ERROR_CHARS = 2_000
-_MAX_IDLE_POLLS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +30,13 @@ class DeadLetter:
 
     Args:
         reason: the error's slug, by which dead letters are counted.
-        stage: the step of `handle()` that refused it: decode, version, chunk or index.
+        stage: the step of `handle()` that refused it: erasure, decode, version, chunk or index.
         error: the error's text.
         release: the release whose consumer set it aside.
         time: when, ISO 8601.
         error_type: the error's class.
-        digest: of where it was raised; the same failure in the same code has the same one.
-        omitted: `value` when the topic could not take the value: it is still in the log, at the message's place.
+        digest: of the stack; the same failure in the same code has the same digest.
+        omitted: `value` when the topic could not take the value, which is still in the log at the message's place.
     """
 
     message: Message
@@ -53,7 +51,7 @@ class DeadLetter:
 
     @classmethod
     def of(cls, message: Message, stage: str, error: Exception, release: str) -> Self:
-        """Return the dead letter of a message that `error` was raised for, just now."""
+        """Return the dead letter of a message that `error` was raised for, with the current time."""
         reason = "refused" if isinstance(error, ContractError) else "unexpected"
         if isinstance(error, DocumentError):
             reason = error.reason
@@ -66,7 +64,7 @@ class DeadLetter:
         return replace(self, message=replace(self.message, value=None), omitted="value")
 
     def headers(self) -> list[tuple[str, bytes]]:
-        """Return the headers that the dead letter travels with."""
+        """Return the headers of the dead letter: the message's own, and ours."""
         said = {
             "reason": self.reason,
             "stage": self.stage,
@@ -103,14 +101,14 @@ class DeadLetter:
 
 
 class DeadLetterSink(Protocol):
-    """Where dead letters go."""
+    """Takes dead letters."""
 
     def put(self, letters: Sequence[DeadLetter]) -> None:
-        """Make letters durable; TransientError when that cannot be had now."""
+        """Make letters durable; raise TransientError when that is not possible now."""
 
 
 class KafkaDeadLetters:
-    """A sink that is the topic of dead letters."""
+    """Writes to the topic of dead letters."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -121,23 +119,23 @@ class KafkaDeadLetters:
         if not letters:
             return
         try:
-            # All are on their way before the first is waited for.
+            # All are sent before the first is waited for.
             sent = [(letter, self._send(letter)) for letter in letters]
             for letter, future in sent:
                 self._wait(letter, future)
         except TransientError:
-            # A producer that has lost its broker may have lost its place in the sequence too: the next attempt makes another.
+            # A producer that lost its broker may have lost its sequence number too: the next attempt makes a new one.
             self.close()
             raise
 
     def close(self) -> None:
-        """Let go of the connection; the next letter makes a new one."""
+        """Close the connection; the next letter opens a new one."""
         producer, self._producer = self._producer, None
         if producer is not None:
             producer.close(timeout=_CLOSE_SECONDS)
 
     def _send(self, letter: DeadLetter) -> Any:
-        # Most consumers never need a producer: made on the first letter.
+        # Made for the first letter: most consumers never need a producer.
         if self._producer is None:
             self._producer = make_producer(self._settings, max_request_size=MAX_DEAD_LETTER_BYTES, key_serializer=_KeyOfMessage())
         try:
@@ -152,9 +150,9 @@ class KafkaDeadLetters:
             return self._send(letter.without_value())
 
     def _wait(self, letter: DeadLetter, future: Any) -> None:
-        # A topic with a smaller limit than ours: where the message stands in the log is kept, and one message stops nothing.
-        # First whole once more and alone, since what is sent behind a refused message is refused with it; each time by another
-        # producer, since this one has given the refused message a sequence number.
+        # The topic may have a smaller limit than ours. The letter is then sent without its value, and keeps the message's place.
+        # Before that it is sent whole and alone, since letters behind a refused one are refused with it. Each attempt needs a new
+        # producer: the old one has given the refused letter a sequence number.
         for again in (None, letter, letter.without_value()):
             try:
                 with kafka_errors(self._settings):
@@ -168,50 +166,13 @@ class KafkaDeadLetters:
 
 
 class _KeyOfMessage(Serializer):  # type: ignore[misc]
-    """Lets a message stand for its key, so that a key and a value that are both null can be sent."""
+    """Serializes a message as its key, so that a message without key and value can be sent."""
 
     def serialize(self, topic: str, headers: Sequence[tuple[str, bytes]], data: Message) -> bytes | None:
         """Return the key."""
         return data.key
 
 
-def read_dead_letters(settings: Settings, limit: int) -> list[DeadLetter]:
-    """Return the newest dead letters, at most `limit`, in the order they were set aside.
-
-    Raises:
-        TransientError: no broker answers, or it stopped half-way.
-    """
-    consumer = make_consumer(settings)
-    try:
-        with kafka_errors(settings):
-            topic = settings.dead_letter_topic
-            partitions = [TopicPartition(topic, number) for number in sorted(consumer.partitions_for_topic(topic) or ())]
-            ends: dict[Any, int] = consumer.end_offsets(partitions) if partitions else {}
-            starts: dict[Any, int] = consumer.beginning_offsets(partitions) if partitions else {}
-            consumer.assign(partitions)
-            for partition in partitions:
-                consumer.seek(partition, max(starts[partition], ends[partition] - limit))
-        letters: deque[DeadLetter] = deque(maxlen=limit)
-        idle_polls = 0
-        while _is_behind(consumer, ends, settings):
-            with kafka_errors(settings):
-                polled = consumer.poll(timeout_ms=1_000)
-            letters.extend(
-                DeadLetter.read(record.key, record.value, record.headers) for found in polled.values() for record in found
-            )
-            idle_polls = 0 if polled else idle_polls + 1
-            if idle_polls > _MAX_IDLE_POLLS:
-                raise TransientError(f"Kafka at {settings.kafka_address} stopped answering: look at it, and ask again")
-    finally:
-        consumer.close()
-    return sorted(letters, key=lambda letter: letter.time)
-
-
 def _number(said: str) -> int:
-    """Return a place's number; -1 where a producer that is not ours wrote something else there, which hides no other letter."""
+    """Return a place's number; -1 where another producer wrote something else, so that one letter hides no other."""
     return int(said) if said.isascii() and said.isdigit() and len(said) < 20 else -1
-
-
-def _is_behind(consumer: KafkaConsumer, ends: Mapping[TopicPartition, int], settings: Settings) -> bool:
-    with kafka_errors(settings):
-        return any(consumer.position(partition) < end for partition, end in ends.items())

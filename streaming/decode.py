@@ -1,4 +1,4 @@
-"""Messages of the topic, and what they say. Pure: nothing here knows Kafka."""
+"""Decode messages of the topic into documents and deletions. Pure: nothing here knows Kafka."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,15 +7,15 @@ from twinline.contract.canonical import JSON
 from twinline.contract.documents.records import Deletion, Document, Version, decode_message, version_of
 from twinline.contract.errors import DocumentError, SettingsError
 
-# What producers say of where a document came from; copied to its points.
+# A producer's headers about a document's origin; copied to its points.
 LINEAGE_HEADERS = ("source_sha256", "source_uri", "source_line", "source_file_sha256", "run_id", "git_revision")
-# An address may be long; what anyone may write into a header must not make a point large.
+# Enough for a long address; a producer's header must not make a point large.
 MAX_HEADER_CHARS = 2_048
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message as the log holds it. `appended_by_log` is false where the time is only what the producer's clock said."""
+    """One message of the log. `appended_by_log` is false where the time is the producer's, and not the log's."""
 
     partition: int
     offset: int
@@ -28,7 +28,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A message understood: a document or its deletion, its version, and where it comes from."""
+    """A decoded message: a document or its deletion, its version, and its lineage."""
 
     item: Document | Deletion
     version: Version
@@ -37,10 +37,10 @@ class Event:
 
 
 def decode(message: Message) -> Event:
-    """Return what a message says.
+    """Return the event of a message.
 
     Raises:
-        DocumentError: it breaks the envelope; it alone is set aside.
+        DocumentError: it violates the envelope; it alone is set aside.
         SettingsError: it needs the log's clock for a version, and the topic does not keep it.
     """
     item = decode_message(message.key, message.value, message.headers)
@@ -54,7 +54,7 @@ def decode(message: Message) -> Event:
 
 
 def named_document(key: bytes | None) -> tuple[str, str] | None:
-    """Return source and key that a message's key names; None for one that names no document: such a message is refused."""
+    """Return the source and key in a message's key; None where it names no document, and the message is refused."""
     try:
         item = decode_message(key, None)
     except DocumentError:
@@ -72,5 +72,5 @@ def _lineage(message: Message) -> dict[str, JSON]:
 
 
 def lineage_headers(message: Message) -> dict[str, str]:
-    """Return what a message's producer said of where the document came from."""
+    """Return the producer's headers about the document's origin."""
     return {n: raw.decode(errors="replace")[:MAX_HEADER_CHARS] for n, raw in message.headers if n in LINEAGE_HEADERS}

@@ -1,4 +1,4 @@
-"""Messages of erased documents are not indexed, and what is set aside of them is not their text."""
+"""Messages of erased documents are not indexed, and their dead letters hold no text."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -11,22 +11,22 @@ REASON = "erased"
 
 
 class KnowsErasures(Protocol):
-    """The list of erased documents, as it is whenever it is asked."""
+    """The current list of erased documents."""
 
     def current(self) -> Erasures:
-        """Return the list; TransientError when it cannot be had now."""
+        """Return the list; raise TransientError when it cannot be read now."""
 
 
 def keep_erased_out(
     batch: Sequence[Message], erasures: Erasures
 ) -> tuple[list[Message], int, list[tuple[Message, DocumentError]]]:
-    """Part the messages of erased documents from the others.
+    """Separate the messages of erased documents from the others.
 
-    Deletions stay: they are what removes a document, and hold no text of it.
+    Deletions are kept: they remove a document, and hold no text of it.
 
     Returns:
-        The others in their order; how many the log had before the erasure, which are left out without a word; and those that
-        came after it, without key, text and headers, each with why it is refused.
+        The others in their order; the number of messages from before the erasure, which are dropped silently; and the messages
+        from after it, without key, text and headers, each with the error that refuses it.
     """
     if not erasures.entries:
         return list(batch), 0, []

@@ -1,4 +1,4 @@
-"""What a consumer does beside a batch that takes long: keep its place in the group, hear of a rebalance or a stop."""
+"""The heartbeat of a batch that takes long: the consumer keeps its place in the group, and notices a rebalance or a stop."""
 
 import logging
 import time
@@ -6,13 +6,16 @@ from threading import Event
 from typing import Protocol
 
 from streaming.limits import ConsumerLimits
-from twinline.contract.errors import TransientError
+from twinline.contract.errors import TransientError, TwinlineError
 
 _log = logging.getLogger(__name__)
 
 
-class BatchLeftError(TransientError):
-    """The batch in hand is left unfinished, for the next owner of its partitions or the next start of this process."""
+class BatchLeftError(TwinlineError):
+    """The batch in flight is left to the next owner of its partitions, or to the next start of this process.
+
+    It is no TransientError: no dependency has failed, and this consumer must not try the batch again.
+    """
 
 
 class Place(Protocol):
@@ -29,11 +32,11 @@ class Place(Protocol):
         """Show that this member is alive although it does not poll."""
 
     def hold(self, seconds: float, stop: Event) -> None:
-        """Wait, reading nothing, but so that the group does not take this member for dead."""
+        """Wait without reading, and stay a member of the group."""
 
 
-class Attendance:
-    """Looks after one batch. Both methods raise BatchLeftError when it is not, or must no longer be, this consumer's."""
+class Heartbeat:
+    """The heartbeat of one batch. Both methods raise BatchLeftError once the batch is not this consumer's, or must not be."""
 
     def __init__(self, place: Place, assignment: int, stop: Event, limits: ConsumerLimits) -> None:
         self._place = place
@@ -44,7 +47,7 @@ class Attendance:
         self._rebalancing = _Since(limits.handover_seconds)
 
     def check(self) -> None:
-        """Look up between two pieces of work."""
+        """Check stop, rebalance and assignment between two pieces of work."""
         if self._stopping.too_long(self._stop.is_set()):
             raise BatchLeftError(f"told to stop {self._limits.drain_seconds} s ago")
         try:
@@ -52,18 +55,18 @@ class Attendance:
             if not wants_rebalance:
                 self._place.stay()
         except TransientError as exc:
-            # The work goes on without the broker; the commit will tell.
+            # The work needs no broker. The commit will find out whether the place is lost.
             _log.info("no_sign_of_life", extra={"error": str(exc)})
             return
         except Exception as exc:
-            # No fault of the batch. The next poll meets it again, and raises it.
+            # The batch is not at fault. The next poll raises this again.
             raise BatchLeftError(f"the place in the group is lost: {exc}") from exc
         if self._rebalancing.too_long(wants_rebalance):
             raise BatchLeftError("the group waits for this member")
         self._check_assignment()
 
     def hold(self, seconds: float) -> None:
-        """Wait until a dependency is back; nothing is under way that could be finished, so a rebalance goes first."""
+        """Wait for a dependency. Nothing is under way that could be finished, so a rebalance goes first."""
         if self._place.wants_rebalance():
             raise BatchLeftError("the group waits for this member")
         self._place.hold(seconds, self._stop)
@@ -75,16 +78,16 @@ class Attendance:
 
 
 class _Since:
-    """How long something has been so."""
+    """How long a condition has held."""
 
     def __init__(self, limit_seconds: float) -> None:
         self._limit_seconds = limit_seconds
         self._began: float | None = None
 
-    def too_long(self, is_so: bool) -> bool:
-        """Note how it is now, and say whether it has been so for longer than the limit."""
+    def too_long(self, holds: bool) -> bool:
+        """Note whether the condition holds now; say whether it has held for longer than the limit."""
         now = time.monotonic()
-        if not is_so:
+        if not holds:
             self._began = None
             return False
         self._began = self._began if self._began is not None else now

@@ -1,7 +1,7 @@
-"""What was polled and is not handled yet, in two lanes: small messages go past the large ones that hold the encoder for long.
+"""Messages in flight: polled, not handled yet. Small messages pass large ones, which hold the encoder for long.
 
-Only messages of other documents: those of one document stay in the order of the log. And nothing is committed past what is in
-hand, so a crash brings back whatever was overtaken; what had overtaken it comes again too, and is applied again.
+Messages of one document keep the order of the log. Nothing is committed past a message in flight: after a crash the passed
+messages come again, and so do those that passed them, which are applied again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,14 +10,14 @@ from streaming.decode import Message, named_document
 from streaming.portions import message_bytes
 
 
-class InHand:
-    """The messages in hand of one assignment, and where each of its partitions goes on."""
+class InFlight:
+    """The messages in flight of one assignment, in two lanes, and the offset at which each of its partitions continues."""
 
     def __init__(self, small_bytes: int) -> None:
         """Hold nothing.
 
         Args:
-            small_bytes: a message of at most so many is a small one.
+            small_bytes: the largest size of a small message.
         """
         self._small_bytes = small_bytes
         self._small: list[Message] = []
@@ -30,14 +30,14 @@ class InHand:
 
     @property
     def bytes(self) -> int:
-        """Return how large the messages in hand are together."""
+        """Return the total size of the messages in flight."""
         return sum(message_bytes(message) for message in (*self._small, *self._large))
 
     def add(self, messages: Sequence[Message], next_offsets: Mapping[int, int]) -> None:
-        """Take in what was polled, in the order of the log.
+        """Take in polled messages, in the order of the log.
 
         Args:
-            next_offsets: where each partition is to be read on after these messages.
+            next_offsets: the offset at which each partition continues after these messages.
         """
         documents = {_document(message) for message in self._large}
         for message in messages:
@@ -50,45 +50,45 @@ class InHand:
         self._read_to.update(next_offsets)
 
     def small(self) -> list[Message]:
-        """Return the small messages, in order; they stay in hand until they are `done`."""
+        """Return the small messages, in order; they stay in flight until they are `done`."""
         return list(self._small)
 
     def large(self) -> list[Message]:
-        """Return the large ones, and what has to stay behind them; they stay in hand until they are `done`."""
+        """Return the large messages and those that must stay behind them; they stay in flight until they are `done`."""
         return list(self._large)
 
     def done(self, messages: Sequence[Message]) -> None:
-        """Let go of messages that were handled."""
+        """Drop messages that were handled."""
         places = {(message.partition, message.offset) for message in messages}
         self._small = [message for message in self._small if (message.partition, message.offset) not in places]
         self._large = [message for message in self._large if (message.partition, message.offset) not in places]
 
     def next_offsets(self) -> dict[int, int]:
-        """Return where each partition goes on: at its first message that is in hand, or behind all that was polled."""
+        """Return where each partition continues: at its first message in flight, or behind all that was polled."""
         offsets = dict(self._read_to)
         for message in (*self._small, *self._large):
             offsets[message.partition] = min(offsets[message.partition], message.offset)
         return offsets
 
     def to_commit(self) -> dict[int, int]:
-        """Return the same, of the partitions of which something was handled."""
+        """Return the next offsets of the partitions of which a message was handled."""
         return {partition: offset for partition, offset in self.next_offsets().items() if offset > self._read_from[partition]}
 
     def counts(self) -> dict[int, int]:
-        """Return how many messages of each partition are in hand."""
+        """Return how many messages of each partition are in flight."""
         counts: dict[int, int] = {}
         for message in (*self._small, *self._large):
             counts[message.partition] = counts.get(message.partition, 0) + 1
         return counts
 
     def give_up(self) -> dict[int, int]:
-        """Let go of everything unhandled; return where it is to be read again."""
+        """Drop the messages in flight; return the offsets from which they are to be read again."""
         self._read_to = self.next_offsets()
         self._small, self._large = [], []
         return dict(self._read_to)
 
     def forget(self) -> None:
-        """Hold nothing, of no partition: what was in hand was given to others."""
+        """Drop the messages and the partitions: the assignment has ended."""
         self._small, self._large = [], []
         self._read_from, self._read_to = {}, {}
 

@@ -1,6 +1,6 @@
 """The consumer's law: when `handle()` returns, every message is durable, in the index or in the dead letters.
 
-Applied twice, or in any order of redelivery, a batch leaves the index as if it had been applied once and in order.
+A batch that is applied twice, or in any order of redelivery, leaves the index as if it had been applied once and in order.
 """
 
 import logging
@@ -11,33 +11,33 @@ from dataclasses import dataclass, field
 from functools import partial
 from uuid import UUID
 
-from streaming.building.vector_reuse import Donor
+from streaming.building.vector_reuse import VectorSource
 from streaming.dead_letters import DeadLetter, DeadLetterSink
 from streaming.decode import Event, Message, decode
 from streaming.erased import KnowsErasures, keep_erased_out
+from streaming.heartbeat import BatchLeftError
 from streaming.limits import ConsumerLimits
 from streaming.metrics import StreamingMetrics
 from streaming.plans import Decision, Plan, decide, document_ids
 from streaming.points import Vectors, chunk_points, find_vectors, possible_points
-from streaming.portions import PortionSize, begun_ahead, message_bytes, pieces, portions
-from streaming.prefetch import AHEAD, NOTHING, Ahead, Check, Made
+from streaming.portions import PortionSize, message_bytes, pieces, portions, prefetched
+from streaming.prefetch import DEPTH, NOTHING, Check, Prefetched, Prefetcher
 from streaming.probe import check_that_others_pass
+from twinline.clients.release import Release
 from twinline.clients.store.protocol import Collection, Head, StoredPoint
 from twinline.contract.documents.ids import point_id
 from twinline.contract.documents.records import Document
 from twinline.contract.encoder.chunking import Chunk
-from twinline.contract.encoder.embedding import Embedder
-from twinline.contract.encoder.preprocess import Preprocessor
 from twinline.contract.errors import DocumentError, MismatchError, SettingsError, TransientError
 
 _log = logging.getLogger(__name__)
-# Whatever is wrong, it is not a message.
-_NOBODYS_FAULT = (MismatchError, SettingsError, TransientError, MemoryError)
+# No message is at fault for these.
+_NOBODYS_FAULT = (BatchLeftError, MismatchError, SettingsError, TransientError, MemoryError)
 
 
 @dataclass(slots=True)
 class Handled:
-    """What became of a batch."""
+    """The outcome of a batch."""
 
     documents: int = 0
     deletes: int = 0
@@ -48,10 +48,15 @@ class Handled:
     chunks_truncated: int = 0
     dead_letters: list[DeadLetter] = field(default_factory=list)
 
+    def counts(self) -> dict[str, int]:
+        """Return the outcome in numbers, as repairs and replays report it."""
+        names = ("documents", "deletes", "stale", "erased", "chunks_embedded", "chunks_reused")
+        return {**{name: getattr(self, name) for name in names}, "dead_letters": len(self.dead_letters)}
+
 
 @dataclass(frozen=True, slots=True)
 class _Decided:
-    """What is to be written, but for the vectors, and what is stored of it already."""
+    """The writes of a portion without their vectors, and the points that are stored of its documents."""
 
     heads: Mapping[UUID, Head]
     decision: Decision
@@ -62,6 +67,12 @@ class _Decided:
 class Indexer:
     """Applies batches of messages to one collection.
 
+    Args:
+        release: encoder and contract; they must be the collection's.
+        dead_letters: takes the messages that cannot be indexed.
+        erasures: the list of erased documents, none of which is taken in.
+        reuse: another collection, whose vectors of unchanged texts are taken instead of embedding them.
+
     Raises:
         MismatchError: encoder, contract and collection are not of one release.
     """
@@ -69,75 +80,70 @@ class Indexer:
     def __init__(
         self,
         collection: Collection,
-        embedder: Embedder,
-        preprocessor: Preprocessor,
+        release: Release,
         dead_letters: DeadLetterSink,
+        erasures: KnowsErasures,
         limits: ConsumerLimits | None = None,
         metrics: StreamingMetrics | None = None,
+        reuse: VectorSource | None = None,
     ) -> None:
         self._collection = collection
-        self._embedder = embedder
-        self._preprocessor = preprocessor
+        self._embedder = release.embedder
+        self._preprocessor = release.preprocessor
         self._dead_letters = dead_letters
+        self._erasures = erasures
         self._limits = limits or ConsumerLimits()
         self._metrics = metrics
-        self._donor: Donor | None = None
-        # Called between the pieces of a batch; what it raises ends the batch, as a crash would.
-        self.between: Callable[[], object] = lambda: None
-        self._erasures: KnowsErasures | None = None
-        self._ahead: Ahead[_Decided] = Ahead()
-        # Seconds of the portion in hand that were spent on something else.
+        self._reuse = reuse
+        # Of the current call of `handle()`.
+        self._between: Callable[[], object] = lambda: None
+        self._prefetcher: Prefetcher[_Decided] = Prefetcher()
+        # Seconds of the current portion that `between` took.
         self._elsewhere = 0.0
         self._size = PortionSize(self._limits.portion_seconds, self._limits.max_portion_bytes)
         self._check_door()
 
-    def take_vectors_from(self, donor: Donor) -> None:
-        """Look for vectors of texts that did not change in another collection, too, before they are embedded."""
-        self._donor = donor
-
-    def keep_out(self, erasures: KnowsErasures) -> None:
-        """Take in no document that was erased."""
-        self._erasures = erasures
-
-    def handle(self, batch: Sequence[Message]) -> Handled:
+    def handle(self, batch: Sequence[Message], between: Callable[[], object] = lambda: None) -> Handled:
         """Make a batch durable, its messages in the order of the log.
 
-        Erased documents are kept out. Then, portion by portion, so that what is held at a time is bounded: 1. decode; 2. decide
-        what each message makes of its document; 3. embed what changed; 4. dead letters of what was decided against; 5. heads,
-        then chunks, then the surplus. At the end 6. dead letters of what could not be decoded. Two portions are cut and
-        embedded aside, while the one before them is written; `between` is called all the while.
+        Erased documents are kept out. Then, portion by portion, so that memory is bounded: 1. decode; 2. decide the effect of
+        each message on its document; 3. embed changed texts; 4. write dead letters of refused messages; 5. write heads, then
+        chunks, then delete the surplus. At the end 6. write dead letters of undecodable messages. Two portions are prefetched
+        while the one before them is written.
 
         While a document is replaced, a reader finds it, and may find chunks of two versions; none when this returns.
 
+        Args:
+            between: called between pieces of work; an exception of it ends the batch, as a crash would.
+
         Raises:
-            TransientError: something is away; nothing is lost, and the same batch may be handled again.
-            ContractError: not a message is wrong but what it all runs on (a space, a setting, a collection).
+            TransientError: a dependency is away; nothing is lost, and the same batch may be handled again.
+            ContractError: no message is at fault, but a space, a setting or a collection.
         """
         started = time.perf_counter()
         handled = Handled()
-        undecoded: list[DeadLetter] = []
-        if self._erasures is not None:
-            # Asked after the batch was polled: what was appended after an erasure is judged by it.
-            batch, handled.erased, kept_out = keep_erased_out(batch, self._erasures.current())
-            undecoded += [self._letter(message, "erasure", error) for message, error in kept_out]
+        # Asked after the batch was polled: a message that was appended after its document's erasure is judged by it.
+        batch, handled.erased, kept_out = keep_erased_out(batch, self._erasures.current())
+        undecoded = [self._letter(message, "erasure", error) for message, error in kept_out]
         size = partial(self._size.bytes, sum(map(message_bytes, batch)))
         try:
+            self._between = between
             began, self._elsewhere = time.monotonic(), 0.0
             cut = portions(batch, size, self._limits.max_portion_messages)
-            for portion in begun_ahead(cut, self._make_ahead, AHEAD):
-                made = self._ahead.take(self._look_up)
+            for portion in prefetched(cut, self._prefetch, DEPTH):
+                made = self._prefetcher.take(self._look_up)
                 self._apply_or_isolate(self._decode(portion, undecoded), handled, made)
                 self._size.took(portion, time.monotonic() - began - self._elsewhere)
                 began, self._elsewhere = time.monotonic(), 0.0
         finally:
-            self._ahead.drop()
-        # Last: they are what they are however often they come, and would be written again with each attempt during an outage.
+            self._prefetcher.drop()
+        # Last: their outcome never changes, and each attempt during an outage would write them again.
         self._set_aside(handled, undecoded)
         self._count(handled, time.perf_counter() - started)
         return handled
 
     def flush(self) -> None:
-        """Make what was handled durable against the death of the machine, not only of the process."""
+        """Make handled messages durable against the death of the machine, and not only of the process."""
         self._collection.flush()
 
     def _decode(self, messages: Sequence[Message], undecoded: list[DeadLetter]) -> list[Event]:
@@ -149,22 +155,22 @@ class Indexer:
                 undecoded.append(self._letter(message, "decode", exc))
             except _NOBODYS_FAULT:
                 raise
-            except Exception as exc:  # noqa: BLE001 (a defect of ours that one message brings to light must not stop the rest)
+            except Exception as exc:  # noqa: BLE001 (a defect of ours that one message reveals must not stop the others)
                 self._check_that_others_pass()
                 undecoded.append(self._letter(message, "decode", exc))
         return events
 
     def _look_up(self) -> None:
         began = time.monotonic()
-        self.between()
+        self._between()
         self._elsewhere += time.monotonic() - began
 
-    def _make_ahead(self, portion: Sequence[Message]) -> None:
+    def _prefetch(self, portion: Sequence[Message]) -> None:
         if self._limits.look_ahead:
-            self._ahead.begin(partial(self._cut_ahead, portion), self._embed_ahead)
+            self._prefetcher.begin(partial(self._prefetch_chunks, portion), self._prefetch_vectors)
 
-    def _cut_ahead(self, messages: Sequence[Message], check: Check) -> _Decided:
-        """Cut what messages will need, as far as can be told before those that come first are applied."""
+    def _prefetch_chunks(self, messages: Sequence[Message], check: Check) -> _Decided:
+        """Cut the documents of a portion, as decided before the portions in front of it are applied."""
         check()
         events: list[Event] = []
         for message in messages:
@@ -172,17 +178,17 @@ class Indexer:
                 events.append(decode(message))
         return self._decide(events, NOTHING, check)
 
-    def _embed_ahead(self, decided: _Decided, check: Check) -> Made:
+    def _prefetch_vectors(self, decided: _Decided, check: Check) -> Prefetched:
         vectors = self._find_vectors(decided, NOTHING, check)
         chunks = {
             (plan.event.item.title, plan.event.item.text): list(plan.chunks)
             for plan in decided.plans
             if isinstance(plan.event.item, Document)
         }
-        return Made(chunks, {of: vector for of, vector in vectors.by_hash.items() if of not in vectors.kept})
+        return Prefetched(chunks, {of: vector for of, vector in vectors.by_hash.items() if of not in vectors.kept})
 
-    def _apply_or_isolate(self, events: Sequence[Event], handled: Handled, made: Made) -> None:
-        """Apply events together; when that is refused, one by one, so that only the culprit is set aside."""
+    def _apply_or_isolate(self, events: Sequence[Event], handled: Handled, made: Prefetched) -> None:
+        """Apply events together; when that is refused, one by one, so that only the message at fault is set aside."""
         if not events:
             return
         try:
@@ -197,7 +203,7 @@ class Indexer:
             self._check_that_others_pass()
             self._set_aside(handled, [self._letter(events[0].message, "index", exc)])
 
-    def _decide(self, events: Sequence[Event], made: Made, check: Check = lambda: None) -> _Decided:
+    def _decide(self, events: Sequence[Event], made: Prefetched, check: Check = lambda: None) -> _Decided:
         def cut(document: Document) -> list[Chunk]:
             check()
             return made.cut(document, self._preprocessor.chunks)
@@ -206,27 +212,27 @@ class Indexer:
         decision = decide(events, heads, cut)
         plans = list(decision.plans.values())
         stored = self._read_vectors(possible_points(plans))
-        stored += self._donor.points_of(plans) if self._donor else []
+        stored += self._reuse.points_of(plans) if self._reuse else []
         return _Decided(heads, decision, plans, stored)
 
-    def _find_vectors(self, decided: _Decided, made: Made, between: Callable[[], object]) -> Vectors:
+    def _find_vectors(self, decided: _Decided, made: Prefetched, between: Callable[[], object]) -> Vectors:
         dimension, texts_per_request = self._collection.info.dimension, self._limits.texts_per_request
         return find_vectors(decided.plans, decided.stored, self._embedder, dimension, texts_per_request, between, made.vectors)
 
-    def _apply(self, events: Sequence[Event], handled: Handled, made: Made) -> None:
+    def _apply(self, events: Sequence[Event], handled: Handled, made: Prefetched) -> None:
         # 2. Decide.
         decided = self._decide(events, made)
         heads, decision, plans = decided.heads, decided.decision, decided.plans
 
-        # 3. Embed, before anything is written: most failures happen here, and leave no trace.
+        # 3. Embed before any write: most failures happen here, and leave no trace.
         vectors = self._find_vectors(decided, made, self._look_up)
 
-        # 4. What was refused is set aside before a newer message of its document is written: to a redelivery after a crash in
-        # between, it would be no more than overtaken, and would end nowhere.
+        # 4. Write dead letters before newer versions: after a crash in between, the refused message would look merely stale and
+        # be lost.
         refused = [self._letter(refusal.event.message, refusal.stage, refusal.error) for refusal in decision.refused]
         self._dead_letters.put(refused)
 
-        # 5. Heads first. One that lost to a newer head, of another consumer, writes no chunks.
+        # 5. Heads first. A plan whose head lost to a newer one, of another consumer, writes no chunks.
         self._collection.put_heads([plan.head for plan in plans])
         standing = self._read_standing([plan.head.id for plan in plans])
         winners = [plan for plan in plans if standing[plan.head.id].version == plan.head.version]
@@ -235,7 +241,7 @@ class Indexer:
             self._look_up()
         self._delete_surplus(winners, [heads[id_] for id_ in document_ids(decision.stale) if id_ in heads])
 
-        # Counted only now: an attempt that failed half-way is made again.
+        # Counted last: an attempt that failed half-way is made again.
         handled.dead_letters += refused
         handled.stale += len(decision.stale) + len(plans) - len(winners)
         handled.deletes += sum(plan.head.deleted for plan in winners)
@@ -255,7 +261,7 @@ class Indexer:
     def _read_standing(self, ids: Sequence[UUID]) -> dict[UUID, Head]:
         standing = self._collection.read_heads(ids)
         if len(standing) < len(ids):
-            # Somebody repairs or erases at this moment.
+            # A repair or an erasure runs at this moment.
             raise TransientError(f"collection {self._collection.name} lost the head of a document while it was written: again")
         return standing
 
@@ -265,11 +271,11 @@ class Indexer:
                 yield from chunk_points(plan, plan.event.item, self._collection.info, vectors)
 
     def _delete_surplus(self, winners: Sequence[Plan], overtaking: Sequence[Head]) -> None:
-        """Remove what a longer version left.
+        """Delete the chunks beyond each document's head.
 
-        Of documents that were there before; of those that another consumer has written meanwhile, whose newer head must not be
-        left with our chunks, nor ours with its; and of those whose message is overtaken: an attempt that was cut short may have
-        written chunks of it.
+        A document needs it for one of three reasons. It was stored before, and its older version may have been longer. Another
+        consumer has written it meanwhile, and neither head may keep the other's chunks. Its message was stale, and an
+        interrupted attempt may have written chunks of it.
         """
         standing = self._read_standing([plan.head.id for plan in winners])
         last = [plan for plan in winners if plan.previous is None and standing[plan.head.id] == plan.head]

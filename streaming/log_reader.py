@@ -1,4 +1,7 @@
-"""One place in a consumer group, and how messages come from it. All that is particular about kafka-python is in here."""
+"""A member of a consumer group reads the log. The peculiarities of kafka-python are handled in here.
+
+Outside a group, `twinline.clients.kafka.stretch` reads the log.
+"""
 
 import logging
 import time
@@ -15,31 +18,32 @@ from kafka.util import Timer
 
 from streaming.decode import Message
 from twinline.clients.kafka.connect import kafka_errors, make_consumer, unless_set
+from twinline.clients.kafka.stretch import headers_of
 from twinline.clients.settings import Settings
 from twinline.contract.errors import TransientError
 
 _log = logging.getLogger(__name__)
 
 _ROUND_MS = 3_000
-# Ample for joining a group, whose other members first finish what they have in hand: kafka-python loses track of a join that
-# outlasts the round it began in.
+# Enough to join a group whose other members first finish their batches: kafka-python loses track of a join that outlasts the
+# round it began in.
 _JOIN_MS = 6_000
-# How soon a member hears that another one wants to join, and so how long that one waits.
+# How soon a member notices that another one wants to join, which waits for so long.
 _HEARTBEAT_MS = 1_000
-# Of the time after which the group gives up on a member that does not poll.
+# A sign of life is sent after this share of the time in which a member must poll.
 _SIGN_OF_LIFE_SHARE = 3
 _POSITION_MS = 200
-# Ample for a broker on the same machine; from a distant one, what was asked for comes with the next glance.
+# Enough for a broker on the same machine; a distant one answers in time for the next glance.
 _GLANCE_MS = 5
 _HOLD_MS = 200
-# After a round without messages. An embedded broker answers an empty fetch at once, and without a rest the reader would ask again
-# and again; it is added to the time until a document is found.
+# The pause after a round without messages: an embedded broker answers an empty fetch at once, and the reader would spin. It adds
+# to the time until a document is found.
 _IDLE_SECONDS = 0.025
-# Connections come and go; a broker that is away for longer is worth a word.
+# Connections come and go; a broker that is away for longer is reported.
 _OFFLINE_LIMIT_SECONDS = 3.0
-# Not with every poll: kafka-python computes all of its metrics for it, which costs as much as the poll itself.
+# Not with every poll: kafka-python computes all of its metrics for a check, which costs as much as the poll.
 _CONNECTION_CHECK_SECONDS = 0.5
-# Without partitions for this long, the member is taken for one that the group has lost track of, and joins anew.
+# After this long without partitions, the group has lost track of the member, which joins again.
 _JOIN_LIMIT_SECONDS = 120.0
 _COMMIT_TIMEOUT_MS = 10_000
 _CLOSE_TIMEOUT_MS = 5_000
@@ -50,7 +54,7 @@ _LOG_APPEND_TIME = 1
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Messages in the order of the log, where each of their partitions goes on, and in which assignment."""
+    """Messages in the order of the log, the offset at which each of their partitions continues, and the assignment's number."""
 
     messages: list[Message]
     next_offsets: Mapping[int, int]
@@ -70,45 +74,48 @@ class LogReader:
         self._instance = instance
         self._max_batch_seconds = max_batch_seconds
         self._membership = _Membership(0)
-        # Where each of this member's partitions was to be read next, at the last poll; nothing for one that is not known yet.
+        # The next offset of each of this member's partitions, at the last poll; unknown ones are left out.
         self.positions: dict[int, int] = {}
         # The assignment in which reading began at the group's committed offsets.
         self._placed_in = -1
         self._join()
 
     def poll(self, max_messages: int) -> Batch:
-        """Return what has come, or, after a short rest, nothing. Heartbeats and rebalances happen in here."""
+        """Return the messages that have arrived, or an empty batch after a short pause. Rebalances happen in here."""
         batch = self._read(_ROUND_MS, max_messages)
         if not batch.messages:
             self._check_connection()
             time.sleep(_IDLE_SECONDS)
         if self._membership.seconds_without_partitions() > _JOIN_LIMIT_SECONDS:
-            _log.warning("joins_anew", extra={"group": self._group, "seconds": _JOIN_LIMIT_SECONDS})
+            _log.warning("joins_again", extra={"group": self._group, "seconds": _JOIN_LIMIT_SECONDS})
             self.close()
             self._join()
         return batch
 
     def glance(self, max_messages: int) -> Batch:
-        """Return what has come, at once, beside other work. Not while the group waits for this member: joining takes long."""
+        """Return the messages that have arrived, at once, beside other work.
+
+        Not to be called while the group waits for this member: joining takes long.
+        """
         self.go_on()
         return self._read(_GLANCE_MS, max_messages)
 
     @property
     def assignment_number(self) -> int:
-        """Return a number that changes whenever partitions are taken from this member, be it for a moment only."""
+        """Return a number that changes whenever partitions are taken from this member, even for a moment."""
         return self._membership.revocations
 
     def wants_rebalance(self) -> bool:
-        """Say whether the group waits for this member to join again, which it does in the next `poll()`. Asks nobody."""
+        """Say whether the group waits for this member to join again, which the next `poll()` does. Sends no request."""
         return bool(self._consumer._coordinator.need_rejoin())
 
     def stay(self) -> None:
-        """Show that this member is alive although it does not poll. To be called often: it acts only when it is time to."""
+        """Show that this member is alive although it does not poll. To be called often: it acts only when it is due."""
         if time.monotonic() - self._polled_at > self._max_batch_seconds / _SIGN_OF_LIFE_SHARE:
             self._round_without_messages()
 
     def give_back(self, offsets: Mapping[int, int], assignment: int) -> None:
-        """Read again from offsets by partition; in another assignment reading begins at what is committed anyway."""
+        """Read again from offsets by partition; another assignment begins at the committed offsets anyway."""
         if assignment != self.assignment_number:
             self.positions = {}
             return
@@ -117,19 +124,19 @@ class LogReader:
             self.positions[number] = offset
 
     def start_at(self, offsets: Mapping[int, int]) -> bool:
-        """Try to move the group to offsets by partition; return False when it has to be tried again.
+        """Try to move the group to offsets by partition; return False when the caller must try again.
 
-        They are committed too: a rebalance would bring back what an earlier life of the group had committed.
+        They are committed too: a rebalance would otherwise restore older commits of the group.
         """
-        self.poll(max_messages=1)  # what this returns is met again after the seek
+        self.poll(max_messages=1)  # its messages come again after the seek
         mine = {partition.partition: offsets.get(partition.partition, 0) for partition in self._assignment()}
         for number, offset in mine.items():
             self._consumer.seek(self._partition(number), offset)
         return bool(mine) and self.commit(mine)
 
     def commit(self, offsets: Mapping[int, int]) -> bool:
-        """Commit offsets by partition; return False when the group has moved on, and the messages will come again."""
-        # A partition that went to another consumer is that one's to commit.
+        """Commit offsets by partition; return False when this member lost its place, and the messages will come again."""
+        # A partition of another consumer is that consumer's to commit.
         mine = {
             partition: OffsetAndMetadata(offsets[partition.partition], "", -1)
             for partition in self._assignment()
@@ -146,37 +153,37 @@ class LogReader:
         return True
 
     def lag(self) -> dict[int, int]:
-        """Return how many messages of each of this member's partitions have not been polled, as far as it knows."""
+        """Return how many messages of each of this member's partitions were not polled yet, by the last known ends."""
         owned = self.positions.keys() & {partition.partition for partition in self._assignment()}
         ends = {number: self._consumer.highwater(self._partition(number)) for number in owned}
         return {number: max(0, end - self.positions[number]) for number, end in ends.items() if end is not None}
 
     def hold(self, seconds: float, stop: Event) -> None:
-        """Wait, reading nothing, but so that the group does not take this member for dead."""
+        """Wait without reading, and stay a member of the group."""
         deadline = time.monotonic() + seconds
         while not stop.is_set() and time.monotonic() < deadline and not self.wants_rebalance():
             try:
                 self._round_without_messages()
             except TransientError:
-                # Two things are away at once. The caller waits for the other one; the next poll will tell of this one.
+                # The broker is away too. The caller waits for another dependency; the next poll will report the broker.
                 stop.wait(_HOLD_MS / 1000)
 
     def go_on(self) -> None:
-        """Read again after `hold()`."""
+        """Resume reading after `hold()`."""
         self._consumer.resume(*self._consumer.paused())
 
     def close(self) -> None:
-        """Let go, keeping the place in the group; commit nothing."""
+        """Close the connection and keep the place in the group; commit nothing."""
         self._consumer.close(autocommit=False, timeout_ms=_CLOSE_TIMEOUT_MS)
 
     def _join(self) -> None:
-        # Its number goes on: a batch of before a new start is of another assignment.
+        # The number continues: a batch from before this join is of another assignment.
         self._membership = _Membership(self._membership.revocations + 1)
         self._connected_at = self._polled_at = self._check_at = time.monotonic()
         self._consumer = make_consumer(
             self._settings,
             self._group,
-            # Static membership: a consumer that comes back takes its old place without a rebalance, even after kill -9.
+            # Static membership: a restarted consumer takes its old place without a rebalance, even after kill -9.
             group_instance_id=f"{self._group}-{self._instance}",
             max_poll_interval_ms=self._max_batch_seconds * 1000,
             **unless_set(self._settings, heartbeat_interval_ms=_HEARTBEAT_MS),
@@ -191,13 +198,13 @@ class LogReader:
             raise
 
     def _read(self, limit_ms: int, max_messages: int) -> Batch:
-        # Before the round: an error after it would lose the messages that it brought.
+        # Before the round: an error after it would lose the round's messages.
         positions = self._find_positions()
         polled = self._round(limit_ms, max_messages)
         number = self.assignment_number
         if number != self._placed_in and self._assignment():
-            # What a member has read and not committed is read again by whoever has the partition now. Where that is the same one,
-            # kafka-python would read on from where it was.
+            # The new owner of a partition reads its uncommitted messages again. Where that is this member, kafka-python would
+            # continue at the old position.
             self.positions = {}
             self._go_to_committed()
             self._placed_in = number
@@ -217,8 +224,8 @@ class LogReader:
                     self._consumer.seek(partition, offset)
 
     def _round(self, limit_ms: int, max_messages: int) -> Mapping[TopicPartition, list[Any]]:
-        """Return what one fetch brought; up to `limit_ms` where the group or the broker makes us wait."""
-        # The public poll() repeats this round, without a rest, until its time is up; given little time, it breaks off joins.
+        """Return the records of one fetch; it takes up to `limit_ms` where the group or the broker is slow."""
+        # The public poll() repeats this round without a pause until its time is up; with little time, it interrupts joins.
         limit_ms = _JOIN_MS if self.wants_rebalance() else limit_ms
         with kafka_errors(self._settings):
             polled: Mapping[TopicPartition, list[Any]] = self._consumer._poll_once(Timer(limit_ms), max_messages)
@@ -228,12 +235,12 @@ class LogReader:
     def _round_without_messages(self) -> None:
         self._consumer.pause(*self._assignment())
         polled = self._round(_HOLD_MS, max_messages=1)
-        # A partition assigned in this round was not paused: give back what it brought.
+        # A partition assigned in this round was not paused: its records are to be read again.
         for partition, records in polled.items():
             self._consumer.seek(partition, records[0].offset)
 
     def _check_connection(self) -> None:
-        """Raise when no broker has been there for a while: kafka-python only returns nothing, as if there were no messages."""
+        """Raise when no broker was connected for a while: kafka-python returns no messages then, and no error."""
         now = time.monotonic()
         if now < self._check_at:
             return
@@ -263,7 +270,7 @@ class LogReader:
 
 
 class _Membership(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Since when the group has given this member no partitions, and how often it took them away."""
+    """How long this member has been without partitions, and how often they were revoked."""
 
     def __init__(self, revocations: int) -> None:
         self.revocations = revocations
@@ -275,7 +282,7 @@ class _Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         self._without_since = time.monotonic()
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        """Note that it has ended; a member may well be given none."""
+        """Note that it has ended; a member may be assigned none."""
         self._without_since = None
 
     def seconds_without_partitions(self) -> float:
@@ -291,7 +298,6 @@ def message_of(record: Any) -> Message:
         record.timestamp,
         record.key,
         record.value,
-        # A header may have no value at all.
-        [(name, value or b"") for name, value in record.headers],
+        headers_of(record),
         appended_by_log=record.timestamp_type == _LOG_APPEND_TIME,
     )

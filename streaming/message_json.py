@@ -27,7 +27,7 @@ def message_of_json(value: Mapping[str, Any]) -> Message:
     """Read the JSON form.
 
     Raises:
-        ContractError: it is none.
+        ContractError: it is no message.
     """
     try:
         return Message(

@@ -1,4 +1,4 @@
-"""What the consumer counts. One set of metrics a process; each release is a label."""
+"""The consumer's metrics: one set a process, with the release as a label."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
 class StreamingMetrics:
-    """Counters of all consumers in this process; the registry is the caller's, so that importing registers nothing."""
+    """Metrics of all consumers of this process; the registry is the caller's, so that importing registers nothing."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._lag_shown: dict[str, set[str]] = {}
@@ -38,7 +38,7 @@ class StreamingMetrics:
         )
 
     def show_lag(self, release: str, lag: Mapping[int, int]) -> None:
-        """Show the lag of the partitions that a consumer has now; one that went to another consumer is that one's to show."""
+        """Show the lag of a consumer's current partitions; a partition of another consumer is that consumer's to show."""
         now = {str(partition): behind for partition, behind in lag.items()}
         for partition in self._lag_shown.get(release, set()) - now.keys():
             self.lag.remove(release, partition)

@@ -1,4 +1,4 @@
-"""From plans to points: vectors that are still good are kept, the rest is embedded in small pieces."""
+"""From plans to points: stored vectors of unchanged texts are kept, the other texts are embedded in small pieces."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ Vector = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Vectors:
-    """Vectors `(dim,)` by the hash of what the encoder reads: the same hash in the same space is the same vector.
+    """Vectors `(dim,)` by content hash: the same hash in the same space has the same vector.
 
-    `kept` are the hashes whose vectors were there before.
+    `kept` are the hashes whose vectors were stored before.
     """
 
     by_hash: Mapping[str, Vector]
@@ -34,7 +34,7 @@ class Vectors:
 
 
 def possible_points(plans: Sequence[Plan]) -> list[UUID]:
-    """Return the ids of the chunks that these documents had before."""
+    """Return the ids of the chunks of these documents' stored versions."""
     return [
         point_id(plan.head.source, plan.head.key, index)
         for plan in plans
@@ -55,15 +55,15 @@ def find_vectors(
     """Return a vector for every chunk of the plans.
 
     Args:
-        stored: old points of these documents, here or in another collection, with vectors. A text that only moved to another
-            place in its document is found too.
+        stored: points of these documents, here or in another collection, with vectors. A text that moved within its document is
+            found too.
         dimension: of the collection's vectors.
-        texts_per_request: how many texts go to the encoder at once, so that a query in between does not wait for long.
+        texts_per_request: the texts of one request to the encoder; few, so that a query in between does not wait for long.
         between: called before each request.
         ready: vectors by content hash that this encoder has made already.
 
     Raises:
-        MismatchError: the encoder has changed its space under way, or its vectors do not fit.
+        MismatchError: the encoder changed its space meanwhile, or its vectors do not fit.
     """
     by_hash: dict[str, Vector] = {
         point.payload["content_hash"]: point.dense
@@ -74,7 +74,7 @@ def find_vectors(
     changed = {chunk.content_hash: chunk for plan in plans for chunk in plan.chunks if chunk.content_hash not in by_hash}
     by_hash |= {content_hash: ready[content_hash] for content_hash in changed if content_hash in ready}
     unready = [chunk for content_hash, chunk in changed.items() if content_hash not in ready]
-    # Texts of like length together: the encoder pads all of a piece to the longest.
+    # Sorted by length: the encoder pads a piece to its longest text.
     waiting = sorted(unready, key=lambda chunk: chunk.token_count)
     for start in range(0, len(waiting), texts_per_request):
         piece = waiting[start : start + texts_per_request]
@@ -108,7 +108,7 @@ def chunk_points(plan: Plan, document: Document, info: CollectionInfo, vectors: 
 
 
 def chunk_fields(document: Document, chunk: Chunk) -> dict[str, JSON]:
-    """Return what the payload of a chunk says of its text and of its document."""
+    """Return the payload fields of a chunk that describe its text and its document."""
     return {
         "chunk_index": chunk.index,
         "start": chunk.start,

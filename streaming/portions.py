@@ -1,4 +1,4 @@
-"""Batches and writes cut into pieces of bounded size."""
+"""Batches and writes, cut into pieces of bounded size."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -8,18 +8,18 @@ from typing import Final, TypeVar
 from streaming.decode import Message
 
 T = TypeVar("T")
-# Of the newest measurement: what a portion takes varies with what is in it, and with what else runs.
+# Of the newest measurement: a portion's time varies with its texts, and with the load of the machine.
 _WEIGHT: Final = 0.3
-# A batch makes about so many portions, where that is neither shorter than this nor longer than the setting.
+# The portions of a batch, while each takes at least `_LEAST_SECONDS` and at most the setting.
 _PORTIONS: Final = 8
 _LEAST_SECONDS: Final = 0.25
 
 
 class PortionSize:
-    """How many bytes of messages make a portion: as many as are worked off in a time, by how long earlier ones took.
+    """How many bytes of messages make a portion: as many as take a given time, measured on earlier portions.
 
-    Documents are searchable when their portion is written, so none of them waits for more than about that time once it is their
-    turn, on a laptop as on a graphics card; and the more go in together, the less of what is embedded is padding.
+    Documents are searchable once their portion is written. The time therefore bounds how long a document waits once it is its
+    turn, on a laptop and on a graphics card; and larger portions need less padding.
     """
 
     def __init__(self, seconds: float, max_bytes: int) -> None:
@@ -28,11 +28,11 @@ class PortionSize:
         self._seconds_per_byte = 0.0
 
     def bytes(self, batch_bytes: int) -> int:
-        """Return how many bytes the next portion may have; all that are allowed before anything was measured.
+        """Return how many bytes the next portion may have; the maximum before the first measurement.
 
         Args:
-            batch_bytes: of the whole batch. What little has come is taken in small portions, each searchable as soon as it is;
-                in a backlog, where all wait for long, large ones are quicker.
+            batch_bytes: of the whole batch. A small batch goes in small portions, which are searchable sooner; a backlog goes in
+                large ones, which are quicker in total.
         """
         batch_seconds = self._seconds_per_byte * batch_bytes
         seconds = min(self._seconds, max(_LEAST_SECONDS, batch_seconds / _PORTIONS))
@@ -41,7 +41,7 @@ class PortionSize:
         return int(seconds / self._seconds_per_byte)
 
     def took(self, portion: Sequence[Message], seconds: float) -> None:
-        """Note how long a portion took, from the end of the one before to its own."""
+        """Record how long a portion took, from the end of the previous one to its own."""
         measured = seconds / max(sum(map(message_bytes, portion)), 1)
         before = self._seconds_per_byte
         self._seconds_per_byte = (1 - _WEIGHT) * before + _WEIGHT * measured if before else measured
@@ -51,9 +51,9 @@ def portions(batch: Sequence[Message], max_bytes: Callable[[], int], max_message
     """Yield the messages in order, in portions of bounded size.
 
     Args:
-        batch: to be cut.
-        max_bytes: asked again for each portion; its messages together have no more, and a larger one is alone.
-        max_messages: of a portion.
+        batch: the messages.
+        max_bytes: the limit of the next portion, asked for each; a message above it is alone.
+        max_messages: the limit of a portion.
     """
     portion: list[Message] = []
     size, limit = 0, max_bytes()
@@ -69,19 +69,19 @@ def portions(batch: Sequence[Message], max_bytes: Callable[[], int], max_message
 
 
 def pieces(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """Yield the items in order, at most `size` at a time; an iterator is read no further than needed."""
+    """Yield the items in order, at most `size` at a time; an iterator is read only as far as needed."""
     rest = iter(items)
     while piece := list(islice(rest, size)):
         yield piece
 
 
-def begun_ahead(items: Iterable[T], begin: Callable[[T], object], ahead: int) -> Iterator[T]:
-    """Yield the items in order, each after it and the `ahead` that follow it were begun."""
+def prefetched(items: Iterable[T], begin: Callable[[T], object], depth: int) -> Iterator[T]:
+    """Yield the items in order, each after it and the next `depth` were begun."""
     begun: deque[T] = deque()
     for item in items:
         begin(item)
         begun.append(item)
-        if len(begun) > ahead:
+        if len(begun) > depth:
             yield begun.popleft()
     yield from begun
 

@@ -1,11 +1,10 @@
-"""A portion is cut and embedded aside: the encoder does not wait for the store, nor what is small and urgent for the encoder.
+"""Prefetch: the next portions are cut and embedded while the current one is written.
 
-The next two are made while the one in hand is written: one is cut while the other is embedded, by a thread each, so that the
-encoder is asked for one thing at a time, as a query beside it needs it. While one is made, whoever waits for it looks after other
-things.
+Two portions are prefetched at a time, one thread cutting and one embedding. The encoder gets one request at a time, so that a
+query beside it waits for one request only. The consumer's thread keeps its heartbeat while it waits for a portion.
 
-Nothing is decided here. What is made ahead is kept by what it is made of, a text or the hash of one; the portion is then applied
-by the law as any other, and finds its chunks and vectors ready, or makes them itself. A mistake here costs time, not an index.
+Nothing is decided here. Chunks are kept by a document's title and text, vectors by content hash. The portion is then applied like
+any other, and finds its chunks and vectors ready or makes them itself: a mistake here costs time, and never an index.
 """
 
 import logging
@@ -22,18 +21,18 @@ from twinline.contract.encoder.chunking import Chunk
 from twinline.contract.errors import TransientError
 
 _log = logging.getLogger(__name__)
-# Portions that are begun beyond the one in hand.
-AHEAD: Final = 2
-# How often whoever waits for it looks up: that is added to the time until a document that came meanwhile is found.
-_LOOK_UP_SECONDS = 0.025
-# Raises when nobody wants any more what is being made.
+# Portions that are begun beyond the current one.
+DEPTH: Final = 2
+# The pause between two heartbeats of a waiting consumer: a document that arrives meanwhile waits for it.
+_LOOK_SECONDS: Final = 0.025
+# Raises once the result is not needed any more.
 Check: TypeAlias = Callable[[], object]
 C = TypeVar("C")
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """What is ready: chunks by title and text of their document, vectors by content hash."""
+class Prefetched:
+    """The results of one portion: chunks by title and text of their document, vectors by content hash."""
 
     chunks: Mapping[tuple[str, str], list[Chunk]] = field(default_factory=dict)
     vectors: Mapping[str, Vector] = field(default_factory=dict)
@@ -44,23 +43,23 @@ class Made:
         return cut(document) if ready is None else ready
 
 
-NOTHING = Made()
+NOTHING = Prefetched()
 
 
 class _DroppedError(Exception):
-    """Nobody wants any more what is being made."""
+    """The result is not needed any more."""
 
 
-class Ahead(Generic[C]):
-    """Makes portions aside, in two steps; they are made and taken in the order in which they were begun."""
+class Prefetcher(Generic[C]):
+    """Prefetches portions in two steps. They are made, and taken, in the order in which they were begun."""
 
     def __init__(self) -> None:
         self._cutting, self._embedding = (ThreadPoolExecutor(1, thread_name_prefix=step) for step in ("cutting", "embedding"))
-        self._under_way: deque[tuple[Future[C], Future[Made]]] = deque()
+        self._under_way: deque[tuple[Future[C], Future[Prefetched]]] = deque()
         self._dropped = Event()
 
-    def begin(self, cut: Callable[[Check], C], embed: Callable[[C, Check], Made]) -> None:
-        """Begin to make something: to cut it, then to embed that; both are to call their `Check` between pieces of work."""
+    def begin(self, cut: Callable[[Check], C], embed: Callable[[C, Check], Prefetched]) -> None:
+        """Begin a portion: cut it, then embed the result. Both steps call their `Check` between pieces of work."""
         dropped = self._dropped
 
         def check() -> None:
@@ -70,20 +69,20 @@ class Ahead(Generic[C]):
         half = self._cutting.submit(cut, check)
         self._under_way.append((half, self._embedding.submit(lambda: embed(half.result(), check))))
 
-    def take(self, between: Callable[[], object]) -> Made:
-        """Return what was begun first, once it is made; nothing where that failed, or where nothing was begun.
+    def take(self, between: Callable[[], object]) -> Prefetched:
+        """Return the portion that was begun first, once it is ready; NOTHING where it failed, or where none was begun.
 
         Args:
-            between: called again and again meanwhile; what it raises ends the wait.
+            between: called repeatedly while this waits; an exception of it ends the wait.
 
         Raises:
-            TransientError: something was away, and most likely still is for whoever applies the portion.
+            TransientError: a dependency is away, and most likely is for the portion's application too.
         """
         if not self._under_way:
             return NOTHING
         _, under_way = self._under_way[0]
         between()
-        while not wait([under_way], _LOOK_UP_SECONDS).done:
+        while not wait([under_way], _LOOK_SECONDS).done:
             between()
         self._under_way.popleft()
         failure = under_way.exception()
@@ -91,12 +90,12 @@ class Ahead(Generic[C]):
             return under_way.result()
         if isinstance(failure, TransientError):
             raise failure
-        # Whoever applies the portion meets it again, and finds out whose fault it is.
-        _log.info("not_made_ahead", extra={"error": str(failure)})
+        # The portion's application meets this failure again, and finds the message at fault.
+        _log.info("prefetch_failed", extra={"error": str(failure)})
         return NOTHING
 
     def drop(self) -> None:
-        """Let go of what is begun, and wait until nobody works on it: at most for one document to be cut, or one request."""
+        """Drop what was begun, and wait for both threads: at most for one document to be cut, or one request."""
         self._dropped.set()
         begun: list[Future[Any]] = [step for steps in self._under_way for step in steps]
         for step in begun:

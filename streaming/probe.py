@@ -1,4 +1,4 @@
-"""Whose fault is it? Before a message is set aside for what was refused, something that is known to be right must pass."""
+"""A probe before a message is blamed: a document that is known to be right must pass, or no message is at fault."""
 
 from twinline.clients.store.protocol import Collection, Head
 from twinline.contract.documents.records import Document
@@ -10,10 +10,10 @@ _WORD = Document("twinline", "probe", "probe")
 
 
 def check_that_others_pass(collection: Collection, embedder: Embedder, preprocessor: Preprocessor) -> None:
-    """Raise when chunker, encoder or collection refuse anything at all: then no message is to blame.
+    """Raise when chunker, encoder or collection refuse everything, so that no message is at fault.
 
-    The collection is written to, since one that only refuses writes would send every document to the dead letters: with what
-    it has already, so that nothing changes.
+    Stored points are written again, which changes nothing: a collection that refuses only writes would otherwise send every
+    document to the dead letters.
     """
     texts = [chunk.encoder_text for chunk in preprocessor.chunks(_WORD)]
     found = embedder.embed(texts, "document").vectors.shape

@@ -1,18 +1,18 @@
-"""A short name for where an error came from, so that failures of one kind can be counted and looked at together."""
+"""A short digest of an error's stack, so that failures of one kind can be counted together."""
 
 import hashlib
 from types import TracebackType
 
 _DIGITS = 12
-# A runaway recursion repeats itself: its last frames say all.
+# A runaway recursion repeats itself: its last frames suffice.
 _MOST_FRAMES = 50
 
 
 def stack_digest(error: BaseException) -> str:
-    """Return a digest of an error's type and frames, and of those that it was raised from.
+    """Return a digest of the types and frames of an error and of its causes.
 
-    A frame is a module, a function, and the line within the function: nothing of the message, nor of where the code is
-    installed, and the same after a change elsewhere in the file.
+    A frame is a module, a function, and the line within the function. The message and the installation path do not count, nor
+    does a change elsewhere in the file.
     """
     parts: list[str] = []
     seen: set[int] = set()

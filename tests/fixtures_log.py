@@ -1,31 +1,36 @@
 """A topic of its own on a real broker, a real embedded collection, and a fake encoder whose vectors can be foretold."""
 
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import Any
 from uuid import uuid4
 
-from streaming.dead_letters import KafkaDeadLetters
-from streaming.indexer import Indexer
+from streaming.dead_letters import DeadLetter
 from streaming.limits import ConsumerLimits
 from streaming.loop import Consumer
-from streaming.release import Release
+from streaming.opening import open_indexer
 from tests.fixtures_streaming import GOLDEN, FakeEmbedder, info_of
 from twinline.clients.kafka.connect import committed_offsets, end_offsets, ensure_topics, kafka_errors, make_producer
-from twinline.clients.kafka.erasures import ErasureTopic
+from twinline.clients.release import Release
 from twinline.clients.settings import Settings
 from twinline.clients.store.edge import EdgeStore
 from twinline.clients.store.protocol import OWN_KINDS, Collection, StoredPoint
 from twinline.contract.documents.records import Deletion, Document, encode_key, encode_value, version_header
 from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.upkeep.dead_letters.entries import read_letters
 from twinline.upkeep.reconcile.measure import Comparison, Reconciliation
 from twinline.upkeep.reconcile.repair import repair
 from twinline.upkeep.reconcile.target import Direct, Target
 
 LIMITS = ConsumerLimits(longest_wait_seconds=0.5, commit_interval_seconds=0.0)
+
+
+def set_aside(settings: Settings) -> list[DeadLetter]:
+    """Return every dead letter, in the order in which they were set aside."""
+    return [letter for _, letter in read_letters(settings)]
 
 
 @dataclass
@@ -36,12 +41,11 @@ class Keeping:
     release: Release
     store: EdgeStore
     collection: Collection
-    opened: list[KafkaDeadLetters | ErasureTopic] = field(default_factory=list)
+    opened: ExitStack = field(default_factory=ExitStack)
 
     def close(self) -> None:
         """Let go of everything."""
-        for part in self.opened:
-            part.close()
+        self.opened.close()
         self.collection.close()
 
     @classmethod
@@ -70,26 +74,18 @@ class Keeping:
 
     def consume(self) -> Consumer:
         """Let a consumer handle and commit all that the topic has now."""
-        consumer = Consumer(
-            self.settings, self.release.embedder, self.collection, self.release.preprocessor, self.release.group, LIMITS
-        )
+        consumer = Consumer(self.settings, self.release, self.collection, LIMITS)
         consumer.run(Event(), until=end_offsets(self.settings, self.settings.topic))
         return consumer
 
     def target(self) -> Target:
         """Return the collection as reconciliation sees it."""
-
-        def make_indexer() -> Indexer:
-            dead_letters, erasures = KafkaDeadLetters(self.settings), ErasureTopic(self.settings)
-            self.opened += [dead_letters, erasures]
-            indexer = Indexer(self.collection, self.release.embedder, self.release.preprocessor, dead_letters, LIMITS)
-            indexer.keep_out(erasures)
-            return indexer
+        indexer = self.opened.enter_context(open_indexer(self.settings, self.release, self.collection, LIMITS))
 
         def committed() -> dict[int, int]:
             return committed_offsets(self.settings, self.release.group, self.settings.topic)
 
-        index = Direct(self.collection, make_indexer)
+        index = Direct(self.collection, indexer)
         return Target(self.release.info.release, self.release.info, self.release.preprocessor, index, committed)
 
     def compare(self, snapshot: str = "") -> Comparison:

@@ -9,12 +9,15 @@ import pytest
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from streaming.building.vector_reuse import VectorSource
 from streaming.dead_letters import DeadLetter
 from streaming.decode import Message
+from streaming.erased import KnowsErasures
 from streaming.indexer import Handled, Indexer
 from streaming.limits import ConsumerLimits
 from tests.adapter_suites.memory_store import MemoryCollection
 from twinline.clients.erasure_list import Erasures
+from twinline.clients.release import Release
 from twinline.clients.settings import Settings
 from twinline.clients.store.protocol import CollectionInfo
 from twinline.clients.store.vectors import one_dense
@@ -88,7 +91,7 @@ GOLDEN = GoldenSet(
 class NothingErased:
     """Stands for the topic of erased documents, where there is no broker."""
 
-    def __init__(self, _: Settings) -> None: ...
+    def __init__(self, _: Settings | None = None) -> None: ...
 
     def current(self) -> Erasures:
         return Erasures()
@@ -141,8 +144,13 @@ class World:
     log: Log
     preprocessor: Preprocessor
 
-    def indexer(self) -> Indexer:
-        return Indexer(self.collection, self.embedder, self.preprocessor, self.sink, ConsumerLimits(texts_per_request=2))
+    @property
+    def release(self) -> Release:
+        return Release(self.collection.info, self.preprocessor, self.embedder, GOLDEN)
+
+    def indexer(self, erasures: KnowsErasures | None = None, reuse: VectorSource | None = None) -> Indexer:
+        erasures, limits = erasures or NothingErased(), ConsumerLimits(texts_per_request=2)
+        return Indexer(self.collection, self.release, self.sink, erasures, limits, reuse=reuse)
 
     def handle(self, *messages: Message) -> Handled:
         return self.indexer().handle(messages)

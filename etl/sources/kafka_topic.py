@@ -3,20 +3,16 @@
 Every message is yielded with its position: which one is the newest of its key is decided where all of a key's are seen together.
 """
 
-import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from etl.sources.items import Item, Logged, Reject, excerpt
-from twinline.clients.kafka.connect import beginning_offsets, end_offsets, kafka_errors, make_consumer
+from twinline.clients.kafka.connect import beginning_offsets, end_offsets
+from twinline.clients.kafka.stretch import read_topic
 from twinline.clients.settings import Settings
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.records import decode_message, version_of
-from twinline.contract.errors import DocumentError, TransientError
-
-POLL_MS = 1_000
-# A broker that is there but sends nothing: offsets may have been removed by retention while we read.
-SILENCE_SECONDS = 60
+from twinline.contract.errors import DocumentError
 
 
 class KafkaTopic:
@@ -34,41 +30,15 @@ class KafkaTopic:
         """Yield every message by partition and offset; one that cannot be read is a reject with its place."""
         self._begins = beginning_offsets(self._settings, self._topic)
         self._ends = end_offsets(self._settings, self._topic)
-        for partition in sorted(self._ends):
-            yield from self._partition(partition)
+        for number in sorted(self._ends):
+            stretch = {number: self._begins[number]}, {number: self._ends[number]}
+            yield from map(self._item, read_topic(self._settings, self._topic, *stretch))
 
     def provenance(self) -> Mapping[str, JSON]:
         """Return topic and offsets: the log from `ends` on is what the snapshot does not hold."""
         begins: dict[str, JSON] = {str(partition): offset for partition, offset in sorted(self._begins.items())}
         ends: dict[str, JSON] = {str(partition): offset for partition, offset in sorted(self._ends.items())}
         return {"topic": self._topic, "begins": begins, "ends": ends}
-
-    def _partition(self, number: int) -> Iterator[Item]:
-        from kafka import TopicPartition
-
-        partition, end = TopicPartition(self._topic, number), self._ends[number]
-        consumer = make_consumer(self._settings)
-        try:
-            with kafka_errors(self._settings):
-                consumer.assign([partition])
-                consumer.seek(partition, self._begins[number])
-            heard = time.monotonic()
-            while self._position(consumer, partition) < end:
-                with kafka_errors(self._settings):
-                    records = consumer.poll(timeout_ms=POLL_MS).get(partition, [])
-                if records:
-                    heard = time.monotonic()
-                elif time.monotonic() - heard > SILENCE_SECONDS:
-                    raise TransientError(
-                        f"topic {self._topic}[{number}] sent nothing for {SILENCE_SECONDS} s before offset {end}: try again"
-                    )
-                yield from (self._item(record) for record in records if record.offset < end)
-        finally:
-            consumer.close()
-
-    def _position(self, consumer: Any, partition: Any) -> int:
-        with kafka_errors(self._settings):
-            return int(consumer.position(partition))
 
     def _item(self, record: Any) -> Item:
         try:

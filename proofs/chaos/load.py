@@ -18,7 +18,7 @@ from twinline.contract.documents.records import Document
 _PACKAGES = "asyncio,collections,concurrent,email,http,json,logging,pathlib,statistics,subprocess,unittest,urllib,zipfile"
 _LONGEST_TEXT = 1_500
 _CONFIRM_SECONDS = 180
-# Several batches of the consumer, so that there is always one in hand when something dies.
+# Several batches of the consumer, so that there is always one in flight when something dies.
 _MOST_AHEAD = 200
 # Kinds that leave a document as it was.
 _WITHOUT_EFFECT = frozenset({"late_after_delete", "older_after_newer", "mixed_versions", "invisible"})

@@ -106,7 +106,7 @@ def install(points: Points) -> None:
     def of_documents(_self: Any, _texts: Sequence[str], role: str, *_more: Any) -> bool:
         return role == "document"
 
-    def not_empty(_self: Any, items: Any = ()) -> bool:
+    def not_empty(_self: Any, items: Any = (), *_more: Any) -> bool:
         return bool(items)
 
     embed = TritonEmbedder.embed

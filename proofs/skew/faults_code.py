@@ -3,7 +3,8 @@
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final
+from dataclasses import replace
+from typing import Final
 from unittest.mock import patch
 from uuid import UUID
 
@@ -15,6 +16,8 @@ from tokenizers import Tokenizer
 from proofs.skew.faults import Fault, Plant, Planting, code
 from proofs.skew.faults_consumer import EncoderOf, Wrong
 from proofs.skew.system import System
+from twinline.clients.release import Release, open_release
+from twinline.clients.settings import Settings
 from twinline.clients.triton.embedder import TritonEmbedder
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.cuts_by_offsets import spans
@@ -61,10 +64,11 @@ def _searching_with(make: Callable[[System, Embedder], Embedder]) -> Plant:
     """Return a planting of a search service that gets its query vectors otherwise."""
 
     def plant(system: System) -> Planting:
-        def open_embedder(url: str, release: str, space: str, **options: Any) -> Embedder:
-            return make(system, TritonEmbedder(url, release, space, **options))
+        def open_otherwise(settings: Settings, release: str, query_seconds: float | None = None) -> Release:
+            opened = open_release(settings, release, query_seconds)
+            return replace(opened, embedder=make(system, opened.embedder))
 
-        return patch("twinline.search.opening.TritonEmbedder", open_embedder)
+        return patch("twinline.search.opening.open_release", open_otherwise)
 
     return plant
 

@@ -11,10 +11,10 @@ from tokenizers import Tokenizer
 from bench.stored import CollectionDocuments
 from proofs.skew.faults import Fault, Plant
 from proofs.skew.faults_index import damaged, longest_documents
-from proofs.skew.system import System
+from proofs.skew.system import NothingErased, System
 from streaming.dead_letters import DeadLetter
 from streaming.indexer import Indexer
-from streaming.release import open_release
+from twinline.clients.release import open_release
 from twinline.clients.store.protocol import Collection
 from twinline.contract.documents.cleaning import CleanText
 from twinline.contract.documents.cuts_by_offsets import spans
@@ -76,7 +76,8 @@ def _written_by(
         with ExitStack() as patched:
             for target, new in (code or {}).items():
                 patched.enter_context(patch(target, new))
-            Indexer(collection, embedder(system, release.embedder), release.preprocessor, _Sink()).handle(messages)
+            wrong = replace(release, embedder=embedder(system, release.embedder))
+            Indexer(collection, wrong, _Sink(), NothingErased()).handle(messages)
 
     return damaged(damage)
 

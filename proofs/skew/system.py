@@ -22,6 +22,7 @@ from export.encoder.formats import Export, ExportedFormat, write_export
 from streaming.decode import Message
 from twinline.clients.base_model import DEFAULT_BASE_MODEL, resolve_base_model
 from twinline.clients.code import BASE_RELEASE, code_fingerprint
+from twinline.clients.erasure_list import Erasures
 from twinline.clients.settings import Settings
 from twinline.clients.store.edge import EdgeStore
 from twinline.clients.store.protocol import CollectionInfo
@@ -38,6 +39,14 @@ _PROMPTS: Final = {"query": "query: ", "document": "passage: "}
 _SEED: Final = 20_260_101
 # Of each weight's own spread: far beyond what any precision allows, and still an encoder.
 _MOVED_BY: Final = 0.05
+
+
+class NothingErased:
+    """The list of erased documents of this system: empty."""
+
+    def current(self) -> Erasures:
+        """Return the empty list."""
+        return Erasures()
 
 
 @dataclass(frozen=True)

@@ -21,17 +21,18 @@ from bench.stored import CollectionDocuments
 from export.encoder.build import WEIGHTS_FILE, load_encoder_contract
 from export.encoder.params import DEFAULT_BUCKETS, ParityParams, served_buckets
 from export.encoder.parity_stage import check_parity
-from proofs.skew.system import System
+from proofs.skew.system import NothingErased, System
 from streaming.dead_letters import DeadLetter
 from streaming.indexer import Indexer
-from streaming.release import open_release as open_for_consumer
 from train.encoder.torch_encoder import TorchEncoder
 from triton_models.names import STABLE_MODEL, embed_model
+from twinline.clients.release import open_release
 from twinline.clients.store.door import check_index
 from twinline.clients.store.open import make_store
 from twinline.clients.triton.control import TritonControl
 from twinline.clients.triton.embedder import TritonEmbedder
 from twinline.contract.encoder.golden import GoldenSet
+from twinline.contract.encoder.preprocess import Preprocessor
 from twinline.contract.encoder.selfcheck import check_chunks_in_code, check_process, check_rules_in_code
 from twinline.contract.encoder.space import hash_safetensors
 from twinline.contract.errors import TransientError, TwinlineError
@@ -147,21 +148,21 @@ class Walker:
 
     def _start_consumer(self) -> None:
         settings = self.system.settings
-        release = open_for_consumer(settings, self.system.a.release)
+        release = open_release(settings, self.system.a.release)
         with closing(make_store(settings).open(release.collection_name, release.info)) as collection:
             check_index(collection, release.golden)
-            Indexer(collection, release.embedder, release.preprocessor, NoDeadLetters())
+            Indexer(collection, release, NoDeadLetters(), NothingErased())
 
     def _open_index(self, opened: ExitStack) -> Served:
         settings = self.system.settings
-        served = search_opening.open_release(settings, make_store(settings), collection_name(self.system.a.release))
+        served = search_opening.open_served(settings, make_store(settings), collection_name(self.system.a.release))
         opened.enter_context(closing(served.collection))
         return served
 
     def _measure(self, served: Served, opened: ExitStack) -> SkewReport:
         settings = self.system.settings
         subject = open_subject(settings, self.system.a.release)
-        offline = self._remembering(open_offline(subject), subject.golden)
+        offline = self._remembering(open_offline(subject, Preprocessor.load(subject.folder)), subject.golden)
 
         def search(text: str) -> list[Scored]:
             hits = answer_from(served, Question(text), LOCAL_OPERATOR).hits

@@ -1,4 +1,4 @@
-"""How far a build is, and when it will be done: a bar on a terminal, lines in a log, and a file for `twinline status`."""
+"""The progress of a build and its estimated end: a bar on a terminal, lines in a log, and a file for `twinline status`."""
 
 import sys
 import time
@@ -13,12 +13,12 @@ from twinline.clients.builds import Build, end_build, now, this_process, write_b
 
 _LINE_SECONDS: Final = 10.0
 _FILE_SECONDS: Final = 1.0
-# The estimate rests on what was done lately: texts get longer, and searches come and go.
+# The estimate uses the recent rate: texts get longer, and searches come and go.
 _WINDOW_SECONDS: Final = 60.0
 
 
 class BuildProgress:
-    """Call it with how many more messages were handled; for the time of a block."""
+    """Shows progress within a `with` block; called with the number of messages that were handled."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class BuildProgress:
         self._window: deque[tuple[float, int]] = deque([(clock(), 0)])
         self._line_due = clock() + _LINE_SECONDS
         self._file_due = 0.0
-        # A bar redraws its line, which a log keeps every state of.
+        # A bar redraws its line, and a log would keep every state of it.
         self._bar = tqdm(total=total, unit=" messages", desc=f"indexing {release}", file=stream, disable=not stream.isatty())
 
     def __enter__(self) -> Self:
@@ -50,11 +50,11 @@ class BuildProgress:
         end_build(self._home, self._release)
 
     def enter(self, phase: str, already_done: int = 0) -> None:
-        """Note what is being read from now on, and what of it an attempt before this one had done."""
+        """Begin a phase; an earlier attempt had done `already_done` messages of it."""
         self._phase = phase
         self._done += already_done
         self._bar.update(already_done)
-        # What was done before says nothing of how quick this attempt is.
+        # Earlier attempts say nothing about the rate of this one.
         self._window = deque([(self._clock(), self._done)])
         self._show(self._clock(), by_force=True)
 
@@ -69,7 +69,7 @@ class BuildProgress:
         self._show(at)
 
     def state(self) -> Build:
-        """Return how far the build is."""
+        """Return the state of the build."""
         (first_at, first_done), (last_at, last_done) = self._window[0], self._window[-1]
         rate = (last_done - first_done) / (last_at - first_at) if last_at > first_at else 0.0
         left = max(0, self._total - self._done)

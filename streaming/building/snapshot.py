@@ -1,4 +1,4 @@
-"""A snapshot of the topic, as messages with the versions that the log gave them: what a build reads before the log itself."""
+"""A snapshot of the topic as messages, with the versions that the log gave them. A build reads it before the log itself."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ _ROWS_AT_ONCE = 1_000
 
 @dataclass(frozen=True, slots=True)
 class TopicSnapshot:
-    """A verified snapshot. `ends`: by partition, the first offset that is not in it."""
+    """A verified snapshot. `ends`: by partition, the first offset beyond it."""
 
     folder: Path
     ends: Mapping[int, int]
@@ -24,13 +24,13 @@ class TopicSnapshot:
 
     def messages(self) -> Iterator[Message]:
         """Yield documents and deletions, each with its place in the log."""
-        # Deletions too: without their heads, a late update would bring a deleted document back.
+        # Deletions too: without their heads, a late update would restore a deleted document.
         for path in [*sorted(self.folder.glob("documents-*.parquet")), self.folder / "deletions.parquet"]:
             yield from map(_message, _rows(path))
 
 
 def open_snapshot(folder: Path, topic: str) -> TopicSnapshot:
-    """Return the snapshot in a folder, after checking that every file is what `snapshot.json` says.
+    """Return the snapshot in a folder, after comparing every file with its hash in `snapshot.json`.
 
     Raises:
         SettingsError: it is not there, or was not taken of this topic.

@@ -1,7 +1,7 @@
-"""A builder that leaves searches alone: low priority for itself, and few texts at a time while people search.
+"""Throttle a build while people search: low priority for the builder, and few texts at a time for the encoder.
 
-What a build costs is mostly the encoder's time, which is spent in Triton. There a query goes before documents, but waits for the
-batch that is running: so the pieces are small, and with a rest after each, for as long as anybody searches.
+A build costs mostly the encoder's time in Triton. A query goes before documents there, but waits for the running batch. While
+people search, the pieces are therefore small, with a pause after each.
 """
 
 import logging
@@ -26,12 +26,12 @@ _LOWEST_OF_BEST_EFFORT: Final = 7
 _LOOK_SECONDS: Final = 2.0
 _TIMEOUT_SECONDS: Final = 2.0
 _PIECE_TEXTS: Final = 2
-# Of the time while people search, this share is the build's.
+# The build's share of the encoder's time while people search.
 _SHARE: Final = 0.5
 
 
 def lower_priority() -> None:
-    """Let every other process go first: this process, and all threads that it starts from now on."""
+    """Lower the priority of this process, and of all threads that it starts from now on."""
     os.nice(_NICE)
     process = psutil.Process()
     if hasattr(process, "ionice"):
@@ -39,7 +39,7 @@ def lower_priority() -> None:
 
 
 class SearchTraffic:
-    """Whether people are searching: the search API's own count of answers, looked at now and then."""
+    """Whether people are searching, by the search API's own count of answers."""
 
     def __init__(
         self, url: str, transport: httpx.BaseTransport | None = None, clock: Callable[[], float] = time.monotonic
@@ -51,10 +51,10 @@ class SearchTraffic:
         self._is_busy = False
 
     def is_busy(self) -> bool:
-        """Say whether a search was answered between the last two looks."""
+        """Say whether a search was answered between the last two readings of the count."""
         if self._clock() - self._looked_at >= _LOOK_SECONDS:
             answers = self._count()
-            # An API that began anew counts from nothing.
+            # A restarted API counts from zero.
             self._is_busy = answers is not None and self._answers is not None and answers != self._answers
             self._answers, self._looked_at = answers, self._clock()
         return self._is_busy
@@ -64,10 +64,10 @@ class SearchTraffic:
             response = self._client.get("/metrics")
             response.raise_for_status()
         except httpx.TimeoutException:
-            # So slow that it answers nobody in time: all the more reason to leave it alone.
+            # Too slow to answer: it is busy.
             return (self._answers or 0.0) + 1
         except httpx.HTTPError as exc:
-            # Nobody can be searching.
+            # No search can be answered.
             _log.info("search_is_away", extra={"error": str(exc)})
             return None
         for family in text_string_to_metric_families(response.text):
@@ -77,8 +77,8 @@ class SearchTraffic:
         return 0.0
 
 
-class PacedEmbedder:
-    """An embedder that gives way while people search; implements `twinline.contract.encoder.embedding.Embedder`."""
+class ThrottledEmbedder:
+    """Yields to searches; implements `twinline.contract.encoder.embedding.Embedder`."""
 
     def __init__(
         self,
@@ -95,16 +95,16 @@ class PacedEmbedder:
 
     @property
     def space(self) -> str:
-        """Return the space of the embedder that is paced."""
+        """Return the space of the throttled embedder."""
         return self._embedder.space
 
     def embed(self, texts: Sequence[str], role: Role, token_counts: Sequence[int] | None = None) -> Embeddings:
-        """Return one vector a text, in order: all at once, or in small pieces with rests while people search."""
+        """Return one vector a text, in order: all at once, or in small pieces with pauses while people search."""
         pieces: list[Embeddings] = []
         done = 0
         while done < len(texts) or not pieces:
             if self._is_busy():
-                # Whoever else embeds for the same build waits: its share is one for all of it.
+                # All threads of a build share one part of the encoder's time.
                 with self._lock:
                     piece = texts[done : done + _PIECE_TEXTS]
                     began = self._clock()

@@ -1,7 +1,7 @@
-"""Vectors of another collection of the same space: what did not change is not embedded again when only the index part did.
+"""Vector reuse: a build takes the vectors of unchanged texts from another collection of the same space.
 
-The same text in the same space is the same vector, whatever the chunker; a document's texts are looked for in the chunks that
-the other collection has of it.
+The same text in the same space has the same vector, with any chunker. A document's texts are looked up in its chunks in the other
+collection.
 """
 
 import logging
@@ -24,25 +24,25 @@ _log = logging.getLogger(__name__)
 
 
 class ReadsPoints(Protocol):
-    """What is read of the other collection."""
+    """Reads the points of the other collection."""
 
     def read_points(self, ids: Sequence[UUID], with_vectors: bool = False) -> dict[UUID, StoredPoint]:
-        """Return the points that exist, by their id."""
+        """Return the existing points by id."""
 
 
-class Donor:
-    """The points that a collection has of the documents that are asked for, for as long as that collection is there."""
+class VectorSource:
+    """A collection whose vectors are reused, for as long as it can be read."""
 
     def __init__(self, name: str, points: ReadsPoints) -> None:
         self.name = name
         self._points: ReadsPoints | None = points
 
     def points_of(self, plans: Sequence[Plan]) -> list[StoredPoint]:
-        """Return the chunks, with vectors, that the collection has of these documents.
+        """Return the collection's chunks of these documents, with vectors.
 
-        A collection that cannot be read, being retired say, is not asked again: its vectors are a saving, not a source.
+        A collection that cannot be read, because it was retired for example, is not asked again: reuse only saves time.
         """
-        # Several threads ask, and one may find out that it is lost.
+        # Another thread may set it to None meanwhile.
         points = self._points
         if points is None:
             return []
@@ -52,13 +52,13 @@ class Donor:
             ids = [point_id(head.source, head.key, index) for head in known for index in range(head.chunk_count)]
             return list(points.read_points(ids, with_vectors=True).values())
         except TwinlineError as exc:
-            _log.warning("donor_lost", extra={"collection": self.name, "error": str(exc)})
+            _log.warning("vector_reuse_lost", extra={"collection": self.name, "error": str(exc)})
             self._points = None
             return []
 
 
-class _Served:
-    """A collection that the online process owns, as far as a donor is read."""
+class _ServedPoints:
+    """The points of a collection that the online process owns."""
 
     def __init__(self, admin: AdminClient, name: str) -> None:
         self._admin = admin
@@ -71,10 +71,10 @@ class _Served:
         return self._admin.golden(self._name)
 
 
-def find_donor(settings: Settings, store: Store, info: CollectionInfo, golden: GoldenSet) -> Donor | None:
-    """Return a visible collection of the same space, the active one if it is; None when there is none that can be used.
+def find_vector_source(settings: Settings, store: Store, info: CollectionInfo, golden: GoldenSet) -> VectorSource | None:
+    """Return a visible collection of the same space, preferably the active one; None when none can be used.
 
-    Its golden vectors must be within the limit of the release that is built: one that was filled at a lower precision is not.
+    Its golden vectors must be within the limit of the new release, which excludes a collection filled at a lower precision.
 
     Raises:
         TransientError: the store is away.
@@ -85,22 +85,22 @@ def find_donor(settings: Settings, store: Store, info: CollectionInfo, golden: G
     if name is None:
         return None
     # The one owner of a collection is another process.
-    points = _Served(AdminClient(settings.admin_url), name) if store.has_one_owner else store.open(name, store.info(name))
+    points = _ServedPoints(AdminClient(settings.admin_url), name) if store.has_one_owner else store.open(name, store.info(name))
     try:
         worst, distance = golden.worst_stored(points.read_golden())
     except TwinlineError as exc:
-        _log.warning("donor_not_readable", extra={"collection": name, "error": str(exc)})
+        _log.warning("vector_reuse_not_readable", extra={"collection": name, "error": str(exc)})
         return None
     if distance > golden.stored_limit:
-        _log.warning("donor_differs", extra={"collection": name, "golden_text": worst.name, "distance": distance})
+        _log.warning("vector_reuse_differs", extra={"collection": name, "golden_text": worst.name, "distance": distance})
         return None
-    return Donor(name, points)
+    return VectorSource(name, points)
 
 
 def _space(store: Store, name: str) -> str | None:
     try:
         return store.info(name).space
     except ContractError as exc:
-        # Of an older version, or being retired: no donor, and no reason not to build.
-        _log.warning("donor_not_readable", extra={"collection": name, "error": str(exc)})
+        # Of an older version, or being retired: the build works without it.
+        _log.warning("vector_reuse_not_readable", extra={"collection": name, "error": str(exc)})
         return None

@@ -16,9 +16,9 @@ import pytest
 from streaming.building import build as building
 from streaming.building.build import build, find_inputs
 from streaming.limits import ConsumerLimits
-from streaming.release import Release
 from tests.fixtures_streaming import GOLDEN, FakeEmbedder, info_of, preprocessor
 from twinline.clients.kafka.connect import ensure_topics, kafka_errors, make_producer
+from twinline.clients.release import Release
 from twinline.clients.settings import CHECKOUT, Settings
 from twinline.clients.store.edge import EdgeStore
 from twinline.clients.store.protocol import Collection

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Event, Thread
 from typing import Any
 from uuid import uuid4
@@ -20,11 +20,10 @@ import pytest
 from kafka import KafkaProducer
 from kafka.serializer import Serializer
 
-from streaming.dead_letters import read_dead_letters
 from streaming.limits import ConsumerLimits
 from streaming.log_reader import Batch, LogReader
 from streaming.loop import Consumer
-from streaming.release import Release
+from tests.fixtures_log import set_aside
 from tests.fixtures_streaming import FakeEmbedder, preprocessor, vector_of
 from tests.integration.test_streaming import (
     LIMITS,
@@ -42,6 +41,7 @@ from tests.integration.test_streaming import (
     wait_for,
 )
 from twinline.clients.kafka.connect import committed_offsets, ensure_topics, group_lag, make_admin
+from twinline.clients.release import Release
 from twinline.clients.settings import Settings
 from twinline.clients.store.protocol import Collection, nearest
 from twinline.contract.documents.records import Document, encode_key
@@ -120,7 +120,7 @@ def test_a_batch_that_takes_longer_than_the_group_is_patient_keeps_its_place(
         monkeypatch.setattr(LogReader, "stay", lambda self: None)
     publish(settings, *documents(14))
     made = slow(release)
-    consumer = Consumer(settings, made.embedder, collection, release.preprocessor, release.group, limits)
+    consumer = Consumer(settings, made, collection, limits)
     started = time.monotonic()
     with caplog.at_level(logging.WARNING, logger="kafka"), running(consumer):
         if not attends:
@@ -147,7 +147,7 @@ def test_an_outage_that_is_longer_than_the_group_is_patient_costs_only_time(
             return super().embed(texts, role)
 
     publish(settings, *documents(3))
-    consumer = Consumer(settings, Away(), collection, release.preprocessor, release.group, limits)
+    consumer = Consumer(settings, replace(release, embedder=Away()), collection, limits)
     with caplog.at_level(logging.INFO), running(consumer):
         wait_for(lambda: consumer.state.last_error == "the encoder is away", "it notices")
         time.sleep(7)
@@ -163,7 +163,7 @@ def test_a_second_consumer_gets_its_share_while_the_first_is_in_the_middle_of_a_
 ) -> None:
     def member(number: int, seconds: float) -> Consumer:
         limits = LIMITS.model_copy(update={"instance": number, "texts_per_request": 1, "handover_seconds": 0.5})
-        return Consumer(settings, SlowEmbedder(seconds=seconds), collection, release.preprocessor, release.group, limits)
+        return Consumer(settings, slow(release, seconds), collection, limits)
 
     publish(settings, *documents(30))
     first, second = member(0, 0.4), member(1, 0.01)
@@ -213,7 +213,7 @@ def test_a_consumer_told_to_stop_leaves_a_batch_that_would_take_too_long(
     limits = LIMITS.model_copy(update={"texts_per_request": 1, "drain_seconds": 0.5})
     publish(settings, *documents(30))
     made = slow(release, seconds=0.3)
-    consumer = Consumer(settings, made.embedder, collection, release.preprocessor, release.group, limits)
+    consumer = Consumer(settings, made, collection, limits)
     with running(consumer):
         wait_for(lambda: bool(made.embedder.calls), "it is at work")  # type: ignore[attr-defined]
         asked_at = time.monotonic()
@@ -263,7 +263,7 @@ def test_a_producer_that_shares_no_code_can_write_from_the_page_alone(
     assert point.payload["metadata"] == {"team": "x", "_fields": {"language": "en"}}
     assert point.payload["headers"] == {"source_uri": "http://e.x/1"}
     assert collection.count({"kind": "chunk", "metadata._fields.language": "en"}) == 1
-    (letter,) = read_dead_letters(settings, limit=10)
+    (letter,) = set_aside(settings)
     assert letter.reason == "unknown_schema"
     assert "knows 1" in letter.error
 
@@ -363,7 +363,7 @@ def test_whatever_is_sent_ends_in_the_dead_letters_and_stops_nothing(
     producer.close()
     with running(consumer_of(settings, release, collection)) as consumer:
         wait_for(lambda: consumer.state.handled == 2 * len(sent), "all messages", seconds=150)
-    letters = read_dead_letters(settings, limit=1_000)
+    letters = set_aside(settings)
     assert sorted(((x.message.key or b"", x.message.value or b"") for x in letters), key=repr) == sorted(
         ((key or b"", value or b"") for key, value, _ in sent), key=repr
     )
@@ -388,7 +388,7 @@ def test_a_dead_letter_that_its_topic_cannot_take_is_kept_without_its_value(
     publish(made, b"x" * 3_000_000, Document("s", "k", ONE))
     with running(consumer_of(made, release, collection)) as consumer:
         wait_for(lambda: consumer.state.handled == 2, "both messages")
-    letters = read_dead_letters(made, limit=10)
+    letters = set_aside(made)
     assert [(letter.reason, letter.message.key) for letter in letters] == [("invalid_json", b"poison")]
     assert (letters[0].omitted, letters[0].message.value) == ("value", None)
     assert stored(collection) == {("k", 0): ONE}
@@ -403,7 +403,7 @@ def test_a_document_of_thousands_of_chunks_is_indexed_whole(settings: Settings, 
     large = Document("s", "large", text)
     publish(settings, large, Document("s", "small", ONE))
     limits = ConsumerLimits(texts_per_request=256, commit_interval_seconds=0.2)
-    consumer = Consumer(settings, release.embedder, collection, release.preprocessor, release.group, limits)
+    consumer = Consumer(settings, release, collection, limits)
     with running(consumer):
         wait_for(lambda: consumer.state.handled == 2, "both", seconds=120)
     assert collection.count({"kind": "chunk", "key": "large"}) == len(release.preprocessor.chunks(large)) >= words // 8

@@ -16,10 +16,9 @@ import numpy as np
 import pytest
 
 from streaming.building.build import build, find_inputs
-from streaming.dead_letters import read_dead_letters
 from streaming.limits import ConsumerLimits
 from streaming.loop import Consumer
-from streaming.release import Release
+from tests.fixtures_log import set_aside
 from tests.fixtures_streaming import GOLDEN, Counted, FakeEmbedder, info_of, preprocessor, vector_of
 from tests.integration.conftest import EXTERNAL_BROKER
 from twinline.clients.kafka.connect import (
@@ -31,6 +30,7 @@ from twinline.clients.kafka.connect import (
     make_admin,
     make_producer,
 )
+from twinline.clients.release import Release
 from twinline.clients.settings import CHECKOUT, Settings
 from twinline.clients.store.edge import EdgeStore
 from twinline.clients.store.protocol import Collection, nearest
@@ -96,7 +96,7 @@ def documents(count: int) -> list[Document]:
 
 
 def consumer_of(settings: Settings, release: Release, collection: Collection) -> Consumer:
-    return Consumer(settings, release.embedder, collection, release.preprocessor, release.group, LIMITS)
+    return Consumer(settings, release, collection, LIMITS)
 
 
 @contextmanager
@@ -145,7 +145,7 @@ def test_what_is_published_updated_and_deleted_is_what_is_stored(
     head = collection.read_heads([head_id("s", "b")])[head_id("s", "b")]
     assert head.deleted
     assert sum(group_lag(settings, release.group, settings.topic).values()) == 0
-    (letter,) = read_dead_letters(settings, limit=10)
+    (letter,) = set_aside(settings)
     assert (letter.message.key, letter.message.value, letter.message.headers) == (b"poison", b"poison", [("run_id", b"run-7")])
     assert (letter.stage, letter.reason, letter.release) == ("decode", "invalid_json", release.info.release)
 

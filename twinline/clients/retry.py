@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 from tenacity.stop import stop_base
 from tenacity.wait import wait_base
 
@@ -29,7 +29,6 @@ def retrying(
     attempts: int = 6,
     longest_wait_seconds: float = 10.0,
     *,
-    retry: Callable[[TransientError], bool] = lambda failure: True,
     stop: stop_base | None = None,
     sleep: Callable[[float], object] | None = None,
 ) -> Retrying:
@@ -38,12 +37,11 @@ def retrying(
     Args:
         attempts: how many calls in all; the last one's error is raised as it is.
         longest_wait_seconds: the longest pause of ours; a longer one that the dependency asks for is kept.
-        retry: which of these failures to try again after; all of them by default.
         stop: another rule than the count of attempts, such as an event.
         sleep: what to do in the pauses, instead of nothing.
     """
     policy = Retrying(
-        retry=retry_if_exception(lambda failure: isinstance(failure, TransientError) and retry(failure)),
+        retry=retry_if_exception_type(TransientError),
         wait=WaitAsAsked(longest_wait_seconds),
         stop=stop or stop_after_attempt(attempts),
         reraise=True,

@@ -68,11 +68,12 @@ def command(
 def _reconcile(
     settings: "Settings", release: str, repair: bool, snapshot: str, limit: int, patience_seconds: float
 ) -> tuple["Comparison", dict[str, int], "Comparison"]:
+    from twinline.clients.release import open_release
     from twinline.upkeep.reconcile import repair as repairing
     from twinline.upkeep.reconcile.measure import Reconciliation
     from twinline.upkeep.reconcile.target import open_target
 
-    with open_target(settings, release) as target:
+    with open_target(settings, open_release(settings, release)) as target:
         with Reconciliation(settings, target, snapshot, limit) as first:
             before = first.compare(patience_seconds)
             if before.clean or not repair:

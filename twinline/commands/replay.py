@@ -36,6 +36,7 @@ def command(
     from tqdm import tqdm
 
     from twinline.clients.kafka.connect import ensure_topics
+    from twinline.clients.release import open_release
     from twinline.clients.settings import load_settings
     from twinline.upkeep.reconcile.target import releases_in_service
     from twinline.upkeep.replay import find_stretch, rebuild, replay_into
@@ -51,12 +52,12 @@ def command(
     stretch = (
         find_stretch(settings, from_offset or [], moment(from_time), until_offset or [], moment(until)) if has_stretch else None
     )
-    total = stretch.size if stretch else None
+    opened, total = open_release(settings, release), stretch.size if stretch else None
     with tqdm(total=total, unit=" messages", desc=f"replaying into {release}", mininterval=0.5, disable=as_json) as bar:
         if new:
-            done = rebuild(settings, release, stretch, snapshot, embed_again, partial, bar.update)
+            done = rebuild(settings, opened, stretch, snapshot, embed_again, partial, bar.update)
         elif stretch is not None:
-            done = replay_into(settings, release, stretch, bar.update)
+            done = replay_into(settings, opened, stretch, bar.update)
     if as_json:
         typer.echo(json.dumps({"release": release, "new": new, **asdict(done)}))
     else:

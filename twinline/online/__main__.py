@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -55,7 +56,6 @@ def _run(stop: threading.Event) -> int:
     from twinline.contract.encoder.embedding import Embedder
     from twinline.contract.encoder.selfcheck import check_process
     from twinline.contract.principal import LOCAL_OPERATOR
-    from twinline.contract.release.manifest import consumer_group
     from twinline.online.admin import LOOPBACK, build_admin
     from twinline.online.applying import Applier
     from twinline.online.consuming import ConsumerThread
@@ -74,16 +74,13 @@ def _run(stop: threading.Event) -> int:
     releases = Releases(store)
 
     def start_consumer(served: Served) -> ConsumerThread:
-        release = served.info.release
-
         def make(embedder: Embedder) -> Consumer:
             ensure_topics(settings)
-            group = consumer_group(release)
-            return Consumer(settings, embedder, served.collection, served.preprocessor, group, limits, metrics)
+            return Consumer(settings, replace(served.release, embedder=embedder), served.collection, limits, metrics)
 
-        return ConsumerThread(release, served.embedder, make)
+        return ConsumerThread(served.info.release, served.embedder, make)
 
-    service = OnlineService(store, releases, partial(opening.open_release, settings, store), start_consumer)
+    service = OnlineService(store, releases, partial(opening.open_served, settings, store), start_consumer)
     applier = Applier(releases, settings, limits)
     servers = Servers()
     servers.start(

@@ -6,11 +6,9 @@ The consumer of the collection goes on beside it: the law makes two of them as g
 import threading
 from collections.abc import Sequence
 
-from streaming.dead_letters import KafkaDeadLetters
 from streaming.decode import Message
-from streaming.indexer import Handled, Indexer
 from streaming.limits import ConsumerLimits
-from twinline.clients.kafka.erasures import ErasureTopic
+from streaming.opening import open_indexer
 from twinline.clients.settings import Settings
 from twinline.search.releases import Releases
 
@@ -30,18 +28,9 @@ class Applier:
         Raises:
             TransientError: something is away; the same call may be made again.
         """
-        with self._applying, self._releases.using(name) as served:
-            dead_letters, erasures = KafkaDeadLetters(self._settings), ErasureTopic(self._settings)
-            try:
-                indexer = Indexer(served.collection, served.embedder, served.preprocessor, dead_letters, self._limits)
-                indexer.keep_out(erasures)
-                return counts_of(indexer.handle(messages))
-            finally:
-                dead_letters.close()
-                erasures.close()
-
-
-def counts_of(handled: Handled) -> dict[str, int]:
-    """Return what became of a batch, in numbers."""
-    names = ("documents", "deletes", "stale", "erased", "chunks_embedded", "chunks_reused")
-    return {**{name: getattr(handled, name) for name in names}, "dead_letters": len(handled.dead_letters)}
+        with (
+            self._applying,
+            self._releases.using(name) as served,
+            open_indexer(self._settings, served.release, served.collection, self._limits) as indexer,
+        ):
+            return indexer.handle(messages).counts()

@@ -37,7 +37,7 @@ class Runnable(Protocol):
         """Return how far behind it is, by partition, and why it does not get on, if so."""
 
     def run(self, stop: threading.Event) -> None:
-        """Consume until `stop` is set, then finish the batch in hand, commit and return."""
+        """Consume until `stop` is set, then finish the batch in flight, commit and return."""
 
 
 class Interruptible:
@@ -58,7 +58,7 @@ class Interruptible:
     def embed(self, texts: Sequence[str], role: Role, token_counts: Sequence[int] | None = None) -> Embeddings:
         """Return one vector a text; raise TransientError once the moment has come."""
         if self._given_up.is_set():
-            raise TransientError("this process is stopping: the batch in hand is left for the next one")
+            raise TransientError("this process is stopping: the batch in flight is left for the next one")
         return self._embedder.embed(texts, role, token_counts)
 
 
@@ -110,13 +110,13 @@ class ConsumerThread:
             self._future.result()
 
     def ask_to_stop(self) -> None:
-        """Ask the consumer to finish the batch in hand and return."""
+        """Ask the consumer to finish the batch in flight and return."""
         self._stop.set()
 
     def join(self, timeout_seconds: float) -> bool:
         """Wait for the consumer to return after `ask_to_stop()`; say whether it did.
 
-        For the larger part of the time it may finish the batch in hand, then the batch is given up.
+        For the larger part of the time it may finish the batch in flight, then the batch is given up.
         """
         wait([self._future], timeout_seconds * _FINISHING_SHARE)
         self._given_up.set()

@@ -36,7 +36,7 @@ def main() -> None:
             )
     except ContractError as error:
         sys.exit(f"search: {error}")
-    releases = Releases(store, partial(opening.open_release, settings, store))
+    releases = Releases(store, partial(opening.open_served, settings, store))
     app = build_app(releases, principal=LOCAL_OPERATOR)
     uvicorn.run(app, host=settings.host, port=settings.search_port, log_config=None, access_log=False)
 

@@ -3,9 +3,10 @@
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from twinline.clients.release import Release
 from twinline.clients.store.protocol import Collection, CollectionInfo, Store
 from twinline.contract.encoder.embedding import Embedder
 from twinline.contract.encoder.preprocess import Preprocessor
@@ -18,19 +19,37 @@ _HELD_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Served:
-    """One release, whole: its contract, its encoder in Triton and its collection."""
+    """One release with its collection open.
 
-    info: CollectionInfo
+    Args:
+        recent: the recent queries, where the release has a drift reference to compare them with.
+        remembered: query vectors of the release's space; None: every query goes to the encoder.
+    """
+
+    release: Release
     collection: Collection
-    preprocessor: Preprocessor
-    embedder: Embedder
-    training: Mapping[str, Any] = field(default_factory=dict)
-    format: str = ""
-    precision: str = ""
-    # None: the release has no drift reference to compare queries with.
     recent: RecentQueries | None = None
-    # Of this release's space. None: every query goes to the encoder.
     remembered: RememberedQueries | None = None
+
+    @property
+    def info(self) -> CollectionInfo:
+        """Return what the release's collection is made of."""
+        return self.release.info
+
+    @property
+    def preprocessor(self) -> Preprocessor:
+        """Return the release's contract."""
+        return self.release.preprocessor
+
+    @property
+    def embedder(self) -> Embedder:
+        """Return the release's encoder."""
+        return self.release.embedder
+
+    @property
+    def training(self) -> Mapping[str, Any]:
+        """Return the fields of the release's lineage that a hit shows."""
+        return self.release.training
 
 
 class Releases:

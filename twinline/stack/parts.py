@@ -82,7 +82,7 @@ def _online(settings: Settings) -> Part:
         ),
         probe=partial(readiness.http, f"{settings.admin_url}/status"),
         start_limit_seconds=120,
-        stop_limit_seconds=60,  # the batch in hand is finished, the shards are closed
+        stop_limit_seconds=60,  # the batch in flight is finished, the shards are closed
         needs=("broker", "triton"),
     )
 

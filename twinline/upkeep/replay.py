@@ -15,26 +15,24 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 
 from streaming.building.snapshot import TopicSnapshot, open_snapshot
-from streaming.building.vector_reuse import find_donor
-from streaming.dead_letters import KafkaDeadLetters
+from streaming.building.vector_reuse import find_vector_source
 from streaming.decode import Message
-from streaming.indexer import Indexer
 from streaming.limits import load_limits
 from streaming.log_reader import message_of
-from streaming.release import Release, open_release
+from streaming.opening import open_indexer
 from twinline.clients.kafka.connect import beginning_offsets, end_offsets
-from twinline.clients.kafka.erasures import ErasureTopic
 from twinline.clients.kafka.stretch import offsets_at, read_topic
 from twinline.clients.online import AdminClient
+from twinline.clients.release import Release
 from twinline.clients.settings import Settings
 from twinline.clients.store.door import check_index
 from twinline.clients.store.edge import REBUILT, EdgeStore
 from twinline.contract.encoder.specification import ROLES
 from twinline.contract.errors import SettingsError, TransientError
-from twinline.online.applying import counts_of
 from twinline.upkeep.reconcile.repair import batches
 from twinline.upkeep.reconcile.target import Index, open_target
 
@@ -88,7 +86,7 @@ def find_stretch(
     return Stretch(starts, {number: ends[number] for number in starts})
 
 
-def replay_into(settings: Settings, release: str, stretch: Stretch, progress: Callable[[int], object]) -> Replayed:
+def replay_into(settings: Settings, release: Release, stretch: Stretch, progress: Callable[[int], object]) -> Replayed:
     """Apply a stretch of the log to a release's collection in service."""
     with open_target(settings, release) as target:
         return _apply(settings, target.index, stretch, progress)
@@ -96,7 +94,7 @@ def replay_into(settings: Settings, release: str, stretch: Stretch, progress: Ca
 
 def rebuild(
     settings: Settings,
-    release: str,
+    release: Release,
     stretch: Stretch | None,
     snapshot: str,
     embed_again: bool,
@@ -122,14 +120,13 @@ def rebuild(
     taken = open_snapshot(settings.snapshots / snapshot, settings.topic) if snapshot else None
     stretch = stretch or _whole(settings, taken)
     _require_whole(settings, stretch, taken, partial)
-    opened = open_release(settings, release)
     beside = EdgeStore(settings.store_folder / REBUILT)
     done = Replayed()
     with _alone(settings.store_folder / f"{REBUILT}.lock"):
         shutil.rmtree(beside.folder, ignore_errors=True)  # of an attempt that was killed
-        reached = _fill(settings, opened, beside, stretch, taken, embed_again, done, progress)
+        reached = _fill(settings, release, beside, stretch, taken, embed_again, done, progress)
         with closing(AdminClient(settings.admin_url)) as admin:
-            admin.replace(opened.collection_name)
+            admin.replace(release.collection_name)
         shutil.rmtree(beside.folder, ignore_errors=True)
     # What the consumer had applied to the old collection since we read the end of the log.
     now = end_offsets(settings, settings.topic)
@@ -152,7 +149,7 @@ def _alone(path: Path) -> Iterator[None]:
 
 def _fill(
     settings: Settings,
-    opened: Release,
+    release: Release,
     beside: EdgeStore,
     stretch: Stretch,
     snapshot: TopicSnapshot | None,
@@ -162,30 +159,19 @@ def _fill(
 ) -> Mapping[int, int]:
     """Fill the new collection, close and finish it; return the offsets up to which it was filled."""
     served = EdgeStore(settings.store_folder)
-    collection = beside.begin(opened.collection_name, opened.info)
-    dead_letters, erasures = KafkaDeadLetters(settings), ErasureTopic(settings)
-    try:
+    with closing(beside.begin(release.collection_name, release.info)) as collection:
         for role in ROLES:
-            entries = [entry for entry in opened.golden.entries if entry.role == role]
-            answer = opened.embedder.embed([entry.text for entry in entries], role)
+            entries = [entry for entry in release.golden.entries if entry.role == role]
+            answer = release.embedder.embed([entry.text for entry in entries], role)
             collection.put_golden(dict(zip((entry.name for entry in entries), answer.vectors, strict=True)))
-        check_index(collection, opened.golden)
-        indexer = Indexer(collection, opened.embedder, opened.preprocessor, dead_letters, load_limits())
-        indexer.keep_out(erasures)
-        if not embed_again and (donor := find_donor(settings, served, opened.info, opened.golden)):
-            indexer.take_vectors_from(donor)
-        for batch in batches(snapshot.messages() if snapshot else ()):
-            done.add(len(batch), counts_of(indexer.handle(batch)))
-            progress(len(batch))
-        for batch in batches(_messages(settings, stretch)):
-            done.add(len(batch), counts_of(indexer.handle(batch)))
-            progress(len(batch))
+        check_index(collection, release.golden)
+        reuse = None if embed_again else find_vector_source(settings, served, release.info, release.golden)
+        with open_indexer(settings, release, collection, load_limits(), reuse) as indexer:
+            for batch in batches(chain(snapshot.messages() if snapshot else (), _messages(settings, stretch))):
+                done.add(len(batch), indexer.handle(batch).counts())
+                progress(len(batch))
         collection.optimize()
-    finally:
-        dead_letters.close()
-        erasures.close()
-        collection.close()
-    beside.finish(opened.collection_name)
+    beside.finish(release.collection_name)
     return stretch.ends
 
 

@@ -16,7 +16,8 @@ from proofs.chaos.law import Name, Record, UnusableError
 from proofs.chaos.reading import read_edge
 from streaming.decode import Message
 from streaming.indexer import Indexer
-from tests.fixtures_streaming import RELEASE, FakeEmbedder, ListSink, Log, info_of, preprocessor, vector_of
+from tests.fixtures_streaming import GOLDEN, RELEASE, FakeEmbedder, ListSink, Log, NothingErased, info_of, preprocessor, vector_of
+from twinline.clients.release import Release
 from twinline.clients.store.edge import EdgeStore
 from twinline.contract.documents.records import Deletion, Document, encode_key
 from twinline.contract.encoder.preprocess import Preprocessor
@@ -48,7 +49,8 @@ class Finished:
         ]
         sink = ListSink()
         collection = EdgeStore(folder).create(collection_name(RELEASE), info_of(preprocessor))
-        Indexer(collection, FakeEmbedder(), preprocessor, sink).handle(self.messages)
+        release = Release(collection.info, preprocessor, FakeEmbedder(), GOLDEN)
+        Indexer(collection, release, sink, NothingErased()).handle(self.messages)
         collection.close()
         self.folder = folder / collection_name(RELEASE)
         self.points = read_edge(self.folder)

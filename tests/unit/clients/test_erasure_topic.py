@@ -47,7 +47,7 @@ class FakeConsumer:
     def end_offsets(self, places: list[TopicPartition]) -> dict[TopicPartition, int]:
         return dict.fromkeys(places, len(self.topic.records))
 
-    def position(self, place: TopicPartition) -> int:
+    def position(self, place: TopicPartition, timeout_ms: int) -> int:
         return self.at
 
     def poll(self, timeout_ms: int) -> dict[TopicPartition, list[Any]]:

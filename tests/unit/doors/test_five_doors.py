@@ -11,8 +11,10 @@ import pytest
 from export.encoder.build import load_encoder_contract
 from streaming.dead_letters import DeadLetter
 from streaming.indexer import Indexer
+from tests.fixtures_streaming import NothingErased
 from tests.unit.doors.conftest import Plant, Platform, edit, export, record_encoder, vector_of, write_encoder
 from train.checkpoints import check_seal, seal
+from twinline.clients.release import open_release
 from twinline.clients.store.door import check_index
 from twinline.clients.store.protocol import CollectionInfo, StoredPoint, version_fields
 from twinline.clients.store.vectors import DENSE
@@ -88,10 +90,10 @@ def test_what_belongs_together_passes_all_five_doors(platform: Platform) -> None
     load_encoder_contract(platform.encoder)
     assert platform.package() == platform.manifest
     platform.load_tokenizer()
-    served = opening.open_release(platform.settings, platform.store, platform.collection.name)
-    encoder = Encoder(platform.manifest.space)
-    Indexer(served.collection, encoder, served.preprocessor, NoDeadLetters())
-    assert answer_from(replace(served, embedder=encoder), Question("the lease"), LOCAL_OPERATOR).hits == []
+    served = opening.open_served(platform.settings, platform.store, platform.collection.name)
+    release = replace(served.release, embedder=Encoder(platform.manifest.space))
+    Indexer(served.collection, release, NoDeadLetters(), NothingErased())
+    assert answer_from(replace(served, release=release), Question("the lease"), LOCAL_OPERATOR).hits == []
 
 
 # --- 1. training, export, package ---
@@ -268,9 +270,10 @@ def test_a_consumer_of_another_release_does_not_start(
     platform: Platform, info: dict[str, str], encoder: str | None, message: str
 ) -> None:
     built_with(**info)(platform)
-    opened = ReleaseFolder.load(platform.release)
+    release = open_release(platform.settings, platform.manifest.release)
+    release = replace(release, embedder=Encoder(encoder or platform.manifest.space))
     with pytest.raises(MismatchError, match=message):
-        Indexer(platform.collection, Encoder(encoder or platform.manifest.space), opened.preprocessor, NoDeadLetters())
+        Indexer(platform.collection, release, NoDeadLetters(), NothingErased())
 
 
 @pytest.mark.parametrize(
@@ -297,7 +300,7 @@ def test_an_index_of_something_else_is_not_opened_for_search(platform: Platform,
     platform.collection.close = lambda: closed.append(True)  # type: ignore[method-assign]
     plant(platform)
     with pytest.raises(MismatchError, match=message):
-        opening.open_release(platform.settings, platform.store, collection_name(platform.manifest.release))
+        opening.open_served(platform.settings, platform.store, collection_name(platform.manifest.release))
     assert closed == [True] * ((plant, message) in STORED), "what was opened is let go of, for whoever repairs it"
 
 
@@ -378,8 +381,8 @@ def test_a_query_is_not_answered_with_a_vector_of_another_space(platform: Platfo
 
 
 def opened(platform: Platform, encoder: Encoder) -> Served:
-    served = opening.open_release(platform.settings, platform.store, platform.collection.name)
-    return replace(served, embedder=encoder)
+    served = opening.open_served(platform.settings, platform.store, platform.collection.name)
+    return replace(served, release=replace(served.release, embedder=encoder))
 
 
 # --- before any door: the rules in code ---

@@ -10,6 +10,7 @@ from kafka import TopicPartition
 from etl.sources import Logged, Reject, kafka_topic
 from etl.sources.kafka_topic import KafkaTopic
 from tests.unit.etl.factories import settings
+from twinline.clients.kafka import stretch
 from twinline.contract.documents.records import Deletion, Document, encode_key, encode_value
 
 
@@ -37,7 +38,7 @@ class Consumer:
     def seek(self, partition: Any, offset: int) -> None:
         self._position = offset
 
-    def position(self, partition: Any) -> int:
+    def position(self, partition: Any, timeout_ms: int) -> int:
         return self._position
 
     def poll(self, timeout_ms: int) -> dict[TopicPartition, list[Record]]:
@@ -63,9 +64,10 @@ def test_everything_up_to_the_recorded_ends_is_read_and_nothing_after(tmp_path: 
         message(0, 6, after),
         Record(1, 0, encode_key("s", "c"), None, [("version", b"7")]),
     ]
-    monkeypatch.setattr(kafka_topic, "beginning_offsets", lambda settings, topic: {0: 3, 1: 0})
+    for module in (kafka_topic, stretch):
+        monkeypatch.setattr(module, "beginning_offsets", lambda settings, topic: {0: 3, 1: 0})
     monkeypatch.setattr(kafka_topic, "end_offsets", lambda settings, topic: {1: 1, 0: 6})
-    monkeypatch.setattr(kafka_topic, "make_consumer", lambda settings: Consumer(records))
+    monkeypatch.setattr(stretch, "make_consumer", lambda settings: Consumer(records))
 
     source = KafkaTopic("", "documents", settings(tmp_path))
     items = list(source.items())

@@ -11,10 +11,12 @@ import pytest
 from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 
+from twinline.clients.release import Release
 from twinline.clients.store.protocol import CollectionInfo, Query, StoredPoint
 from twinline.clients.store.vectors import DENSE, one_dense
 from twinline.contract.documents.ids import point_id
 from twinline.contract.encoder.embedding import Embeddings
+from twinline.contract.encoder.golden import GoldenSet
 from twinline.contract.encoder.preprocess import MAX_QUERY_CHARS
 from twinline.contract.errors import DocumentError, TransientError
 from twinline.contract.principal import LOCAL_OPERATOR
@@ -111,12 +113,10 @@ class World:
 
     def release(self, release: str) -> Served:
         info = CollectionInfo(release, f"space-{release}", f"contract-{release}", "vector", "index", one_dense(DIMENSION))
+        training = {"snapshot": f"snapshot-{release}", "git_revision": "0123456789abcdef"}
         served = Served(
-            info,
+            Release(info, FakePreprocessor(), FakeEmbedder(info.space), GoldenSet((), 0.0), training),  # type: ignore[arg-type]
             FakeCollection(f"documents_{release}", info),  # type: ignore[arg-type]
-            FakePreprocessor(),  # type: ignore[arg-type]
-            FakeEmbedder(info.space),
-            {"snapshot": f"snapshot-{release}", "git_revision": "0123456789abcdef"},
         )
         self.served[release] = served
         self.releases.add(served)

@@ -101,7 +101,7 @@ class Liar(FakeEmbedder):
 def test_a_vector_of_the_wrong_space_is_refused_each_time_and_never_remembered(world: World) -> None:
     served = world.release("a")
     liar = Liar(served.info.space)
-    object.__setattr__(served, "embedder", liar)
+    object.__setattr__(served.release, "embedder", liar)
     object.__setattr__(served, "remembered", Memory().queries)
     world.store.active_name = served.collection.name
     for _ in range(2):

@@ -19,7 +19,8 @@ from streaming.limits import ConsumerLimits
 from streaming.log_reader import Batch
 from streaming.loop import Consumer
 from tests.adapter_suites.memory_store import MemoryCollection
-from tests.fixtures_streaming import RELEASE, FakeEmbedder, NothingErased, info_of, vector_of
+from tests.fixtures_streaming import GOLDEN, RELEASE, FakeEmbedder, NothingErased, info_of, vector_of
+from twinline.clients.release import Release
 from twinline.clients.settings import Settings
 from twinline.clients.store.protocol import Head, StoredPoint, stored_version
 from twinline.contract.documents.ids import head_id
@@ -447,7 +448,8 @@ class MemberConsumer(Consumer):
     def __init__(self, world: World, member: str, commit_interval: float, is_lost: bool) -> None:
         sizes = {"small_message_bytes": world.small_message_bytes}
         limits = _LIMITS.model_copy(update={"commit_interval_seconds": commit_interval, **sizes})
-        super().__init__(_SETTINGS, FaultyEmbedder(world=world), world.collection, world.preprocessor, "group", limits)
+        release = Release(world.collection.info, world.preprocessor, FaultyEmbedder(world=world), GOLDEN)
+        super().__init__(_SETTINGS, release, world.collection, limits)
         self._world = world
         self._member = member
         self._is_lost = is_lost

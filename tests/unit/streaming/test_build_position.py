@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
+from streaming import opening
 from streaming.building import build as building
 from streaming.building.build import Inputs, build
 from streaming.decode import Message
 from streaming.limits import ConsumerLimits
 from streaming.loop import ConsumerState
-from streaming.release import Release
 from tests.adapter_suites.memory_store import MemoryStore
 from tests.fixtures_streaming import GOLDEN, FakeEmbedder, ListSink, Log, NothingErased, info_of
+from twinline.clients.release import Release
 from twinline.clients.settings import Settings
 from twinline.contract.documents.records import Document
 from twinline.contract.encoder.preprocess import Preprocessor
@@ -80,7 +81,7 @@ def world(preprocessor: Preprocessor, monkeypatch: pytest.MonkeyPatch, tmp_path:
             pass
 
     class FakeConsumer:
-        def __init__(self, *_: object) -> None:
+        def __init__(self, *_: object, reuse: object) -> None:
             self.state = ConsumerState()
 
         def run(self, stop: Event, start: Mapping[int, int], until: object, progress: Callable[[int], None]) -> None:
@@ -89,9 +90,9 @@ def world(preprocessor: Preprocessor, monkeypatch: pytest.MonkeyPatch, tmp_path:
             progress(0)
             made.at_log("first batch")
 
-    monkeypatch.setattr(building, "KafkaDeadLetters", lambda _: Sink())
-    monkeypatch.setattr(building, "ErasureTopic", NothingErased)
-    monkeypatch.setattr(building, "find_donor", lambda *_: None)
+    monkeypatch.setattr(opening, "KafkaDeadLetters", lambda _: Sink())
+    monkeypatch.setattr(opening, "ErasureTopic", NothingErased)
+    monkeypatch.setattr(building, "find_vector_source", lambda *_: None)
     monkeypatch.setattr(building, "Consumer", FakeConsumer)
     monkeypatch.setattr(building, "committed_offsets", lambda *_: dict(COMMITTED))
     # Every batch is noted: what a kill costs shall not depend on how quick this machine is.

@@ -25,8 +25,8 @@ class Known:
 
 
 def test_what_the_log_had_before_is_left_out_without_a_word_and_what_came_after_is_set_aside_empty(world: World) -> None:
-    known, indexer = Known(), world.indexer()
-    indexer.keep_out(known)
+    known = Known()
+    indexer = world.indexer(known)
     before = world.log.append(Document("s", "ann", SESAME))
     known.write("erase", "ann", before.timestamp_ms)
     world.log.offset += 30
@@ -48,8 +48,8 @@ def test_what_the_log_had_before_is_left_out_without_a_word_and_what_came_after_
 
 
 def test_a_deletion_of_an_erased_document_is_still_one(world: World) -> None:
-    known, indexer = Known(), world.indexer()
-    indexer.keep_out(known)
+    known = Known()
+    indexer = world.indexer(known)
     indexer.handle([world.log.append(Document("s", "ann", SESAME))])
     known.write("erase", "ann", BEGAN_MS)
     world.log.offset += 30
@@ -59,8 +59,8 @@ def test_a_deletion_of_an_erased_document_is_still_one(world: World) -> None:
 
 
 def test_a_broken_message_of_an_erased_document_is_not_quoted_either(world: World) -> None:
-    known, indexer = Known(), world.indexer()
-    indexer.keep_out(known)
+    known = Known()
+    indexer = world.indexer(known)
     known.write("erase", "ann", BEGAN_MS)
     world.log.offset += 30
     # The same key as another producer may write it.
@@ -70,8 +70,8 @@ def test_a_broken_message_of_an_erased_document_is_not_quoted_either(world: Worl
 
 
 def test_a_lifted_document_comes_back_with_what_is_said_after_that(world: World) -> None:
-    known, indexer = Known(), world.indexer()
-    indexer.keep_out(known)
+    known = Known()
+    indexer = world.indexer(known)
     old = world.log.append(Document("s", "ann", SESAME))
     known.write("erase", "ann", old.timestamp_ms)
     known.write("lift", "ann", old.timestamp_ms + 1)

@@ -14,11 +14,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 
 from streaming import indexer
 from streaming.decode import Message
-from streaming.in_flight import InHand
+from streaming.in_flight import InFlight
 from streaming.indexer import Handled, Indexer
 from streaming.log_reader import Batch
 from streaming.loop import Consumer
-from streaming.prefetch import Made
+from streaming.prefetch import Prefetched
 from tests.adapter_suites.memory_store import MemoryCollection
 from tests.unit.streaming.law_world import MEMBERS, PARTITIONS, POISON, FakeSink, Fault, QuickPreprocessor, World, fake_sink
 from twinline.clients.store.protocol import Head
@@ -166,22 +166,22 @@ def commit_before_it_is_handled(patch: pytest.MonkeyPatch) -> None:
 
 
 def commit_what_was_left(patch: pytest.MonkeyPatch) -> None:
-    def forgetful(self: InHand) -> dict[int, int]:
+    def forgetful(self: InFlight) -> dict[int, int]:
         self._small, self._large = [], []
         return self.next_offsets()
 
-    patch.setattr(InHand, "give_up", forgetful)
+    patch.setattr(InFlight, "give_up", forgetful)
 
 
-def commit_past_what_is_in_hand(patch: pytest.MonkeyPatch) -> None:
+def commit_past_what_is_in_flight(patch: pytest.MonkeyPatch) -> None:
     """What was polled last is done; a large document before it may not be."""
-    patch.setattr(InHand, "next_offsets", lambda self: dict(self._read_to))
+    patch.setattr(InFlight, "next_offsets", lambda self: dict(self._read_to))
 
 
 def let_a_document_overtake_itself(patch: pytest.MonkeyPatch) -> None:
-    add = InHand.add
+    add = InFlight.add
 
-    def careless(self: InHand, messages: Sequence[Message], next_offsets: Mapping[int, int]) -> None:
+    def careless(self: InFlight, messages: Sequence[Message], next_offsets: Mapping[int, int]) -> None:
         waiting, self._large = self._large, []
         for message in messages:
             before, self._large = self._large, []
@@ -189,7 +189,7 @@ def let_a_document_overtake_itself(patch: pytest.MonkeyPatch) -> None:
             self._large = before + self._large
         self._large = waiting + self._large
 
-    patch.setattr(InHand, "add", careless)
+    patch.setattr(InFlight, "add", careless)
 
 
 def lose_what_a_rebalance_brought(patch: pytest.MonkeyPatch) -> None:
@@ -199,7 +199,7 @@ def lose_what_a_rebalance_brought(patch: pytest.MonkeyPatch) -> None:
         was_assigned = self._assignment >= 0
         is_new = take_in(self, batch)
         if is_new and was_assigned:
-            self._in_hand._small, self._in_hand._large = [], []
+            self._in_flight._small, self._in_flight._large = [], []
         return is_new
 
     patch.setattr(Consumer, "_take_in", losing)
@@ -250,9 +250,9 @@ def delete_first(patch: pytest.MonkeyPatch) -> None:
 def swallow_an_error(patch: pytest.MonkeyPatch) -> None:
     handle = Indexer.handle
 
-    def careless(self: Indexer, batch: Sequence[Any]) -> Handled:
+    def careless(self: Indexer, batch: Sequence[Any], between: Callable[[], object]) -> Handled:
         try:
-            return handle(self, batch)
+            return handle(self, batch, between)
         except TransientError:
             return Handled()
 
@@ -286,7 +286,7 @@ def keep_the_old_payload(patch: pytest.MonkeyPatch) -> None:
 
 
 def drop_the_neighbours(patch: pytest.MonkeyPatch) -> None:
-    def coarse(self: Indexer, events: Sequence[Any], handled: Handled, made: Made) -> None:
+    def coarse(self: Indexer, events: Sequence[Any], handled: Handled, made: Prefetched) -> None:
         try:
             self._apply(events, handled, made)
         except TransientError:
@@ -310,7 +310,7 @@ SUBTLE: tuple[Break, ...] = (let_the_overtaken_leave_their_chunks, look_for_no_c
 BREAKS: tuple[Break, ...] = (
     commit_before_it_is_handled,
     commit_what_was_left,
-    commit_past_what_is_in_hand,
+    commit_past_what_is_in_flight,
     let_a_document_overtake_itself,
     lose_what_a_rebalance_brought,
     forget_that_versions_differ,

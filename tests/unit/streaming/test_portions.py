@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streaming.decode import Message
-from streaming.portions import PortionSize, begun_ahead, pieces, portions
+from streaming.portions import PortionSize, pieces, portions, prefetched
 
 
 @given(st.lists(st.none() | st.binary(max_size=20), max_size=20), st.integers(1, 40), st.integers(1, 5))
@@ -54,15 +54,15 @@ def test_pieces_read_no_further_than_needed() -> None:
     assert list(cut) == [[2, 3], [4]]
 
 
-@pytest.mark.parametrize(("ahead", "begun_by_then"), [(0, [[1], [1, 2], [1, 2, 3]]), (2, [[1, 2, 3]] * 3), (9, [[1, 2, 3]] * 3)])
-def test_what_follows_is_begun_before_an_item_is_worked_on(ahead: int, begun_by_then: list[list[int]]) -> None:
+@pytest.mark.parametrize(("depth", "begun_by_then"), [(0, [[1], [1, 2], [1, 2, 3]]), (2, [[1, 2, 3]] * 3), (9, [[1, 2, 3]] * 3)])
+def test_what_follows_is_begun_before_an_item_is_worked_on(depth: int, begun_by_then: list[list[int]]) -> None:
     begun: list[int] = []
-    seen = [(item, list(begun)) for item in begun_ahead([1, 2, 3], begun.append, ahead)]
+    seen = [(item, list(begun)) for item in prefetched([1, 2, 3], begun.append, depth)]
     assert seen == list(zip([1, 2, 3], begun_by_then, strict=True))
 
 
 def test_no_more_is_begun_than_that() -> None:
     begun: list[int] = []
-    items = begun_ahead(iter(range(10)), begun.append, 2)
+    items = prefetched(iter(range(10)), begun.append, 2)
     assert (next(items), begun) == (0, [0, 1, 2])
     assert (next(items), begun) == (1, [0, 1, 2, 3])

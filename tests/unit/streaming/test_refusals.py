@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from streaming import indexer as indexer_module
+from streaming.heartbeat import BatchLeftError
 from streaming.indexer import Indexer
 from streaming.limits import ConsumerLimits
-from tests.fixtures_streaming import GOLDEN, World, vector_of
+from tests.fixtures_streaming import GOLDEN, NothingErased, World, vector_of
 from twinline.clients.store.protocol import Head, StoredPoint
 from twinline.contract.documents.records import Document
 from twinline.contract.errors import ContractError, MismatchError, TransientError
@@ -107,17 +108,17 @@ def test_vectors_that_do_not_fit_stop_the_consumer(filled: World, monkeypatch: p
         filled.handle(filled.log.append(document(TWO)))
 
 
-def test_what_comes_between_the_pieces_passes_through_untouched(filled: World) -> None:
-    class LeftError(TransientError):
-        pass
-
+# With prefetch the batch ends while it waits for a portion, without it in the middle of one.
+@pytest.mark.parametrize("look_ahead", [True, False])
+@pytest.mark.parametrize("left", [TransientError, BatchLeftError])
+def test_what_comes_between_the_pieces_passes_through_untouched(filled: World, left: type[Exception], look_ahead: bool) -> None:
     def leave() -> None:
-        raise LeftError("now")
+        raise left("now")
 
-    indexer = filled.indexer()
-    indexer.between = leave
-    with pytest.raises(LeftError):
-        indexer.handle([filled.log.append(document(TWO))])
+    limits = ConsumerLimits(look_ahead=look_ahead)
+    indexer = Indexer(filled.collection, filled.release, filled.sink, NothingErased(), limits)
+    with pytest.raises(left):
+        indexer.handle([filled.log.append(document(TWO))], leave)
     assert filled.sink.letters == []
     assert filled.texts("k") == []
 
@@ -137,7 +138,7 @@ def test_a_large_batch_is_handled_in_portions_and_written_in_pieces(filled: Worl
     put = filled.collection.put_points
     monkeypatch.setattr(filled.collection, "put_points", lambda points: (written.append(len(points)), put(points)))
     filled.collection.before = lambda call: portions.append(0) if call == "put_heads" else None
-    indexer = Indexer(filled.collection, filled.embedder, filled.preprocessor, filled.sink, limits)
+    indexer = Indexer(filled.collection, filled.release, filled.sink, NothingErased(), limits)
     texts = [" ".join(f"w{number}" for number in range(start, start + 40)) for start in (0, 100, 200)]
     indexer.handle([filled.log.append(document(text, key=str(number))) for number, text in enumerate(texts)])
     assert max(written) == 2

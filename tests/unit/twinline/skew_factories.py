@@ -14,7 +14,8 @@ from streaming.decode import Message
 from streaming.indexer import Indexer
 from streaming.limits import ConsumerLimits
 from tests.adapter_suites.memory_store import MemoryCollection
-from tests.fixtures_streaming import ListSink
+from tests.fixtures_streaming import ListSink, NothingErased
+from twinline.clients.release import Release
 from twinline.clients.store.protocol import CollectionInfo, Head, StoredPoint, nearest
 from twinline.contract.documents.ids import head_id
 from twinline.contract.documents.records import Document, encode_key, encode_value
@@ -172,7 +173,8 @@ def make_pieces(folder: Path) -> Pieces:
 
     collection, log = MemoryCollection(collection_name(release), CollectionInfo.of(manifest)), MemoryLog()
     embedder = LocalEmbedder(preprocessor, space)
-    indexer = Indexer(collection, embedder, preprocessor, ListSink(), ConsumerLimits())
+    release_parts = Release(collection.info, preprocessor, embedder, golden)
+    indexer = Indexer(collection, release_parts, ListSink(), NothingErased(), ConsumerLimits())
 
     def index(document: Document) -> object:
         return indexer.handle([log.append(document)])

@@ -22,6 +22,7 @@ from twinline.contract.monitor.drift import Features, Profile
 from twinline.contract.monitor.drift_reference import DriftReference
 from twinline.upkeep.skew import drift
 from twinline.upkeep.skew.drift import HEADINGS, NO_REFERENCE, measure_drift
+from twinline.upkeep.skew.opening import open_subject
 
 
 def features(seed: int, length: float, count: int = 500) -> Features:
@@ -59,10 +60,12 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     )
     folder = tmp_path / "r1"
     contract.save(folder, own)
-    monkeypatch.setattr(drift.Manifest, "load", lambda _: SimpleNamespace(space="space"))
-    admin = FakeAdmin(Preprocessor.load(folder), missing=frozenset({"7", "8"}))
+    preprocessor = Preprocessor.load(folder)
+    admin = FakeAdmin(preprocessor, missing=frozenset({"7", "8"}))
     monkeypatch.setattr(drift, "read_newest", lambda _settings, limit: admin.documents[:limit])
-    return SimpleNamespace(folder=folder, admin=admin, settings=SimpleNamespace(releases=tmp_path))
+    settings = SimpleNamespace(releases=tmp_path)
+    subject = SimpleNamespace(folder=folder, manifest=SimpleNamespace(space="space", release="r1"))
+    return SimpleNamespace(folder=folder, admin=admin, settings=settings, measured=(settings, admin, subject, preprocessor))
 
 
 def save_reference(world: Any) -> None:
@@ -74,7 +77,7 @@ def save_reference(world: Any) -> None:
 
 def test_longer_queries_are_drift_and_the_report_is_plain_json(world: Any) -> None:
     save_reference(world)
-    report = measure_drift(world.settings, world.admin, "documents_r1")
+    report = measure_drift(*world.measured)
     query, document = report.roles
     assert {(f.feature, f.statistic): f.verdict for f in query.figures}["token_count", "psi"] == "drifted"
     assert {(f.feature, f.statistic): f.verdict for f in query.figures}["similarity", "psi"] == "stable"
@@ -85,7 +88,7 @@ def test_longer_queries_are_drift_and_the_report_is_plain_json(world: Any) -> No
 
 
 def test_a_release_that_was_not_trained_here_says_so(world: Any) -> None:
-    report = measure_drift(world.settings, world.admin, "documents_r1")
+    report = measure_drift(*world.measured)
     assert report.note == NO_REFERENCE
     assert not report.is_drifted
     assert [row[1] for row in report.rows()] == [NO_REFERENCE]
@@ -94,9 +97,9 @@ def test_a_release_that_was_not_trained_here_says_so(world: Any) -> None:
 def test_without_queries_there_is_no_verdict_on_them(world: Any) -> None:
     save_reference(world)
     world.admin.queries = None
-    assert measure_drift(world.settings, world.admin, "documents_r1").roles[0].note == "none seen yet"
+    assert measure_drift(*world.measured).roles[0].note == "none seen yet"
 
 
 def test_a_release_that_is_not_here_is_named(world: Any) -> None:
-    with pytest.raises(SettingsError, match="release r9 is not in"):
-        measure_drift(world.settings, world.admin, "documents_r9")
+    with pytest.raises(SettingsError, match="release 'r9' is not in"):
+        open_subject(world.settings, "r9")

@@ -8,11 +8,11 @@ from uuid import UUID
 import pytest
 from kafka import TopicPartition
 
+from twinline.clients.kafka import stretch
 from twinline.clients.settings import Settings
 from twinline.clients.store.protocol import Head, StoredPoint
 from twinline.contract.documents.records import Version
 from twinline.contract.errors import TransientError
-from twinline.upkeep.skew import stored
 from twinline.upkeep.skew.stored import AdminDocuments, KafkaLog
 
 
@@ -63,7 +63,7 @@ class FakeConsumer:
         self.seeks.append(offset)
         self._position = offset
 
-    def position(self, partition: TopicPartition) -> int:
+    def position(self, partition: TopicPartition, timeout_ms: int) -> int:
         return self._position
 
     def poll(self, timeout_ms: int) -> dict[TopicPartition, list[Any]]:
@@ -90,9 +90,9 @@ def consumer(monkeypatch: pytest.MonkeyPatch) -> FakeConsumer:
 
 
 def use(consumer: FakeConsumer, monkeypatch: pytest.MonkeyPatch) -> FakeConsumer:
-    monkeypatch.setattr(stored, "make_consumer", lambda settings: consumer)
-    monkeypatch.setattr(stored, "beginning_offsets", lambda settings, topic: {0: 50, 1: 0})
-    monkeypatch.setattr(stored, "end_offsets", lambda settings, topic: {0: 90_000, 1: 500})
+    monkeypatch.setattr(stretch, "make_consumer", lambda settings: consumer)
+    monkeypatch.setattr(stretch, "beginning_offsets", lambda settings, topic: {0: 50, 1: 0})
+    monkeypatch.setattr(stretch, "end_offsets", lambda settings, topic: {0: 90_000, 1: 500})
     return consumer
 
 
@@ -111,11 +111,12 @@ def test_what_expired_lies_beyond_the_end_or_is_no_message_is_not_found(consumer
 
 def test_a_broker_that_gives_nothing_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
     consumer = use(FakeConsumer(silent=True), monkeypatch)
+    monkeypatch.setattr(stretch, "SILENCE_SECONDS", 0.01)
     with pytest.raises(TransientError, match="gives nothing at 1/7"):
         KafkaLog(Settings()).messages([(1, 7)])
     assert consumer.closed
 
 
 def test_nothing_is_asked_of_the_log_for_no_document(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stored, "make_consumer", None)
+    monkeypatch.setattr(stretch, "make_consumer", None)
     assert KafkaLog(Settings()).messages([]) == {}

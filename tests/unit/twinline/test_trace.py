@@ -22,9 +22,10 @@ from etl.sources import open_source
 from streaming.decode import Message
 from streaming.indexer import Indexer
 from tests.adapter_suites.memory_store import MemoryCollection
-from tests.fixtures_streaming import DIMENSION, FakeEmbedder, ListSink, Log, info_of, preprocessor
+from tests.fixtures_streaming import DIMENSION, GOLDEN, FakeEmbedder, ListSink, Log, NothingErased, info_of, preprocessor
 from twinline.__main__ import build_app
 from twinline.clients.online import CollectionStatus, OnlineStatus
+from twinline.clients.release import Release
 from twinline.clients.settings import Settings
 from twinline.clients.store.protocol import StoredPoint
 from twinline.contract.documents.ids import point_id
@@ -157,7 +158,8 @@ def make_world(home: Path, made_of: Preprocessor, record: Mapping[str, Any], lin
     collection = MemoryCollection(collection_name(manifest.release), info)
     headers = Lineage("run-7", "", "test").headers(content_hash(document), document.origin)
     message = replace(Log().append(document), headers=headers)
-    Indexer(collection, FakeEmbedder(manifest.space), made_of, ListSink()).handle([message])
+    release = Release(info, made_of, FakeEmbedder(manifest.space), GOLDEN)
+    Indexer(collection, release, ListSink(), NothingErased()).handle([message])
     messages = {(message.partition, message.offset): message}
 
     def read(partition: int, offset: int) -> Message:

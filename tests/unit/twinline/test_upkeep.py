@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from streaming import opening
 from streaming.indexer import Indexer
 from streaming.limits import ConsumerLimits
 from streaming.message_json import json_of_message
-from tests.fixtures_streaming import RELEASE, FakeEmbedder, ListSink, Log, info_of, preprocessor
+from tests.fixtures_streaming import GOLDEN, RELEASE, FakeEmbedder, ListSink, Log, NothingErased, info_of, preprocessor
 from twinline.clients.erasure_list import Erasures
 from twinline.clients.online import AdminClient
+from twinline.clients.release import Release
 from twinline.clients.settings import Settings
 from twinline.clients.store.edge import REBUILT, EdgeStore
 from twinline.clients.store.protocol import CollectionInfo, StoredPoint
@@ -26,7 +28,6 @@ from twinline.contract.encoder.preprocess import Preprocessor
 from twinline.contract.errors import SettingsError, TransientError
 from twinline.contract.principal import LOCAL_OPERATOR
 from twinline.contract.release.manifest import collection_name
-from twinline.online import applying
 from twinline.online.admin import build_admin
 from twinline.online.applying import Applier
 from twinline.online.consuming import ConsumerThread
@@ -54,6 +55,7 @@ class Online:
     def __init__(self, home: Path, preprocessor: Preprocessor) -> None:
         self.store, self.preprocessor, self.embedder = EdgeStore(home / "store"), preprocessor, FakeEmbedder()
         self.info: CollectionInfo = info_of(preprocessor)
+        self.release = Release(self.info, preprocessor, self.embedder, GOLDEN)
         self.refusal: Exception | None = None
         self.releases = Releases(self.store)
         self.service = OnlineService(self.store, self.releases, self.open, self.start)
@@ -71,7 +73,7 @@ class Online:
         if self.refusal is not None:
             refusal, self.refusal = self.refusal, None
             raise refusal
-        return Served(self.info, self.store.open(name, self.info), self.preprocessor, self.embedder)
+        return Served(self.release, self.store.open(name, self.info))
 
     def start(self, served: Served) -> ConsumerThread:
         return ConsumerThread(RELEASE, self.embedder, lambda embedder: IdleConsumer())
@@ -79,7 +81,7 @@ class Online:
     def fill(self, store: EdgeStore, *documents: Document) -> None:
         collection = store.create(NAME, self.info)
         log = Log()
-        Indexer(collection, self.embedder, self.preprocessor, ListSink()).handle([log.append(each) for each in documents])
+        Indexer(collection, self.release, ListSink(), NothingErased()).handle([log.append(each) for each in documents])
         collection.close()
 
     def keys(self) -> set[str]:
@@ -90,7 +92,7 @@ class Online:
 @pytest.fixture
 def online(tmp_path: Path, preprocessor: Preprocessor, monkeypatch: pytest.MonkeyPatch) -> Iterator[Online]:
     lists = SimpleNamespace(current=Erasures, close=lambda: None)
-    monkeypatch.setattr(applying, "ErasureTopic", lambda settings: lists)
+    monkeypatch.setattr(opening, "ErasureTopic", lambda settings: lists)
     made = Online(tmp_path, preprocessor)
     made.fill(made.store, Document("s", "a", TEXT), Document("s", "b", "nine ten"))
     made.service.serve(NAME)

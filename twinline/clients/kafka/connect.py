@@ -1,4 +1,4 @@
-"""Kafka: clients made from the settings, the two topics, offsets, and kafka-python's errors turned into ours."""
+"""Kafka: clients from the settings, the topics, offsets, and kafka-python's errors translated into ours."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,9 +25,9 @@ from twinline.contract.errors import ContractError, DocumentError, SettingsError
 
 # The largest text, escaped for JSON, with its metadata.
 MAX_MESSAGE_BYTES = 34 * 1024 * 1024
-# A dead letter is the message and the headers that say what is wrong with it.
+# A dead letter is the message with further headers.
 MAX_DEAD_LETTER_BYTES = MAX_MESSAGE_BYTES + 64 * 1024
-# A fetch of an embedded broker is as large as the backlog, whatever limit it was asked for.
+# A fetch of an embedded broker is as large as the backlog: it ignores the limit.
 _MAX_RESPONSE_BYTES = 1024 * 1024 * 1024
 _BOOTSTRAP_TIMEOUT_MS = 10_000
 _KNOWN = {
@@ -60,7 +60,7 @@ def make_producer(settings: Settings, **overrides: Any) -> KafkaProducer:
 
 
 def make_consumer(settings: Settings, group: str | None = None, **overrides: Any) -> KafkaConsumer:
-    """Return a consumer that reads committed messages from the start and commits nothing by itself; not yet subscribed."""
+    """Return a consumer that reads committed messages from the start and never commits by itself; not yet subscribed."""
     with kafka_errors(settings), _wrong_settings(settings):
         return KafkaConsumer(
             **{
@@ -84,10 +84,10 @@ def make_admin(settings: Settings) -> KafkaAdminClient:
 
 
 def ensure_topics(settings: Settings) -> None:
-    """Create the topic of documents and those that belong to it where they are not there.
+    """Create the topic of documents and its companion topics where they do not exist.
 
     Raises:
-        SettingsError: a topic is there, but is compacted, or lets producers say what time it is.
+        SettingsError: a topic exists, but is compacted, or takes timestamps from producers.
         TransientError: no broker answers.
     """
     admin = make_admin(settings)
@@ -95,7 +95,7 @@ def ensure_topics(settings: Settings) -> None:
         with kafka_errors(settings):
             wanted = {
                 settings.topic: settings.topic_partitions,
-                # Of one partition each: their order is that of time.
+                # One partition each, so that their order is the order of time.
                 **dict.fromkeys((settings.dead_letter_topic, settings.dead_letter_acts_topic, settings.erasure_topic), 1),
             }
             for topic in sorted(set(wanted) & set(admin.list_topics())):
@@ -108,12 +108,12 @@ def ensure_topics(settings: Settings) -> None:
 
 
 def beginning_offsets(settings: Settings, topic: str) -> dict[int, int]:
-    """Return the first offset of each partition that is still kept."""
+    """Return the first kept offset of each partition."""
     return _offsets(settings, topic, "beginning_offsets")
 
 
 def end_offsets(settings: Settings, topic: str) -> dict[int, int]:
-    """Return, for each partition, the offset that the next message will get.
+    """Return, for each partition, the offset of its next message.
 
     Raises:
         SettingsError: there is no such topic.
@@ -123,7 +123,7 @@ def end_offsets(settings: Settings, topic: str) -> dict[int, int]:
 
 
 def committed_offsets(settings: Settings, group: str, topic: str) -> dict[int, int]:
-    """Return what a group has committed, by partition; partitions without a commit are left out."""
+    """Return a group's committed offsets by partition; partitions without a commit are left out."""
     admin = make_admin(settings)
     try:
         with kafka_errors(settings):
@@ -138,21 +138,21 @@ def committed_offsets(settings: Settings, group: str, topic: str) -> dict[int, i
 
 
 def group_lag(settings: Settings, group: str, topic: str) -> dict[int, int]:
-    """Return how many messages of each partition a group has yet to commit."""
+    """Return how many messages of each partition a group has not committed."""
     ends, committed = end_offsets(settings, topic), committed_offsets(settings, group, topic)
     starts = beginning_offsets(settings, topic) if ends.keys() - committed.keys() else {}
     return {partition: max(0, end - committed.get(partition, starts.get(partition, 0))) for partition, end in ends.items()}
 
 
 def unless_set(settings: Settings, **defaults: Any) -> dict[str, Any]:
-    """Return the defaults of ours that TWINLINE_KAFKA_OPTIONS says nothing else for."""
+    """Return our defaults, without those that TWINLINE_KAFKA_OPTIONS sets."""
     chosen = read_options(settings.kafka_options.get_secret_value())
     return {name: value for name, value in defaults.items() if name not in chosen}
 
 
 @contextmanager
 def kafka_errors(settings: Settings) -> Iterator[None]:
-    """Turn kafka-python's errors into ours, with the broker's address."""
+    """Translate kafka-python's errors into ours, with the broker's address."""
     address = settings.kafka_address
     try:
         yield
@@ -172,7 +172,7 @@ def kafka_errors(settings: Settings) -> Iterator[None]:
     except OutOfOrderSequenceNumberError as exc:
         raise TransientError(f"Kafka at {address} has forgotten this producer, as after a crash of the broker ({exc})") from exc
     except KafkaError as exc:
-        # Known as final in kafka-python, though the same call works as soon as a broker is back.
+        # kafka-python calls it final, although the same call works once a broker is back.
         if exc.retriable or isinstance(exc, BrokerNotAvailableError):
             raise TransientError(
                 f"no Kafka answers at {address}: start it (twinline up), or set KAFKA_BOOTSTRAP ({exc})"
@@ -182,7 +182,7 @@ def kafka_errors(settings: Settings) -> Iterator[None]:
 
 @contextmanager
 def _wrong_settings(settings: Settings) -> Iterator[None]:
-    """Turn what the vendor's constructors raise for a value that they cannot use into an error that says so."""
+    """Translate the errors of the vendor's constructors about unusable values."""
     try:
         yield
     except (AssertionError, ImportError, OSError, TypeError, ValueError) as exc:
@@ -193,7 +193,7 @@ def _wrong_settings(settings: Settings) -> Iterator[None]:
 
 
 def _connection(settings: Settings, known: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what all kinds of clients need; `known` is the kind's DEFAULT_CONFIG."""
+    """Return the options that all kinds of clients share; `known` is the kind's DEFAULT_CONFIG."""
     secrets = {
         "sasl_plain_password": settings.kafka_sasl_password,
         "ssl_password": settings.kafka_ssl_password,
@@ -241,7 +241,7 @@ def _create_topic(admin: KafkaAdminClient, topic: str, partitions: int) -> None:
             wait_for_metadata=True,
         )
     except TopicAlreadyExistsError:
-        # Another process was quicker; what it made must be as good as ours.
+        # Another process was quicker; its topic must be as good as ours.
         _check_topic(admin, topic)
 
 

@@ -1,4 +1,4 @@
-"""The topic of erased documents: followed by whoever takes documents in, written by `twinline erase`."""
+"""The topic of erasures: every path that takes documents in follows it, and `twinline erase` writes it."""
 
 import json
 from typing import Any, Final
@@ -7,19 +7,18 @@ from kafka import KafkaConsumer, TopicPartition
 
 from twinline.clients.erasure_list import SCHEMA, Erased, Erasures, read_list, read_secret, require_known_settings, save_list
 from twinline.clients.kafka.connect import kafka_errors, make_consumer, make_producer
+from twinline.clients.kafka.stretch import read_on, read_topic
 from twinline.clients.settings import Settings
-from twinline.contract.errors import ContractError, TransientError
+from twinline.contract.errors import ContractError
 
-_POLL_MS: Final = 200
-_MAX_IDLE_POLLS: Final = 50
 _CONFIRM_SECONDS: Final = 30.0
 
 
 class ErasureTopic:
-    """Follows the list. One thread at a time.
+    """Follows the list of erased documents. One thread at a time.
 
-    `current()` has every record that the topic held when it was called: a message that was polled before that call, and was
-    appended after a document's erasure, is judged by it.
+    `current()` includes every record that the topic held when it was called. A message that was polled before that call, and was
+    appended after a document's erasure, is therefore judged by it.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -30,29 +29,29 @@ class ErasureTopic:
         self._list = Erasures()
 
     def current(self) -> Erasures:
-        """Return the list as it is now, and bring the file up to date where it has changed.
+        """Return the current list, and update its file where it has changed.
 
         Raises:
             MismatchError: it was made under a secret that this process does not have.
-            TransientError: the broker is away.
+            TransientError: the broker is away, or falls silent.
         """
         try:
             self._follow()
         except BaseException:
-            # What was polled and not taken in is behind the consumer's position: the next call reads all of it again.
+            # The position has passed records that were polled and not taken in: the next call reads all of them again.
             self.close()
             raise
         return self._list
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         if self._consumer is not None:
             self._consumer.close()
             self._consumer = None
 
     def _follow(self) -> None:
         if self._consumer is None:
-            # The file too: a topic that was lost must not bring anything back.
+            # The file too: the loss of the topic must not restore a document.
             self._list = read_list(self._settings)
             self._consumer = make_consumer(self._settings)
             with kafka_errors(self._settings):
@@ -70,19 +69,11 @@ class ErasureTopic:
     def _new_records(self, consumer: KafkaConsumer) -> list[Any]:
         with kafka_errors(self._settings):
             end = consumer.end_offsets([self._place])[self._place]
-            records: list[Any] = []
-            idle_polls = 0
-            while consumer.position(self._place) < end:
-                polled = consumer.poll(timeout_ms=_POLL_MS).get(self._place, [])
-                records += polled
-                idle_polls = 0 if polled else idle_polls + 1
-                if idle_polls > _MAX_IDLE_POLLS:
-                    raise TransientError(f"topic {self._place.topic} at {self._settings.kafka_address} sends nothing: try again")
-        return records
+        return list(read_on(self._settings, consumer, {self._place: end}))
 
 
 def current_erasures(settings: Settings) -> Erasures:
-    """Return the list as the topic has it now."""
+    """Return the current list."""
     require_known_settings(settings)
     topic = ErasureTopic(settings)
     try:
@@ -92,7 +83,7 @@ def current_erasures(settings: Settings) -> Erasures:
 
 
 def write_event(settings: Settings, erasures: Erasures, act: str, token: str, **fields: str | int) -> int:
-    """Append one record; return when the broker did, in ms. Durable when it returns."""
+    """Append one record; return the broker's time of it, in ms. Durable when it returns."""
     event = {"schema": SCHEMA, "act": act, "token": token, "check": erasures.check(), **fields}
     producer = make_producer(settings)
     try:
@@ -104,7 +95,7 @@ def write_event(settings: Settings, erasures: Erasures, act: str, token: str, **
 
 
 def write_again(settings: Settings, erasures: Erasures) -> int:
-    """Append what the list knows and the topic has lost; return how many documents that was."""
+    """Append the entries that the topic has lost; return the number of documents."""
     on_topic = _read_topic_alone(settings, erasures)
     lost = [entry for token, entry in sorted(erasures.entries.items()) if on_topic.entries.get(token) != entry]
     for entry in lost:
@@ -113,8 +104,6 @@ def write_again(settings: Settings, erasures: Erasures) -> int:
 
 
 def _read_topic_alone(settings: Settings, erasures: Erasures) -> Erasures:
-    from twinline.clients.kafka.stretch import read_topic
-
     found = Erasures({}, erasures.secret)
     for record in read_topic(settings, settings.erasure_topic):
         found = found.with_event(_event(record), record.timestamp)

@@ -19,7 +19,7 @@ from twinline.contract.errors import SettingsError
 
 VARIABLE: Final = "TWINLINE_KAFKA_OPTIONS"
 
-# What decides whether a message can be lost, doubled or misread, what other settings say, and what only a program can give.
+# Options that decide whether a message can be lost, doubled or misread; options of other settings; and objects of a program.
 OWN: Final = frozenset({
     "acks", "allow_auto_create_topics", "auto_commit_interval_ms", "auto_offset_reset", "bootstrap_servers",
     "consumer_timeout_ms", "default_offset_commit_callback", "enable_auto_commit", "enable_idempotence", "group_id",
@@ -31,11 +31,11 @@ OWN: Final = frozenset({
 })  # fmt: skip
 
 OPEN: Final = frozenset({
-    # who we are, and how nobody else listens
+    # identity and encryption
     "sasl_kerberos_domain_name", "sasl_kerberos_name", "sasl_kerberos_service_name", "sasl_mechanism",
     "sasl_oauth_token_provider", "sasl_plain_password", "sasl_plain_username", "security_protocol", "ssl_cafile",
     "ssl_certfile", "ssl_check_hostname", "ssl_ciphers", "ssl_context", "ssl_crlfile", "ssl_keyfile", "ssl_password",
-    # the way there
+    # connections
     "api_version", "bootstrap_timeout_ms", "client_dns_lookup", "client_id", "client_rack", "connections_max_idle_ms",
     "metadata_max_age_ms", "proxy_url", "receive_buffer_bytes", "reconnect_backoff_max_ms", "reconnect_backoff_ms",
     "request_timeout_ms", "retry_backoff_ms", "send_buffer_bytes", "socket_options", "socks5_proxy",
@@ -64,7 +64,7 @@ def read_options(text: str) -> dict[str, Any]:
     try:
         options = json.loads(text)
     except ValueError as exc:
-        # Not its text: there may be a password in it.
+        # Without the text: it may hold a password.
         raise SettingsError(f"{VARIABLE} is not JSON: {exc}") from exc
     if not isinstance(options, dict):
         raise SettingsError(f"{VARIABLE} is {type(options).__name__}, must be a JSON object of names and values")
@@ -79,10 +79,10 @@ def options_of(options: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str
 
 
 def check_security(given: Mapping[str, Any]) -> None:
-    """Find what kafka-python would only find on connecting, and then report as a broker that does not answer.
+    """Check what kafka-python would check on connecting, and then report as a broker that does not answer.
 
     Raises:
-        SettingsError: a file is not there, a mechanism is not known, or needs a library that is not installed.
+        SettingsError: a file is missing, a mechanism is unknown, or needs a library that is not installed.
     """
     protocol, mechanism = given.get("security_protocol"), given.get("sasl_mechanism")
     for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_crlfile"):

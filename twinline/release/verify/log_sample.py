@@ -2,20 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
 
-from kafka import TopicPartition
-
-from twinline.clients.kafka.connect import beginning_offsets, end_offsets, kafka_errors, make_consumer
+from twinline.clients.kafka.connect import beginning_offsets
 from twinline.clients.kafka.erasures import current_erasures
+from twinline.clients.kafka.stretch import read_topic
 from twinline.clients.settings import Settings
 from twinline.contract.documents.records import Deletion, Document, Version, decode_message, version_of
 from twinline.contract.errors import DocumentError
 
 DocumentKey = tuple[str, str]
-_POLL_MS: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +65,15 @@ def read_log(settings: Settings, ends: Mapping[int, int], sample: int) -> LogSta
     """Read the topic up to `ends`, keeping about `sample` documents whole.
 
     Which ones depends on the keys alone, so that a repeat looks at the same ones.
+
+    Raises:
+        TransientError: no broker answers, or it falls silent.
     """
     total = sum(ends.values()) - sum(beginning_offsets(settings, settings.topic).values())
     one_in = max(1, total // max(1, sample))
     state = LogState(ends=dict(ends))
     erasures = current_erasures(settings)
-    for record in _records(settings, settings.topic, ends):
+    for record in read_topic(settings, settings.topic, ends=ends):
         try:
             item = decode_message(record.key, record.value, record.headers)
             if isinstance(item, Document) and erasures.verdict(item.source, item.key, record.timestamp) != "free":
@@ -92,32 +92,10 @@ def content_digest(title: str | None, text: str) -> bytes:
 
 def refused_keys(settings: Settings) -> set[bytes | None]:
     """Return the message keys that some consumer has set aside."""
-    ends = end_offsets(settings, settings.dead_letter_topic)
-    return {record.key for record in _records(settings, settings.dead_letter_topic, ends)}
+    return {record.key for record in read_topic(settings, settings.dead_letter_topic)}
 
 
 def is_chosen(source: str, key: str, one_in: int) -> bool:
     """Say whether a document is in the sample."""
     digest = hashlib.sha256(f"{source}\n{key}".encode()).digest()
     return int.from_bytes(digest[:8]) % one_in == 0
-
-
-def _records(settings: Settings, topic: str, ends: Mapping[int, int]) -> Iterator[Any]:
-    partitions = [TopicPartition(topic, number) for number in sorted(ends)]
-    consumer = make_consumer(settings)
-    try:
-        with kafka_errors(settings):
-            consumer.assign(partitions)
-            consumer.seek_to_beginning()
-        while _behind(consumer, partitions, ends, settings):
-            with kafka_errors(settings):
-                polled: Mapping[Any, Iterable[Any]] = consumer.poll(timeout_ms=_POLL_MS)
-            for records in polled.values():
-                yield from (record for record in records if record.offset < ends[record.partition])
-    finally:
-        consumer.close()
-
-
-def _behind(consumer: Any, partitions: Iterable[Any], ends: Mapping[int, int], settings: Settings) -> bool:
-    with kafka_errors(settings):
-        return any(consumer.position(partition) < ends[partition.partition] for partition in partitions)

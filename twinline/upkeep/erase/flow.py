@@ -23,6 +23,7 @@ from twinline.clients.kafka.connect import ensure_topics
 from twinline.clients.kafka.erasures import write_event
 from twinline.clients.kafka.stretch import delete_before
 from twinline.clients.online import AdminClient
+from twinline.clients.release import open_release
 from twinline.clients.settings import CHECKOUT, Settings
 from twinline.clients.store.open import make_store
 from twinline.contract.canonical import JSON
@@ -77,7 +78,7 @@ def erase(
     say(f"marked as {token[:16]}: nothing takes it in from now on")
     logged = holders.messages_of(settings, source, key)
     with ExitStack() as opened:
-        targets = [opened.enter_context(open_target(settings, release)) for release in releases]
+        targets = [opened.enter_context(open_target(settings, open_release(settings, release))) for release in releases]
         tombstone = removal.send_tombstone(settings, source, key, logged, removal.stored_versions(targets, source, key))
         say(f"deletion on the log at {tombstone.partition}/{tombstone.offset}")
         removed = [removal.remove_points(target, tombstone, source, key) for target in targets]

@@ -6,24 +6,20 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 from uuid import UUID
 
-from streaming.dead_letters import KafkaDeadLetters
 from streaming.decode import Message
 from streaming.indexer import Indexer
 from streaming.limits import load_limits
 from streaming.message_json import json_of_message
-from streaming.release import open_release
+from streaming.opening import open_indexer
 from twinline.clients.kafka.connect import committed_offsets
-from twinline.clients.kafka.erasures import ErasureTopic
 from twinline.clients.online import AdminClient
+from twinline.clients.release import Release
 from twinline.clients.settings import Settings
 from twinline.clients.store.audit import PointFacts
 from twinline.clients.store.open import make_store
 from twinline.clients.store.protocol import Collection, CollectionInfo
 from twinline.contract.encoder.preprocess import Preprocessor
 from twinline.contract.errors import SettingsError
-from twinline.contract.release.folder import ReleaseFolder
-from twinline.contract.release.manifest import collection_name, consumer_group
-from twinline.online.applying import counts_of
 from twinline.search.opening import release_of
 
 _PAGE: Final = 500
@@ -83,10 +79,9 @@ class _Served:
 class Direct:
     """A collection that this process may open: a server's, or one that nobody serves."""
 
-    def __init__(self, collection: Collection, make_indexer: Callable[[], Indexer]) -> None:
+    def __init__(self, collection: Collection, indexer: Indexer) -> None:
         self._collection = collection
-        self._make_indexer = make_indexer
-        self._indexer: Indexer | None = None
+        self._indexer = indexer
 
     def audit(self, limit: int, offset: UUID | None, where: Mapping[str, str]) -> tuple[list[PointFacts], UUID | None]:
         """Return a page of facts, of all points or of those that match, and the offset of the next."""
@@ -95,9 +90,7 @@ class Direct:
 
     def apply(self, messages: Sequence[Message]) -> Mapping[str, int]:
         """Apply messages by the consumer's law; return counts."""
-        # Made when it is needed: a comparison alone needs no encoder.
-        self._indexer = self._indexer or self._make_indexer()
-        return counts_of(self._indexer.handle(messages))
+        return self._indexer.handle(messages).counts()
 
     def remove(self, facts: Sequence[PointFacts]) -> None:
         """Remove points that are as they were."""
@@ -106,44 +99,30 @@ class Direct:
 
 
 @contextmanager
-def open_target(settings: Settings, release: str) -> Iterator[Target]:
-    """Open a release's collection for a comparison.
+def open_target(settings: Settings, release: Release) -> Iterator[Target]:
+    """Open a release's collection for a comparison. No encoder is asked for before a message is applied.
 
     Raises:
-        SettingsError: the release is not here, or its collection is not served.
+        SettingsError: its collection is not served.
         TransientError: the online process, or the server, is away.
     """
-    folder, name = settings.releases / release, collection_name(release)
-    if not folder.is_dir():
-        raise SettingsError(f"release {release} is not in {settings.releases}: see `twinline release list`")
-    opened = ReleaseFolder.load(folder)
-    info = CollectionInfo.of(opened.manifest)
+    name, info = release.collection_name, release.info
 
     def committed() -> Mapping[int, int]:
-        return committed_offsets(settings, consumer_group(release), settings.topic)
+        return committed_offsets(settings, release.group, settings.topic)
 
     store = make_store(settings)
     if store.has_one_owner:
         with closing(AdminClient(settings.admin_url)) as admin:
             if admin.status().collection(name) is None:
-                raise SettingsError(f"collection {name} is not served: build it first (`twinline release build {release}`)")
-            yield Target(release, info, opened.preprocessor, _Served(admin, name), committed)
+                raise SettingsError(f"collection {name} is not served: build it first (`twinline release build {info.release}`)")
+            yield Target(info.release, info, release.preprocessor, _Served(admin, name), committed)
         return
-    collection = store.open(name, info)
-    dead_letters, erasures = KafkaDeadLetters(settings), ErasureTopic(settings)
-
-    def make_indexer() -> Indexer:
-        whole = open_release(settings, release)
-        indexer = Indexer(collection, whole.embedder, whole.preprocessor, dead_letters, load_limits())
-        indexer.keep_out(erasures)
-        return indexer
-
-    try:
-        yield Target(release, info, opened.preprocessor, Direct(collection, make_indexer), committed)
-    finally:
-        dead_letters.close()
-        erasures.close()
-        collection.close()
+    with (
+        closing(store.open(name, info)) as collection,
+        open_indexer(settings, release, collection, load_limits()) as indexer,
+    ):
+        yield Target(info.release, info, release.preprocessor, Direct(collection, indexer), committed)
 
 
 def releases_in_service(settings: Settings) -> tuple[list[str], str | None]:

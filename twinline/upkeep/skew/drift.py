@@ -2,19 +2,17 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 from twinline.clients.online import AdminClient
 from twinline.clients.settings import Settings
-from twinline.clients.store.protocol import COLLECTION_PREFIX
 from twinline.contract.encoder.preprocess import Preprocessor
 from twinline.contract.encoder.specification import Role
-from twinline.contract.errors import SettingsError
 from twinline.contract.monitor.drift import DriftFigure, Features, Profile, compare
 from twinline.contract.monitor.drift_reference import DriftReference
-from twinline.contract.release.manifest import Manifest
+from twinline.contract.release.manifest import collection_name
 from twinline.upkeep.skew.new_documents import document_features, read_newest
+from twinline.upkeep.skew.pieces import Subject
 
 NEWEST_DOCUMENTS = 500
 NO_REFERENCE = "no reference: this release was not trained here"
@@ -64,22 +62,22 @@ class DriftReport:
                 )  # fmt: skip
 
 
-def measure_drift(settings: Settings, admin: AdminClient, collection: str, newest: int = NEWEST_DOCUMENTS) -> DriftReport:
-    """Compare the recent queries and the newest documents of a served collection with its release's reference.
+def measure_drift(
+    settings: Settings, admin: AdminClient, subject: Subject, preprocessor: Preprocessor, newest: int = NEWEST_DOCUMENTS
+) -> DriftReport:
+    """Compare the recent queries and the newest documents of a served release with its reference.
 
     Raises:
-        SettingsError: the release is not here, or there is no topic.
+        SettingsError: there is no topic.
         MismatchError: the release's profile is broken or of another space.
         TransientError: the online process or Kafka is away.
     """
-    release = collection.removeprefix(COLLECTION_PREFIX)
-    folder: Path = settings.releases / release
-    if not folder.is_dir():
-        raise SettingsError(f"release {release} is not in {settings.releases}: publish it first (twinline release)")
-    reference = DriftReference.load(folder, Manifest.load(folder).space)
+    release = subject.manifest.release
+    collection = collection_name(release)
+    reference = DriftReference.load(subject.folder, subject.manifest.space)
     if reference is None:
         return DriftReport(release, note=NO_REFERENCE)
-    found = document_features(read_newest(settings, newest), Preprocessor.load(folder), reference, admin, collection)
+    found = document_features(read_newest(settings, newest), preprocessor, reference, admin, collection)
     roles = (
         _against(reference, "query", admin.query_features(collection)),
         _against(reference, "document", found.features),

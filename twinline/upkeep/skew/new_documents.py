@@ -1,13 +1,12 @@
 """Features of the newest documents: their texts from the log, their vectors from the store, so that nothing is embedded again."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from kafka import TopicPartition
 
-from twinline.clients.kafka.connect import beginning_offsets, end_offsets, kafka_errors, make_consumer
+from twinline.clients.kafka.connect import beginning_offsets, end_offsets
+from twinline.clients.kafka.stretch import read_topic
 from twinline.clients.online import AdminClient
 from twinline.clients.settings import Settings
 from twinline.contract.documents.ids import head_id
@@ -16,8 +15,6 @@ from twinline.contract.encoder.preprocess import Preprocessor
 from twinline.contract.errors import DocumentError
 from twinline.contract.monitor.drift import Features
 from twinline.contract.monitor.drift_reference import DriftReference, features_of, unknown_id
-
-_POLL_MS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +33,12 @@ def read_newest(settings: Settings, limit: int) -> list[Document]:
 
     Raises:
         SettingsError: there is no such topic.
-        TransientError: no broker answers.
+        TransientError: no broker answers, or it falls silent.
     """
     ends, starts = end_offsets(settings, settings.topic), beginning_offsets(settings, settings.topic)
     newest: dict[tuple[str, str], tuple[Version, int, Document | None]] = {}
-    for record in _tail(settings, {number: max(starts[number], end - limit) for number, end in ends.items()}, ends):
+    last = {number: max(starts[number], end - limit) for number, end in ends.items()}
+    for record in read_topic(settings, settings.topic, last, ends):
         try:
             item = decode_message(record.key, record.value, record.headers)
             version = version_of(item, record.timestamp, record.offset, record.headers)
@@ -86,22 +84,3 @@ def document_features(
     unknown = unknown_id(preprocessor.tokenizer_json)
     count = len(set(owners))
     return NewDocuments(features_of(preprocessor.encode(texts, "document"), similarity, unknown, count), count, unindexed)
-
-
-def _tail(settings: Settings, starts: Mapping[int, int], ends: Mapping[int, int]) -> Iterable[Any]:
-    partitions = {number: TopicPartition(settings.topic, number) for number in ends if starts[number] < ends[number]}
-    consumer = make_consumer(settings)
-    try:
-        with kafka_errors(settings):
-            consumer.assign(list(partitions.values()))
-            for number, partition in partitions.items():
-                consumer.seek(partition, starts[number])
-        waiting = set(partitions)
-        while waiting:
-            with kafka_errors(settings):
-                polled: Mapping[Any, list[Any]] = consumer.poll(timeout_ms=_POLL_MS)
-                waiting = {number for number in waiting if consumer.position(partitions[number]) < ends[number]}
-            for records in polled.values():
-                yield from (record for record in records if record.offset < ends[record.partition])
-    finally:
-        consumer.close()

@@ -48,8 +48,9 @@ def measure_release(settings: Settings, release: str = "", size: int = 100, seed
             return None
         try:
             subject = open_subject(settings, chosen)
-            offline = open_offline(subject)
-            stable = open_subject(settings, active) if active else None
+            preprocessor = Preprocessor.load(subject.folder)
+            offline = open_offline(subject, preprocessor)
+            stable = subject if active == chosen else open_subject(settings, active) if active else None
         except MismatchError as exc:
             return refused_release(chosen, exc)
         name = collection_name(chosen)
@@ -64,7 +65,7 @@ def measure_release(settings: Settings, release: str = "", size: int = 100, seed
             plan = SamplePlan(AdminDocuments(admin, name), KafkaLog(settings), size, seed)
         report = measure_skew(subject, offline, live, plan)
         # The world's changes, told beside our faults where there are none: with skew in it a comparison would say nothing.
-        return replace(report, drift=measure_drift(settings, admin, name)) if report.ok else report
+        return replace(report, drift=measure_drift(settings, admin, subject, preprocessor)) if report.ok else report
 
 
 def open_subject(settings: Settings, release: str) -> Subject:
@@ -74,9 +75,8 @@ def open_subject(settings: Settings, release: str) -> Subject:
     return Subject(folder, manifest, GoldenSet(read_golden(folder), manifest.serving_format().parity.limit))
 
 
-def open_offline(subject: Subject) -> Offline:
+def open_offline(subject: Subject, preprocessor: Preprocessor) -> Offline:
     """Return the offline path, made from the release's own files; the framework is loaded at its first use."""
-    preprocessor = Preprocessor.load(subject.folder)
 
     def open_format(entry: Format) -> Runtime:
         if entry.backend == "tensorrt":

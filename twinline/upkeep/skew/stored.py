@@ -1,30 +1,22 @@
 """Stored documents and their messages, read from the online process and from Kafka."""
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import groupby
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 from uuid import UUID
-
-from kafka import TopicPartition
 
 from streaming.decode import Message
 from streaming.log_reader import message_of
-from twinline.clients.kafka.connect import beginning_offsets, end_offsets, kafka_errors, make_consumer
+from twinline.clients.kafka.stretch import read_places
 from twinline.clients.online import AdminClient
 from twinline.clients.settings import Settings
 from twinline.clients.store.protocol import Head, StoredPoint
-from twinline.contract.errors import TransientError
 from twinline.upkeep.skew.pieces import Place
 
 _PAGE: Final = 256
 # Heads that are looked at from one random place on: one that is not a deletion is nearly always among them.
 _NEIGHBOURS: Final = 16
 _TRIES: Final = 4
-_POLL_MS: Final = 500
-_MOST_EMPTY_POLLS: Final = 20
-# A wanted message so near is read on to; farther on it is sought.
-_NEAR: Final = 2_000
 
 
 class AdminDocuments:
@@ -84,46 +76,9 @@ class KafkaLog:
         """Return the messages at these places; those that expired are left out.
 
         Raises:
-            TransientError: no broker answers.
+            TransientError: no broker answers, or it falls silent.
         """
         if not places:
             return {}
-        settings = self._settings
-        first, end = beginning_offsets(settings, settings.topic), end_offsets(settings, settings.topic)
-        kept = sorted(place for place in places if first.get(place[0], 0) <= place[1] < end.get(place[0], 0))
-        found: dict[Place, Message] = {}
-        consumer = make_consumer(settings)
-        try:
-            for partition, wanted in groupby(kept, key=lambda place: place[0]):
-                found |= self._read(consumer, TopicPartition(settings.topic, partition), [offset for _, offset in wanted])
-        finally:
-            consumer.close()
-        return found
-
-    def _read(self, consumer: Any, partition: TopicPartition, wanted: list[int]) -> dict[Place, Message]:
-        found: dict[Place, Message] = {}
-        with kafka_errors(self._settings):
-            consumer.assign([partition])
-            consumer.seek(partition, wanted[0])
-        position, empty = wanted[0], 0
-        while wanted:
-            with kafka_errors(self._settings):
-                if wanted[0] - position > _NEAR:
-                    consumer.seek(partition, wanted[0])
-                polled: Mapping[Any, Iterable[Any]] = consumer.poll(timeout_ms=_POLL_MS)
-                position = consumer.position(partition)
-            messages = {(record.partition, record.offset): message_of(record) for record in polled.get(partition, ())}
-            found |= {
-                (partition.partition, offset): messages[key]
-                for offset in wanted
-                if (key := (partition.partition, offset)) in messages
-            }
-            empty = 0 if messages else empty + 1
-            if empty > _MOST_EMPTY_POLLS:
-                raise TransientError(
-                    f"Kafka at {self._settings.kafka_address} gives nothing at {partition.partition}/{wanted[0]}, though it has "
-                    "it: see `twinline status`, then measure again"
-                )
-            # What the position has passed and was not given is no message: a mark of a transaction.
-            wanted = [offset for offset in wanted if offset >= position]
-        return found
+        messages = map(message_of, read_places(self._settings, self._settings.topic, places))
+        return {(message.partition, message.offset): message for message in messages}

@@ -1,26 +1,22 @@
 """What a trace looks at: the online process, the log, the folders of this machine, the repository."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 from uuid import UUID
 
-from kafka import TopicPartition
-
 from streaming.decode import Message
 from streaming.log_reader import message_of
-from twinline.clients.kafka.connect import beginning_offsets, end_offsets, kafka_errors, make_consumer
+from twinline.clients.kafka.connect import beginning_offsets, end_offsets
+from twinline.clients.kafka.stretch import read_topic
 from twinline.clients.online import OnlineStatus
 from twinline.clients.settings import Settings
 from twinline.clients.store.protocol import StoredPoint
 from twinline.contract.artefacts import ENCODER
-from twinline.contract.errors import TransientError
 from twinline.registry.revisions import NotHereError
 from twinline.registry.versions import Registered, Registry
 
-_PATIENCE_SECONDS: Final = 20.0
 _PAGE: Final = 256
 
 
@@ -89,7 +85,7 @@ def read_message(settings: Settings, partition: int, offset: int) -> Message:
 
     Raises:
         NotHereError: the log does not have it, any more or at all.
-        TransientError: no broker answers, or it sends nothing.
+        TransientError: no broker answers, or it falls silent.
     """
     topic = settings.topic
     begin, end = (which(settings, topic).get(partition, 0) for which in (beginning_offsets, end_offsets))
@@ -98,20 +94,7 @@ def read_message(settings: Settings, partition: int, offset: int) -> Message:
             f"topic {topic}[{partition}] at {settings.kafka_address} holds the offsets {begin} to {end - 1}, not {offset}: "
             "it was expired after a snapshot (`python -m etl ingest --source kafka:`), or this is another broker"
         )
-    place = TopicPartition(topic, partition)
-    consumer = make_consumer(settings)
-    try:
-        with kafka_errors(settings):
-            consumer.assign([place])
-            consumer.seek(place, offset)
-        give_up = time.monotonic() + _PATIENCE_SECONDS
-        while time.monotonic() < give_up:
-            with kafka_errors(settings):
-                records = consumer.poll(timeout_ms=500, max_records=1).get(place, [])
-            for record in records:
-                if record.offset != offset:
-                    raise NotHereError(f"topic {topic}[{partition}] goes on with offset {record.offset} after {offset - 1}")
-                return message_of(record)
-    finally:
-        consumer.close()
-    raise TransientError(f"topic {topic}[{partition}] sent nothing for {_PATIENCE_SECONDS:.0f} s: try again")
+    found = [message_of(record) for record in read_topic(settings, topic, {partition: offset}, {partition: offset + 1})]
+    if not found:
+        raise NotHereError(f"topic {topic}[{partition}] has no message at offset {offset}, only a mark of a transaction")
+    return found[0]

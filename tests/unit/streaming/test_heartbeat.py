@@ -4,9 +4,9 @@ from threading import Event
 
 import pytest
 
-from streaming.heartbeat import Attendance, BatchLeftError
+from streaming.heartbeat import BatchLeftError, Heartbeat
 from streaming.limits import ConsumerLimits
-from twinline.contract.errors import ContractError, TransientError
+from twinline.contract.errors import ContractError, TransientError, TwinlineError
 
 
 @dataclass
@@ -29,41 +29,41 @@ class FakePlace:
         self.held += seconds
 
 
-def attendance_of(place: FakePlace, stop: Event | None = None, **limits: float) -> Attendance:
-    return Attendance(place, 1, stop or Event(), ConsumerLimits(**limits))  # type: ignore[arg-type]
+def heartbeat_of(place: FakePlace, stop: Event | None = None, **limits: float) -> Heartbeat:
+    return Heartbeat(place, 1, stop or Event(), ConsumerLimits(**limits))  # type: ignore[arg-type]
 
 
 def test_a_quiet_group_gets_signs_of_life() -> None:
     place = FakePlace()
-    attendance = attendance_of(place)
-    attendance.check()
-    attendance.hold(3)
+    heartbeat = heartbeat_of(place)
+    heartbeat.check()
+    heartbeat.hold(3)
     assert (place.signs, place.held) == (1, 3)
 
 
 def test_a_rebalance_is_kept_waiting_for_as_long_as_the_limit_says_and_no_longer() -> None:
     place = FakePlace(wanted=True)
-    attendance = attendance_of(place, handover_seconds=0.1)
-    attendance.check()
+    heartbeat = heartbeat_of(place, handover_seconds=0.1)
+    heartbeat.check()
     time.sleep(0.15)
     with pytest.raises(BatchLeftError, match="waits for this member"):
-        attendance.check()
+        heartbeat.check()
 
 
 def test_a_rebalance_that_is_over_starts_the_clock_anew() -> None:
     place = FakePlace(wanted=True)
-    attendance = attendance_of(place, handover_seconds=0.1)
-    attendance.check()
+    heartbeat = heartbeat_of(place, handover_seconds=0.1)
+    heartbeat.check()
     place.wanted = False
-    attendance.check()
+    heartbeat.check()
     time.sleep(0.15)
     place.wanted = True
-    attendance.check()
+    heartbeat.check()
 
 
 def test_a_batch_whose_partitions_went_to_others_is_left_at_once() -> None:
     place = FakePlace(assignment_number=2)
-    for act in (attendance_of(place).check, lambda: attendance_of(place).hold(1)):
+    for act in (heartbeat_of(place).check, lambda: heartbeat_of(place).hold(1)):
         with pytest.raises(BatchLeftError, match="given to others"):
             act()
 
@@ -71,26 +71,32 @@ def test_a_batch_whose_partitions_went_to_others_is_left_at_once() -> None:
 def test_during_an_outage_a_rebalance_goes_first() -> None:
     place = FakePlace(wanted=True)
     with pytest.raises(BatchLeftError):
-        attendance_of(place).hold(10)
+        heartbeat_of(place).hold(10)
     assert place.held == 0
 
 
 def test_after_a_stop_the_batch_is_worked_on_for_a_while() -> None:
     stop = Event()
-    attendance = attendance_of(FakePlace(), stop, drain_seconds=0.1)
+    heartbeat = heartbeat_of(FakePlace(), stop, drain_seconds=0.1)
     stop.set()
-    attendance.check()
+    heartbeat.check()
     time.sleep(0.15)
     with pytest.raises(BatchLeftError, match="told to stop"):
-        attendance.check()
+        heartbeat.check()
 
 
 def test_a_broker_that_is_away_does_not_stop_the_work() -> None:
-    attendance_of(FakePlace(error=TransientError("away"))).check()
+    heartbeat_of(FakePlace(error=TransientError("away"))).check()
 
 
 @pytest.mark.parametrize("error", [ContractError("fenced"), RuntimeError("a defect")])
 def test_a_lost_place_is_never_blamed_on_a_message(error: Exception) -> None:
     """A ContractError out of the middle of a batch would send its messages to the dead letters."""
     with pytest.raises(BatchLeftError, match=str(error)):
-        attendance_of(FakePlace(error=error)).check()
+        heartbeat_of(FakePlace(error=error)).check()
+
+
+def test_a_batch_that_is_left_is_no_failure_of_a_dependency() -> None:
+    """Loops that ask only whether a failure is transient would try it again."""
+    assert not issubclass(BatchLeftError, TransientError)
+    assert issubclass(BatchLeftError, TwinlineError)

@@ -6,7 +6,7 @@ import httpx
 import numpy as np
 import pytest
 
-from streaming.building.throttle import PacedEmbedder, SearchTraffic
+from streaming.building.throttle import SearchTraffic, ThrottledEmbedder
 from tests.fixtures_streaming import FakeEmbedder, vector_of
 
 TEXTS = [f"text {number}" for number in range(5)]
@@ -38,7 +38,7 @@ class Clock:
 )
 def test_pieces_are_small_and_rests_long_while_people_search(busy: list[bool], calls: list[int], rests: int) -> None:
     embedder, clock, looks = FakeEmbedder(), Clock(), iter(busy)
-    paced = PacedEmbedder(embedder, lambda: next(looks), clock, clock.sleep)
+    paced = ThrottledEmbedder(embedder, lambda: next(looks), clock, clock.sleep)
     found = paced.embed(TEXTS, "document")
     assert [len(call) for call in embedder.calls] == calls
     # a rest is as long as the piece took

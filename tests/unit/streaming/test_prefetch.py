@@ -8,8 +8,8 @@ import pytest
 from streaming.decode import Message
 from streaming.indexer import Handled, Indexer
 from streaming.limits import ConsumerLimits
-from streaming.prefetch import NOTHING, Ahead, Made
-from tests.fixtures_streaming import World
+from streaming.prefetch import NOTHING, Prefetched, Prefetcher
+from tests.fixtures_streaming import NothingErased, World
 from twinline.clients.store.protocol import Head
 from twinline.contract.documents.records import Deletion, Document
 from twinline.contract.encoder.embedding import Embeddings
@@ -21,7 +21,7 @@ TEXTS = ["one two three four five six seven eight nine", "ten eleven", "twelve t
 
 def indexer(world: World, look_ahead: bool = True) -> Indexer:
     limits = ConsumerLimits(max_portion_messages=2, texts_per_request=2, look_ahead=look_ahead)
-    return Indexer(world.collection, world.embedder, world.preprocessor, world.sink, limits)
+    return Indexer(world.collection, world.release, world.sink, NothingErased(), limits)
 
 
 def batch(world: World) -> list[Message]:
@@ -101,18 +101,16 @@ def test_an_attempt_that_ends_early_leaves_nothing_running(world: World) -> None
     def leave() -> None:
         raise TransientError("told to stop")
 
-    failing.between = leave
     with pytest.raises(TransientError, match="told to stop"):
-        failing.handle(messages)
-    failing.between = lambda: None
+        failing.handle(messages, leave)
     assert failing.handle(messages) == Handled(documents=8, chunks_embedded=8)
 
 
 def test_waiting_looks_up_now_and_then() -> None:
-    ahead, looks, end = new_ahead(), [], threading.Event()
-    made = Made({("", "text"): []})
+    prefetcher, looks, end = new_prefetcher(), [], threading.Event()
+    made = Prefetched({("", "text"): []})
 
-    def make(_: object, __: object) -> Made:
+    def make(_: object, __: object) -> Prefetched:
         assert end.wait(timeout=10)
         return made
 
@@ -121,16 +119,16 @@ def test_waiting_looks_up_now_and_then() -> None:
         if len(looks) == 2:
             end.set()
 
-    assert ahead.take(look) is NOTHING
-    ahead.begin(cut_nothing, make)
-    assert ahead.take(look) is made
+    assert prefetcher.take(look) is NOTHING
+    prefetcher.begin(cut_nothing, make)
+    assert prefetcher.take(look) is made
     assert len(looks) >= 2
-    assert ahead.take(look) is NOTHING
+    assert prefetcher.take(look) is NOTHING
 
 
 @pytest.mark.parametrize("step", ["cut", "embed"])
 def test_dropping_ends_the_work_at_its_next_look(step: str) -> None:
-    ahead, started, looks = new_ahead(), threading.Event(), []
+    prefetcher, started, looks = new_prefetcher(), threading.Event(), []
 
     def work(check: Callable[[], object]) -> None:
         started.set()
@@ -139,19 +137,19 @@ def test_dropping_ends_the_work_at_its_next_look(step: str) -> None:
             threading.Event().wait(0.001)
             check()
 
-    def embed(_: object, check: Callable[[], object]) -> Made:
+    def embed(_: object, check: Callable[[], object]) -> Prefetched:
         work(check)
         return NOTHING
 
-    ahead.begin(work if step == "cut" else cut_nothing, embed)
+    prefetcher.begin(work if step == "cut" else cut_nothing, embed)
     assert started.wait(timeout=10)
-    ahead.drop()
+    prefetcher.drop()
     assert 0 < len(looks) < 10_000
-    assert ahead.take(lambda: None) is NOTHING
+    assert prefetcher.take(lambda: None) is NOTHING
 
 
 def test_dropping_begins_nothing_that_waits_for_its_turn() -> None:
-    ahead, started, end, begun = new_ahead(), threading.Event(), threading.Event(), []
+    prefetcher, started, end, begun = new_prefetcher(), threading.Event(), threading.Event(), []
 
     def hold(check: Callable[[], object]) -> None:
         started.set()
@@ -159,54 +157,54 @@ def test_dropping_begins_nothing_that_waits_for_its_turn() -> None:
             assert not end.wait(0.001)
             check()
 
-    ahead.begin(hold, lambda cut, check: NOTHING)
+    prefetcher.begin(hold, lambda cut, check: NOTHING)
     for _ in range(2):
-        ahead.begin(begun.append, lambda cut, check: NOTHING)
+        prefetcher.begin(begun.append, lambda cut, check: NOTHING)
     assert started.wait(timeout=10)
-    ahead.drop()
+    prefetcher.drop()
     assert begun == []
 
 
 def test_one_is_cut_while_another_is_embedded_and_they_are_taken_in_order() -> None:
-    ahead, second_is_cut, embedding = new_ahead(), threading.Event(), []
-    first, second = Made({("", "first"): []}), Made({("", "second"): []})
+    prefetcher, second_is_cut, embedding = new_prefetcher(), threading.Event(), []
+    first, second = Prefetched({("", "first"): []}), Prefetched({("", "second"): []})
 
-    def embed_first(_: object, __: object) -> Made:
+    def embed_first(_: object, __: object) -> Prefetched:
         embedding.append("first")
         assert second_is_cut.wait(timeout=10)
         embedding.append("done")
         return first
 
-    def embed_second(_: object, __: object) -> Made:
+    def embed_second(_: object, __: object) -> Prefetched:
         # The encoder is asked for one thing at a time.
         assert embedding == ["first", "done"]
         return second
 
-    ahead.begin(cut_nothing, embed_first)
-    ahead.begin(lambda check: second_is_cut.set(), embed_second)
-    assert [ahead.take(lambda: None), ahead.take(lambda: None)] == [first, second]
+    prefetcher.begin(cut_nothing, embed_first)
+    prefetcher.begin(lambda check: second_is_cut.set(), embed_second)
+    assert [prefetcher.take(lambda: None), prefetcher.take(lambda: None)] == [first, second]
 
 
 def test_after_a_drop_it_works_on() -> None:
-    ahead, made = new_ahead(), Made({("", "text"): []})
-    ahead.begin(cut_nothing, lambda cut, check: NOTHING)
-    ahead.drop()
-    ahead.begin(cut_nothing, lambda cut, check: (check(), made)[1])
-    assert ahead.take(lambda: None) is made
+    prefetcher, made = new_prefetcher(), Prefetched({("", "text"): []})
+    prefetcher.begin(cut_nothing, lambda cut, check: NOTHING)
+    prefetcher.drop()
+    prefetcher.begin(cut_nothing, lambda cut, check: (check(), made)[1])
+    assert prefetcher.take(lambda: None) is made
 
 
 def test_what_cannot_be_cut_ahead_is_left_to_whoever_applies_it() -> None:
-    ahead = new_ahead()
+    prefetcher = new_prefetcher()
 
     def fail(_: object) -> None:
         raise ValueError("a bug that one message brings to light")
 
-    ahead.begin(fail, lambda cut, check: NOTHING)
-    assert ahead.take(lambda: None) is NOTHING
+    prefetcher.begin(fail, lambda cut, check: NOTHING)
+    assert prefetcher.take(lambda: None) is NOTHING
 
 
-def new_ahead() -> Ahead[None]:
-    return Ahead()
+def new_prefetcher() -> Prefetcher[None]:
+    return Prefetcher()
 
 
 def cut_nothing(_: object) -> None:

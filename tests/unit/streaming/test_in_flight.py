@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from streaming.decode import Message
-from streaming.in_flight import InHand
+from streaming.in_flight import InFlight
 from tests.fixtures_streaming import NothingErased
 from tests.unit.streaming.law_world import MEMBERS, FaultyEmbedder, World, fake_sink
 from twinline.clients.erasure_list import Erasures
@@ -28,56 +28,58 @@ def offsets(messages: Sequence[Message]) -> list[int]:
 
 
 @pytest.fixture
-def in_hand() -> InHand:
-    return InHand(small_bytes=50)
+def in_flight() -> InFlight:
+    return InFlight(small_bytes=50)
 
 
-def test_small_messages_go_past_large_ones(in_hand: InHand) -> None:
-    in_hand.add([message(0, LARGE), message(1, SMALL), message(2, LARGE), message(3, SMALL)], {0: 4})
-    assert offsets(in_hand.small()) == [1, 3]
-    assert offsets(in_hand.large()) == [0, 2]
+def test_small_messages_go_past_large_ones(in_flight: InFlight) -> None:
+    in_flight.add([message(0, LARGE), message(1, SMALL), message(2, LARGE), message(3, SMALL)], {0: 4})
+    assert offsets(in_flight.small()) == [1, 3]
+    assert offsets(in_flight.large()) == [0, 2]
 
 
-def test_the_messages_of_one_document_stay_in_order(in_hand: InHand) -> None:
-    in_hand.add([message(0, SMALL, b"a"), message(1, LARGE, b"a"), message(2, SMALL, b"a")], {0: 3})
-    in_hand.add([message(3, SMALL, b"a"), message(4, SMALL, b"b")], {0: 5})
-    assert offsets(in_hand.small()) == [0, 4]
-    assert offsets(in_hand.large()) == [1, 2, 3]
+def test_the_messages_of_one_document_stay_in_order(in_flight: InFlight) -> None:
+    in_flight.add([message(0, SMALL, b"a"), message(1, LARGE, b"a"), message(2, SMALL, b"a")], {0: 3})
+    in_flight.add([message(3, SMALL, b"a"), message(4, SMALL, b"b")], {0: 5})
+    assert offsets(in_flight.small()) == [0, 4]
+    assert offsets(in_flight.large()) == [1, 2, 3]
 
 
-def test_one_document_is_one_however_its_key_is_written(in_hand: InHand) -> None:
-    in_hand.add([message(0, LARGE, b'["s","k"]'), message(1, SMALL, b'["s", "k"]'), message(2, SMALL, b'["s","other"]')], {0: 3})
-    assert offsets(in_hand.small()) == [2]
-    assert offsets(in_hand.large()) == [0, 1]
+def test_one_document_is_one_however_its_key_is_written(in_flight: InFlight) -> None:
+    in_flight.add(
+        [message(0, LARGE, b'["s","k"]'), message(1, SMALL, b'["s", "k"]'), message(2, SMALL, b'["s","other"]')], {0: 3}
+    )
+    assert offsets(in_flight.small()) == [2]
+    assert offsets(in_flight.large()) == [0, 1]
 
 
-def test_a_document_is_quick_again_once_nothing_large_of_it_is_in_hand(in_hand: InHand) -> None:
-    in_hand.add([message(0, LARGE, b"a")], {0: 1})
-    in_hand.done(in_hand.large())
-    in_hand.add([message(1, SMALL, b"a")], {0: 2})
-    assert offsets(in_hand.small()) == [1]
+def test_a_document_is_quick_again_once_nothing_large_of_it_is_in_flight(in_flight: InFlight) -> None:
+    in_flight.add([message(0, LARGE, b"a")], {0: 1})
+    in_flight.done(in_flight.large())
+    in_flight.add([message(1, SMALL, b"a")], {0: 2})
+    assert offsets(in_flight.small()) == [1]
 
 
-def test_a_partition_goes_on_at_its_first_message_in_hand(in_hand: InHand) -> None:
-    in_hand.add([message(0, LARGE), message(1, SMALL), message(7, SMALL, partition=1)], {0: 2, 1: 8})
-    assert in_hand.next_offsets() == {0: 0, 1: 7}
-    assert in_hand.to_commit() == {}
-    in_hand.done(in_hand.small())
-    assert in_hand.next_offsets() == {0: 0, 1: 8}
-    assert in_hand.to_commit() == {1: 8}
-    assert in_hand.counts() == {0: 1}
-    assert in_hand.bytes == len(b"0" + LARGE)
-    in_hand.done(in_hand.large())
-    assert in_hand.next_offsets() == {0: 2, 1: 8}
-    assert len(in_hand) == 0
+def test_a_partition_goes_on_at_its_first_message_in_flight(in_flight: InFlight) -> None:
+    in_flight.add([message(0, LARGE), message(1, SMALL), message(7, SMALL, partition=1)], {0: 2, 1: 8})
+    assert in_flight.next_offsets() == {0: 0, 1: 7}
+    assert in_flight.to_commit() == {}
+    in_flight.done(in_flight.small())
+    assert in_flight.next_offsets() == {0: 0, 1: 8}
+    assert in_flight.to_commit() == {1: 8}
+    assert in_flight.counts() == {0: 1}
+    assert in_flight.bytes == len(b"0" + LARGE)
+    in_flight.done(in_flight.large())
+    assert in_flight.next_offsets() == {0: 2, 1: 8}
+    assert len(in_flight) == 0
 
 
-def test_what_is_given_up_is_read_again_from_its_first_message(in_hand: InHand) -> None:
-    in_hand.add([message(0, SMALL), message(1, LARGE), message(2, SMALL)], {0: 3})
-    in_hand.done(in_hand.small())
-    assert in_hand.give_up() == {0: 1}
-    assert len(in_hand) == 0
-    assert in_hand.next_offsets() == {0: 1}
+def test_what_is_given_up_is_read_again_from_its_first_message(in_flight: InFlight) -> None:
+    in_flight.add([message(0, SMALL), message(1, LARGE), message(2, SMALL)], {0: 3})
+    in_flight.done(in_flight.small())
+    assert in_flight.give_up() == {0: 1}
+    assert len(in_flight) == 0
+    assert in_flight.next_offsets() == {0: 1}
 
 
 class Scene:
