@@ -62,6 +62,8 @@ def read_places(settings: Settings, topic: str, places: Iterable[tuple[int, int]
     """
     first, end = beginning_offsets(settings, topic), end_offsets(settings, topic)
     kept = sorted(place for place in set(places) if first.get(place[0], 0) <= place[1] < end.get(place[0], 0))
+    if not kept:
+        return
     consumer = make_consumer(settings)
     try:
         for run in _runs(kept):
