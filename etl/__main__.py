@@ -145,7 +145,7 @@ def publish(
     folder = None if source else open_snapshot(snapshot, settings.snapshots)
     feed = source_feed(source, settings) if folder is None else snapshot_feed(folder, settings.topic)
     mode = Mode(everything=everything, delete_missing=delete_missing)
-    report = publish_documents(feed, settings, find_lineage(os.environ), mode, counted("publish", feed.total))
+    report = publish_documents(feed, settings, find_lineage(os.environ, settings.project), mode, counted("publish", feed.total))
     typer.echo(report.summary(settings.topic))
     _last_line(asdict(report))
 

@@ -9,7 +9,7 @@ import typer
 from triton_models.names import STABLE_MODEL, Device, embed_model
 from triton_models.server import ServerOptions, exec_server
 from twinline.clients import telemetry
-from twinline.clients.settings import CHECKOUT, Settings, load_settings
+from twinline.clients.settings import Settings, load_settings
 from twinline.contract.encoder.selfcheck import check_process
 from twinline.contract.errors import TwinlineError
 
@@ -35,12 +35,14 @@ def write(
 
 @app.command("serve")
 def serve(
-    environment: Annotated[Path, typer.Option(help="Virtual environment of the server.")] = CHECKOUT / ".venv-server",
+    environment: Annotated[
+        Path | None, typer.Option(help="Virtual environment of the server; default: the one of the settings.")
+    ] = None,
     load: Annotated[list[str] | None, typer.Option(help="Releases to load; default: all in the repository.")] = None,
 ) -> None:
     """Run the embedded Triton in the foreground; it takes this process's place."""
     settings = load_settings()
-    exec_server(_options(settings, environment, load), settings.home / "triton" / "backends")
+    exec_server(_options(settings, environment or settings.server_environment, load), settings.home / "triton" / "backends")
 
 
 def _options(settings: Settings, environment: Path, load: list[str] | None) -> ServerOptions:

@@ -10,7 +10,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from twinline.clients.settings import CHECKOUT
+from tests.checkout import CHECKOUT
 
 OURS = ("etl", "train", "export", "streaming", "twinline", "triton_models", "bench", "proofs")
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]

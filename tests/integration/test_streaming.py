@@ -20,6 +20,7 @@ from streaming.dead_letters import read_dead_letters
 from streaming.limits import ConsumerLimits
 from streaming.loop import Consumer
 from streaming.release import Release
+from tests.checkout import CHECKOUT
 from tests.fixtures_streaming import GOLDEN, Counted, FakeEmbedder, info_of, preprocessor, vector_of
 from tests.integration.conftest import EXTERNAL_BROKER
 from twinline.clients.kafka.connect import (
@@ -31,7 +32,7 @@ from twinline.clients.kafka.connect import (
     make_admin,
     make_producer,
 )
-from twinline.clients.settings import CHECKOUT, Settings
+from twinline.clients.settings import Settings
 from twinline.clients.store.edge import EdgeStore
 from twinline.clients.store.protocol import Collection
 from twinline.contract.documents.ids import head_id

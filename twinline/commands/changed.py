@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from twinline.clients.settings import CHECKOUT, load_settings
+from twinline.clients.settings import load_settings
 from twinline.contract.errors import SettingsError
 
 
@@ -20,7 +20,7 @@ def command(
     The last line is a JSON object; with a field `skipped`, which says why, when too little has changed.
     """
     settings = load_settings()
-    result = decide(settings.snapshots, production_snapshot(CHECKOUT), snapshot, min_share)
+    result = decide(settings.snapshots, production_snapshot(settings.find_project()), snapshot, min_share)
     typer.echo(result.get("skipped") or result["why"], err=True)
     typer.echo(json.dumps(result))
 

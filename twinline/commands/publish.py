@@ -43,7 +43,7 @@ def command(
     settings = load_settings()
     feed = _feed(files or [], source, delete or [], name, version, settings)
     mode = Mode(everything=everything, delete_missing=delete_missing)
-    report = publish_documents(feed, settings, find_lineage(os.environ), mode, counted("publish", feed.total))
+    report = publish_documents(feed, settings, find_lineage(os.environ, settings.project), mode, counted("publish", feed.total))
     typer.echo(report.summary(settings.topic))
     if refused := report.rejected.get(ERASED):
         # Not only counted: whoever publishes a document that must not come back has to hear of it.

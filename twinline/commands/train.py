@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import typer
 
 from twinline.clients.erasure_list import read_list
-from twinline.clients.settings import CHECKOUT, load_settings
+from twinline.clients.settings import load_settings
 from twinline.contract.errors import SettingsError
 from twinline.registry.experiment import Value, absolute_source, run_experiment, take_snapshot
 from twinline.registry.versions import PRODUCTION, Registry
@@ -35,15 +35,16 @@ def command(
     if source and snapshot:
         raise SettingsError("--source and --snapshot exclude each other: a snapshot was read from its source already")
     settings = load_settings()
+    project = settings.find_project()
     overrides = parse_overrides(set_param or [])
     chosen = experiment_name(name or default_name(source or snapshot or "params", datetime.now(UTC)))
-    overrides["snapshot"] = snapshot or take_snapshot(CHECKOUT, settings.home, absolute_source(source, Path.cwd()))
+    overrides["snapshot"] = snapshot or take_snapshot(project, settings.home, absolute_source(source, Path.cwd()))
     if erased := read_list(settings).fingerprint():
         overrides["erasures"] = erased
-    overrides.setdefault(CHAMPION, champion(Registry(CHECKOUT), settings.releases))
+    overrides.setdefault(CHAMPION, champion(Registry(project), settings.releases))
     _say(f"champion to be compared with: {overrides[CHAMPION] or 'none, no version is in stage prod'}")
-    revision = run_experiment(CHECKOUT, settings.home, chosen, overrides)
-    _report(chosen, revision)
+    revision = run_experiment(project, settings.home, chosen, overrides)
+    _report(project, chosen, revision)
     result = {"experiment": chosen, "revision": revision}
     if register:
         from twinline.release.flow import Flow
@@ -92,11 +93,11 @@ def _json_or_text(value: str) -> Value:
     return parsed if parsed is None or isinstance(parsed, int | float | str) else value
 
 
-def _report(name: str, revision: str) -> None:
+def _report(project: Path, name: str, revision: str) -> None:
     from twinline.registry.gate import read_checks
     from twinline.registry.revisions import GitRevision
 
-    checks = read_checks(GitRevision(CHECKOUT, revision))
+    checks = read_checks(GitRevision(project, revision))
     refused = sum(not check.passed for check in checks)
     _say(f"\n{f'REFUSED by {refused} of {len(checks)} checks' if refused else 'accepted'}")
     for check in checks:

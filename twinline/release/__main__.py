@@ -30,7 +30,7 @@ telemetry.apply()
 
 from triton_models.names import Device  # noqa: E402
 from twinline.clients.base_model import DEFAULT_BASE_MODEL  # noqa: E402
-from twinline.clients.settings import CHECKOUT, load_settings  # noqa: E402
+from twinline.clients.settings import in_project, load_settings  # noqa: E402
 from twinline.contract.encoder.selfcheck import check_process  # noqa: E402
 from twinline.contract.errors import SettingsError, TransientError, TwinlineError  # noqa: E402
 from twinline.contract.release.checks import MARGIN, RefusedError, refusal_line  # noqa: E402
@@ -166,11 +166,14 @@ def bootstrap_command(
     device: DeviceOption = "cpu",
 ) -> None:
     """Put an untuned base model into service: a first search before anything is trained."""
-    folder = load_settings().home / "base" / "release"
+    settings = load_settings()
+    project = settings.find_project()
+    folder = settings.home / "base" / "release"
     folder.parent.mkdir(parents=True, exist_ok=True)
     # In a process of its own: exporting needs torch, and nothing here may.
     options = ["--out", str(folder), "--base-model", base_model, "--chunker", chunker]
-    done = subprocess.run([sys.executable, "-m", "export", "base", *options], cwd=CHECKOUT, stdout=sys.stderr, check=False)
+    command = [sys.executable, "-m", "export", "base", *options]
+    done = subprocess.run(command, cwd=project, env=in_project(project), stdout=sys.stderr, check=False)
     if done.returncode != 0:
         raise TransientError(f"exporting {base_model} ended with {done.returncode}, its message stands above")
     _result(release=_flow().deploy(str(folder), device).release)
@@ -181,7 +184,8 @@ def list_command(as_json: AsJson = False) -> None:
     """List registered versions, and what is fetched, verified, served and active."""
     from twinline.release.show.overview import overview, table
 
-    rows, notes = overview(load_settings(), CHECKOUT)
+    settings = load_settings()
+    rows, notes = overview(settings, settings.find_project())
     if as_json:
         _result(releases=[row.to_json() for row in rows], notes=notes)
         return
@@ -200,7 +204,8 @@ def show_command(
     from twinline.release.show.described import Describer
     from twinline.release.show.tables import show_release
 
-    describer = Describer(load_settings(), CHECKOUT)
+    settings = load_settings()
+    describer = Describer(settings, settings.find_project())
     if manifest:
         typer.echo(describer.manifest_text(what))
         return
@@ -218,7 +223,8 @@ def diff_command(a: Which, b: Which, as_json: AsJson = False) -> None:
     from twinline.release.show.difference import compare
     from twinline.release.show.tables import show_difference
 
-    describer = Describer(load_settings(), CHECKOUT)
+    settings = load_settings()
+    describer = Describer(settings, settings.find_project())
     difference = compare(describer.describe(a), describer.describe(b))
     if as_json:
         _result(**difference.to_json())

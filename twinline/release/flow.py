@@ -4,11 +4,10 @@ import os
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
-from pathlib import Path
 
 from triton_models.names import Device
 from twinline.clients.online import AdminClient
-from twinline.clients.settings import CHECKOUT, Settings
+from twinline.clients.settings import Settings
 from twinline.clients.triton.embedder import TritonEmbedder
 from twinline.clients.triton.fleet import TritonFleet
 from twinline.contract.errors import TwinlineError
@@ -33,22 +32,22 @@ Say = Callable[[str], None]
 
 
 class Flow:
-    """The steps, over one checkout and one set of settings.
+    """The steps, over one project and one set of settings.
 
     Args:
         say: takes a line for a person.
     """
 
-    def __init__(self, settings: Settings, say: Say, checkout: Path = CHECKOUT) -> None:
+    def __init__(self, settings: Settings, say: Say) -> None:
         self._settings = settings
         self._say = say
-        self._checkout = checkout
-        self.registry = Registry(checkout)
+        self._project = settings.find_project()
+        self.registry = Registry(self._project)
         self.acting = Acting(settings, self.registry, say)
 
     def gate(self, revision: str) -> list[Check]:
         """Refuse an experiment, version or the workspace (`workspace`) that is not good enough; raises RefusedError."""
-        files = Workspace(self._checkout) if revision == "workspace" else self.registry.revision(revision)
+        files = Workspace(self._project) if revision == "workspace" else self.registry.revision(revision)
         checks = gate.read_checks(files)
         self._report(checks)
         require_pass(checks, f"revision {revision}", gate.REMEDY)
@@ -57,7 +56,7 @@ class Flow:
     def register(self, revision: str) -> Registered:
         """Register an experiment that passes the gate, and push its files to the DVC remote."""
         checks = self.gate(revision)
-        ensure_remote(self._checkout, self._settings.home)
+        ensure_remote(self._project, self._settings.home)
         entry = self.registry.register(revision, "\n".join(f"{check.name}: {check.detail}" for check in checks))
         self._say(f"encoder {entry.version}: release {self.registry.release_of(entry)}, commit {entry.revision[:12]}")
         return entry
@@ -97,7 +96,7 @@ class Flow:
             if admin.status().collection(collection_name(release)) is None:
                 # What was found of an earlier collection of this name says nothing of the one to come.
                 forget_verification(self._settings.release_state, release)
-            done = build.build(release, snapshot, admin)
+            done = build.build(release, snapshot, admin, self._project)
         self._say(f"collection {collection_name(release)} {'built and served' if done else 'was there, and is served'}")
 
     def verify(self, release: str, sample: int = 24, patience_seconds: float = 120.0, margin: float = MARGIN) -> Verification:

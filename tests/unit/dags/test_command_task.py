@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from twinline.clients.settings import CHECKOUT
+from tests.checkout import CHECKOUT
 
 # Airflow takes seconds to import, and reads its settings then: one process of its own for all of it.
 _RUN = """

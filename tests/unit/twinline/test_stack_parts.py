@@ -71,7 +71,7 @@ def test_a_home_too_deep_for_a_socket_is_refused_with_the_setting() -> None:
 
 def test_a_percent_sign_in_a_path_survives_the_supervisor(tmp_path: Path) -> None:
     home = Path("/tmp/100%/home")  # noqa: S108  never made
-    rendered: RawConfigParser = Supervisor(home)._render(parts(Settings(home=home)))
+    rendered: RawConfigParser = Supervisor(home)._render(parts(Settings(home=home)), home)
 
     assert "/tmp/100%%/home/kafka" in rendered["program:broker"]["command"]  # noqa: S108
 
