@@ -94,9 +94,8 @@ def read_params(path: Path | str = "params.yaml") -> dict[str, Any]:
     try:
         tree = yaml.safe_load(Path(path).read_text())
     except FileNotFoundError as exc:
-        raise SettingsError(
-            f"{Path(path).absolute()} is missing: run in the project's folder, which has dvc.yaml and params.yaml"
-        ) from exc
+        place = Path(path).absolute()
+        raise SettingsError(f"{place} is missing: run in the project's folder, the one with dvc.yaml and params.yaml") from exc
     except yaml.YAMLError as exc:
         raise SettingsError(f"{path} is not YAML: {exc}") from exc
     if not isinstance(tree, dict):

@@ -85,6 +85,13 @@ def test_airflow_asks_for_a_password_wherever_others_can_reach_it(host: str, ope
     assert variables["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS"] == open_to_all
 
 
+def test_airflow_reads_the_dags_of_the_project_and_its_tasks_work_there(tmp_path: Path) -> None:
+    variables = airflow.environment(Settings(project=tmp_path), Path("/bin"))
+    assert variables["AIRFLOW__CORE__DAGS_FOLDER"] == str(tmp_path / "dags")
+    assert variables["TWINLINE_PROJECT"] == str(tmp_path)
+    assert variables["PYTHONPATH"].split(":")[0] == str(tmp_path / "dags")
+
+
 def test_airflow_is_found_through_our_stand_in_first() -> None:
     first = airflow.environment(Settings(), Path("/elsewhere"))["PATH"].split(":")[0]
     assert (Path(first) / "airflow").stat().st_mode & 0o111
