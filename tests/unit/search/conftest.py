@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from twinline.clients.store.protocol import CollectionInfo, StoredPoint
 from twinline.contract.documents.ids import point_id
 from twinline.contract.encoder.embedding import Embeddings
-from twinline.contract.encoder.preprocess import MAX_QUERY_CHARS
+from twinline.contract.encoder.limits import MAX_QUERY_CHARS
 from twinline.contract.errors import DocumentError, TransientError
 from twinline.search.api import build_app
 from twinline.search.releases import Releases, Served
