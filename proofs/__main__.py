@@ -9,18 +9,12 @@ python -m proofs chaos     nothing is lost, duplicated or stale after kill -9 of
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from twinline.clients import telemetry
-
-# Before the imports below: libraries read at import whether they may report home.
-telemetry.apply()
-
-from twinline.contract.errors import TwinlineError  # noqa: E402
+from twinline.clients.run import run
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -141,15 +135,11 @@ def chaos(
 
 
 def main() -> None:
-    """Run a proof; our own errors are one line, not a traceback."""
+    """Run a proof."""
     # The libraries' own notes and bars would hide what is said. Set before they are imported.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    try:
-        app()
-    except TwinlineError as error:
-        typer.echo(f"proofs: {error}", err=True)
-        sys.exit(1)
+    run("proofs", app)
 
 
 if __name__ == "__main__":

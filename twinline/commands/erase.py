@@ -5,14 +5,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twinline.contract.errors import ContractError, SettingsError
+from twinline.clients.run import VerdictError
+from twinline.contract.errors import SettingsError
 
 if TYPE_CHECKING:
     from twinline.clients.settings import Settings
     from twinline.upkeep.erase.flow import Erased
 
 
-class IncompleteError(ContractError):
+class IncompleteError(VerdictError):
     """Something of the document is still in an index."""
 
 

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from twinline.clients.run import VerdictError
 from twinline.clients.settings import Settings, load_settings
-from twinline.contract.errors import ContractError, SettingsError
+from twinline.contract.errors import SettingsError
 
 if TYPE_CHECKING:
     from etl.feeds import Feed
 
 
-class ErasedError(ContractError):
+class ErasedError(VerdictError):
     """Documents that were erased were to be published again."""
 
 

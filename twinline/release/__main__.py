@@ -14,7 +14,7 @@
 
 `list`, `show` and `diff` say what there is. The last line on standard output is one JSON object, for whatever calls this
 (`list`, `show` and `diff`: with `--json`); what a person reads is on standard error.
-Exit codes: 1 failed, 2 used wrongly, 3 refused.
+Exit codes: 1 failed, 2 used wrongly, 3 refused; the whole table stands in twinline/clients/run.py.
 """
 
 import json
@@ -24,23 +24,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from twinline.clients import telemetry
-
-telemetry.apply()
-
-from triton_models.names import Device  # noqa: E402
-from twinline.clients.base_model import DEFAULT_BASE_MODEL  # noqa: E402
-from twinline.clients.settings import in_project, load_settings  # noqa: E402
-from twinline.contract.encoder.selfcheck import check_process  # noqa: E402
-from twinline.contract.errors import SettingsError, TransientError, TwinlineError  # noqa: E402
-from twinline.contract.release.checks import MARGIN, RefusedError, refusal_line  # noqa: E402
+from triton_models.names import Device
+from twinline.clients.base_model import DEFAULT_BASE_MODEL
+from twinline.clients.run import run
+from twinline.clients.settings import in_project, load_settings
+from twinline.contract.errors import SettingsError, TransientError
+from twinline.contract.release.checks import MARGIN
 
 if TYPE_CHECKING:
     from twinline.release.flow import Flow
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
-
-EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED = 1, 2, 3
 
 Revision = Annotated[str, typer.Argument(help="Experiment, version, stage or commit; `workspace` for the files here.")]
 Release = Annotated[str, typer.Argument(help="A release's id, such as r0123456789ab.")]
@@ -258,22 +252,8 @@ def _result(**fields: Any) -> None:
 
 
 def main() -> None:
-    """Run a step; an error of ours is one line and an exit code."""
-    try:
-        check_process()
-        app()
-    except TwinlineError as error:
-        typer.secho(f"release: {error}", err=True, fg=typer.colors.RED)
-        if isinstance(error, RefusedError):
-            typer.echo(refusal_line(error))
-        sys.exit(exit_code(error))
-
-
-def exit_code(error: TwinlineError) -> int:
-    """Return the exit code of an error: a scheduler does not repeat what was refused or used wrongly."""
-    if isinstance(error, RefusedError):
-        return EXIT_REFUSED
-    return EXIT_USAGE if isinstance(error, SettingsError) else EXIT_FAILED
+    """Run a step."""
+    run("release", app, check="all", role="release")
 
 
 if __name__ == "__main__":

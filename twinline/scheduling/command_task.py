@@ -24,6 +24,7 @@ from airflow.sdk import Asset, BaseOperator
 from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, TaskDeferralTimeout
 
+from twinline.clients.run import DEBUG_VARIABLE, REFUSED, USED_WRONGLY
 from twinline.clients.settings import PROJECT_VARIABLE, in_project
 from twinline.scheduling import detached
 from twinline.scheduling.trigger import CommandEnd
@@ -33,7 +34,7 @@ CORPUS = Asset("corpus")
 ENCODER = Asset("encoder")
 
 # The command was refused, or was told something wrong: the same call would end the same way.
-FINAL_EXIT_CODES = frozenset({2, 3})
+FINAL_EXIT_CODES = frozenset({USED_WRONGLY, REFUSED})
 # A run by hand for an interval that ended longer ago than the schedule's own is about the past, as a back-fill is.
 PRESENT = timedelta(days=1)
 
@@ -178,6 +179,8 @@ def command_environment(context: Mapping[str, Any]) -> dict[str, str]:
     return {
         "PATH": f"{scripts}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "PYTHONUNBUFFERED": "1",
+        # What a command prints goes into the task's log, which is the place for tracebacks.
+        DEBUG_VARIABLE: "1",
         # Airflow's own names for these two: manifests and message headers carry them on.
         "AIRFLOW_CTX_DAG_ID": str(context["dag"].dag_id),
         "AIRFLOW_CTX_DAG_RUN_ID": str(context["run_id"]),

@@ -8,8 +8,9 @@ import os
 import sys
 from pathlib import Path
 
-from twinline.clients import telemetry
+from twinline.clients.run import run
 from twinline.clients.settings import PROJECT_VARIABLE, Settings, load_settings
+from twinline.stack import requirements
 
 # Airflow's default of 32 workers is for a server farm: each is a process. Training and indexing use every core anyway.
 _PARALLEL_TASKS = 4
@@ -65,13 +66,18 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def main() -> None:
-    """Become `airflow standalone`."""
-    telemetry.apply()
-    scripts = Path(sys.executable).parent
-    os.environ.update(environment(load_settings(), scripts))
+def _become_airflow() -> None:
+    settings, scripts = load_settings(), Path(sys.executable).parent
+    settings.find_project()
+    requirements.check_airflow()
+    os.environ.update(environment(settings, scripts))
     command = scripts / "airflow"
     os.execv(command, [str(command), "standalone"])  # noqa: S606  no shell is wanted
+
+
+def main() -> None:
+    """Become `airflow standalone`."""
+    run("airflow", _become_airflow, role="schedule")
 
 
 if __name__ == "__main__":

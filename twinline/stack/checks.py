@@ -15,6 +15,8 @@ from typing import Literal
 
 import psutil
 
+from twinline.clients.code import PACKAGES
+from twinline.clients.hidden import check_modules
 from twinline.clients.settings import Settings
 from twinline.clients.telemetry import TELEMETRY_OFF
 from twinline.clients.triton.fleet import TritonFleet
@@ -46,8 +48,8 @@ class Finding:
 def examine(settings: Settings) -> list[Finding]:
     """Run every check."""
     checks: tuple[Callable[[Settings], Finding], ...] = (
-        _python, _programs, _packages, _versions, _model_server, _glibc, _ports, _broker_elsewhere, _disk, _memory, _cpu,
-        _gpu, _telemetry, _contract,
+        _python, _programs, _modules, _packages, _versions, _model_server, _glibc, _ports, _broker_elsewhere, _disk, _memory,
+        _cpu, _gpu, _telemetry, _contract,
     )  # fmt: skip
     return [check(settings) for check in checks]
 
@@ -62,6 +64,14 @@ def _programs(_: Settings) -> Finding:
     missing = [program for program in ("git", "make") if shutil.which(program) is None]
     found = f"no {', '.join(missing)}" if missing else "git, make"
     return _finding("programs", not missing, found, f"sudo apt-get install {' '.join(missing)}")
+
+
+def _modules(_: Settings) -> Finding:
+    try:
+        check_modules()
+    except SettingsError as error:
+        return Finding("modules", "bad", str(error), "as said")
+    return Finding("modules", "good", f"ours, from {PACKAGES}")
 
 
 def _packages(_: Settings) -> Finding:
@@ -155,8 +165,11 @@ def _gpu(_: Settings) -> Finding:
     )  # fmt: skip
     if listing.returncode != 0:
         return Finding("GPU", "warning", listing.stdout.strip() or listing.stderr.strip(), "repair the driver")
-    is_usable = not metadata.version("torch").endswith("+cpu")
     detail = "; ".join(listing.stdout.strip().splitlines())
+    try:
+        is_usable = not metadata.version("torch").endswith("+cpu")
+    except metadata.PackageNotFoundError:
+        return Finding("GPU", "good", f"{detail}; not used here: torch belongs to the role `train`")
     return _finding("GPU", is_usable, detail, "torch is the CPU build: make setup TORCH=gpu", otherwise="warning")
 
 

@@ -40,6 +40,8 @@ def up(settings: Settings, without: Collection[str], waiting: Waiting, report: R
     wanted = [part for part in every if part.name not in without]
     if any(part.name == "triton" for part in wanted):
         requirements.check_model_server(settings.server_environment)
+    if any(part.name == "airflow" for part in wanted):
+        requirements.check_airflow()
     supervisor = Supervisor(settings.home)
     if not supervisor.is_running():
         for ended in end_leftovers(settings):

@@ -1,10 +1,24 @@
 """What the stack needs of the machine, each with the line that provides it."""
 
+import importlib.util
 import os
 from pathlib import Path
 
 from triton_models.server import check_libraries, find_wheel
 from triton_models.server import server_environment as environment_of_server
+from twinline.contract.errors import SettingsError
+
+
+def check_airflow() -> None:
+    """Find Airflow.
+
+    Raises:
+        SettingsError: it is not installed here; names the extra that brings it.
+    """
+    if importlib.util.find_spec("airflow") is None:
+        raise SettingsError(
+            "Airflow is not installed here: pip install 'twinline[schedule]', or leave it out (`twinline up --no-scheduler`)"
+        )
 
 
 def check_model_server(server_environment: Path) -> None:

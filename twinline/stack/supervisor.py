@@ -17,6 +17,7 @@ from typing import Any
 
 from supervisor.xmlrpc import Faults, SupervisorTransport
 
+from twinline.clients.run import DEBUG_VARIABLE
 from twinline.clients.settings import in_project
 from twinline.contract.errors import SettingsError, TransientError
 from twinline.stack.parts import Part
@@ -71,7 +72,12 @@ class Supervisor:
         self._run.chmod(0o700)
         with self._configuration.open("w") as file:
             self._render(parts, project).write(file)
-        environment = in_project(project) | {STACK_VARIABLE: str(self._home), "TWINLINE_HOME": str(self._home)}
+        environment = in_project(project) | {
+            STACK_VARIABLE: str(self._home),
+            "TWINLINE_HOME": str(self._home),
+            # What parts print goes into their logs, which are the place for tracebacks.
+            DEBUG_VARIABLE: "1",
+        }
         started = subprocess.run(
             [sys.executable, "-m", "supervisor.supervisord", "-c", self._configuration],
             env=environment,
