@@ -99,7 +99,7 @@ platform)
     say "packages of the platform (some 280, 2.6 GB on disk; minutes the first time)"
     install_torch .venv
     # compat: the checkout's folder on the path, so that a package added later is found without installing again.
-    install .venv --config-settings editable_mode=compat --editable '.[dev]'
+    install .venv --config-settings editable_mode=compat --editable '.[all,dev]'
     ;;
 server)
     # Up to 3.12, the newest that has numpy 1.
