@@ -4,6 +4,7 @@ python -m proofs skew      every way known for training and serving to drift apa
 python -m proofs gates     every bad encoder is refused by the right gate, in a real DAG run
 python -m proofs kills     the system is whole again after kill -9 of anyone at any step of a release
 python -m proofs switch    no search fails, no answer is of two releases and no document is lost while a release takes over
+python -m proofs roles     every role runs from the wheel with its own packages alone, in a project without code
 python -m proofs chaos     nothing is lost, duplicated or stale after kill -9 of every participant under load
 """
 
@@ -100,6 +101,27 @@ def switch(
         typer.echo(json.dumps(report, indent=2))
     else:
         switch_table(report)
+    if not passed(report):
+        raise typer.Exit(1)
+
+
+@app.command()
+def roles(
+    short: Annotated[bool, typer.Option("--short", help="Client and serve only.")] = False,
+    workspace: Annotated[Path, typer.Option(help="Folder for wheel, environments and project; must have a short path.")] = Path(
+        "var/proofs/roles"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Build the wheel, install each role by itself, and run it against a stack; print what each weighs."""
+    from proofs.roles.run import measure_roles, passed
+    from proofs.tables import roles_table
+
+    report = measure_roles(workspace.resolve(), short=short)
+    if as_json:
+        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        roles_table(report)
     if not passed(report):
         raise typer.Exit(1)
 

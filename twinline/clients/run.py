@@ -14,9 +14,11 @@ docs/exit-codes.md says the same for people.
 
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable
+from importlib import metadata
 from typing import Final, Literal, NoReturn
 
 import typer
@@ -136,5 +138,16 @@ def _is_ours(module: str | None) -> bool:
 
 
 def _not_installed(error: ModuleNotFoundError, role: str) -> SettingsError:
-    extra = f"pip install 'twinline[{role}]'" if role else f"install twinline with the extra of its role ({_DOCUMENT})"
-    return SettingsError(f"package {error.name} is not installed here, and this command needs it: {extra}")
+    extra = role or _extra_with(error.name or "")
+    remedy = f"pip install 'twinline[{extra}]'" if extra else f"install twinline with the extra of its role ({_DOCUMENT})"
+    return SettingsError(f"package {error.name} is not installed here, and this command needs it: {remedy}")
+
+
+def _extra_with(module: str) -> str:
+    """Return the first extra that declares a package of a module's name; empty where none does."""
+    wanted = module.partition(".")[0].replace("_", "-").lower()
+    for line in metadata.requires("twinline") or ():
+        declared = re.match(r"([\w.-]+).*extra == [\"'](\w+)", line)
+        if declared and declared[1].lower().replace("_", "-") == wanted:
+            return declared[2]
+    return ""
