@@ -14,20 +14,14 @@ python -m bench peers      makes the environments of the peers;  python -m bench
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from twinline.clients import telemetry
-
-# Before the imports below: libraries read at import whether they may report home.
-telemetry.apply()
-
-from bench import performance  # noqa: E402
-from twinline.contract.encoder.specification import CHUNKER_VERSIONS  # noqa: E402
-from twinline.contract.errors import TwinlineError  # noqa: E402
+from bench import performance
+from twinline.clients.run import run
+from twinline.contract.encoder.specification import CHUNKER_VERSIONS
 
 _CONTRACTS = ("none", "tokens", *(f"tokens@{version}" for version in CHUNKER_VERSIONS))
 
@@ -95,15 +89,11 @@ def _names(listed: str, known: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def main() -> None:
-    """Run a benchmark; our own errors are one line, not a traceback."""
+    """Run a benchmark."""
     # The libraries' own notes and bars would hide what is said. Set before they are imported.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    try:
-        app()
-    except TwinlineError as error:
-        typer.echo(f"bench: {error}", err=True)
-        sys.exit(1)
+    run("bench", app)
 
 
 if __name__ == "__main__":

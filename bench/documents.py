@@ -7,9 +7,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
+from bench.checkout import CHECKOUT
 from etl.sources.beir import Beir
 from etl.sources.pydocs import PyDocs
-from twinline.clients.settings import CHECKOUT
 from twinline.contract.documents.records import Document
 from twinline.contract.errors import SettingsError
 

@@ -15,13 +15,14 @@ from typing import Any, Final
 from uuid import uuid4
 
 from bench.alone import running_broker
+from bench.checkout import CHECKOUT
 from bench.documents import read_documents
 from bench.in_process import InProcessEncoder
 from streaming.limits import ConsumerLimits
 from streaming.loop import Consumer
 from twinline.clients.kafka.connect import beginning_offsets, end_offsets, ensure_topics
 from twinline.clients.release import Release
-from twinline.clients.settings import CHECKOUT, Settings
+from twinline.clients.settings import PROJECT_VARIABLE, Settings
 from twinline.clients.store.edge import EdgeStore
 from twinline.clients.store.protocol import CollectionInfo
 from twinline.contract.canonical import JSON
@@ -192,6 +193,7 @@ def _consumer(settings: Settings, release: Release, collection: Any) -> Consumer
 def _environment(clone: Path) -> dict[str, str]:
     return {
         **os.environ,
+        PROJECT_VARIABLE: str(clone),
         "TWINLINE_HOME": str(clone / "home"),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "PYTHONPATH": str(clone),

@@ -11,11 +11,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
+from bench.checkout import CHECKOUT
 from bench.index_data import Sample, mixed_sample, real_sample
 from bench.machine import machine
 from bench.workers import run_once
 from twinline.clients.params import read_params
-from twinline.clients.settings import CHECKOUT
 from twinline.contract.canonical import JSON
 from twinline.contract.release.index_settings import IndexSettings
 

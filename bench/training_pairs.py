@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from bench.checkout import CHECKOUT
 from etl.natural import natural_pair
 from etl.params import PairsParams
 from etl.sources.pydocs import PyDocs
 from twinline.clients.params import load_params
-from twinline.clients.settings import CHECKOUT
 from twinline.contract.documents.cleaning import DEFAULT_CLEANING, clean
 from twinline.contract.documents.records import Document
 from twinline.contract.errors import SettingsError

@@ -135,8 +135,8 @@ _KINDS: Final[Mapping[str, Callable[[Work, Mapping[str, Any], Path], tuple[Any, 
 
 def _defaults(work: Work) -> dict[str, Any]:
     """Return params.yaml's own numbers, at the bench's size."""
+    from bench.checkout import CHECKOUT
     from twinline.clients.params import load_params
-    from twinline.clients.settings import CHECKOUT
 
     written = asdict(load_params("encoder.train", TrainParams, CHECKOUT / "params.yaml"))
     sizes = {"batch_size": work.batch_size, "mini_batch_size": work.batch_size, "max_steps": work.steps}

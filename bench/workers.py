@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from twinline.clients.settings import CHECKOUT
+from bench.checkout import CHECKOUT
 from twinline.contract.errors import ContractError, TransientError
 
 

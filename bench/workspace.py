@@ -12,8 +12,9 @@ from typing import Any
 
 import yaml
 
+from bench.checkout import CHECKOUT
 from twinline.clients.params import read_params, set_params
-from twinline.clients.settings import CHECKOUT, Settings, load_settings
+from twinline.clients.settings import PROJECT_VARIABLE, Settings, load_settings
 from twinline.contract.errors import ContractError
 
 _PORTS = ("kafka", "triton_http", "triton_grpc", "triton_metrics", "search", "admin", "airflow")
@@ -65,6 +66,7 @@ def make_workspace(folder: Path, changes: Mapping[str, Any]) -> Workspace:
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     environment = dict(os.environ)
     environment["TWINLINE_HOME"] = str(folder / "home")
+    environment[PROJECT_VARIABLE] = str(CHECKOUT)
     environment["PYTHONPATH"] = str(CHECKOUT)
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', '')}"
     for name, port in zip(_PORTS, free_ports(len(_PORTS)), strict=True):

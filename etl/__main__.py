@@ -11,7 +11,6 @@ Numbers come from params.yaml, addresses and folders from the environment; an op
 
 import json
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -19,10 +18,8 @@ from typing import Annotated
 
 import typer
 
-from twinline.clients import telemetry
+from twinline.clients.run import run
 from twinline.contract.artefacts import PAIRS, PREPARED, SNAPSHOT
-from twinline.contract.encoder.selfcheck import check_rules_in_code
-from twinline.contract.errors import ContractError, SettingsError, TwinlineError
 
 app = typer.Typer(add_completion=False, help="Documents to snapshots, pairs and the log.", pretty_exceptions_enable=False)
 
@@ -54,7 +51,7 @@ def ingest(
         result = fetch_snapshot(settings.snapshots, wanted, out)
     else:
         from etl.fields import FieldNames
-        from etl.ingest import ingest as run
+        from etl.ingest import ingest as read
         from etl.progress import counted
         from etl.source_state import remembered_of
         from etl.sources import open_source
@@ -64,7 +61,7 @@ def ingest(
         # The file, not the topic: a source of files is read where there is no broker. `publish` and consumers keep it fresh.
         erasures = read_list(settings)
         remembered = remembered_of(opened, settings, fields, erasures)
-        result = run(
+        result = read(
             opened,
             out,
             max_reject_share=params.max_reject_share,
@@ -85,7 +82,7 @@ def ingest(
 def prepare(snapshot_folder: SnapshotFolder = Path(SNAPSHOT), out: Out = Path(PREPARED)) -> None:
     """Clean the documents and cluster the near-duplicates."""
     from etl.params import PrepareParams
-    from etl.prepare import prepare as run
+    from etl.prepare import prepare as clean_and_cluster
     from etl.storage import use_daft
     from twinline.clients.erasure_list import read_list
     from twinline.clients.params import load_params
@@ -94,7 +91,7 @@ def prepare(snapshot_folder: SnapshotFolder = Path(SNAPSHOT), out: Out = Path(PR
     params = load_params("prepare", PrepareParams)
     settings = load_settings()
     use_daft(settings.daft_runner)
-    report = run(snapshot_folder, out, params, read_list(settings), settings.kept)
+    report = clean_and_cluster(snapshot_folder, out, params, read_list(settings), settings.kept)
     typer.echo(
         f"prepared {report['documents']} documents of {report['snapshot']} in {report['clusters']} clusters, "
         f"{report['rejects']} set aside: {out}"
@@ -143,7 +140,8 @@ def publish(
     folder = None if source else open_snapshot(snapshot, settings.snapshots)
     feed = source_feed(source, settings) if folder is None else snapshot_feed(folder, settings.topic)
     mode = Mode(everything=everything, delete_missing=delete_missing)
-    report = publish_documents(feed, settings, find_lineage(os.environ), LOCAL_OPERATOR, mode, counted("publish", feed.total))
+    lineage = find_lineage(os.environ, settings.project)
+    report = publish_documents(feed, settings, lineage, LOCAL_OPERATOR, mode, counted("publish", feed.total))
     typer.echo(report.summary(settings.topic))
     _last_line(asdict(report))
 
@@ -174,22 +172,9 @@ def _listed(counts: Mapping[str, int]) -> str:
 
 
 def main() -> None:
-    """Run one stage; one clear line on standard error when it cannot do its work."""
-    telemetry.apply()
-    try:
-        # No stage cuts documents, so that the golden cases of the splitter, slow to import, are for those that do.
-        check_rules_in_code()
-        app()
-    except TwinlineError as error:
-        typer.secho(f"etl: {error}", err=True, fg=typer.colors.RED)
-        sys.exit(_exit_code(error))
-
-
-def _exit_code(error: TwinlineError) -> int:
-    """Return 1 where another try may help, 2 for a wrong use or setting, 3 for data that stays wrong."""
-    if isinstance(error, SettingsError):
-        return 2
-    return 3 if isinstance(error, ContractError) else 1
+    """Run one stage."""
+    # No stage cuts documents, so that the golden cases of the splitter, slow to import, are for those that do.
+    run("etl", app, check="rules", role="train")
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
 
-from twinline.clients.settings import CHECKOUT
 from twinline.contract.documents.records import Origin
 
 
@@ -30,9 +30,9 @@ class Lineage:
         return [(name, value.encode()) for name, value in values.items() if value]
 
 
-def find_lineage(environment: Mapping[str, str]) -> Lineage:
-    """Return the lineage of this process: Airflow's run or the time, the checkout's revision, the package's version."""
+def find_lineage(environment: Mapping[str, str], project: Path) -> Lineage:
+    """Return the lineage of this process: Airflow's run or the time, the project's revision, the package's version."""
     run_id = environment.get("AIRFLOW_CTX_DAG_RUN_ID") or datetime.now(UTC).strftime("manual__%Y-%m-%dT%H:%M:%S.%fZ")
-    asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    asked = subprocess.run(["git", "rev-parse", "HEAD"], cwd=project, capture_output=True, text=True, check=False)
     revision = asked.stdout.strip() if asked.returncode == 0 else ""
     return Lineage(run_id, revision, f"twinline {metadata.version('twinline')}")

@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import shutil
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,15 +14,14 @@ import typer
 from export.encoder.build import Calibration, export_encoder, load_encoder_contract
 from export.encoder.formats import known_format
 from export.encoder.params import ExportParams, PackageParams, ParityParams, ProfileParams, QualityParams, served_buckets
-from twinline.clients import telemetry
 from twinline.clients.base_model import DEFAULT_BASE_MODEL
 from twinline.clients.params import load_params
+from twinline.clients.run import run
 from twinline.contract.artefacts import DOCUMENTS, ENCODER, PARAMS, SNAPSHOT_RECORD, TRAIN_PAIRS
 from twinline.contract.canonical import JSON
 from twinline.contract.encoder.preprocess import Preprocessor
-from twinline.contract.encoder.selfcheck import check_process
 from twinline.contract.encoder.specification import CHUNKER_VERSIONS, ChunkerSettings
-from twinline.contract.errors import SettingsError, TwinlineError
+from twinline.contract.errors import SettingsError
 from twinline.contract.monitor.drift_reference import PROFILE_FILE, PROFILE_VECTORS_FILE
 from twinline.contract.release.index_settings import IndexSettings
 from twinline.contract.release.manifest import Manifest
@@ -182,18 +180,12 @@ def _package(
 
 
 def main() -> None:
-    """Run a stage; an error of ours is one line and exit code 1."""
-    telemetry.apply()
+    """Run a stage."""
     # One process a stage: the libraries' own notes and bars would hide what it says. Set before they are imported.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    try:
-        check_process()
-        app()
-    except TwinlineError as exc:
-        typer.echo(f"error: {exc}", err=True)
-        sys.exit(1)
+    run("export", app, check="all", role="train")
 
 
 if __name__ == "__main__":

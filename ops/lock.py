@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -46,11 +47,27 @@ def closure(wanted: Iterable[str], packages: Mapping[str, metadata.Distribution]
     return versions
 
 
+def required(project: Mapping[str, Any], extras: Iterable[str]) -> list[str]:
+    """Return what a project needs with some extras; an extra that names the project itself stands for others of its extras."""
+    found, queue, done = list(project["dependencies"]), list(extras), set()
+    while queue:
+        extra = queue.pop()
+        if extra in done:
+            continue
+        done.add(extra)
+        for text in project["optional-dependencies"][extra]:
+            requirement = Requirement(text)
+            if canonicalize_name(requirement.name) == canonicalize_name(project["name"]):
+                queue += requirement.extras
+            else:
+                found.append(text)
+    return found
+
+
 def main() -> None:
     """Write the file."""
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
-    extras = project["optional-dependencies"]
-    platform = closure([*project["dependencies"], *extras["dev"], *extras["ray"]], installed(sys.path))
+    platform = closure(required(project, ("all", "dev", "ray")), installed(sys.path))
 
     lines = (CHECKOUT / "ops" / "server-requirements.txt").read_text().splitlines()
     site_packages = [str(folder) for folder in (CHECKOUT / ".venv-server").glob("lib/python3.*/site-packages")]

@@ -5,10 +5,12 @@
 #   PYTHON         the interpreter to use; default: the first of python3, python3.13 ... python3.11 that will do
 #   SERVER_PYTHON  the same for the model server alone
 #   TORCH          cpu (default), or gpu for the CUDA build that PyPI has
+#   ROLES          extras of pyproject.toml, with commas; default: all,dev
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 TORCH=${TORCH:-cpu}
+ROLES=${ROLES:-all,dev}
 CPU_INDEX=https://download.pytorch.org/whl/cpu
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 
@@ -96,10 +98,12 @@ case ${1:-} in
 platform)
     # shellcheck disable=SC2086  a list of names
     make_environment .venv 13 ${PYTHON:-python3 python3.13 python3.12 python3.11}
-    say "packages of the platform (some 280, 2.6 GB on disk; minutes the first time)"
-    install_torch .venv
+    say "packages of the platform, roles $ROLES (all of them: some 280, 2.6 GB on disk; minutes the first time)"
+    case ",$ROLES," in
+    *,all,* | *,train,*) install_torch .venv ;;
+    esac
     # compat: the checkout's folder on the path, so that a package added later is found without installing again.
-    install .venv --config-settings editable_mode=compat --editable '.[dev]'
+    install .venv --config-settings editable_mode=compat --editable ".[$ROLES]"
     ;;
 server)
     # Up to 3.12, the newest that has numpy 1.

@@ -4,23 +4,18 @@ python -m proofs skew      every way known for training and serving to drift apa
 python -m proofs gates     every bad encoder is refused by the right gate, in a real DAG run
 python -m proofs kills     the system is whole again after kill -9 of anyone at any step of a release
 python -m proofs switch    no search fails, no answer is of two releases and no document is lost while a release takes over
+python -m proofs roles     every role runs from the wheel with its own packages alone, in a project without code
 python -m proofs chaos     nothing is lost, duplicated or stale after kill -9 of every participant under load
 """
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from twinline.clients import telemetry
-
-# Before the imports below: libraries read at import whether they may report home.
-telemetry.apply()
-
-from twinline.contract.errors import TwinlineError  # noqa: E402
+from twinline.clients.run import run
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -111,6 +106,27 @@ def switch(
 
 
 @app.command()
+def roles(
+    short: Annotated[bool, typer.Option("--short", help="Client and serve only.")] = False,
+    workspace: Annotated[Path, typer.Option(help="Folder for wheel, environments and project; must have a short path.")] = Path(
+        "var/proofs/roles"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Build the wheel, install each role by itself, and run it against a stack; print what each weighs."""
+    from proofs.roles.run import measure_roles, passed
+    from proofs.tables import roles_table
+
+    report = measure_roles(workspace.resolve(), short=short)
+    if as_json:
+        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        roles_table(report)
+    if not passed(report):
+        raise typer.Exit(1)
+
+
+@app.command()
 def chaos(
     kills: Annotated[int | None, typer.Option(help="Confirmed deaths by SIGKILL; default 100, with --short 9.")] = None,
     seed: Annotated[int, typer.Option(help="Of messages and of the order of deaths.")] = 1,
@@ -150,15 +166,11 @@ def run_all() -> None:
 
 
 def main() -> None:
-    """Run a proof; our own errors are one line, not a traceback."""
+    """Run a proof."""
     # The libraries' own notes and bars would hide what is said. Set before they are imported.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    try:
-        app()
-    except TwinlineError as error:
-        typer.echo(f"proofs: {error}", err=True)
-        sys.exit(1)
+    run("proofs", app)
 
 
 if __name__ == "__main__":

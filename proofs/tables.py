@@ -67,3 +67,17 @@ def gates_table(report: Mapping[str, Any]) -> None:
     console.print(table)
     console.print(f"{report['by_the_right_gate']} of {report['planted']} refused by the right gate, controls passed")
     console.print(f"{report['seconds']} s")
+
+
+def roles_table(report: Mapping[str, Any]) -> None:
+    """Print a report of roles."""
+    console = Console()
+    table = Table("role", "MiB", "install, s", "--help, s", "check, s", "", title="Roles, each with its own packages alone")
+    for row in report["roles"]:
+        seconds = (f"{row[name]:.1f}" for name in ("install_seconds", "start_seconds", "check_seconds"))
+        seen = escape(row["seen"]) if row["passed"] else f"[bold red]FAILED[/] {escape(row['seen'])}"
+        table.add_row(row["role"], f"{row['size_mib']:.0f}", *seconds, seen)
+    console.print(table)
+    for fault in report["wheel_faults"]:
+        console.print(fault, style="red", soft_wrap=True, markup=False)
+    console.print(f"{report['wheel']}: {len(report['wheel_faults'])} faults; {report['seconds']} s")

@@ -10,24 +10,20 @@ With the embedded store, `run` is the online process's work: one process owns a 
 """
 
 import signal
-import sys
 import threading
 from typing import Annotated
 
 import typer
 
-from twinline.clients import logs, telemetry
-from twinline.contract.encoder.selfcheck import check_process
-from twinline.contract.errors import SettingsError, TwinlineError
+from twinline.clients.run import INTERRUPTED, run
 
 app = typer.Typer(add_completion=False, help="From the log to an index.", pretty_exceptions_enable=False)
 
-EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 ReleaseId = Annotated[str, typer.Option(help="A fetched release, such as r0123456789ab.")]
 
 
-@app.command()
-def run(release: ReleaseId) -> None:
+@app.command("run")
+def run_command(release: ReleaseId) -> None:
     """Keep a release's collection fresh until SIGTERM; the batch in flight is finished and committed."""
     from prometheus_client import CollectorRegistry, start_http_server
 
@@ -83,7 +79,7 @@ def build(
         built = build_collection(opened, store, settings, limits, inputs, stop, progress)
     if built is None:
         typer.echo(f"stopped; run the same command again to go on with {opened.collection_name}", err=True)
-        raise typer.Exit(EXIT_INTERRUPTED)
+        raise typer.Exit(INTERRUPTED)
     kept = f"{built.chunks_reused} kept their vectors" + (f", with {built.reused_from} at hand" if built.reused_from else "")
     typer.echo(
         f"collection {opened.collection_name} is built from {inputs.size} messages: {built.chunks_embedded} chunks embedded, "
@@ -99,15 +95,8 @@ def _stop_at_signals() -> threading.Event:
 
 
 def main() -> None:
-    """Run the command; one clear line on standard error when it cannot do its work."""
-    telemetry.apply()
-    logs.configure()
-    try:
-        check_process()
-        app()
-    except TwinlineError as error:
-        typer.secho(f"streaming: {error}", err=True, fg=typer.colors.RED)
-        sys.exit(EXIT_USAGE if isinstance(error, SettingsError) else EXIT_FAILED)
+    """Run the command."""
+    run("streaming", app, check="all", logged=True, role="serve")
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from bench.base_release import base_release_folder
+from tests.checkout import CHECKOUT
 from triton_models.repository import point_stable_model, write_models
-from twinline.clients.settings import CHECKOUT
 from twinline.clients.triton.control import TritonControl
 from twinline.contract.release.manifest import Manifest, release_id
 

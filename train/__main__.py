@@ -16,7 +16,7 @@ from pathlib import Path
 
 import typer
 
-from twinline.clients import telemetry
+from twinline.clients.run import run
 from twinline.contract.artefacts import DOCUMENTS, ENCODER, PAIRS, SNAPSHOT, TRAIN_PAIRS
 
 app = typer.Typer(add_completion=False, help="Fine-tune an encoder and measure it.", pretty_exceptions_enable=False)
@@ -44,10 +44,10 @@ def fit() -> None:
         return
 
     from train.encoder.fit import FitPaths
-    from train.encoder.fit import fit as run
+    from train.encoder.fit import fit as fine_tune
 
     paths = FitPaths(Path(TRAIN_PAIRS), Path(ENCODER.trained), Path(ENCODER.curves), home)
-    run(base, base_name, contract_params, params, paths)
+    fine_tune(base, base_name, contract_params, params, paths)
 
 
 @app.command()
@@ -63,10 +63,10 @@ def evaluate() -> None:
     home = load_settings().home
 
     from train.encoder.evaluate import EvaluatePaths
-    from train.encoder.evaluate import evaluate as run
+    from train.encoder.evaluate import evaluate as score
 
     paths = EvaluatePaths(Path(DOCUMENTS), Path(PAIRS), Path(SNAPSHOT), Path(ENCODER.trained), Path(ENCODER.evaluation), home)
-    run(resolve_base_model(base_name), params, similarity, paths)
+    score(resolve_base_model(base_name), params, similarity, paths)
 
 
 def _start_again(processes: int, stage: str) -> None:
@@ -75,21 +75,11 @@ def _start_again(processes: int, stage: str) -> None:
 
 
 def main() -> None:
-    """Run one stage; our own errors are one line, not a traceback."""
-    telemetry.apply()
+    """Run one stage."""
     # Threads that wait for each other by spinning lose a factor of ten as soon as anything else wants the cores: a broker,
     # a model server and a scheduler do on a laptop. Read once, when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-    from twinline.contract.encoder.selfcheck import check_process
-    from twinline.contract.errors import SettingsError, TwinlineError
-
-    try:
-        check_process()
-        app()
-    except TwinlineError as error:
-        typer.secho(f"train: {error}", err=True, fg=typer.colors.RED)
-        sys.exit(2 if isinstance(error, SettingsError) else 1)
+    run("train", app, check="all", role="train")
 
 
 if __name__ == "__main__":

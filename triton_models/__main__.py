@@ -1,6 +1,5 @@
 """`python -m triton_models`: `write` a release's models into the repository, `serve` the repository with the embedded Triton."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -8,10 +7,8 @@ import typer
 
 from triton_models.names import STABLE_MODEL, Device, embed_model
 from triton_models.server import ServerOptions, exec_server
-from twinline.clients import telemetry
-from twinline.clients.settings import CHECKOUT, Settings, load_settings
-from twinline.contract.encoder.selfcheck import check_process
-from twinline.contract.errors import TwinlineError
+from twinline.clients.run import run
+from twinline.clients.settings import Settings, load_settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -35,12 +32,14 @@ def write(
 
 @app.command("serve")
 def serve(
-    environment: Annotated[Path, typer.Option(help="Virtual environment of the server.")] = CHECKOUT / ".venv-server",
+    environment: Annotated[
+        Path | None, typer.Option(help="Virtual environment of the server; default: the one of the settings.")
+    ] = None,
     load: Annotated[list[str] | None, typer.Option(help="Releases to load; default: all in the repository.")] = None,
 ) -> None:
     """Run the embedded Triton in the foreground; it takes this process's place."""
     settings = load_settings()
-    exec_server(_options(settings, environment, load), settings.home / "triton" / "backends")
+    exec_server(_options(settings, environment or settings.server_environment, load), settings.home / "triton" / "backends")
 
 
 def _options(settings: Settings, environment: Path, load: list[str] | None) -> ServerOptions:
@@ -63,14 +62,8 @@ def _options(settings: Settings, environment: Path, load: list[str] | None) -> S
 
 
 def main() -> None:
-    """Run a command; an error of ours is one line and exit code 1."""
-    telemetry.apply()
-    try:
-        check_process()
-        app()
-    except TwinlineError as exc:
-        typer.echo(f"error: {exc}", err=True)
-        sys.exit(1)
+    """Run a command."""
+    run("triton_models", app, check="all", role="serve")
 
 
 if __name__ == "__main__":

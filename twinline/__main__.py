@@ -1,4 +1,4 @@
-"""The table of contents of the `twinline` command, and the one place where an error becomes a line and an exit code."""
+"""The table of contents of the `twinline` command."""
 
 import sys
 from collections.abc import Sequence
@@ -7,9 +7,7 @@ from typing import Annotated, NamedTuple
 
 import typer
 
-from twinline.clients import telemetry
-from twinline.contract.errors import SettingsError, TwinlineError
-from twinline.contract.release.checks import RefusedError, refusal_line
+from twinline.clients.run import run
 
 
 class Command(NamedTuple):
@@ -42,10 +40,6 @@ COMMANDS = {
     # all of it
     "demo": Command("twinline.commands.demo", "Show the whole platform at work on documents this machine has."),
 }
-
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-EXIT_REFUSED = 3
 
 
 def _version(wanted: bool) -> None:
@@ -86,17 +80,13 @@ def build_app(arguments: Sequence[str]) -> typer.Typer:
 
 
 def main() -> None:
-    """Run the command named in `sys.argv`; one clear line on standard error when it cannot do its work."""
-    telemetry.apply()
-    try:
-        build_app(sys.argv[1:])()
-    except RefusedError as error:
-        typer.secho(f"twinline: {error}", err=True, fg=typer.colors.RED)
-        typer.echo(refusal_line(error))
-        sys.exit(EXIT_REFUSED)
-    except TwinlineError as error:
-        typer.secho(f"twinline: {error}", err=True, fg=typer.colors.RED)
-        sys.exit(EXIT_USAGE if isinstance(error, SettingsError) else EXIT_FAILED)
+    """Run the command named in `sys.argv`."""
+    run("twinline", _run_command)
+
+
+def _run_command() -> None:
+    # Built here: the module of the command is imported when telemetry is off and modules are known to be ours.
+    build_app(sys.argv[1:])()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import venv
 from pathlib import Path
 from typing import Final
 
-from twinline.clients.settings import CHECKOUT
+from bench.checkout import CHECKOUT
 
 FOLDER: Final = CHECKOUT / ".venv-peers"
 # Torch as in constraints.txt: any other version would be another peer, and a far larger download.

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from twinline.clients.settings import CHECKOUT
+from bench.checkout import CHECKOUT
 
 _RESTART_SECONDS = 0.1
 _AFTER_A_CRASH_SECONDS = 1.0

@@ -13,13 +13,14 @@ from typing import Any
 import httpx
 
 from bench.base_release import base_release_folder
+from bench.checkout import CHECKOUT
 from bench.workspace import free_ports
 from proofs.chaos.brokers import Broker, EmbeddedBroker, NamedBroker
 from proofs.chaos.points import ONLINE_MODULE
 from proofs.chaos.supervised import Supervised
 from triton_models.repository import point_stable_model, write_models
 from twinline.clients.kafka.connect import ensure_topics
-from twinline.clients.settings import CHECKOUT, Settings
+from twinline.clients.settings import Settings
 from twinline.contract.release.manifest import Manifest, collection_name, consumer_group
 from twinline.stack import processes
 from twinline.stack.parts import Part, parts

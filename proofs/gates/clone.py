@@ -14,9 +14,10 @@ from typing import Any, Final
 
 import yaml
 
+from bench.checkout import CHECKOUT
 from twinline.clients.airflow import Airflow
 from twinline.clients.params import set_params
-from twinline.clients.settings import CHECKOUT, Settings, load_settings
+from twinline.clients.settings import Settings, load_settings
 from twinline.contract.artefacts import PARAMS
 from twinline.contract.errors import ContractError, TransientError
 from twinline.contract.release.checks import Check

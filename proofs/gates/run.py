@@ -14,6 +14,7 @@ from typing import Any, Final
 from bench.workspace import make_workspace
 from proofs.gates.cases import CASES, Case
 from proofs.gates.clone import Clone, TrainingRun, make_clone
+from twinline.clients.settings import in_project
 from twinline.contract.canonical import JSON
 from twinline.contract.errors import ContractError, SettingsError
 
@@ -176,7 +177,8 @@ def running_clone(folder: Path) -> Iterator[Clone]:
         raise SettingsError(f"{folder}/clone is there already: remove {folder}, or name another --workspace")
     workspace = make_workspace(folder, {})
     environment = {name: value for name, value in workspace.environment.items() if name != "PYTHONPATH"}
-    clone = Clone(make_clone(folder / "clone"), environment)
+    place = make_clone(folder / "clone")
+    clone = Clone(place, in_project(place, environment))
     try:
         yield clone
     finally:

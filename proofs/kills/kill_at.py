@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Final, Literal
 
 Victim = Literal["self", "online", "triton", "broker paused"]
@@ -123,11 +122,12 @@ def main() -> None:
     """Place the kill, then be the module that was asked for."""
     plan, module, *arguments = sys.argv[1:]
     placed = Plan(**json.loads(plan))
-    from twinline.clients import settings, telemetry
+    from twinline.clients import telemetry
+    from twinline.clients.settings import PROJECT_VARIABLE
 
     telemetry.apply()
     # The bench has a registry of its own: nobody's tags are touched.
-    settings.CHECKOUT = Path(placed.checkout)
+    os.environ[PROJECT_VARIABLE] = placed.checkout
     if placed.in_builder:
         wrap_builder(placed)
     elif placed.point:

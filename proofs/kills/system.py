@@ -16,7 +16,7 @@ from proofs.switch.run import Releases, make_releases
 from triton_models.names import embed_model
 from triton_models.repository import is_stable, is_whole
 from twinline.clients.online import AdminClient
-from twinline.clients.settings import Settings
+from twinline.clients.settings import PROJECT_FILES, Settings
 from twinline.clients.triton.control import TritonControl
 from twinline.contract.errors import ContractError, TransientError, TwinlineError
 from twinline.contract.release.manifest import Manifest, collection_name
@@ -177,6 +177,9 @@ def _make_registry(folder: Path, releases: Releases) -> Path:
     git(folder, "init", "--quiet", "--initial-branch", "main")
     for name, value in (("user.name", "bench"), ("user.email", "bench@localhost")):
         git(folder, "config", name, value)
+    # What a project is known by.
+    for name in PROJECT_FILES:
+        (folder / name).touch()
     for number, manifest in enumerate((releases.a, releases.b), start=1):
         (folder / "release").write_text(manifest.release)
         git(folder, "add", "release")

@@ -40,8 +40,9 @@ from twinline.contract.principal import LOCAL_OPERATOR
 from twinline.contract.release.manifest import collection_name, hash_files
 from twinline.registry.fetch import open_release as verify_release
 from twinline.search import opening as search_opening
-from twinline.search.query import Question, answer_from
+from twinline.search.query import answer_from
 from twinline.search.releases import Served
+from twinline.search.results import Question
 from twinline.upkeep.skew.measure import measure_skew
 from twinline.upkeep.skew.opening import open_live, open_offline, open_subject, scored
 from twinline.upkeep.skew.pieces import Offline, SamplePlan, Scored, Vector

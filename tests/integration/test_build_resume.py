@@ -16,10 +16,11 @@ import pytest
 from streaming.building import build as building
 from streaming.building.build import build, find_inputs
 from streaming.limits import ConsumerLimits
+from tests.checkout import CHECKOUT
 from tests.fixtures_streaming import GOLDEN, FakeEmbedder, info_of, preprocessor
 from twinline.clients.kafka.connect import ensure_topics, kafka_errors, make_producer
 from twinline.clients.release import Release
-from twinline.clients.settings import CHECKOUT, Settings
+from twinline.clients.settings import Settings
 from twinline.clients.store.edge import EdgeStore
 from twinline.clients.store.protocol import Collection
 from twinline.contract.documents.records import Deletion, Document, encode_key, encode_value, version_header

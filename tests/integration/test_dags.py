@@ -19,10 +19,10 @@ import yaml
 from proofs.gates.cases import CASES, Case
 from proofs.gates.clone import Clone
 from proofs.gates.run import plant
+from tests.checkout import CHECKOUT
 from tests.integration.conftest import Stack
 from twinline.clients.airflow import Airflow, DagRun
 from twinline.clients.params import set_params
-from twinline.clients.settings import CHECKOUT
 from twinline.contract.artefacts import ENCODER
 from twinline.contract.errors import TransientError
 from twinline.contract.release.verdict import BETTER_THAN_BASE

@@ -12,11 +12,11 @@ import pytest
 
 from streaming.decode import Message
 from streaming.log_reader import message_of
+from tests.checkout import CHECKOUT
 from tests.fixtures_log import Keeping
 from tests.fixtures_streaming import FakeEmbedder, info_of, preprocessor
 from twinline.clients.kafka.connect import make_producer
 from twinline.clients.kafka.stretch import read_topic
-from twinline.clients.settings import CHECKOUT
 from twinline.contract.documents.ids import point_id
 from twinline.contract.documents.records import Deletion, Document, encode_key, encode_value
 from twinline.contract.encoder.preprocess import Preprocessor

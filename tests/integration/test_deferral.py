@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from twinline.clients.settings import CHECKOUT
+from tests.checkout import CHECKOUT
 
 # One life of a worker or a triggerer, in a process of its own.
 _LIFE = """

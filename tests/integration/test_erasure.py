@@ -14,13 +14,13 @@ from etl.feeds import Feed
 from etl.lineage import Lineage
 from etl.publish import publish_documents
 from streaming.building.build import build, find_inputs
+from tests.checkout import CHECKOUT
 from tests.fixtures_log import LIMITS, Keeping
 from tests.fixtures_streaming import Counted, preprocessor
 from twinline.clients.erasure_list import LIST_FILE, read_list
 from twinline.clients.kafka.connect import end_offsets
 from twinline.clients.kafka.erasures import current_erasures
 from twinline.clients.kafka.stretch import delete_before, read_topic
-from twinline.clients.settings import CHECKOUT
 from twinline.clients.store.edge import EdgeStore
 from twinline.contract.documents.ids import head_id
 from twinline.contract.documents.records import Document, encode_key

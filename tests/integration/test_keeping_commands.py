@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
+from tests.checkout import CHECKOUT
 from tests.integration.conftest import Stack
 from twinline.clients.kafka.connect import committed_offsets, end_offsets
 from twinline.clients.kafka.stretch import read_topic
 from twinline.clients.online import AdminClient
-from twinline.clients.settings import CHECKOUT
 from twinline.clients.store.protocol import StoredPoint
 from twinline.contract.documents.ids import point_id
 from twinline.contract.release.manifest import Manifest, collection_name, consumer_group

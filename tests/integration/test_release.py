@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
+from tests.checkout import CHECKOUT
 from tests.fixtures_triton import release_that_serves
 from tests.integration.conftest import Stack
 from twinline.clients.online import AdminClient
-from twinline.clients.settings import CHECKOUT
 from twinline.clients.triton.control import TritonControl
 from twinline.contract.release.manifest import Manifest, collection_name, release_id
 

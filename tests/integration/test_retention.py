@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from streaming.building.build import build, find_inputs
+from tests.checkout import CHECKOUT
 from tests.fixtures_log import LIMITS, Keeping
 from tests.fixtures_streaming import Counted, preprocessor
 from twinline.clients.kafka.connect import beginning_offsets, kafka_errors, make_admin
-from twinline.clients.settings import CHECKOUT, Settings
+from twinline.clients.settings import Settings
 from twinline.clients.store.edge import EdgeStore
 from twinline.contract.documents.ids import head_id
 from twinline.contract.documents.records import Deletion, Document

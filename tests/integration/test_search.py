@@ -19,11 +19,12 @@ import httpx
 import numpy as np
 import pytest
 
+from tests.checkout import CHECKOUT
 from tests.fixtures_triton import RunningTriton, free_ports
 from triton_models.repository import write_models
 from twinline.clients.kafka.connect import ensure_topics, make_producer
 from twinline.clients.online import AdminClient
-from twinline.clients.settings import CHECKOUT, Settings
+from twinline.clients.settings import Settings
 from twinline.clients.triton.control import TritonControl
 from twinline.clients.triton.embedder import TritonEmbedder
 from twinline.contract.documents.records import Deletion, Document, encode_key, encode_value

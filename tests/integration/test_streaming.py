@@ -18,6 +18,7 @@ import pytest
 from streaming.building.build import build, find_inputs
 from streaming.limits import ConsumerLimits
 from streaming.loop import Consumer
+from tests.checkout import CHECKOUT
 from tests.fixtures_log import set_aside
 from tests.fixtures_streaming import GOLDEN, Counted, FakeEmbedder, info_of, preprocessor, vector_of
 from tests.integration.conftest import EXTERNAL_BROKER
@@ -31,7 +32,7 @@ from twinline.clients.kafka.connect import (
     make_producer,
 )
 from twinline.clients.release import Release
-from twinline.clients.settings import CHECKOUT, Settings
+from twinline.clients.settings import Settings
 from twinline.clients.store.edge import EdgeStore
 from twinline.clients.store.protocol import Collection, nearest
 from twinline.contract.documents.ids import head_id

@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.checkout import CHECKOUT
 from tests.fixtures_triton import RunningTriton, release_that_serves, running_triton
 from triton_models.names import embed_model
 from triton_models.repository import is_stable, releases_in
-from twinline.clients.settings import CHECKOUT, Settings
+from twinline.clients.settings import Settings
 from twinline.clients.triton.control import TritonControl
 from twinline.clients.triton.embedder import TritonEmbedder
 from twinline.clients.triton.fleet import Replica, TritonFleet

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from twinline.clients.settings import CHECKOUT
+from tests.checkout import CHECKOUT
 
 MESSAGES = 2_000
 

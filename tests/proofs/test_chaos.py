@@ -10,7 +10,7 @@ import pytest
 
 from proofs.chaos.deck import BROKER, SHORT_DECK
 from proofs.chaos.points import TRITON_POINT
-from twinline.clients.settings import CHECKOUT
+from tests.checkout import CHECKOUT
 
 KILLS = 9
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from twinline.clients.settings import CHECKOUT
+from tests.checkout import CHECKOUT
 
 # The two exported releases are kept there; the rest is made anew.
 _WORKSPACE = CHECKOUT / "var" / "test-cache" / "bench-skew"

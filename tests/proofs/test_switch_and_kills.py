@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from twinline.clients.settings import CHECKOUT
+from tests.checkout import CHECKOUT
 
 # The two exported releases are kept there, for these and for the mutation run; the rest is made anew.
 _WORKSPACE = CHECKOUT / "var" / "test-cache" / "bench-skew"

@@ -95,7 +95,8 @@ def read_params(path: Path | str = PARAMS) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(Path(path).read_text())
     except FileNotFoundError as exc:
-        raise SettingsError(f"{path} is missing: run from the checkout's root") from exc
+        place = Path(path).absolute()
+        raise SettingsError(f"{place} is missing: run in the project's folder, the one with dvc.yaml and params.yaml") from exc
     except yaml.YAMLError as exc:
         raise SettingsError(f"{path} is not YAML: {exc}") from exc
     if not isinstance(tree, dict):

@@ -1,14 +1,18 @@
 """Deployment settings: addresses, places, secrets, limits; read from the environment once, in a `__main__`, and handed down."""
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from twinline.contract.errors import SettingsError
 
-CHECKOUT = Path(__file__).resolve().parents[2]
+PROJECT_VARIABLE: Final = "TWINLINE_PROJECT"
+# By these two a folder is known for a project: the pipeline, and its numbers.
+PROJECT_FILES: Final = ("dvc.yaml", "params.yaml")
 
 
 class Settings(BaseSettings):
@@ -16,7 +20,18 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="TWINLINE_", frozen=True, extra="ignore", populate_by_name=True)
 
-    home: Path = Field(default=CHECKOUT / "var", description="folder of all state: broker, store, releases, logs")
+    project: Path = Field(
+        default_factory=Path.cwd,
+        description="folder of the project: dvc.yaml, params.yaml, dags, registry; default: the working folder",
+    )
+    home: Path = Field(
+        default_factory=lambda known: known["project"] / "var",
+        description="folder of all state: broker, store, releases, logs; default: var in the project",
+    )
+    server_environment: Path = Field(
+        default_factory=lambda known: known["project"] / ".venv-server",
+        description="virtual environment of the embedded model server; default: .venv-server in the project",
+    )
     host: str = Field(default="127.0.0.1", description="address that servers bind; loopback unless told otherwise")
 
     kafka_port: int = Field(default=19092, ge=1, le=65535, description="port of the embedded broker")
@@ -70,6 +85,41 @@ class Settings(BaseSettings):
     )
     airflow_port: int = Field(default=18088, ge=1, le=65535)
     daft_runner: Literal["native", "ray"] = "native"
+
+    @field_validator("project", "home")
+    @classmethod
+    def _resolved(cls, folder: Path) -> Path:
+        return folder.expanduser().resolve()
+
+    @field_validator("server_environment")
+    @classmethod
+    def _absolute(cls, folder: Path) -> Path:
+        # Not resolved: the environment may be a link to another one, and is spoken of by its own name.
+        return folder.expanduser().absolute()
+
+    def find_project(self) -> Path:
+        """Return the project's folder, for what reads or runs something in it.
+
+        Raises:
+            SettingsError: the folder is no project; names what it lacks, and how another one is named.
+        """
+        missing = [name for name in PROJECT_FILES if not (self.project / name).is_file()]
+        if missing:
+            raise SettingsError(
+                f"{self.project} is no Twinline project (no {', no '.join(missing)}): run the command in the project's folder, "
+                f"or set {PROJECT_VARIABLE} to it"
+            )
+        return self.project
+
+    def find_home(self) -> Path:
+        """Return the folder of all state, for what would otherwise find nothing in a folder that nobody meant.
+
+        Raises:
+            SettingsError: TWINLINE_HOME is not set, and the folder that it would be in is no project.
+        """
+        if "home" not in self.model_fields_set:
+            self.find_project()
+        return self.home
 
     @property
     def dead_letter_topic(self) -> str:
@@ -158,6 +208,11 @@ class Settings(BaseSettings):
         return self.home / "kept"
 
 
+def in_project(project: Path, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return an environment in which a command of ours finds a project, whichever folder it runs in."""
+    return {**environment, PROJECT_VARIABLE: str(project)}
+
+
 def load_settings() -> Settings:
     """Read the settings from the environment.
 
@@ -179,7 +234,7 @@ def load_settings() -> Settings:
             f"TWINLINE_TRITON_REPOSITORIES names {folders} folders, TWINLINE_TRITON_GRPC {servers} servers: name one folder that "
             "all share, or one for each, in the same order"
         )
-    return settings.model_copy(update={"home": settings.home.expanduser().resolve()})
+    return settings
 
 
 def _variable(location: tuple[int | str, ...]) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from twinline.clients.settings import CHECKOUT, load_settings
+from twinline.clients.settings import load_settings
 
 
 def command(
@@ -19,6 +19,7 @@ def command(
     """
     from twinline.upkeep.training.changed import decide, production_snapshot
 
-    result = decide(load_settings().snapshots, production_snapshot(CHECKOUT), snapshot, min_share)
+    settings = load_settings()
+    result = decide(settings.snapshots, production_snapshot(settings.find_project()), snapshot, min_share)
     typer.echo(result.get("skipped") or result["why"], err=True)
     typer.echo(json.dumps(result))

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.padding import Padding
 from rich.text import Text
 
-from twinline.clients.settings import CHECKOUT, Settings, load_settings
+from twinline.clients.settings import Settings, load_settings
 from twinline.commands.search import ask, snippet
 from twinline.registry.remote import ensure_remote
 
@@ -38,6 +38,7 @@ def command(
     from twinline.stack import lifecycle
 
     settings = load_settings()
+    project = settings.find_project()
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = LOG_WIDTH
@@ -45,14 +46,14 @@ def command(
 
     _headline(console, "1  The stack", "a Kafka broker, Triton, Qdrant with search and indexing, Airflow")
     with times.measured("start the stack", "broker, Triton, online process, Airflow"):
-        ensure_remote(CHECKOUT, settings.home)
+        ensure_remote(project, settings.home)
         lifecycle.up(settings, without=(), waiting=console.status, report=console.print)
 
     _headline(console, "2  The pipeline", f"three DAGs, each started by what the one before it made: {settings.airflow_url}")
     with closing(Airflow(settings.airflow_url, settings.home / "airflow")) as airflow:
         try:
             with times.measured("the pipeline", "three DAG runs in Airflow"):
-                run_id = chain.start(airflow, {"source": absolute_source(source, CHECKOUT)})
+                run_id = chain.start(airflow, {"source": absolute_source(source, project)})
                 ended = watch(chain.follow(airflow, run_id), console)
         except chain.TaskFailedError as error:
             console.print(*error.lines, sep="\n", markup=False)

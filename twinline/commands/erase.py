@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twinline.contract.errors import ContractError, SettingsError
+from twinline.clients.run import VerdictError
+from twinline.contract.errors import SettingsError
 from twinline.contract.principal import LOCAL_OPERATOR
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from twinline.upkeep.erase.flow import Erased
 
 
-class IncompleteError(ContractError):
+class IncompleteError(VerdictError):
     """Something of the document is still in an index."""
 
 

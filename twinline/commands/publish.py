@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from twinline.clients.run import VerdictError
 from twinline.clients.settings import Settings, load_settings
-from twinline.contract.errors import ContractError, SettingsError
+from twinline.contract.errors import SettingsError
 from twinline.contract.principal import LOCAL_OPERATOR
 
 if TYPE_CHECKING:
     from etl.feeds import Feed
 
 
-class ErasedError(ContractError):
+class ErasedError(VerdictError):
     """Documents that were erased were to be published again."""
 
 
@@ -44,7 +45,8 @@ def command(
     settings = load_settings()
     feed = _feed(files or [], source, delete or [], name, version, settings)
     mode = Mode(everything=everything, delete_missing=delete_missing)
-    report = publish_documents(feed, settings, find_lineage(os.environ), LOCAL_OPERATOR, mode, counted("publish", feed.total))
+    lineage = find_lineage(os.environ, settings.project)
+    report = publish_documents(feed, settings, lineage, LOCAL_OPERATOR, mode, counted("publish", feed.total))
     typer.echo(report.summary(settings.topic))
     if refused := report.rejected.get(ERASED):
         # Not only counted: whoever publishes a document that must not come back has to hear of it.

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from twinline.clients.run import VerdictError
 from twinline.contract.canonical import JSON
-from twinline.contract.errors import ContractError, TransientError
+from twinline.contract.errors import ContractError, MismatchError, SettingsError, TransientError
 
 if TYPE_CHECKING:
     from twinline.clients.settings import Settings
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 EXIT_UNMEASURED = 2
 
 
-class DifferenceError(ContractError):
+class DifferenceError(VerdictError):
     """Log and index do not agree."""
 
 
@@ -45,6 +46,11 @@ def command(
     except TransientError as exc:
         typer.secho(f"twinline: log and index could not be compared: {exc}", err=True, fg=typer.colors.RED)
         raise typer.Exit(EXIT_UNMEASURED) from exc
+    except (MismatchError, SettingsError):
+        raise
+    except ContractError as exc:
+        # An artefact that cannot be read is a fault that was found, and comparing again would find it again.
+        raise DifferenceError(str(exc)) from exc
     clean = all(after.clean for _, _, after in results)
     if as_json:
         listed: list[JSON] = [

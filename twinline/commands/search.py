@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from twinline.clients.settings import load_settings
 from twinline.contract.errors import ContractError, SettingsError, TransientError
+from twinline.search.results import MAX_HITS, Question
 
 _TIMEOUT_SECONDS: Final = 30.0
 _SNIPPET_CHARS: Final = 280
@@ -21,7 +23,7 @@ _SNIPPET_CHARS: Final = 280
 def command(
     query: Annotated[str, typer.Argument(help="Your question, in your own words.")],
     *,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100, help="How many documents at most.")] = 5,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=MAX_HITS, help="How many documents at most.")] = 5,
     tenant: Annotated[str | None, typer.Option(help="Only documents of this tenant.")] = None,
     source: Annotated[str | None, typer.Option(help="Only documents of this source.")] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Compare with every vector, without the index.")] = False,
@@ -29,8 +31,8 @@ def command(
     url: Annotated[str | None, typer.Option(help="The search API; by default the one of the settings.")] = None,
 ) -> None:
     """Ask a question; get documents by their best chunk, with scores and where each came from."""
-    fields = {"query": query, "limit": limit, "tenant": tenant, "source": source, "exact": exact}
-    answer = ask(url or load_settings().search_url, fields)
+    question = Question(query, limit, tenant, source, exact)
+    answer = ask(url or load_settings().search_url, asdict(question))
     if as_json:
         typer.echo(json.dumps(answer, ensure_ascii=False, indent=2))
     else:

@@ -5,13 +5,14 @@ from typing import Annotated
 
 import typer
 
-from twinline.contract.errors import ContractError, TransientError
+from twinline.clients.run import VerdictError
+from twinline.contract.errors import ContractError, MismatchError, SettingsError, TransientError
 
 # Beside 0 (all well) and 1 (skew found): it could not be measured.
 EXIT_UNMEASURED = 2
 
 
-class SkewError(ContractError):
+class SkewError(VerdictError):
     """Training and serving disagree; the message names the first hop that broke."""
 
 
@@ -31,6 +32,11 @@ def command(
     except TransientError as exc:
         typer.secho(f"twinline: skew could not be measured: {exc}", err=True, fg=typer.colors.RED)
         raise typer.Exit(EXIT_UNMEASURED) from exc
+    except (MismatchError, SettingsError):
+        raise
+    except ContractError as exc:
+        # An artefact that cannot be read is a fault that was found, and measuring again would find it again.
+        raise SkewError(str(exc)) from exc
     if report is None:
         reason = "no release is active, so there is nothing to measure yet: twinline release deploy"
         typer.echo(json.dumps({"release": None, "ok": None, "skipped": reason}) if as_json else reason)

@@ -24,7 +24,9 @@ def command(*, as_json: Annotated[bool, typer.Option("--json", help="Print one J
     """Show every part of the stack. Exit code 0 when all are ready, 1 otherwise."""
     from twinline.stack.status import read_status
 
-    status = read_status(load_settings())
+    settings = load_settings()
+    settings.find_home()
+    status = read_status(settings)
     if as_json:
         typer.echo(json.dumps(asdict(status), indent=2))
     else:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from twinline.clients.settings import CHECKOUT, load_settings
+from twinline.clients.settings import load_settings
 from twinline.contract.errors import SettingsError
 
 
@@ -38,7 +38,7 @@ def command(
         raise SettingsError("--document asks what became of a document: give only --source with it")
     settings = load_settings()
     with closing(AdminClient(settings.admin_url)) as admin:
-        reach = Reach(settings, CHECKOUT, admin, partial(read_message, settings))
+        reach = Reach(settings, settings.project, admin, partial(read_message, settings))
         if document is not None:
             trace = trace_document(reach, source, document)
         elif point_or_hit == "-":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twinline.clients.settings import CHECKOUT, load_settings
+from twinline.clients.settings import load_settings
 from twinline.contract.errors import SettingsError
 from twinline.contract.principal import LOCAL_OPERATOR
 
@@ -39,7 +39,7 @@ def command(
         raise SettingsError("--source and --snapshot exclude each other: a snapshot was read from its source already")
     settings = load_settings()
     wanted = Wanted(source, snapshot, name, parse_overrides(set_param or []))
-    trained = train(ENCODER, wanted, settings, CHECKOUT, _say)
+    trained = train(ENCODER, wanted, settings, settings.find_project(), _say)
     _show(trained)
     result = {"experiment": trained.name, "revision": trained.revision}
     if register:

@@ -20,6 +20,7 @@ def command(
 ) -> None:
     """Start the embedded stack and wait until every part of it is ready. Run it again at any time."""
     settings = load_settings()
+    settings.find_project()
     flags = {"broker": no_broker, "triton": no_triton, "online": no_online, "airflow": no_scheduler}
     console = Console(highlight=False, markup=False, soft_wrap=True)
     lifecycle.up(

@@ -45,7 +45,8 @@ def publish_and_find(settings: Settings, moment: datetime | None = None) -> Foun
     line = json.dumps({"source": SOURCE, "key": key, "title": title, "text": text})
 
     began = time.perf_counter()
-    publish_documents(lines_feed(BytesIO(line.encode()), SOURCE), settings, find_lineage(os.environ), LOCAL_OPERATOR)
+    lineage = find_lineage(os.environ, settings.project)
+    publish_documents(lines_feed(BytesIO(line.encode()), SOURCE), settings, lineage, LOCAL_OPERATOR)
     published = time.perf_counter()
     while not _is_found(settings, query, key):
         if time.perf_counter() - published > _PATIENCE_SECONDS:

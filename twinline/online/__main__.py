@@ -4,7 +4,7 @@
 
 It starts without a release, without Triton and without a broker, and says in /readyz what it is waiting for. SIGTERM:
 take no more requests, drain the consumers, flush and close the collections, exit 0. A bug in a consumer stops the process
-in the same order with exit code 1, so that the supervisor starts it afresh.
+in the same order with the exit code of a bug, so that the supervisor starts it afresh.
 """
 
 import logging
@@ -16,8 +16,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from twinline.clients import logs, telemetry
-from twinline.contract.errors import ContractError
+from twinline.clients.run import DONE, FAILED, ended
 
 _TEND_SECONDS: Final = 0.5
 _DRAIN_SECONDS: Final = 12.0
@@ -26,24 +25,15 @@ _log = logging.getLogger("twinline.online")
 
 def main() -> int:
     """Compose, wait for the end, stop in order; return the exit code."""
-    telemetry.apply()
-    logs.configure()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    try:
-        code = _run(stop)
-    except ContractError as error:
-        _log.error("online_refused", extra={"error": str(error)})
-        code = 1
-    except Exception:  # noqa: BLE001 (whatever it is, the log has it and the supervisor sees the exit code)
-        _log.exception("online_failed")
-        code = 1
+    code = ended("online", partial(_serve, stop), check="all", logged=True, role="serve")
     logging.shutdown()
     return code
 
 
-def _run(stop: threading.Event) -> int:
+def _serve(stop: threading.Event) -> int:
     # Imported here so that telemetry is off before any of them loads.
     from prometheus_client import CollectorRegistry
 
@@ -54,7 +44,6 @@ def _run(stop: threading.Event) -> int:
     from twinline.clients.settings import load_settings
     from twinline.clients.store.open import make_store
     from twinline.contract.encoder.embedding import Embedder
-    from twinline.contract.encoder.selfcheck import check_process
     from twinline.contract.principal import LOCAL_OPERATOR
     from twinline.online.admin import LOOPBACK, build_admin
     from twinline.online.applying import Applier
@@ -66,7 +55,6 @@ def _run(stop: threading.Event) -> int:
     from twinline.search.releases import Releases, Served
     from twinline.stack.ports import Port
 
-    check_process()
     settings, limits = load_settings(), load_limits()
     registry = CollectorRegistry()
     metrics = StreamingMetrics(registry)
@@ -98,7 +86,7 @@ def _run(stop: threading.Event) -> int:
         servers.stop()
         drained = service.stop(_DRAIN_SECONDS)
         _log.info("online_stopped", extra={"drained": drained})
-    return 0 if drained else 1
+    return DONE if drained else FAILED
 
 
 if __name__ == "__main__":

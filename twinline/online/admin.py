@@ -1,5 +1,6 @@
 """The admin API: acts on releases and reads of single points, for the other commands of this machine. Loopback only."""
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -15,26 +16,23 @@ from twinline.clients.store.audit import PointFacts
 from twinline.clients.store.protocol import StoredPoint
 from twinline.contract.documents.ids import head_id
 from twinline.contract.encoder.golden import encode_vector
-from twinline.contract.encoder.preprocess import MAX_QUERY_CHARS
 from twinline.contract.errors import SettingsError
 from twinline.contract.principal import Principal
 from twinline.online.applying import Applier
 from twinline.online.service import OnlineService
 from twinline.online.status import read_status
 from twinline.search import problems
-from twinline.search.query import Answer, Question, answer_from
+from twinline.search.query import answer_from
+from twinline.search.results import Question, SearchResult
 
 LOOPBACK: Final = "127.0.0.1"
 
 
-class TrialSearch(BaseModel):
-    """A question to one given collection, active or not."""
+@dataclass(frozen=True, slots=True)
+class TrialQuestion(Question):
+    """A question to one given collection, active or not: verification looks further down than people do."""
 
-    query: str = Field(min_length=1, max_length=MAX_QUERY_CHARS)
-    limit: int = Field(10, ge=1, le=1_000)
-    tenant: str | None = None
-    source: str | None = None
-    exact: bool = False
+    limit: Annotated[int, Field(ge=1, le=1_000)] = 10
 
 
 class WantedPoints(BaseModel):
@@ -116,10 +114,10 @@ def _add_acts(app: FastAPI, service: OnlineService) -> None:
 
 def _add_reads(app: FastAPI, service: OnlineService, principal: Principal) -> None:
     @app.post("/collections/{name}/search")
-    def search(name: str, trial: TrialSearch) -> Answer:
+    def search(name: str, trial: TrialQuestion) -> SearchResult:
         """Answer a question from one collection, as verification needs it before a switch."""
         with service.releases.using(name) as served:
-            return answer_from(served, Question(**trial.model_dump()), principal)
+            return answer_from(served, trial, principal)
 
     @app.get("/collections/{name}/points")
     def points(

@@ -17,6 +17,7 @@ from typing import Final
 
 import psutil
 
+from twinline.clients.settings import PROJECT_VARIABLE
 from twinline.contract.errors import SettingsError, TwinlineError
 from twinline.registry.git import experiment_references, git, identity, resolve_commit
 
@@ -98,10 +99,13 @@ def take_snapshot(repository: Path, home: Path, source: str, environment: Mappin
 
 
 def pipeline_environment(repository: Path, home: Path, environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment in which DVC runs stages: our interpreter first, absolute places, a Git identity."""
+    """Return the environment in which DVC runs stages: our interpreter first, absolute places, a Git identity.
+
+    It names no project: stages run in a copy of it, and that copy, the working folder, is theirs.
+    """
     name, email = identity(repository)
     return {
-        **environment,
+        **{variable: value for variable, value in environment.items() if variable != PROJECT_VARIABLE},
         # The stages say `python`: without an activated environment that would be another one.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', os.defpath)}",
         # Stages run in a copy of the checkout, where a relative place would be another.

@@ -14,7 +14,7 @@
 
 `list`, `show` and `diff` say what there is. The last line on standard output is one JSON object, for whatever calls this
 (`list`, `show` and `diff`: with `--json`); what a person reads is on standard error.
-Exit codes: 1 failed, 2 used wrongly, 3 refused.
+Exit codes: 1 failed, 2 used wrongly, 3 refused; the whole table stands in twinline/clients/run.py.
 """
 
 import json
@@ -25,24 +25,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from twinline.clients import telemetry
-
-telemetry.apply()
-
-from triton_models.names import Device  # noqa: E402
-from twinline.clients.base_model import DEFAULT_BASE_MODEL  # noqa: E402
-from twinline.clients.settings import CHECKOUT, load_settings  # noqa: E402
-from twinline.contract.encoder.selfcheck import check_process  # noqa: E402
-from twinline.contract.errors import SettingsError, TransientError, TwinlineError  # noqa: E402
-from twinline.contract.principal import LOCAL_OPERATOR  # noqa: E402
-from twinline.contract.release.checks import MARGIN, RefusedError, refusal_line  # noqa: E402
+from triton_models.names import Device
+from twinline.clients.base_model import DEFAULT_BASE_MODEL
+from twinline.clients.run import run
+from twinline.clients.settings import in_project, load_settings
+from twinline.contract.errors import SettingsError, TransientError
+from twinline.contract.principal import LOCAL_OPERATOR
+from twinline.contract.release.checks import MARGIN
 
 if TYPE_CHECKING:
     from twinline.release.flow import Flow
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
-
-EXIT_FAILED, EXIT_USAGE, EXIT_REFUSED = 1, 2, 3
 
 Revision = Annotated[str, typer.Argument(help="Experiment, version, stage or commit; `workspace` for the files here.")]
 Release = Annotated[str, typer.Argument(help="A release's id, such as r0123456789ab.")]
@@ -168,11 +162,14 @@ def bootstrap_command(
     device: DeviceOption = "cpu",
 ) -> None:
     """Put an untuned base model into service: a first search before anything is trained."""
-    folder = load_settings().home / "base" / "release"
+    settings = load_settings()
+    project = settings.find_project()
+    folder = settings.home / "base" / "release"
     folder.parent.mkdir(parents=True, exist_ok=True)
     # In a process of its own: exporting needs torch, and nothing here may.
     options = ["--out", str(folder), "--base-model", base_model, "--chunker", chunker]
-    done = subprocess.run([sys.executable, "-m", "export", "base", *options], cwd=CHECKOUT, stdout=sys.stderr, check=False)
+    command = [sys.executable, "-m", "export", "base", *options]
+    done = subprocess.run(command, cwd=project, env=in_project(project), stdout=sys.stderr, check=False)
     if done.returncode != 0:
         raise TransientError(f"exporting {base_model} ended with {done.returncode}, its message stands above")
     _result(release=_flow().deploy(str(folder), device).release)
@@ -183,7 +180,8 @@ def list_command(as_json: AsJson = False) -> None:
     """List registered versions, and what is fetched, verified, served and active."""
     from twinline.release.show.overview import overview, table
 
-    rows, notes = overview(load_settings(), CHECKOUT)
+    settings = load_settings()
+    rows, notes = overview(settings, settings.find_project())
     if as_json:
         _result(releases=[row.to_json() for row in rows], notes=notes)
         return
@@ -202,7 +200,8 @@ def show_command(
     from twinline.release.show.described import Describer
     from twinline.release.show.tables import show_release
 
-    describer = Describer(load_settings(), CHECKOUT)
+    settings = load_settings()
+    describer = Describer(settings, settings.find_project())
     if manifest:
         typer.echo(describer.manifest_text(what))
         return
@@ -220,7 +219,8 @@ def diff_command(a: Which, b: Which, as_json: AsJson = False) -> None:
     from twinline.release.show.difference import compare
     from twinline.release.show.tables import show_difference
 
-    describer = Describer(load_settings(), CHECKOUT)
+    settings = load_settings()
+    describer = Describer(settings, settings.find_project())
     difference = compare(describer.describe(a), describer.describe(b))
     if as_json:
         _result(**difference.to_json())
@@ -256,22 +256,8 @@ def _result(**fields: Any) -> None:
 
 
 def main() -> None:
-    """Run a step; an error of ours is one line and an exit code."""
-    try:
-        check_process()
-        app()
-    except TwinlineError as error:
-        typer.secho(f"release: {error}", err=True, fg=typer.colors.RED)
-        if isinstance(error, RefusedError):
-            typer.echo(refusal_line(error))
-        sys.exit(exit_code(error))
-
-
-def exit_code(error: TwinlineError) -> int:
-    """Return the exit code of an error: a scheduler does not repeat what was refused or used wrongly."""
-    if isinstance(error, RefusedError):
-        return EXIT_REFUSED
-    return EXIT_USAGE if isinstance(error, SettingsError) else EXIT_FAILED
+    """Run a step."""
+    run("release", app, check="all", role="release")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """Build a release's collection in a process of its own, and hand it to the online process."""
 
-import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Protocol
 
 from twinline.clients.online import OnlineStatus
-from twinline.clients.settings import CHECKOUT
+from twinline.clients.settings import in_project
 from twinline.contract.errors import TransientError
 from twinline.contract.release.manifest import collection_name
 
@@ -21,7 +21,7 @@ class Online(Protocol):
         """Open a collection and start its consumer."""
 
 
-def build(release: str, snapshot: str, online: Online) -> bool:
+def build(release: str, snapshot: str, online: Online, project: Path) -> bool:
     """Make sure that the release's collection is built and served; return whether it had to be built.
 
     The builder is another process, since building the vector index holds the interpreter for seconds to minutes, in which
@@ -29,6 +29,7 @@ def build(release: str, snapshot: str, online: Online) -> bool:
 
     Args:
         snapshot: a snapshot of the topic to start from; empty: all of the log.
+        project: the project's folder, in which the builder runs.
 
     Raises:
         TransientError: the builder did not come to its end; what it has done is kept, and a repeat goes on from there.
@@ -42,7 +43,7 @@ def build(release: str, snapshot: str, online: Online) -> bool:
     if snapshot:
         command += ["--snapshot", snapshot]
     # Standard output is ours: its last line is the result of this command.
-    done = subprocess.run(command, cwd=CHECKOUT, env=dict(os.environ), stdout=sys.stderr, check=False)
+    done = subprocess.run(command, cwd=project, env=in_project(project), stdout=sys.stderr, check=False)
     if done.returncode != 0:
         raise TransientError(
             f"building {name} ended with {done.returncode}, its message stands above; build it again, it goes on from there"

@@ -2,11 +2,10 @@
 
 from contextlib import closing
 from functools import partial
-from pathlib import Path
 
 from triton_models.names import Device
 from twinline.clients.online import AdminClient
-from twinline.clients.settings import CHECKOUT, Settings
+from twinline.clients.settings import Settings
 from twinline.clients.triton.embedder import TritonEmbedder
 from twinline.clients.triton.fleet import TritonFleet
 from twinline.contract.errors import TwinlineError
@@ -30,7 +29,7 @@ from twinline.release.verify.record import Verification, forget_verification
 
 
 class Flow:
-    """The steps for one kind of model, over one checkout and one set of settings.
+    """The steps for one kind of model, over one project and one set of settings.
 
     Building and verifying are about the encoder's collection; all other steps are any kind's.
 
@@ -42,19 +41,19 @@ class Flow:
         NotAllowedError: the caller may not release.
     """
 
-    def __init__(self, kind: Kind, settings: Settings, principal: Principal, say: Say, checkout: Path = CHECKOUT) -> None:
+    def __init__(self, kind: Kind, settings: Settings, principal: Principal, say: Say) -> None:
         self._kind = kind
         self._settings = settings
         self._by = principal.name
         self._say = say
-        self._checkout = checkout
+        self._project = settings.find_project()
         self._state = kind.state_folder(settings)
-        self.registry = kind.registry(checkout)
+        self.registry = kind.registry(self._project)
         self.operations = Operations(kind, settings, self.registry, principal, say)
 
     def gate(self, revision: str) -> list[Check]:
         """Refuse an experiment, version or the workspace (`workspace`) that is not good enough; raises RefusedError."""
-        files = Workspace(self._checkout) if revision == "workspace" else self.registry.revision(revision)
+        files = Workspace(self._project) if revision == "workspace" else self.registry.revision(revision)
         checks = self._kind.read_checks(files)
         self._report(checks)
         require_pass(checks, f"revision {revision}", gate.REMEDY)
@@ -63,7 +62,7 @@ class Flow:
     def register(self, revision: str) -> Registered:
         """Register an experiment that passes the gate, and push its files to the DVC remote."""
         checks = self.gate(revision)
-        ensure_remote(self._checkout, self._settings.home)
+        ensure_remote(self._project, self._settings.home)
         entry = self.registry.register(revision, "\n".join(f"{check.name}: {check.detail}" for check in checks))
         release = self.registry.release_of(entry)
         self._say(f"{self.registry.artifact.name} {entry.version}: release {release}, commit {entry.revision[:12]}")
@@ -104,7 +103,7 @@ class Flow:
             if admin.status().collection(collection_name(release)) is None:
                 # What was found of an earlier collection of this name says nothing of the one to come.
                 forget_verification(self._state, release)
-            done = build.build(release, snapshot, admin)
+            done = build.build(release, snapshot, admin, self._project)
         self._say(f"collection {collection_name(release)} {'built and served' if done else 'was there, and is served'}")
 
     def verify(self, release: str, sample: int = 24, patience_seconds: float = 120.0, margin: float = MARGIN) -> Verification:

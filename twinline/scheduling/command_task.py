@@ -1,4 +1,4 @@
-"""One Airflow task is one command of this checkout: `CommandTask`.
+"""One Airflow task is one command in the project's folder: `CommandTask`.
 
 A command says what the next task needs as a JSON object on its last line; the task returns it, and attaches it to the asset
 that it updates. A field `skipped` in it says why there was nothing to do, and the task is shown as skipped; a field `refused`
@@ -21,19 +21,20 @@ from typing import Any
 
 from airflow.providers.standard.hooks.subprocess import SubprocessHook
 from airflow.sdk import Asset, BaseOperator
+from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException, TaskDeferralTimeout
 
+from twinline.clients.run import DEBUG_VARIABLE, REFUSED, USED_WRONGLY
+from twinline.clients.settings import PROJECT_VARIABLE, in_project
 from twinline.scheduling import detached
 from twinline.scheduling.trigger import CommandEnd
-
-CHECKOUT = Path(__file__).resolve().parents[2]
 
 # Assets carry what the next DAG needs in the extra of each event: a snapshot's id, an encoder's version.
 CORPUS = Asset("corpus")
 ENCODER = Asset("encoder")
 
 # The command was refused, or was told something wrong: the same call would end the same way.
-FINAL_EXIT_CODES = frozenset({2, 3})
+FINAL_EXIT_CODES = frozenset({USED_WRONGLY, REFUSED})
 # A run by hand for an interval that ended longer ago than the schedule's own is about the past, as a back-fill is.
 PRESENT = timedelta(days=1)
 
@@ -43,7 +44,7 @@ _LINES_SHOWN = 200
 
 
 class CommandTask(BaseOperator):
-    """Run one command in the checkout, with the platform's interpreter first on the path.
+    """Run one command in the project's folder, with the platform's interpreter first on the path.
 
     Args:
         command: the argument list; templates and outputs of other tasks are filled in.
@@ -87,13 +88,14 @@ class CommandTask(BaseOperator):
         if self.skip_reason:
             raise AirflowSkipException(self.skip_reason)
         command = [str(part) for part in self.command]
-        environment = {**os.environ, **command_environment(context)}
+        project = project_folder(os.environ)
+        environment = {**in_project(project), **command_environment(context)}
         if not self.takes_long:
-            done = self._process.run_command(command, env=environment, cwd=str(CHECKOUT))
+            done = self._process.run_command(command, env=environment, cwd=str(project))
             return self._conclude(context, done.exit_code, done.output)
         self._folder = command_folder(context, os.environ)
         self.log.info("Running command: %s in a session of its own, %s", command, self._folder)
-        state = detached.start(self._folder, command, environment, CHECKOUT)
+        state = detached.start(self._folder, command, environment, project)
         if not detached.wait(self._folder, _PATIENCE_SECONDS):
             self.defer(trigger=CommandEnd(str(self._folder)), method_name="resume", timeout=self._time_left(state.started_at))
         return self._collect(context, self._folder)
@@ -177,15 +179,23 @@ def command_environment(context: Mapping[str, Any]) -> dict[str, str]:
     return {
         "PATH": f"{scripts}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "PYTHONUNBUFFERED": "1",
+        # What a command prints goes into the task's log, which is the place for tracebacks.
+        DEBUG_VARIABLE: "1",
         # Airflow's own names for these two: manifests and message headers carry them on.
         "AIRFLOW_CTX_DAG_ID": str(context["dag"].dag_id),
         "AIRFLOW_CTX_DAG_RUN_ID": str(context["run_id"]),
     }
 
 
+def project_folder(environment: Mapping[str, str]) -> Path:
+    """Return the folder that tasks work in: TWINLINE_PROJECT, else the one that the DAGs folder of this Airflow lies in."""
+    named = environment.get(PROJECT_VARIABLE)
+    return Path(named).resolve() if named else Path(str(conf.get("core", "dags_folder"))).resolve().parent
+
+
 def command_folder(context: Mapping[str, Any], environment: Mapping[str, str]) -> Path:
     """Return the folder of a task's detached command: the same in every try of the task, in worker and triggerer."""
-    home = Path(environment.get("TWINLINE_HOME") or CHECKOUT / "var").resolve()
+    home = Path(environment.get("TWINLINE_HOME") or project_folder(environment) / "var").resolve()
     parts = (context["dag"].dag_id, context["run_id"], context["task"].task_id)
     return home.joinpath("commands", *(re.sub(r"[^A-Za-z0-9_.+-]", "-", str(part)) for part in parts))
 

@@ -3,42 +3,23 @@
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Final
 
-from fastapi import APIRouter, FastAPI, Query, Response
+from fastapi import APIRouter, Depends, FastAPI, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel
 
-from twinline.contract.documents.records import MAX_NAME_CHARS
-from twinline.contract.encoder.preprocess import MAX_QUERY_CHARS
 from twinline.contract.principal import Principal
 from twinline.search import page, problems
+from twinline.search.address import question_by_address
 from twinline.search.admission import Admission
 from twinline.search.index import IndexInfo, index_info
 from twinline.search.metrics import SearchMetrics
 from twinline.search.middleware import BodyLimit, RequestLog
-from twinline.search.query import Answer, Question, answer
+from twinline.search.query import answer
 from twinline.search.readiness import Check, encoder_answers, missing
 from twinline.search.releases import Releases
-
-MAX_HITS: Final = 100
-_ANSWER: Final = TypeAdapter(Answer)
-
-
-class SearchRequest(BaseModel):
-    """A question. An unknown field is refused rather than ignored."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    query: str = Field(min_length=1, max_length=MAX_QUERY_CHARS, description="In your own words.")
-    limit: int = Field(10, ge=1, le=MAX_HITS, description="How many documents at most.")
-    tenant: str | None = Field(None, max_length=MAX_NAME_CHARS, description="Only documents of this tenant.")
-    source: str | None = Field(None, max_length=MAX_NAME_CHARS, description="Only documents of this source.")
-    exact: bool = Field(False, description="Compare with every vector instead of using the index: slow, for checks.")
-
-    def question(self) -> Question:
-        """Return the request as the pure flow takes it."""
-        return Question(**self.model_dump())
+from twinline.search.results import RESULT, Question, SearchResult
 
 
 class ProblemBody(BaseModel):
@@ -92,12 +73,12 @@ def build_app(
 
     admitted = admission or Admission()
 
-    def ask(question: Question) -> Answer:
+    def ask(question: Question) -> SearchResult:
         result = answer(releases, question, principal)
         metrics.answered(result)
         return result
 
-    async def ask_in_turn(question: Question) -> Answer:
+    async def ask_in_turn(question: Question) -> SearchResult:
         return await admitted.run(ask, question)
 
     app.include_router(_search_routes(ask_in_turn))
@@ -106,31 +87,25 @@ def build_app(
     return app
 
 
-def _search_routes(ask: Callable[[Question], Awaitable[Answer]]) -> APIRouter:
+def _search_routes(ask: Callable[[Question], Awaitable[SearchResult]]) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["search"])
 
-    @router.post("/search", response_model=Answer, responses=_ERRORS)
-    async def search(request: SearchRequest) -> Response:
+    @router.post("/search", response_model=SearchResult, responses=_ERRORS)
+    async def search(question: Question) -> Response:
         """Answer a question with documents, each by its best chunk, from the release that is active."""
-        return _as_json(await ask(request.question()))
+        return _as_json(await ask(question))
 
-    @router.get("/search", response_model=Answer, responses=_ERRORS)
-    async def search_by_address(
-        q: Annotated[str, Query(min_length=1, max_length=MAX_QUERY_CHARS)],
-        limit: Annotated[int, Query(ge=1, le=MAX_HITS)] = 10,
-        tenant: Annotated[str | None, Query(max_length=MAX_NAME_CHARS)] = None,
-        source: Annotated[str | None, Query(max_length=MAX_NAME_CHARS)] = None,
-        exact: bool = False,
-    ) -> Response:
+    @router.get("/search", response_model=SearchResult, responses=_ERRORS)
+    async def search_by_address(question: Annotated[Question, Depends(question_by_address)]) -> Response:
         """Answer a question given in the address; for a browser or curl."""
-        return _as_json(await ask(Question(q, limit, tenant, source, exact)))
+        return _as_json(await ask(question))
 
     return router
 
 
-def _as_json(found: Answer) -> Response:
+def _as_json(found: SearchResult) -> Response:
     # Written once, by its own type; left to FastAPI it is taken for a stranger's, and checked again first.
-    return Response(_ANSWER.dump_json(found), media_type="application/json")
+    return Response(RESULT.dump_json(found), media_type="application/json")
 
 
 def _state_routes(releases: Releases, metrics: SearchMetrics, checks: Sequence[Check]) -> APIRouter:

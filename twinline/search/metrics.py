@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from twinline.search.query import Answer
+from twinline.search.results import SearchResult
 
 _SECONDS = (0.002, 0.004, 0.006, 0.008, 0.012, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 
@@ -18,7 +18,7 @@ class SearchMetrics:
         )
         self._empty = Counter("twinline_search_empty", "Answers without a hit.", registry=registry)
 
-    def answered(self, answer: Answer) -> None:
+    def answered(self, answer: SearchResult) -> None:
         """Count one answer and its times."""
         for part, milliseconds in (
             ("embed", answer.timings.embed_ms),

@@ -13,14 +13,14 @@ from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from twinline.contract.documents.records import Version
-from twinline.contract.encoder.preprocess import MAX_QUERY_CHARS
+from twinline.contract.encoder.limits import MAX_QUERY_CHARS
 from twinline.contract.errors import TransientError, TwinlineError
 from twinline.search.admission import Admission
 from twinline.search.highlight import segments
 from twinline.search.index import IndexInfo, index_info
 from twinline.search.problems import Problem, problem_of, retry_after
-from twinline.search.query import Answer, Question
 from twinline.search.releases import Releases
+from twinline.search.results import Question, SearchResult
 
 _HERE: Final = Path(__file__).parent
 _LIMITS: Final = (10, 25, 50, 100)
@@ -43,12 +43,12 @@ class _View:
     limit: int
     source: str
     tenant: str
-    answer: Answer | None = None
+    answer: SearchResult | None = None
     index: IndexInfo | None = None
     problem: Problem | None = None
 
 
-def install(app: FastAPI, releases: Releases, ask: Callable[[Question], Answer], admission: Admission) -> None:
+def install(app: FastAPI, releases: Releases, ask: Callable[[Question], SearchResult], admission: Admission) -> None:
     """Add the page at `/` and the files that it is made of."""
     templates = _environment()
 
@@ -76,7 +76,7 @@ def install(app: FastAPI, releases: Releases, ask: Callable[[Question], Answer],
 
 
 def _look(
-    releases: Releases, ask: Callable[[Question], Answer], query: str, limit: str, source: str, tenant: str
+    releases: Releases, ask: Callable[[Question], SearchResult], query: str, limit: str, source: str, tenant: str
 ) -> tuple[_View, int, Mapping[str, str]]:
     wanted = int(limit) if limit.isdecimal() and int(limit) in _LIMITS else _LIMITS[0]
     found: dict[str, Any] = {}

@@ -4,115 +4,26 @@ resolve the active release -> its query text -> its encoder in Triton -> its col
 """
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from typing import Any, Final, Protocol
-from uuid import UUID
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from twinline.clients.store.protocol import StoredPoint, nearest, stored_version
-from twinline.contract.documents.records import Version
 from twinline.contract.encoder.embedding import Embeddings
 from twinline.contract.errors import MismatchError
 from twinline.contract.principal import Principal
 from twinline.search.highlight import highlights
 from twinline.search.query_cache import RememberedQueries
 from twinline.search.releases import Served
+from twinline.search.results import Hit, HitChunk, KafkaPlace, Lineage, Question, SearchResult, Timings
 
 # Chunks asked for per wanted document at first, and how much further each next look reaches. Most documents are one or
 # two chunks, so one look is the rule.
 _FIRST_REACH: Final = 3
 _NEXT_REACH: Final = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What somebody wants to know, and where to look for it."""
-
-    query: str
-    limit: int = 10
-    tenant: str | None = None
-    source: str | None = None
-    exact: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class HitChunk:
-    """The chunk that made its document a hit; `start` and `end` are code points into the document's raw text."""
-
-    index: int
-    start: int
-    end: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class KafkaPlace:
-    """Where in the log the indexed version of the document stands, and when the log received it."""
-
-    partition: int
-    offset: int
-    timestamp_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Lineage:
-    """What made this hit: the document's way into the index, and the encoder's way into service.
-
-    `ingest` is what the producer said (source hash, run, Git revision), `training` what the release's manifest says.
-    """
-
-    release: str
-    space: str
-    contract: str
-    kafka: KafkaPlace
-    content_hash: str
-    ingest: Mapping[str, Any]
-    training: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """One document, shown by its best chunk; `highlights` are code point ranges of `chunk.text`.
-
-    `point` is the id that `twinline trace` takes.
-    """
-
-    point: UUID
-    source: str
-    key: str
-    title: str
-    score: float
-    chunk: HitChunk
-    highlights: Sequence[tuple[int, int]]
-    version: Version
-    metadata: Mapping[str, Any]
-    tenant: str | None
-    lineage: Lineage
-
-
-@dataclass(frozen=True, slots=True)
-class Timings:
-    """Milliseconds spent on one answer."""
-
-    embed_ms: float
-    search_ms: float
-    total_ms: float
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The hits of one question, best first, and the release that found them."""
-
-    query: str
-    release: str
-    space: str
-    collection: str
-    hits: Sequence[Hit]
-    timings: Timings
 
 
 class ActiveRelease(Protocol):
@@ -122,7 +33,7 @@ class ActiveRelease(Protocol):
         """Resolve the alias once; the release stays open until the context ends."""
 
 
-def answer(releases: ActiveRelease, question: Question, principal: Principal) -> Answer:
+def answer(releases: ActiveRelease, question: Question, principal: Principal) -> SearchResult:
     """Answer `question` from the release that is active now, whatever is switched meanwhile.
 
     Raises:
@@ -139,7 +50,7 @@ def answer(releases: ActiveRelease, question: Question, principal: Principal) ->
         return found
 
 
-def answer_from(served: Served, question: Question, principal: Principal) -> Answer:
+def answer_from(served: Served, question: Question, principal: Principal) -> SearchResult:
     """Answer `question` from one given release; a trial: it does not count as somebody's query, and always asks the encoder."""
     _require_search(principal, question)
     return _answer(served, question, None)[0]
@@ -149,7 +60,7 @@ def _require_search(principal: Principal, question: Question) -> None:
     principal.require("search", tenant=question.tenant, source=question.source)
 
 
-def _answer(served: Served, question: Question, remembered: RememberedQueries | None) -> tuple[Answer, str, Embeddings]:
+def _answer(served: Served, question: Question, remembered: RememberedQueries | None) -> tuple[SearchResult, str, Embeddings]:
     started = time.perf_counter()
     text = served.preprocessor.query_text(question.query)
     embeddings = remembered.embed(served.embedder, text) if remembered else served.embedder.embed([text], "query")
@@ -159,7 +70,7 @@ def _answer(served: Served, question: Question, remembered: RememberedQueries | 
     _of_this_release(served, points)
     found = time.perf_counter()
     hits = [_hit(served, point, question.query) for point in points]
-    result = Answer(
+    result = SearchResult(
         query=question.query,
         release=served.info.release,
         space=served.info.space,

@@ -8,8 +8,9 @@ import os
 import sys
 from pathlib import Path
 
-from twinline.clients import telemetry
-from twinline.clients.settings import CHECKOUT, Settings, load_settings
+from twinline.clients.run import run
+from twinline.clients.settings import PROJECT_VARIABLE, Settings, load_settings
+from twinline.stack import requirements
 
 # Airflow's default of 32 workers is for a server farm: each is a process. Training and indexing use every core anyway.
 _PARALLEL_TASKS = 4
@@ -22,17 +23,19 @@ def environment(settings: Settings, scripts: Path) -> dict[str, str]:
     Args:
         scripts: the folder of the platform environment's commands.
     """
-    home = settings.home / "airflow"
+    home, dags = settings.home / "airflow", settings.project / "dags"
     return {
         "AIRFLOW_HOME": str(home),
         # `airflow standalone` starts its parts by name, and a DAG's task its command.
         "PATH": f"{_SHIMS}:{scripts}:{os.environ.get('PATH', os.defpath)}",
         "TWINLINE_AIRFLOW": str(scripts / "airflow"),
+        # Tasks run their commands there.
+        PROJECT_VARIABLE: str(settings.project),
         # The triggerer imports a trigger by its name, and looks for it nowhere else.
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(CHECKOUT / "dags"), os.environ.get("PYTHONPATH")])),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(dags), os.environ.get("PYTHONPATH")])),
         # Processes that write their title over their environment could not be found by it (processes.py).
         "SPT_NOENV": "1",
-        "AIRFLOW__CORE__DAGS_FOLDER": str(CHECKOUT / "dags"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__PARALLELISM": str(_PARALLEL_TASKS),
@@ -63,13 +66,18 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def main() -> None:
-    """Become `airflow standalone`."""
-    telemetry.apply()
-    scripts = Path(sys.executable).parent
-    os.environ.update(environment(load_settings(), scripts))
+def _become_airflow() -> None:
+    settings, scripts = load_settings(), Path(sys.executable).parent
+    settings.find_project()
+    requirements.check_airflow()
+    os.environ.update(environment(settings, scripts))
     command = scripts / "airflow"
     os.execv(command, [str(command), "standalone"])  # noqa: S606  no shell is wanted
+
+
+def main() -> None:
+    """Become `airflow standalone`."""
+    run("airflow", _become_airflow, role="schedule")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from importlib.resources import files
 from pathlib import Path
 from types import FrameType
 
+from twinline.clients.run import run
+
 _STOP_LIMIT_SECONDS = 60  # saving is one JSON file: seconds at the sizes that this broker is good for
 _POLL_SECONDS = 0.2
 
@@ -65,11 +67,15 @@ def serve(host: str, port: int, data_folder: Path) -> int:
     return broker.returncode
 
 
-def main() -> None:
-    """Read the command line and serve."""
+def _serve() -> int:
     host, port, data_folder = sys.argv[1:]
     code = serve(host, int(port), Path(data_folder))
-    sys.exit(code if code >= 0 else 128 - code)
+    return code if code >= 0 else 128 - code
+
+
+def main() -> None:
+    """Read the command line and serve; the exit code is the broker's."""
+    run("broker", _serve, role="serve")
 
 
 if __name__ == "__main__":

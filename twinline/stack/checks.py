@@ -15,7 +15,9 @@ from typing import Literal
 
 import psutil
 
-from twinline.clients.settings import CHECKOUT, Settings
+from twinline.clients.code import PACKAGES
+from twinline.clients.hidden import check_modules
+from twinline.clients.settings import Settings
 from twinline.clients.telemetry import TELEMETRY_OFF
 from twinline.clients.triton.fleet import TritonFleet
 from twinline.contract.encoder.golden import check_tokens, read_golden
@@ -46,8 +48,8 @@ class Finding:
 def examine(settings: Settings) -> list[Finding]:
     """Run every check."""
     checks: tuple[Callable[[Settings], Finding], ...] = (
-        _python, _programs, _packages, _versions, _model_server, _glibc, _ports, _broker_elsewhere, _disk, _memory, _cpu,
-        _gpu, _telemetry, _contract,
+        _python, _programs, _modules, _packages, _versions, _model_server, _glibc, _ports, _broker_elsewhere, _disk, _memory,
+        _cpu, _gpu, _telemetry, _contract,
     )  # fmt: skip
     return [check(settings) for check in checks]
 
@@ -64,6 +66,14 @@ def _programs(_: Settings) -> Finding:
     return _finding("programs", not missing, found, f"sudo apt-get install {' '.join(missing)}")
 
 
+def _modules(_: Settings) -> Finding:
+    try:
+        check_modules()
+    except SettingsError as error:
+        return Finding("modules", "bad", str(error), "as said")
+    return Finding("modules", "good", f"ours, from {PACKAGES}")
+
+
 def _packages(_: Settings) -> Finding:
     check = subprocess.run(
         [sys.executable, "-m", "pip", "check", "--disable-pip-version-check"],
@@ -73,8 +83,11 @@ def _packages(_: Settings) -> Finding:
     return _finding("packages", check.returncode == 0, "; ".join(lines[:3]), "make clean; make setup")
 
 
-def _versions(_: Settings) -> Finding:
-    pinned = dict(line.strip().split("==") for line in (CHECKOUT / "constraints.txt").read_text().splitlines() if "==" in line)
+def _versions(settings: Settings) -> Finding:
+    constraints = settings.project / "constraints.txt"
+    if not constraints.is_file():
+        return Finding("versions", "warning", f"{constraints} is missing, so nothing to compare with", "copy the checkout's")
+    pinned = dict(line.strip().split("==") for line in constraints.read_text().splitlines() if "==" in line)
     installed = {found.metadata["Name"].lower().replace("_", "-"): found.version for found in metadata.distributions()}
     other = [name for name, version in pinned.items() if name in installed and installed[name].split("+")[0] != version]
     detail = f"{len(other)} differ from constraints.txt: {', '.join(other[:5])}" if other else "as in constraints.txt"
@@ -88,10 +101,10 @@ def _model_server(settings: Settings) -> Finding:
         found = f"no answer at {', '.join(away)}" if away else f"elsewhere, at {settings.triton_grpc}"
         return _finding("model server", not away, found, "start it; searches go to the servers that answer, publishing needs all")
     try:
-        requirements.check_model_server()
+        requirements.check_model_server(settings.server_environment)
     except SettingsError as error:
         return Finding("model server", "bad", str(error), "as said")
-    return Finding("model server", "good", f"Triton in {requirements.SERVER_ENVIRONMENT.name}, every library found")
+    return Finding("model server", "good", f"Triton in {settings.server_environment.name}, every library found")
 
 
 def _glibc(_: Settings) -> Finding:
@@ -152,8 +165,11 @@ def _gpu(_: Settings) -> Finding:
     )  # fmt: skip
     if listing.returncode != 0:
         return Finding("GPU", "warning", listing.stdout.strip() or listing.stderr.strip(), "repair the driver")
-    is_usable = not metadata.version("torch").endswith("+cpu")
     detail = "; ".join(listing.stdout.strip().splitlines())
+    try:
+        is_usable = not metadata.version("torch").endswith("+cpu")
+    except metadata.PackageNotFoundError:
+        return Finding("GPU", "good", f"{detail}; not used here: torch belongs to the role `train`")
     return _finding("GPU", is_usable, detail, "torch is the CPU build: make setup TORCH=gpu", otherwise="warning")
 
 

@@ -39,13 +39,15 @@ def up(settings: Settings, without: Collection[str], waiting: Waiting, report: R
     every = parts(settings)
     wanted = [part for part in every if part.name not in without]
     if any(part.name == "triton" for part in wanted):
-        requirements.check_model_server()
+        requirements.check_model_server(settings.server_environment)
+    if any(part.name == "airflow" for part in wanted):
+        requirements.check_airflow()
     supervisor = Supervisor(settings.home)
     if not supervisor.is_running():
         for ended in end_leftovers(settings):
             report(f"ended a leftover of an earlier run: {ended}")
         _check_ports(settings, wanted)
-        supervisor.start(every)
+        supervisor.start(every, settings.project)
         _settings_file(settings).write_text(settings.model_dump_json())
     else:
         _check_same_settings(settings)

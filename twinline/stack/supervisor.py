@@ -4,7 +4,6 @@ It is reached over a unix socket in a folder that only this user may open; nothi
 """
 
 import http.client
-import os
 import shlex
 import subprocess
 import sys
@@ -18,7 +17,8 @@ from typing import Any
 
 from supervisor.xmlrpc import Faults, SupervisorTransport
 
-from twinline.clients.settings import CHECKOUT
+from twinline.clients.run import DEBUG_VARIABLE
+from twinline.clients.settings import in_project
 from twinline.contract.errors import SettingsError, TransientError
 from twinline.stack.parts import Part
 from twinline.stack.processes import PART_VARIABLE, STACK_VARIABLE
@@ -61,8 +61,8 @@ class Supervisor:
             return False
         return True
 
-    def start(self, parts: Iterable[Part]) -> None:
-        """Start supervisord, which starts no part by itself.
+    def start(self, parts: Iterable[Part], project: Path) -> None:
+        """Start supervisord, which starts no part by itself; parts run in the project's folder.
 
         Raises:
             TransientError: it did not answer in time; its log is named.
@@ -71,8 +71,13 @@ class Supervisor:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._run.chmod(0o700)
         with self._configuration.open("w") as file:
-            self._render(parts).write(file)
-        environment = os.environ | {STACK_VARIABLE: str(self._home), "TWINLINE_HOME": str(self._home)}
+            self._render(parts, project).write(file)
+        environment = in_project(project) | {
+            STACK_VARIABLE: str(self._home),
+            "TWINLINE_HOME": str(self._home),
+            # What parts print goes into their logs, which are the place for tracebacks.
+            DEBUG_VARIABLE: "1",
+        }
         started = subprocess.run(
             [sys.executable, "-m", "supervisor.supervisord", "-c", self._configuration],
             env=environment,
@@ -117,7 +122,7 @@ class Supervisor:
         lines = log.read_bytes()[-8192:].decode(errors="replace").splitlines()
         return "\n".join(lines[-count:])
 
-    def _render(self, parts: Iterable[Part]) -> RawConfigParser:
+    def _render(self, parts: Iterable[Part], project: Path) -> RawConfigParser:
         # No part starts by itself: `up` starts each when what it needs is ready. supervisord restarts one that ends,
         # and gives up on one that ends four times within ten seconds of its start; `up` and `status` then show why.
         configuration = RawConfigParser()
@@ -136,7 +141,7 @@ class Supervisor:
         for part in parts:
             configuration[f"program:{part.name}"] = {
                 "command": _escaped(shlex.join(part.command)),
-                "directory": _escaped(CHECKOUT),
+                "directory": _escaped(project),
                 "environment": f'{PART_VARIABLE}="{part.name}"',
                 "autostart": "false",
                 "autorestart": "true",

@@ -8,7 +8,7 @@ import yaml
 from proofs.gates.cases import CASES, Case
 from proofs.gates.clone import Clone, Patch, TrainingRun
 from proofs.gates.run import SIZES, choose, passed, plant
-from twinline.clients.settings import CHECKOUT
+from tests.checkout import CHECKOUT
 from twinline.contract.errors import ContractError, SettingsError
 from twinline.contract.release.checks import Check
 from twinline.contract.release.verdict import (

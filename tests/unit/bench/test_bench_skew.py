@@ -13,7 +13,7 @@ from proofs.skew.faults import Fault, bit_flipped, changed, fields_set, file_hol
 from proofs.skew.run import all_faults, choose, passed, plant_faults
 from proofs.skew.system import System
 from proofs.skew.walk import Finding, Walker
-from twinline.clients.settings import CHECKOUT
+from tests.checkout import CHECKOUT
 from twinline.contract.errors import ContractError, MismatchError, SettingsError, TransientError
 from twinline.upkeep.skew.report import Hop, SkewReport
 

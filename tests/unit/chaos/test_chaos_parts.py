@@ -19,7 +19,7 @@ from proofs.chaos.messages import Outgoing, Writer
 from proofs.chaos.points import Points
 from proofs.chaos.searcher import Answers, Asked, Searcher, availability
 from proofs.chaos.supervised import Supervised
-from twinline.clients.settings import CHECKOUT
+from tests.checkout import CHECKOUT
 from twinline.contract.documents.records import decode_message
 from twinline.contract.errors import DocumentError
 

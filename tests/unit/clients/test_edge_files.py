@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.adapter_suites.store_suite import INFO, NAME, chunk, direction, explicit, head, texts
-from twinline.clients.settings import CHECKOUT
+from tests.checkout import CHECKOUT
 from twinline.clients.store.edge import REBUILT, EdgeStore
 from twinline.clients.store.protocol import nearest
 from twinline.contract.documents.records import Version

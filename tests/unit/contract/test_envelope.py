@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from twinline.clients.settings import CHECKOUT
+from tests.checkout import CHECKOUT
 from twinline.contract.documents.records import (
     FIELDS,
     MAX_JSON_DEPTH,

@@ -4,10 +4,12 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from twinline.clients.settings import CHECKOUT
+from tests.checkout import CHECKOUT
 
 # Airflow takes seconds to import, and reads its settings then: one process of its own for all of it.
 _RUN = """
@@ -16,7 +18,7 @@ sys.path.insert(0, sys.argv[1])
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from airflow.sdk import Asset
-from twinline.scheduling.command_task import CommandTask, about_the_past, event_field, past_reason
+from twinline.scheduling.command_task import CommandTask, about_the_past, event_field, past_reason, project_folder
 
 asset = Asset("corpus")
 
@@ -44,7 +46,10 @@ reasons = [past_reason({asset: [one, old]}), past_reason({}), past_reason({asset
 runs = [run(arguments) for arguments in json.loads(sys.argv[2])]
 # a command for which 1 is final, and 2 is not
 own = [run(["import sys; print('%d'); sys.exit(%d)" % (code, code)], final_exit_codes={1})[0] for code in (1, 2)]
-print(json.dumps({"runs": runs, "own": own, "fields": fields, "past": past, "reasons": reasons,
+where = "import json, os; print(json.dumps({'folder': os.getcwd(), 'project': os.environ['TWINLINE_PROJECT']}))"
+places = {"named": str(project_folder({"TWINLINE_PROJECT": "/srv/mine"})), "of the DAGs": str(project_folder({})),
+          "of a task": run([where])[1]}
+print(json.dumps({"places": places, "runs": runs, "own": own, "fields": fields, "past": past, "reasons": reasons,
     "skipped": run(["print(1)"], skip_reason="run x is a back-fill")}))
 """
 _SAY_FIRST = "import json, sys; print('noise'); print(json.dumps({'snapshot': sys.argv[1]}))"
@@ -63,14 +68,16 @@ _CASES = {
 
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[object]]:
-    environment = {**os.environ, "AIRFLOW_HOME": str(tmp_path_factory.mktemp("airflow"))}
+    project = tmp_path_factory.mktemp("project")
+    places = {"AIRFLOW_HOME": str(project / "airflow"), "AIRFLOW__CORE__DAGS_FOLDER": str(project / "dags")}
+    environment = {**os.environ, **places}
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", _RUN, str(CHECKOUT / "dags"), json.dumps(list(_CASES.values()))],
         env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
     said = json.loads(done.stdout.splitlines()[-1])
     return dict(zip(_CASES, said["runs"], strict=True)) | {
-        name: said[name] for name in ("fields", "own", "past", "reasons", "skipped")
+        name: said[name] for name in ("places", "fields", "own", "past", "reasons", "skipped")
     }
 
 
@@ -100,6 +107,14 @@ def test_a_failure_says_why_and_whether_to_try_again(outcome: dict[str, list[obj
     assert name == raised
     assert said in str(message)
     assert attached == {}
+
+
+def test_a_task_works_in_the_project_that_is_named_or_that_the_dags_lie_in(outcome: dict[str, Any]) -> None:
+    places = outcome["places"]
+    assert places["named"] == "/srv/mine"
+    assert Path(places["of the DAGs"]).name.startswith("project")
+    # and so do the commands that its command starts
+    assert places["of a task"] == {"folder": places["of the DAGs"], "project": places["of the DAGs"]}
 
 
 def test_a_task_may_say_itself_which_exit_codes_are_final(outcome: dict[str, list[object]]) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from twinline.__main__ import EXIT_FAILED
-from twinline.clients.settings import CHECKOUT
+from tests.checkout import CHECKOUT
+from twinline.clients.run import FAILED as EXIT_FAILED
 from twinline.commands.reconcile import EXIT_UNMEASURED as UNCOMPARED
 from twinline.commands.skew import EXIT_UNMEASURED
 from twinline.demo.chain import CHAIN

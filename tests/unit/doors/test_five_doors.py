@@ -34,8 +34,9 @@ from twinline.contract.release.folder import ReleaseFolder
 from twinline.contract.release.manifest import collection_name, hash_files
 from twinline.contract.release.served import SERVED_FILE
 from twinline.search import opening
-from twinline.search.query import Question, answer_from
+from twinline.search.query import answer_from
 from twinline.search.releases import Served
+from twinline.search.results import Question
 
 
 class Encoder:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.checkout import CHECKOUT
 from tests.unit.etl.factories import body, write_beir
-from twinline.clients.settings import CHECKOUT
 
 
 def etl(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

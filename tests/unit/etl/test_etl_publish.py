@@ -16,6 +16,7 @@ from etl.ingest import ingest
 from etl.lineage import Lineage, find_lineage
 from etl.publish import Mode, Report, publish_documents
 from etl.sources import Reject
+from tests.checkout import CHECKOUT
 from tests.unit.etl.factories import ListSource, settings
 from twinline.clients.erasure_list import Erasures
 from twinline.clients.settings import Settings
@@ -262,8 +263,8 @@ def test_a_snapshot_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 
 
 def test_lineage_names_airflows_run_or_the_time() -> None:
-    assert find_lineage({"AIRFLOW_CTX_DAG_RUN_ID": "scheduled__1"}).run_id == "scheduled__1"
-    assert find_lineage({}).run_id.startswith("manual__")
+    assert find_lineage({"AIRFLOW_CTX_DAG_RUN_ID": "scheduled__1"}, CHECKOUT).run_id == "scheduled__1"
+    assert find_lineage({}, CHECKOUT).run_id.startswith("manual__")
 
 
 def test_a_caller_publishes_the_documents_of_its_own_tenants_and_sources(tmp_path: Path, log: Log) -> None:

@@ -11,8 +11,8 @@ from etl.pairs import make_pairs
 from etl.params import PairsParams, PrepareParams
 from etl.prepare import prepare
 from etl.sources import open_source
+from tests.checkout import CHECKOUT
 from tests.unit.etl.factories import rows, settings
-from twinline.clients.settings import CHECKOUT
 
 # Read when this file is, because the tests forget the caller's TWINLINE_* variables.
 DATA = Path(os.environ.get("TWINLINE_DATA") or CHECKOUT.parent / "shared" / "data") / "scifact"

@@ -102,6 +102,12 @@ def test_stages_find_our_interpreter_an_absolute_home_and_an_identity(tmp_path: 
     assert found["GIT_COMMITTER_EMAIL"] == "twinline@localhost"
 
 
+def test_a_project_that_is_named_does_not_reach_the_copy_that_stages_run_in(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "--quiet"], cwd=tmp_path, check=True)
+    found = pipeline_environment(tmp_path, tmp_path / "var", {"PATH": "/usr/bin", "TWINLINE_PROJECT": str(tmp_path)})
+    assert "TWINLINE_PROJECT" not in found
+
+
 def test_the_users_identity_wins_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _without_identity(tmp_path, monkeypatch)
     subprocess.run(["git", "config", "user.name", "Ada"], cwd=tmp_path, check=True)

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,29 +107,32 @@ def test_a_collection_that_is_served_is_not_built_again(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(subprocess, "run", no_process)
     online = FakeOnline(served=["documents_r1"])
-    assert build.build("r1", "", online) is False
+    assert build.build("r1", "", online, Path()) is False
     # asked again all the same: its consumer may have given up
     assert online.calls == ["serve documents_r1"]
 
 
 @pytest.mark.parametrize(("exit_code", "served"), [(0, True), (1, False)])
 def test_a_collection_is_handed_over_only_when_its_builder_came_to_the_end(
-    monkeypatch: pytest.MonkeyPatch, exit_code: int, served: bool
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, exit_code: int, served: bool
 ) -> None:
     commands: list[list[str]] = []
+    places: list[tuple[Any, str]] = []
 
-    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+    def run(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
         commands.append(command)
+        places.append((options["cwd"], options["env"]["TWINLINE_PROJECT"]))
         return subprocess.CompletedProcess(command, exit_code)
 
     monkeypatch.setattr(subprocess, "run", run)
     online = FakeOnline()
     if served:
-        assert build.build("r1", "s1", online) is True
+        assert build.build("r1", "s1", online, tmp_path) is True
     else:
         with pytest.raises(TransientError, match="documents_r1"):
-            build.build("r1", "s1", online)
+            build.build("r1", "s1", online, tmp_path)
     assert commands[0][1:] == ["-m", "streaming", "build", "--release", "r1", "--snapshot", "s1"]
+    assert places == [(tmp_path, str(tmp_path))]
     assert online.served == (["documents_r1"] if served else [])
 
 

@@ -17,7 +17,7 @@ from twinline.clients.store.vectors import DENSE, one_dense
 from twinline.contract.documents.ids import point_id
 from twinline.contract.encoder.embedding import Embeddings
 from twinline.contract.encoder.golden import GoldenSet
-from twinline.contract.encoder.preprocess import MAX_QUERY_CHARS
+from twinline.contract.encoder.limits import MAX_QUERY_CHARS
 from twinline.contract.errors import DocumentError, TransientError
 from twinline.contract.principal import LOCAL_OPERATOR
 from twinline.search.api import build_app

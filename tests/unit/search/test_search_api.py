@@ -7,7 +7,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from proofs.switch.load import _read
-from twinline.contract.encoder.preprocess import MAX_QUERY_CHARS
+from twinline.contract.encoder.limits import MAX_QUERY_CHARS
 from twinline.contract.principal import LOCAL_OPERATOR
 from twinline.search.api import build_app
 from twinline.search.middleware import MAX_BODY_BYTES

@@ -13,7 +13,7 @@ from twinline.contract.principal import LOCAL_OPERATOR
 from twinline.search.admission import Admission
 from twinline.search.api import build_app
 from twinline.search.client import AsyncSearchClient
-from twinline.search.query import Answer
+from twinline.search.results import SearchResult
 
 Asking = Callable[[AsyncSearchClient], Coroutine[Any, Any, Any]]
 
@@ -37,7 +37,7 @@ def answered_by(handler: Callable[[httpx.Request], httpx.Response], ask: Asking,
 
 def test_an_answer_is_the_one_that_the_service_gives(world: Any) -> None:
     found = asked(world, lambda client: client.search("cats sleep", limit=2, source="notes"))
-    assert isinstance(found, Answer)
+    assert isinstance(found, SearchResult)
     plain = world.search("cats sleep", limit=2, source="notes")
     assert [hit.key for hit in found.hits] == [hit["key"] for hit in plain["hits"]]
     hit = found.hits[0]

@@ -12,8 +12,9 @@ from twinline.contract.encoder.embedding import Embeddings
 from twinline.contract.encoder.tokens import Encoded
 from twinline.contract.monitor.drift_reference import DriftReference
 from twinline.contract.principal import LOCAL_OPERATOR
-from twinline.search.query import Question, answer_from
+from twinline.search.query import answer_from
 from twinline.search.recent import RecentQueries
+from twinline.search.results import Question
 
 REFERENCE = DriftReference({}, bag_of_words("lease")[None, :], ["a"], "space-r1")
 

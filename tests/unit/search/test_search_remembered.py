@@ -9,8 +9,9 @@ from tests.unit.search.conftest import FakeEmbedder, World
 from twinline.contract.encoder.embedding import Embeddings
 from twinline.contract.errors import MismatchError, TransientError
 from twinline.contract.principal import LOCAL_OPERATOR
-from twinline.search.query import Question, answer, answer_from
+from twinline.search.query import answer, answer_from
 from twinline.search.query_cache import RememberedQueries
+from twinline.search.results import Question
 
 
 @dataclass

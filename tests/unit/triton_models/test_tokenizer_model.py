@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from twinline.clients.settings import CHECKOUT
+from tests.checkout import CHECKOUT
 from twinline.contract.encoder.specification import ChunkerSettings, make_contract
 from twinline.contract.encoder.tokens import TokenEncoder
 

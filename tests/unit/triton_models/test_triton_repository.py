@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from export.encoder.runtimes import OPENVINO_HINTS
+from tests.checkout import CHECKOUT
 from triton_models.repository import (
     is_whole,
     point_stable_model,
@@ -17,7 +18,6 @@ from triton_models.repository import (
     render_config,
     write_models,
 )
-from twinline.clients.settings import CHECKOUT
 from twinline.contract.encoder.golden import GoldenVector, write_golden
 from twinline.contract.encoder.specification import ChunkerSettings, make_contract
 from twinline.contract.errors import MismatchError

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 import yaml
 
-from twinline.clients.settings import CHECKOUT, Settings
+from tests.checkout import CHECKOUT
+from twinline.clients.settings import Settings
 
 COMPOSE: dict[str, Any] = yaml.safe_load((CHECKOUT / "ops" / "compose.yaml").read_text())
 

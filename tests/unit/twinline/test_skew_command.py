@@ -6,6 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from twinline import __main__ as entry
+from twinline.clients.run import FAILED, exit_code
 from twinline.commands.skew import EXIT_UNMEASURED, SkewError
 from twinline.contract.errors import TransientError
 from twinline.upkeep.skew import opening
@@ -38,8 +39,9 @@ def test_all_well_is_a_table_with_what_was_not_run_and_the_sample(monkeypatch: p
 def test_skew_is_an_error_that_names_the_first_broken_hop_after_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
     report = SkewReport("r1", "s", "c", (*_HOPS, _BROKEN, Hop("triton grpc", "broken", "too")), _SAMPLE)
     code, shown, error = invoke(monkeypatch, report, "--json")
-    assert code == entry.EXIT_FAILED
+    assert code == FAILED
     assert isinstance(error, SkewError)
+    assert exit_code(error) == FAILED
     assert str(error) == "skew in release r1, first at hop `onnx_fp32`: golden text long is 0.1 away"
     said = json.loads(shown)
     assert (said["ok"], said["broken_hop"]) == (False, "onnx_fp32")

@@ -71,7 +71,7 @@ def test_a_home_too_deep_for_a_socket_is_refused_with_the_setting() -> None:
 
 def test_a_percent_sign_in_a_path_survives_the_supervisor(tmp_path: Path) -> None:
     home = Path("/tmp/100%/home")  # noqa: S108  never made
-    rendered: RawConfigParser = Supervisor(home)._render(parts(Settings(home=home)))
+    rendered: RawConfigParser = Supervisor(home)._render(parts(Settings(home=home)), home)
 
     assert "/tmp/100%%/home/kafka" in rendered["program:broker"]["command"]  # noqa: S108
 
@@ -83,6 +83,13 @@ def test_a_percent_sign_in_a_path_survives_the_supervisor(tmp_path: Path) -> Non
 def test_airflow_asks_for_a_password_wherever_others_can_reach_it(host: str, open_to_all: str) -> None:
     variables = airflow.environment(Settings(host=host), Path("/bin"))
     assert variables["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS"] == open_to_all
+
+
+def test_airflow_reads_the_dags_of_the_project_and_its_tasks_work_there(tmp_path: Path) -> None:
+    variables = airflow.environment(Settings(project=tmp_path), Path("/bin"))
+    assert variables["AIRFLOW__CORE__DAGS_FOLDER"] == str(tmp_path / "dags")
+    assert variables["TWINLINE_PROJECT"] == str(tmp_path)
+    assert variables["PYTHONPATH"].split(":")[0] == str(tmp_path / "dags")
 
 
 def test_airflow_is_found_through_our_stand_in_first() -> None:

@@ -30,7 +30,8 @@ class TritonPythonModel:
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer the requests of one batch."""
-        return answer(requests, self._names, self._run)
+        responses: list[Any] = answer(requests, self._names, self._run)
+        return responses
 
     def _run(self, tensors: Tensors) -> NDArray[np.float32]:
         output: NDArray[np.float32] = self._session.run([self._names.output], dict(tensors))[0]

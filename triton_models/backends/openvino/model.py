@@ -43,7 +43,8 @@ class TritonPythonModel:
 
     def execute(self, requests: list[Any]) -> list[Any]:
         """Answer the requests of one batch."""
-        return answer(requests, self._names, self._run)
+        responses: list[Any] = answer(requests, self._names, self._run)
+        return responses
 
     def _run(self, tensors: Tensors) -> NDArray[np.float32]:
         # A copy: the request's own memory is overwritten by the next batch.

@@ -7,7 +7,7 @@ encoder's, and the configs), are hashed before anything is served.
 import hashlib
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 _HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(_HERE))
@@ -20,7 +20,7 @@ from twinline.contract.encoder.golden import check_tokens, read_golden
 from twinline.contract.release.manifest import Fingerprints, Manifest
 from twinline.contract.encoder.selfcheck import check_rules_in_code
 from twinline.contract.release.served import check_served
-from twinline.contract.encoder.specification import ROLES, Contract
+from twinline.contract.encoder.specification import ROLES, Contract, Role
 from twinline.contract.encoder.tokens import Encoded, TokenEncoder
 
 _RELEASE = _HERE / "release"
@@ -53,7 +53,7 @@ class TritonPythonModel:
         """
         responses: list[Any] = [None] * len(requests)
         texts: list[str] = []
-        roles: list[str] = []
+        roles: list[Role] = []
         rows: list[tuple[int, int, int]] = []
         for place, request in enumerate(requests):
             try:
@@ -85,7 +85,7 @@ class TritonPythonModel:
             ]
         )
 
-    def _encode(self, texts: list[str], roles: list[str]) -> Encoded:
+    def _encode(self, texts: list[str], roles: list[Role]) -> Encoded:
         """Encode texts whose roles may differ, in their order."""
         if len(set(roles)) == 1:
             return self._encoder.encode(texts, roles[0])
@@ -104,13 +104,13 @@ def _part(encoded: Encoded, start: int, end: int) -> Encoded:
     return Encoded(encoded.token_ids[start:end], encoded.token_counts[start:end], encoded.truncated[start:end])
 
 
-def _read(request: Any) -> tuple[list[str], list[str]]:
+def _read(request: Any) -> tuple[list[str], list[Role]]:
     texts = _strings(request, tensors.TEXT)
     roles = _strings(request, tensors.ROLE)
     unknown = sorted(set(roles) - set(ROLES))
     if unknown:
         raise ContractError(f"{tensors.ROLE} is {unknown[0]!r}, must be one of {', '.join(ROLES)}")
-    return texts, roles
+    return texts, [cast(Role, role) for role in roles]
 
 
 def _strings(request: Any, name: str) -> list[str]:

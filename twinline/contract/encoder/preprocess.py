@@ -13,12 +13,11 @@ from typing import Self
 from twinline.contract.documents.cleaning import clean
 from twinline.contract.documents.records import Document
 from twinline.contract.encoder.chunking import Chunk, Chunker, encoder_text_hash, raw_span
+from twinline.contract.encoder.limits import MAX_QUERY_CHARS
 from twinline.contract.encoder.selfcheck import check_process
 from twinline.contract.encoder.specification import Contract, Role
 from twinline.contract.encoder.tokens import Encoded, TokenEncoder
 from twinline.contract.errors import DocumentError
-
-MAX_QUERY_CHARS = 8_192
 
 # Room that is left for tokens which appear only where lead and piece meet, tried in turn. What is still cut off after the
 # last (a limit of a few tokens, a piece that cannot be split) is flagged on its chunk.

@@ -22,8 +22,9 @@ from twinline.contract.documents.ids import point_id
 from twinline.contract.documents.records import Document, encode_key
 from twinline.contract.encoder.embedding import Embedder
 from twinline.contract.encoder.golden import GoldenSet
+from twinline.contract.encoder.limits import MAX_QUERY_CHARS
 from twinline.contract.encoder.pooling import cosine_distance
-from twinline.contract.encoder.preprocess import MAX_QUERY_CHARS, Preprocessor
+from twinline.contract.encoder.preprocess import Preprocessor
 from twinline.contract.errors import DocumentError, TransientError
 from twinline.contract.release.checks import Check
 from twinline.contract.release.manifest import Manifest

@@ -14,7 +14,6 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 from streaming.building.snapshot import open_snapshot
@@ -24,7 +23,7 @@ from twinline.clients.kafka.erasures import write_event
 from twinline.clients.kafka.stretch import delete_before
 from twinline.clients.online import AdminClient
 from twinline.clients.release import open_release
-from twinline.clients.settings import CHECKOUT, Settings
+from twinline.clients.settings import Settings
 from twinline.clients.store.open import make_store
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.records import Deletion
@@ -58,9 +57,7 @@ class Erased:
         return not self.left and not self.unreached
 
 
-def erase(
-    settings: Settings, principal: Principal, source: str, key: str, reason: str, say: Say, checkout: Path = CHECKOUT
-) -> Erased:
+def erase(settings: Settings, principal: Principal, source: str, key: str, reason: str, say: Say) -> Erased:
     """Erase a document.
 
     Raises:
@@ -88,7 +85,7 @@ def erase(
     say(f"dead letters: {len(letters)} emptied and discarded")
     forgotten = removal.forget_published(settings, source, key) | removal.forget_made(settings)
     unreached = _unreached(settings)
-    still = _holders(settings, checkout, source, key, logged)
+    still = _holders(settings, source, key, logged)
     entry = erasures.find(source, key)
     collections: list[JSON] = [*removed]
     places: list[JSON] = [*letters]
@@ -164,14 +161,14 @@ def _unreached(settings: Settings) -> dict[str, str]:
         return dict(admin.status().refused)
 
 
-def _holders(settings: Settings, checkout: Path, source: str, key: str, logged: list[holders.Logged]) -> list[JSON]:
+def _holders(settings: Settings, source: str, key: str, logged: list[holders.Logged]) -> list[JSON]:
     with closing(AdminClient(settings.admin_url)) as admin:
-        reach = Reach(settings, checkout, admin, partial(read_message, settings))
+        reach = Reach(settings, settings.project, admin, partial(read_message, settings))
         log = holders.log_holding(settings, logged)
         return [
             *([log] if log["messages"] else []),
             *holders.snapshots_holding(settings, source, key),
-            *holders.workspace_holding(checkout, source, key),
+            *holders.workspace_holding(settings.project, source, key),
             *holders.releases_holding(reach, source, key),
         ]
 

@@ -1,0 +1,100 @@
+"""What both search clients do with a question and a response; nothing here sends or waits, so that it can be stepped through."""
+
+from dataclasses import asdict
+from typing import Any, Final
+
+import httpx
+from pydantic import ValidationError
+
+from twinline.contract.errors import ContractError, DocumentError, SettingsError, TransientError, TwinlineError
+from twinline.search.results import RESULT, Question, SearchResult
+
+PATH: Final = "/v1/search"
+AT_ONCE: Final = 16
+TIMEOUT_SECONDS: Final = 30.0
+_FIRST_PAUSE_SECONDS: Final = 0.2
+_LONGEST_PAUSE_SECONDS: Final = 5.0
+_BAD_QUERY: Final = 400
+# What a service says that is away, full or behind a proxy that has lost it.
+_MAY_PASS: Final = (429, 502, 503, 504)
+
+
+class Patience:
+    """How often one question is asked again, and how long to wait before: what the service asks for, or a pause that doubles."""
+
+    def __init__(self, retries: int) -> None:
+        self._left = retries
+        self._pause = _FIRST_PAUSE_SECONDS
+
+    def seconds_after(self, failure: TransientError) -> float:
+        """Return how long to wait before the next attempt; raise the failure when there is to be none."""
+        if not self._left:
+            raise failure
+        self._left -= 1
+        pause, self._pause = self._pause, self._pause * 2
+        return min(failure.retry_after_seconds or pause, _LONGEST_PAUSE_SECONDS)
+
+
+def client_options(url: str, at_once: int, timeout_seconds: float) -> dict[str, Any]:
+    """Return the options of an httpx client, the same for both kinds."""
+    limits = httpx.Limits(max_connections=at_once, max_keepalive_connections=at_once)
+    # trust_env off: the questions are other people's, and a proxy of the environment is none of theirs.
+    return {"base_url": url, "limits": limits, "timeout": timeout_seconds, "trust_env": False}
+
+
+def body(question: Question) -> dict[str, Any]:
+    """Return what is sent."""
+    return asdict(question)
+
+
+def no_address(url: str, exc: Exception) -> SettingsError:
+    """Return the error for an address that is none."""
+    return SettingsError(f"{url!r} is no address ({exc}): give one like http://127.0.0.1:18080")
+
+
+def lost(url: str, exc: httpx.TransportError) -> TwinlineError:
+    """Return what it means that no response came."""
+    if isinstance(exc, httpx.UnsupportedProtocol):
+        return no_address(url, exc)
+    return TransientError(f"no search service answers at {url} ({type(exc).__name__}: {exc})")
+
+
+def result(url: str, response: httpx.Response) -> SearchResult:
+    """Return what a response says.
+
+    Raises:
+        TransientError, DocumentError, ContractError: as `SearchClient.search` does.
+    """
+    if not response.is_success:
+        raise _failure(url, response)
+    try:
+        return RESULT.validate_json(response.content)
+    except ValidationError as exc:
+        raise ContractError(f"{url} answers, but not as Twinline's search of this version ({exc}): check the address") from exc
+
+
+def all_or_first_failure(outcomes: list[SearchResult | TwinlineError]) -> list[SearchResult]:
+    """Return the results of many questions; raise the first failure among them."""
+    for outcome in outcomes:
+        if isinstance(outcome, TwinlineError):
+            raise outcome
+    return [outcome for outcome in outcomes if isinstance(outcome, SearchResult)]
+
+
+def _failure(url: str, response: httpx.Response) -> TwinlineError:
+    try:
+        problem = response.json()
+        message = f"{problem['detail']}. {problem['remedy']}"
+        slug = str(problem["error"])
+    except (ValueError, KeyError, TypeError):
+        # A proxy in between, say, that has lost what is behind it.
+        message, slug = f"{url} answers {response.status_code}: {response.text[:200]!r}", ""
+    if response.status_code in _MAY_PASS:
+        return TransientError(message, _seconds(response.headers.get("Retry-After")))
+    if response.status_code == _BAD_QUERY and slug not in ("", "bad_request"):
+        return DocumentError(slug, message)
+    return ContractError(message)
+
+
+def _seconds(header: str | None) -> float | None:
+    return float(header) if header is not None and header.isdecimal() else None

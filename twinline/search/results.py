@@ -1,0 +1,110 @@
+"""What is asked and what comes back: the types of the search API, light enough for any program to import.
+
+`Question` is the one list of search fields: the API's body and address, the admin API, both clients and `twinline search`
+derive from it or are tested against it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Final
+from uuid import UUID
+
+from pydantic import ConfigDict, Field, TypeAdapter
+
+from twinline.contract.documents.records import MAX_NAME_CHARS, Version
+from twinline.contract.encoder.limits import MAX_QUERY_CHARS
+
+MAX_HITS: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question, and where to look for its answer. Limits hold where it comes from outside; an unknown field is refused."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    query: Annotated[str, Field(min_length=1, max_length=MAX_QUERY_CHARS, description="In your own words.")]
+    limit: Annotated[int, Field(ge=1, le=MAX_HITS, description="How many documents at most.")] = 10
+    tenant: Annotated[str | None, Field(max_length=MAX_NAME_CHARS, description="Only documents of this tenant.")] = None
+    source: Annotated[str | None, Field(max_length=MAX_NAME_CHARS, description="Only documents of this source.")] = None
+    exact: Annotated[bool, Field(description="Compare with every vector instead of using the index: slow, for checks.")] = False
+
+
+@dataclass(frozen=True, slots=True)
+class HitChunk:
+    """The chunk that made its document a hit; `start` and `end` are code points into the document's raw text."""
+
+    index: int
+    start: int
+    end: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaPlace:
+    """Where in the log the indexed version of the document stands, and when the log received it."""
+
+    partition: int
+    offset: int
+    timestamp_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """What made this hit: the document's way into the index, and the encoder's way into service.
+
+    `ingest` is what the producer said (source hash, run, Git revision), `training` what the release's manifest says.
+    """
+
+    release: str
+    space: str
+    contract: str
+    kafka: KafkaPlace
+    content_hash: str
+    ingest: Mapping[str, Any]
+    training: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One document, shown by its best chunk; `highlights` are code point ranges of `chunk.text`.
+
+    `point` is the id that `twinline trace` takes.
+    """
+
+    point: UUID
+    source: str
+    key: str
+    title: str
+    score: float
+    chunk: HitChunk
+    highlights: Sequence[tuple[int, int]]
+    version: Version
+    metadata: Mapping[str, Any]
+    tenant: str | None
+    lineage: Lineage
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Milliseconds spent on one question."""
+
+    embed_ms: float
+    search_ms: float
+    total_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """The hits of one question, best first, and the release that found them."""
+
+    query: str
+    release: str
+    space: str
+    collection: str
+    hits: Sequence[Hit]
+    timings: Timings
+
+
+# Written and read as JSON by one adapter: what the service says is what a client reads.
+RESULT: Final = TypeAdapter(SearchResult)
