@@ -1,6 +1,6 @@
-"""A topic of documents, from its beginning to the end offsets that are taken first; they are the snapshot's provenance.
+"""A topic of documents, from its beginning to the end offsets taken at the start; the offsets are the snapshot's provenance.
 
-Every message is yielded with its position: which one is the newest of its key is decided where all of a key's are seen together.
+Every message is yielded with its position. The ingest sees all messages of a key together and chooses the newest.
 """
 
 import time
@@ -15,7 +15,7 @@ from twinline.contract.documents.records import decode_message, version_of
 from twinline.contract.errors import DocumentError, TransientError
 
 POLL_MS = 1_000
-# A broker that is there but sends nothing: offsets may have been removed by retention while we read.
+# A broker may answer and send nothing: retention can remove offsets during the read.
 SILENCE_SECONDS = 60
 
 
@@ -31,14 +31,14 @@ class KafkaTopic:
         self._ends: dict[int, int] = {}
 
     def items(self) -> Iterator[Item]:
-        """Yield every message by partition and offset; one that cannot be read is a reject with its place."""
+        """Yield every message by partition and offset; an unreadable message is a reject with its place."""
         self._begins = beginning_offsets(self._settings, self._topic)
         self._ends = end_offsets(self._settings, self._topic)
         for partition in sorted(self._ends):
             yield from self._partition(partition)
 
     def provenance(self) -> Mapping[str, JSON]:
-        """Return topic and offsets: the log from `ends` on is what the snapshot does not hold."""
+        """Return topic and offsets: the snapshot holds the log up to `ends`."""
         begins: dict[str, JSON] = {str(partition): offset for partition, offset in sorted(self._begins.items())}
         ends: dict[str, JSON] = {str(partition): offset for partition, offset in sorted(self._ends.items())}
         return {"topic": self._topic, "begins": begins, "ends": ends}
@@ -52,13 +52,13 @@ class KafkaTopic:
             with kafka_errors(self._settings):
                 consumer.assign([partition])
                 consumer.seek(partition, self._begins[number])
-            heard = time.monotonic()
+            last_record_at = time.monotonic()
             while self._position(consumer, partition) < end:
                 with kafka_errors(self._settings):
                     records = consumer.poll(timeout_ms=POLL_MS).get(partition, [])
                 if records:
-                    heard = time.monotonic()
-                elif time.monotonic() - heard > SILENCE_SECONDS:
+                    last_record_at = time.monotonic()
+                elif time.monotonic() - last_record_at > SILENCE_SECONDS:
                     raise TransientError(
                         f"topic {self._topic}[{number}] sent nothing for {SILENCE_SECONDS} s before offset {end}: try again"
                     )
@@ -73,7 +73,7 @@ class KafkaTopic:
     def _item(self, record: Any) -> Item:
         try:
             item = decode_message(record.key, record.value, record.headers)
-            # A message that was sent again is as old as it first was.
+            # A message that was sent again keeps its first version.
             version = version_of(item, record.timestamp, record.offset, record.headers)
         except DocumentError as exc:
             place = f"{self._topic}[{record.partition}]"

@@ -10,6 +10,7 @@ import typer
 
 from twinline.clients.erasure_list import read_list
 from twinline.clients.settings import CHECKOUT, load_settings
+from twinline.clients.source_spec import USAGE
 from twinline.contract.errors import SettingsError
 from twinline.registry.experiment import Value, absolute_source, run_experiment, take_snapshot
 from twinline.registry.versions import PRODUCTION, Registry
@@ -19,7 +20,7 @@ CHAMPION: Final = "encoder.evaluate.champion"
 
 def command(
     *,
-    source: Annotated[str, typer.Option(help="KIND:LOCATION, as beir:FOLDER or files:FOLDER; params.yaml's by default.")] = "",
+    source: Annotated[str, typer.Option(help=f"{USAGE}; params.yaml's by default.")] = "",
     snapshot: Annotated[str, typer.Option(help="A stored snapshot to train on, instead of reading a source.")] = "",
     name: Annotated[str, typer.Option(help="Name of the experiment; by default made from source and time.")] = "",
     set_param: Annotated[
