@@ -14,7 +14,7 @@ from tests.unit.train.factories import contract_params, fit_paths, train_params
 from train.curves import CurveWriter
 from train.encoder.base_contract import contract_for
 from train.encoder.fit import FitPaths, fit
-from train.encoder.grouping import LengthGroupedBatchSampler, grouped_batches, padded_share
+from train.encoder.grouping import LengthGroupedBatchSampler, grouped_batches
 from train.encoder.model import backbone, load_model
 from train.encoder.params import LoraParams, TrainParams
 from train.encoder.torch_encoder import TorchEncoder
@@ -48,6 +48,13 @@ def lengths(count: int) -> np.ndarray:
 
 def distinct(count: int) -> np.ndarray:
     return np.arange(2 * count).reshape(count, 2)
+
+
+def padded_share(counts: np.ndarray, batches: list[list[int]]) -> float:
+    """Return the share of padding in the tokens computed for these batches."""
+    real = sum(int(counts[batch].sum()) for batch in batches)
+    computed = sum(int(counts[batch].max(axis=0).sum()) * len(batch) for batch in batches)
+    return 1 - real / computed
 
 
 def test_grouped_batches_hold_every_pair_once_in_full_batches() -> None:
