@@ -136,10 +136,7 @@ def _export_of(release: Path, manifest: Manifest, target: Path) -> None:
     """Lay out again what the export stage made, from the release that was packaged of it."""
     for part in sorted({Path(entry.file).parent for entry in manifest.formats}):
         shutil.copytree(release / part, target / part)
-    formats = tuple(
-        ExportedFormat(entry.name, entry.backend, entry.precision, entry.file)  # type: ignore[arg-type]
-        for entry in manifest.formats
-    )
+    formats = tuple(ExportedFormat(entry.name, entry.backend, entry.precision, entry.file) for entry in manifest.formats)
     write_export(target, Export(manifest.space, formats))
 
 

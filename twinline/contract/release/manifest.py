@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from twinline.contract.canonical import JSON, fingerprint
+from twinline.contract.encoder.runtime import Backend, Precision
 from twinline.contract.encoder.specification import Contract
 from twinline.contract.errors import MismatchError, SettingsError
 from twinline.contract.release.index_settings import IndexSettings
@@ -60,8 +61,8 @@ class Format:
     """
 
     name: str
-    backend: str
-    precision: str
+    backend: Backend
+    precision: Precision
     file: str
     parity: Parity
     quality: Quality | None = None
