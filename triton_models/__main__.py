@@ -38,7 +38,7 @@ def serve(
     environment: Annotated[Path, typer.Option(help="Virtual environment of the server.")] = CHECKOUT / ".venv-server",
     load: Annotated[list[str] | None, typer.Option(help="Releases to load; default: all in the repository.")] = None,
 ) -> None:
-    """Run the embedded Triton in the foreground; it takes this process's place."""
+    """Run the embedded Triton in the foreground; it replaces this process."""
     settings = load_settings()
     exec_server(_options(settings, environment, load), settings.home / "triton" / "backends")
 
@@ -63,7 +63,7 @@ def _options(settings: Settings, environment: Path, load: list[str] | None) -> S
 
 
 def main() -> None:
-    """Run a command; an error of ours is one line and exit code 1."""
+    """Run a command; one of our errors is one line and exit code 1."""
     telemetry.apply()
     try:
         check_process()
