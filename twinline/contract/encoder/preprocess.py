@@ -20,8 +20,8 @@ from twinline.contract.errors import DocumentError
 
 MAX_QUERY_CHARS = 8_192
 
-# Room that is left for tokens which appear only where lead and piece meet, tried in turn. What is still cut off after the
-# last (a limit of a few tokens, a piece that cannot be split) is flagged on its chunk.
+# Room for tokens that appear only where lead and piece meet, tried in turn. Text still cut off after the last try (a limit of a
+# few tokens, a piece that cannot be split) is flagged on its chunk.
 _SPARE_TOKENS = (0, 8, 16)
 
 
@@ -84,7 +84,7 @@ class Preprocessor:
         ]
 
     def query_text(self, raw: str) -> str:
-        """Return what a query sends to `embed`: cleaned by the same rules as documents.
+        """Return a query's text for `embed`: cleaned by the same rules as documents.
 
         Raises:
             DocumentError: the query is empty (`empty_query`) or too long (`query_too_long`).

@@ -1,4 +1,4 @@
-"""The verdict on an encoder: named checks with what was found, as the offline stages write them and the gate reads them."""
+"""The verdict on an encoder: named checks with their numbers, written by the offline stages and read by the gate."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -12,13 +12,13 @@ GUARDED_SLICES: Final = "guarded slices"
 NO_EVALUATION_LEAK: Final = "no evaluation leak"
 FORMAT_TO_SERVE: Final = "format to serve"
 
-# What the evaluation stage has to have looked at: a verdict that lacks one of these is none.
+# The checks of the evaluation stage: a verdict that lacks any of them is invalid.
 EVALUATION_CHECKS: Final = (BETTER_THAN_BASE, NOT_WORSE_THAN_CHAMPION, GUARDED_SLICES, NO_EVALUATION_LEAK)
 
 
 @dataclass(frozen=True, slots=True)
 class GateCheck:
-    """One condition: whether it holds, why in a sentence, and the numbers that say so."""
+    """One condition: whether it holds, the reason in a sentence, and its numbers."""
 
     name: str
     passed: bool
@@ -30,7 +30,7 @@ class GateCheck:
         """Read one check.
 
         Raises:
-            KeyError, TypeError, ValueError: it has another form; a truthy word is not a verdict.
+            KeyError, TypeError, ValueError: the check has another form; a truthy word is not a verdict.
         """
         if not isinstance(value["passed"], bool):
             raise TypeError(f"`passed` of {value['name']!r} is {value['passed']!r}, not true or false")
@@ -39,7 +39,7 @@ class GateCheck:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """All checks of one stage, in the order in which they are shown."""
+    """All checks of one stage, in the order of their display."""
 
     checks: Sequence[GateCheck]
 
@@ -54,5 +54,5 @@ class Verdict:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Verdict":
-        """Read what `to_json` gave. The checks decide; the word `accepted` is for people."""
+        """Read the form from `to_json`. The checks decide; the word `accepted` is for people."""
         return cls([GateCheck.from_json(entry) for entry in value["checks"]])
