@@ -47,7 +47,8 @@ CASES: Final = (
         patches=[
             Patch(
                 "train/encoder/fit.py",
-                '    """Write the folder beside its place, then rename it in: no reader sees half an encoder."""\n',
+                '    beside = encoder.with_name(f"{encoder.name}.{os.getpid()}.new")\n',
+                '    beside = encoder.with_name(f"{encoder.name}.{os.getpid()}.new")\n'
                 "    import torch\n\n"
                 "    torch.manual_seed(0)\n"
                 "    for weights in model.parameters():\n"

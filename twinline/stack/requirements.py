@@ -1,4 +1,4 @@
-"""What the stack needs of the machine, each with the line that provides it."""
+"""The stack's requirements on the machine, each with the command that provides it."""
 
 import os
 
@@ -12,7 +12,7 @@ def check_model_server() -> None:
     """Find the embedded Triton and every shared library that it needs.
 
     Raises:
-        SettingsError: names what is missing and the line that installs it.
+        SettingsError: a requirement is missing; the message has the command that installs it.
     """
     wheel = find_wheel(SERVER_ENVIRONMENT)
     check_libraries(wheel, server_environment(wheel, os.environ))
