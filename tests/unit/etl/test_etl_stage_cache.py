@@ -89,7 +89,7 @@ def test_a_parameter_that_decides_the_result_makes_all_of_it_again(corpus: Corpu
     warm = corpus.run("other", cache, other)
     assert ("prepare", 40) in corpus.made
     assert corpus.run("cold", None, other) == warm
-    # and what nobody asks for any more is gone
+    # and the cache of the other parameters is gone
     assert len(list(cache.glob("prepare-*.parquet"))) == 1
 
 
@@ -164,7 +164,7 @@ def test_a_run_that_puts_its_own_in_this_place_meanwhile_changes_nothing(tmp_pat
     def documents(columns: Sequence[str]) -> Iterator[pa.Table]:
         nonlocal passes
         passes += 1
-        if passes == 1:  # between the look at what is kept and the reading of it
+        if passes == 1:  # between the two readings of the cache
             if others is None:
                 next(tmp_path.glob("stage-*.parquet")).unlink()
             else:
@@ -230,7 +230,7 @@ def test_a_file_that_somebody_wrote_over_in_place_is_not_believed(corpus: Corpus
     rows = rows.set_column(
         rows.schema.get_field_index("clean_text"), "clean_text", pa.array(["mine"] * rows.num_rows, pa.large_string())
     )
-    with prepared.open("r+b") as file:  # the same file under another name is what is kept
+    with prepared.open("r+b") as file:  # the cache is the same file under another name
         file.truncate()
         pq.write_table(rows, file)
     assert corpus.run("again", cache) == first

@@ -73,7 +73,7 @@ def test_a_format_that_answers_like_the_exact_one_loses_nothing_and_is_served(wo
     assert figure.query_ms > 0
     assert figure.texts_per_second > 0
     assert (report.serves, report.dropped, report.check.passed) == ("onnx_coarse", (), True)
-    # what parity has left out is told here as well
+    # formats dropped by parity are reported here as well
     assert "dropped openvino_int8: too far off" in report.check.statement
     report.save(world / "quality.json")
     assert read_quality(world / "quality.json") == report

@@ -205,14 +205,14 @@ def test_lora_on_layers_that_are_not_there_is_refused(tiny_base: Path) -> None:
 
 
 class StoppedError(Exception):
-    """What a run is stopped with; killing it is what test_fit.py does."""
+    """The error that stops a run; test_fit.py kills it."""
 
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_a_run_that_was_stopped_ends_with_the_same_weights_under_each_option(
     option: str, tiny_base: Path, pairs_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # the second epoch begins at step 7, so that its order is needed anew
+    # the second epoch begins at step 7, so that its order is needed again
     params = train_params(**({"checkpoint_every_steps": 4} | OPTIONS[option]))
     uninterrupted = run_fit(tiny_base, fit_paths(tmp_path / "whole", pairs_file), params)
     assert uninterrupted["space"] != uninterrupted["base_space"]
