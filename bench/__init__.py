@@ -1,1 +1,1 @@
-"""Figures, measured side by side in one run. Each command prints one table, or one JSON object with `--json`."""
+"""Figures, measured side by side in one run. Each command prints tables, or one JSON object with `--json`."""

@@ -1,15 +1,15 @@
 """Figures, measured side by side in one run.
 
-python -m bench quality    is what people get the same as what was evaluated, and is tuning worth it?
-python -m bench backlog    is a backlog of any size worked off at constant memory?
-python -m bench speed      how fast are documents embedded, and how fast by what else one might use?
-python -m bench query      how long does one question take, alone and while documents are indexed?
-python -m bench freshness  how long until a new document is found?
-python -m bench growth     what do size and change cost?
-python -m bench training   how many pairs a second are trained on, and how many by the trainer that one might use instead?
-python -m bench index      what do index settings find, and what do they cost?
-python -m bench formats    what does each format lose against fp32, and how fast is it?
-python -m bench peers      makes the environments of the peers;  python -m bench plot  draws kept results
+python -m bench quality    retrieval quality offline and live, of base and tuned encoder
+python -m bench backlog    memory of the consumer over a large backlog
+python -m bench speed      rate of embedding and of the whole streaming path, against peers
+python -m bench query      time of one question, alone and during indexing
+python -m bench freshness  time from a document's production to the first search that finds it
+python -m bench growth     cost against size and against change
+python -m bench training   rate of training, against sentence-transformers' trainer
+python -m bench index      recall and cost of index settings
+python -m bench formats    quality and speed of each format, against fp32
+python -m bench peers      make the environments of the peers;  python -m bench plot  draw stored results
 """
 
 import json
@@ -40,15 +40,13 @@ def benchmarks() -> None:
 @app.command()
 def quality(
     data: Annotated[Path, typer.Option(help="A BEIR folder or zip.")],
-    live: Annotated[bool, typer.Option(help="Publish, index and ask through the running platform as well.")] = False,
-    encoders: Annotated[
-        str, typer.Option(help="Which encoders: base, tuned (on the set's train split), or both.")
-    ] = "base,tuned",
+    live: Annotated[bool, typer.Option(help="Publish, index and search in the running platform as well.")] = False,
+    encoders: Annotated[str, typer.Option(help="Encoders: base, tuned (on the set's train split), or both.")] = "base,tuned",
     contracts: Annotated[str, typer.Option(help="Chunkers: none, tokens, tokens@1 (an older rule).")] = "none,tokens",
     workspace: Annotated[Path, typer.Option(help="Folder for data, weights and the stack's state.")] = Path("var/bench/quality"),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Print nDCG@10 of each encoder under each contract, evaluated offline and asked for live, with intervals."""
+    """Print nDCG@10 of each encoder under each contract, offline and live, with intervals."""
     from bench.quality import QualityRun, measure_quality
     from bench.tables import quality_table
 
@@ -68,7 +66,7 @@ def backlog(
     workspace: Annotated[Path, typer.Option(help="Folder for the log and the collections.")] = Path("var/bench/backlog"),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Work off a backlog of messages of all sizes, and print how memory goes over the messages done."""
+    """Consume a backlog of messages of all sizes, and print the memory over the messages."""
     from bench.backlog import measure_backlog
     from bench.tables import backlog_table
 
@@ -90,7 +88,7 @@ def _names(listed: str, known: tuple[str, ...]) -> tuple[str, ...]:
 
 def main() -> None:
     """Run a benchmark."""
-    # The libraries' own notes and bars would hide what is said. Set before they are imported.
+    # The libraries' own notes and bars would hide the output. Set before they are imported.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     run("bench", app)

@@ -1,4 +1,4 @@
-"""Broker alone and store alone: what they do when nothing else asks them for anything."""
+"""Broker alone and store alone: their rates without any other load."""
 
 import os
 import subprocess
@@ -29,7 +29,7 @@ _QUERIES: Final = 200
 
 
 def broker_alone(folder: Path, *, short: bool) -> dict[str, JSON]:
-    """Return how many messages of 1 KiB a second the embedded broker takes and gives."""
+    """Return the rates at which the embedded broker takes and gives messages of 1 KiB."""
     count = 2_000 if short else 20_000
     with running_broker(folder) as settings:
         ensure_topics(settings)
@@ -46,7 +46,7 @@ def broker_alone(folder: Path, *, short: bool) -> dict[str, JSON]:
                 if time.perf_counter() > give_up:
                     raise TransientError(f"the broker gave {seen} of {count} messages back within {_START_SECONDS} s")
                 found = sum(len(records) for records in consumer.poll(500).values())
-                # From the first batch on, that batch left out: joining the group is not the broker's speed.
+                # After the first batch: joining the group is not the broker's speed.
                 if found and not began:
                     began, first = time.perf_counter(), found
                 seen += found
@@ -58,7 +58,7 @@ def broker_alone(folder: Path, *, short: bool) -> dict[str, JSON]:
 
 
 def store_alone(folder: Path, *, short: bool) -> dict[str, JSON]:
-    """Return how many points a second the embedded store takes, and how long a query takes among them, without an index."""
+    """Return the rate at which the embedded store takes points, and the time of a query among them, without an index."""
     count = 2_000 if short else 10_000
     info = made_up_info()
     numbers = np.random.default_rng(1)
@@ -81,7 +81,7 @@ def store_alone(folder: Path, *, short: bool) -> dict[str, JSON]:
 
 @contextmanager
 def running_broker(folder: Path) -> Iterator[Settings]:
-    """Run the embedded broker, and nothing else, for the time of a block."""
+    """Run the embedded broker alone while the block runs."""
     [port] = free_ports(1)
     home = folder / uuid4().hex[:8]
     settings = Settings(home=home, kafka_bootstrap=f"127.0.0.1:{port}")

@@ -1,9 +1,9 @@
-"""Is a backlog worked off at constant memory? A real broker, the real consumer in a process of its own, the real embedded store.
+"""Memory over a backlog: a real broker, the real consumer in a process of its own, the real embedded store.
 
-    messages ──> Kafka ──> consumer ──(encoder)──> Edge        memory sampled, over the messages done
-    the same texts ──────────────────(encoder)──> Edge         what the store alone does, with no consumer: the control
+    messages ──> Kafka ──> consumer ──(encoder)──> Edge        memory, sampled over the messages
+    the same texts ──────────────────(encoder)──> Edge         the control: the store alone, without a consumer
 
-The store keeps what it is given, so its memory grows; what grows beyond that would be the consumer's.
+The store holds all points, so its memory grows; any growth beyond that is the consumer's.
 """
 
 import os
@@ -35,7 +35,7 @@ Encoder = Literal["hash", "triton"]
 
 _SAMPLE_SECONDS: Final = 0.2
 _START_SECONDS: Final = 90.0
-# Until then caches fill, and kafka-python reads ahead what the broker gives it: with the embedded one, the whole backlog.
+# During this share caches fill, and kafka-python prefetches: from the embedded broker, the whole backlog.
 _WARM_UP_SHARE: Final = 0.2
 _POINTS_OF_A_CURVE: Final = 40
 _MIB: Final = 2**20
@@ -43,7 +43,7 @@ _MIB: Final = 2**20
 
 @dataclass
 class Curve:
-    """Memory of a process in MiB over the messages it has done: all that is resident, and what is its own (no mapped files)."""
+    """Memory of a process in MiB over its handled messages: resident memory, and its private part (no mapped files)."""
 
     messages: list[int] = field(default_factory=list)
     resident: list[float] = field(default_factory=list)
@@ -51,13 +51,13 @@ class Curve:
     seconds: float = 0.0
 
     def slope(self, values: Sequence[float]) -> float:
-        """Return how many MiB 10,000 messages add, by least squares, after the warm-up."""
+        """Return the MiB that 10,000 messages add, by least squares, after the warm-up."""
         done, memory = np.asarray(self.messages, float), np.asarray(values, float)
         counted = done >= _WARM_UP_SHARE * done.max()
         return float(np.polyfit(done[counted] / 10_000, memory[counted], 1)[0])
 
     def report(self) -> dict[str, Any]:
-        """Return what is worth keeping of it."""
+        """Return the figures for the report."""
         step = max(1, len(self.messages) // _POINTS_OF_A_CURVE)
         return {
             "seconds": round(self.seconds, 1),
@@ -74,7 +74,7 @@ class Curve:
 
 
 def measure_backlog(folder: Path, release: Path | None, messages: int, encoder: Encoder) -> dict[str, Any]:
-    """Work off a backlog, then write the same points without a consumer; return both curves of memory and their slopes.
+    """Consume a backlog, then write the same points without a consumer; return both curves of memory and their slopes.
 
     Raises:
         ContractError: a process ended before it was done, or messages are left.
@@ -92,10 +92,10 @@ def measure_backlog(folder: Path, release: Path | None, messages: int, encoder: 
             environment = {**workspace.environment, "TWINLINE_TOPIC": settings.topic, "KAFKA_BOOTSTRAP": settings.kafka_address}
             consumer = _run_worker("consumer", workspace, environment, release, messages, encoder)
             left = sum(group_lag(settings, "backlog", settings.topic).values())
-        # The control needs no broker, and an embedded one is busy even where nobody asks it for anything.
+        # The control needs no broker, and an embedded broker is busy even without requests.
         store = _run_worker("store", workspace, environment, release, messages, encoder)
     if left:
-        raise ContractError(f"{left} of {messages} messages are not committed, though the consumer says that it is done")
+        raise ContractError(f"{left} of {messages} messages are not committed, though the consumer reports that it is done")
     return {
         "bench": "backlog",
         "encoder": "hash: vectors made of a text's hash, no model" if encoder == "hash" else "Triton, the release's own",
@@ -158,7 +158,7 @@ def _process(command: Sequence[str], environment: Mapping[str, str], problem: An
 def _run_worker(
     what: str, workspace: Workspace, environment: Mapping[str, str], release: Path, messages: int, encoder: Encoder
 ) -> Curve:
-    """Run a worker to its end, and look at its memory meanwhile."""
+    """Run a worker to its end, and sample its memory."""
     store = workspace.folder / f"store-{what}-{time.time_ns()}"
     command = [sys.executable, "-m", "bench.backlog_worker", what, str(store), str(release), str(messages), encoder]
     curve, started = Curve(), 0.0
@@ -166,7 +166,7 @@ def _run_worker(
         done = _Last(process)
         watched = psutil.Process(process.pid)
         while process.poll() is None:
-            # Not while it closes the store: the memory that it lets go then is no part of the curve.
+            # Not while it closes the store: the memory that it frees then is no part of the curve.
             if 0 < done.value < messages:
                 started = started or time.monotonic()
                 try:
@@ -185,7 +185,7 @@ def _run_worker(
 
 
 class _Last:
-    """The last number that a process has printed."""
+    """The last number from a process's output."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.value = 0
@@ -194,7 +194,7 @@ class _Last:
         self._thread.start()
 
     def join(self) -> None:
-        """Wait for the end of what it prints."""
+        """Wait for the end of the output."""
         self._thread.join()
 
     def _read(self) -> None:

@@ -1,4 +1,4 @@
-"""The backlog: messages whose sizes spread over three orders of magnitude, the same ones at every run."""
+"""The backlog: messages with sizes over three orders of magnitude, the same in every run."""
 
 import json
 import math
@@ -11,7 +11,7 @@ from twinline.clients.kafka.connect import kafka_errors, make_producer
 from twinline.clients.settings import Settings
 
 SOURCE: Final = "backlog"
-# Of a text, in characters: log-uniform between them, so that 100,000 messages have about 40 MB.
+# Bounds of a text's length in characters; log-uniform between them, so that 100,000 messages have about 40 MB.
 SMALLEST: Final = 3
 LARGEST: Final = 3_000
 _SEED: Final = 20_261_125
@@ -22,7 +22,7 @@ _LONGEST_WORD: Final = 12
 
 @dataclass(frozen=True)
 class Backlog:
-    """What was written to the log."""
+    """Counts and sizes of the messages on the log."""
 
     messages: int
     bytes: int
@@ -40,7 +40,7 @@ def texts(count: int) -> Iterator[str]:
 
 
 def publish(settings: Settings, count: int) -> Backlog:
-    """Write the backlog to the log, and wait until the broker has all of it."""
+    """Write the backlog to the log, and wait until the broker has all messages."""
     producer = make_producer(settings)
     sizes, last = [], []
     with kafka_errors(settings):

@@ -1,9 +1,9 @@
-"""A process of its own that works off the backlog, so that its memory is nobody else's.
+"""A separate process that consumes the backlog, so that its memory can be measured alone.
 
     python -m bench.backlog_worker consumer|store FOLDER RELEASE MESSAGES ENCODER
 
-`consumer` is the real one, over the log. `store` writes as many points of the same texts to the same kind of collection, with no
-consumer: what the memory of the store alone does. Prints the number of messages done, a line a batch.
+`consumer` is the real consumer, over the log. `store` writes as many points of the same texts to the same kind of collection,
+without a consumer, to show the memory of the store alone. Prints the number of handled messages, a line a batch.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ _WORDS_OF_A_HASH: Final = 8
 
 
 class HashEmbedder:
-    """No encoder: a text's vector is made of its hash. For what does not depend on what vectors mean, such as memory."""
+    """A text's vector from its hash, without an encoder: for figures that do not depend on the vectors, such as memory."""
 
     def __init__(self, space: str, dimension: int) -> None:
         self.space = space
@@ -58,7 +58,7 @@ class HashEmbedder:
 
 
 def consume(collection: EdgeCollection, release: Release, messages: int) -> None:
-    """Work off the log from its start with the real consumer."""
+    """Consume the log from its start with the real consumer."""
     stop, done = threading.Event(), 0
 
     def count(handled: int) -> None:
@@ -73,7 +73,7 @@ def consume(collection: EdgeCollection, release: Release, messages: int) -> None
 
 
 def store_alone(collection: EdgeCollection, release: Release, messages: int) -> None:
-    """Write the same points without a consumer, as many at a time."""
+    """Write the same points without a consumer, in batches of the same size."""
     limits, done = load_limits(), 0
     for batch in pieces(enumerate(texts(messages)), limits.max_messages):
         plans = []

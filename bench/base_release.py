@@ -1,4 +1,4 @@
-"""The packaged base model, made by the command that a person types, and kept while its code and its libraries are the same."""
+"""The packaged base model, made by the documented command, and cached while its code and libraries stay the same."""
 
 import hashlib
 import os
@@ -17,12 +17,12 @@ _MADE_BY: Final = ("torch", "transformers", "onnx", "onnxscript", "openvino", "t
 
 
 def base_release_folder(chunker: str = "tokens") -> Path:
-    """Return the packaged base model; made by the very command that a person types, unless nothing changed since."""
+    """Return the packaged base model; the documented command makes it, unless the cache is current."""
     folder = _CACHE / f"base-{chunker}-{_key()}"
     if not folder.is_dir():
         made = _CACHE / f".{folder.name}-{os.getpid()}"
         command = [sys.executable, "-m", "export", "base", "--out", str(made), "--chunker", chunker]
-        # Its words are not the report of whoever asks: a benchmark prints one JSON object there.
+        # To standard error: a benchmark prints one JSON object on standard output.
         subprocess.run(command, cwd=CHECKOUT, stdout=2, check=True, timeout=280)
         for old in _CACHE.glob(f"base-{chunker}-*"):
             shutil.rmtree(old, ignore_errors=True)

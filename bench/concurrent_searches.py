@@ -1,4 +1,4 @@
-"""Searches by several clients at once, through the asynchronous client: how many a second, and how long each takes."""
+"""Rate and times of searches by several clients at once, through the asynchronous client."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ CLIENTS: Final = (1, 4, 16)
 
 
 def concurrent_searches(url: str, count: int, question: Callable[[int], str], first: int) -> list[JSON]:
-    """Return one row a number of clients; no question is asked twice, and `first` numbers the first one."""
+    """Return one row for each number of clients; no question is asked twice, and `first` is the number of the first one."""
     rows: list[JSON] = []
     for place, clients in enumerate(CLIENTS):
         times, seconds = asyncio.run(_asked(url, clients, count, question, first + place * count))
@@ -26,7 +26,7 @@ async def _asked(url: str, clients: int, count: int, question: Callable[[int], s
     numbers: Iterator[int] = iter(range(first, first + count))
 
     async def ask_on(search: AsyncSearchClient) -> None:
-        # All clients take from one list, so that none is idle at the end while another has much left.
+        # All clients take from one list, so that none is idle at the end while another still has work.
         for number in numbers:
             began = time.perf_counter()
             await search.search(question(number))

@@ -1,4 +1,4 @@
-"""Real text to measure with: docstrings, and data sets of a folder that a machine may have beside the checkout."""
+"""Real text for measurements: docstrings, and data sets in an optional folder beside the checkout."""
 
 import os
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from twinline.contract.documents.records import Document
 from twinline.contract.errors import SettingsError
 
 _VARIABLE: Final = "TWINLINE_BENCH_DATA"
-# Packages whose docstrings are read when the default ones are too few.
+# Packages to read when the default ones have too few docstrings.
 _MORE_PYDOCS: Final = "torch,transformers,numpy,airflow,sentence_transformers,pandas,polars,pyarrow,daft"
 
 
@@ -35,7 +35,7 @@ def read_documents(corpus: str, count: int) -> tuple[Document, ...]:
     """Return the first `count` documents of a corpus: `pydocs`, or `scifact`.
 
     Raises:
-        SettingsError: the machine has no such corpus, or one that is too small.
+        SettingsError: the machine has no such corpus, or it is too small.
     """
     found = tuple(islice(_documents(corpus), count))
     if len(found) < count:

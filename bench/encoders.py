@@ -1,4 +1,4 @@
-"""The encoders that are compared, each in a process of its own, on the same threads, over the same texts."""
+"""The compared encoders, each in a process of its own, on the same threads, over the same texts."""
 
 import json
 import os
@@ -20,6 +20,7 @@ from bench.rounds import Work
 from bench.workers import answer_of, answering, ask
 from export.encoder.runtimes import openvino_hint
 from twinline.clients.base_model import DEFAULT_BASE_MODEL, resolve_base_model
+from twinline.contract.encoder.runtime import Precision
 from twinline.contract.errors import SettingsError, TransientError
 from twinline.contract.release.manifest import Manifest
 
@@ -31,7 +32,7 @@ _BATCH: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An encoder to compare: the worker's name for it, its options, and the environment that has it."""
+    """An encoder to compare: its name in the worker, its options, and its environment."""
 
     name: str
     encoder: str
@@ -56,7 +57,7 @@ class Worker:
         return Work(len(self.texts), answer["seconds"])
 
     def encode(self) -> NDArray[np.float32]:
-        """Return the vectors `(n, dim)` of the texts, to be compared."""
+        """Return the vectors `(n, dim)` of the texts, for the comparison."""
         self._ask({"texts": list(self.texts), "vectors": str(self.vectors)})
         found: NDArray[np.float32] = np.load(self.vectors)
         return found
@@ -65,18 +66,18 @@ class Worker:
         return ask(self.process, request, self.name, self.log)
 
 
-def sorted_openvino(precision: str) -> str:
+def sorted_openvino(precision: Precision) -> str:
     """Return the name of a bare loop over OpenVINO at a precision."""
     return f"OpenVINO {precision}, sorted"
 
 
-def candidates(release: Path, formats: Sequence[str], scratch: Path) -> list[Candidate]:
-    """Return what can be compared on this machine.
+def candidates(release: Path, formats: Sequence[Precision], scratch: Path) -> list[Candidate]:
+    """Return the encoders that can be compared on this machine.
 
     Args:
-        release: a packaged release; its ONNX and OpenVINO files are what bare runtimes and ours run.
+        release: a packaged release; bare runtimes and ours run its ONNX and OpenVINO files.
         formats: precisions of the bare OpenVINO loop: fp32, bf16, int8 (which the release must have).
-        scratch: gets the model folders that some peers write into.
+        scratch: for copies of model folders, because some peers write into them.
 
     Raises:
         SettingsError: the release lacks an exact format.
@@ -85,9 +86,7 @@ def candidates(release: Path, formats: Sequence[str], scratch: Path) -> list[Can
     base = resolve_base_model(DEFAULT_BASE_MODEL)
     files = {entry.name: str(release / entry.file) for entry in manifest.formats}
     if missing := sorted({"onnx_fp32", "openvino_fp32"} - files.keys()):
-        raise SettingsError(
-            f"release {manifest.release} has no {missing[0]}, which its served format is compared with: export it"
-        )
+        raise SettingsError(f"release {manifest.release} has no {missing[0]}, the reference for its served format: export it")
     own: dict[str, Any] = {
         "threads": cores(),
         "batch": _BATCH,
@@ -122,7 +121,7 @@ def candidates(release: Path, formats: Sequence[str], scratch: Path) -> list[Can
 
 @contextmanager
 def running(wanted: Sequence[Candidate], texts: Sequence[str], scratch: Path) -> Iterator[tuple[list[Worker], dict[str, str]]]:
-    """Run the candidates that can be run here, for the time of a block; the second value says why others are left out."""
+    """Run the candidates of this machine while the block runs; the second value has the reasons of the ones left out."""
     skipped: dict[str, str] = {}
     workers: list[Worker] = []
     with ExitStack() as held:

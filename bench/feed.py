@@ -1,4 +1,4 @@
-"""Documents written to the log at a steady rate while something else is measured, and how fast they can be taken at most."""
+"""Documents written to the log at a steady rate during another measurement, and the highest rate of indexing."""
 
 import threading
 import time
@@ -16,13 +16,13 @@ from twinline.contract.documents.records import Document, encode_key, encode_val
 from twinline.contract.errors import TransientError
 
 _PATIENCE_SECONDS: Final = 600.0
-# Counting what is indexed holds the store up, the longer the more there is.
+# Counting the indexed documents blocks the store, and takes longer the more there are.
 _POLL_SECONDS: Final = 0.5
 
 
 def sustained_rate(system: Served, documents: Sequence[Document], name: str) -> float:
-    """Return how many documents a second the running consumer indexes when there is always one waiting."""
-    # Under keys of their own, and with a text that is new: a text that is known already would keep its vector.
+    """Return the documents a second that the running consumer indexes under a constant backlog."""
+    # Under new keys and with new texts: a known text would keep its vector.
     fresh = [_variant(document, name, number) for number, document in enumerate(documents)]
     with closing(system.admin) as admin:
         before = _documents(system, admin.status().collection(system.collection))
@@ -38,7 +38,7 @@ def sustained_rate(system: Served, documents: Sequence[Document], name: str) -> 
 
 
 class Feed:
-    """Writes documents at a rate, round and round, from its own thread, for the time of a `with` block."""
+    """Writes documents at a rate, in a loop, from its own thread, while a `with` block runs."""
 
     def __init__(self, system: Served, documents: Sequence[Document], per_second: float) -> None:
         """Write nothing yet."""
@@ -53,11 +53,11 @@ class Feed:
 
     @property
     def sent_per_second(self) -> float:
-        """Return the rate that was kept."""
+        """Return the achieved rate."""
         return self.sent / self.seconds if self.seconds else 0.0
 
     def report(self) -> dict[str, JSON]:
-        """Return what was written."""
+        """Return the counts of written documents."""
         return {
             "wanted_per_second": round(self._per_second, 2),
             "sent_per_second": round(self.sent_per_second, 2),
@@ -89,12 +89,12 @@ class Feed:
 
 
 def _variant(document: Document, name: str, number: int) -> Document:
-    """Return a document under another key, whose every chunk is a new text: its title is part of each."""
+    """Return a document under another key with new chunks only: its title is part of each."""
     return replace(document, source=name, key=f"{number}", title=f"{document.title} {name} {number}", version=None)
 
 
 def _documents(system: Served, status: CollectionStatus | None) -> int:
     count = None if status is None else status.documents
     if count is None:
-        raise TransientError(f"the online process does not say how many documents {system.collection} has: see its log")
+        raise TransientError(f"the online process does not report how many documents {system.collection} has: see its log")
     return count

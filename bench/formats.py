@@ -1,4 +1,4 @@
-"""What each format of the base encoder answers to a data set's test queries, by the very measurement that the gate rests on.
+"""Quality and speed of each format of the base encoder on a data set's test queries, by the gate's own measurement.
 
 data set ─> snapshot ─> base encoder ─> every format ─> parity ─> quality: nDCG@10 lost against fp32, speed, bytes, by turns
 """
@@ -31,7 +31,7 @@ def measure_formats(data: Path, workspace_root: Path, formats: Sequence[str]) ->
     Args:
         data: a BEIR folder or zip.
         workspace_root: a folder is made below it for each data set.
-        formats: names, one of fp32 among them, with which the others are compared.
+        formats: names; an fp32 format among them is the reference for the others.
     """
     from export.encoder.bootstrap import write_base_encoder
     from export.encoder.build import export_encoder, load_encoder_contract
@@ -42,7 +42,7 @@ def measure_formats(data: Path, workspace_root: Path, formats: Sequence[str]) ->
     from train.encoder.heldout import read_corpus
 
     if not any(known_format(name).precision == "fp32" for name in formats):
-        raise SettingsError(f"--formats {','.join(formats)}: one of fp32 must be among them, which the others are compared with")
+        raise SettingsError(f"--formats {','.join(formats)}: an fp32 format must be among them, as the reference for the others")
     workspace = data_workspace(workspace_root, data)
     workspace.module("etl", "ingest")
     snapshot = workspace.folder / "data" / "snapshot"

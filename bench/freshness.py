@@ -1,6 +1,6 @@
-"""Produced to searchable: how long after its last byte went to the broker a search finds a document.
+"""Produced to searchable: the time from a document's last byte to the broker until a search finds it.
 
-Idle, at half of the sustained rate, and behind one very large document.
+Measured idle, at half of the sustained rate, and behind one very large document.
 """
 
 import time
@@ -26,7 +26,7 @@ from twinline.contract.errors import TransientError
 
 SOURCE: Final = "probe"
 _PATIENCE_SECONDS: Final = 60.0
-# Between two looks, and so added to what is measured: a searcher that never rests takes a core from what it measures.
+# The pause between two searches, part of the measured time. A searcher without pauses would take a core from the system.
 _POLL_SECONDS: Final = 0.02
 _PAUSE_SECONDS: Final = 0.2
 # Some two hundred chunks.
@@ -37,7 +37,7 @@ _MOST_BEHIND: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Milliseconds until the broker had acknowledged a document, and until a search found it; both from before it was sent."""
+    """Milliseconds until the broker acknowledged a document, and until a search found it; both from before the sending."""
 
     acknowledged_ms: float
     found_ms: float
@@ -70,10 +70,10 @@ def measure_freshness(workspace: Path, release: Path, *, short: bool) -> dict[st
 
 
 def _behind_a_large_one(system: Served, documents: Sequence[Document]) -> tuple[list[Probe], float]:
-    """Probe while one document as large as a book is indexed; return the probes, and how many seconds that took."""
+    """Probe while one document as large as a book is indexed; return the probes, and the seconds of the indexing."""
     pages: list[str] = []
     for number, document in enumerate(cycle(documents)):
-        # Numbered, so that no chunk is known.
+        # Numbered, so that every chunk is new.
         pages.append(f"Page {number} of the book. {document.text}")
         if sum(map(len, pages)) >= _LARGE_CHARACTERS:
             break
@@ -95,7 +95,7 @@ def _behind_a_large_one(system: Served, documents: Sequence[Document]) -> tuple[
 
 def _row(probes: list[Probe]) -> dict[str, JSON]:
     if not probes:
-        # Over before the first one: a quick encoder, and a book that is small for it.
+        # Over before the first probe: the encoder is quick, and the book is small for it.
         return {"documents": 0}
     acknowledged = percentiles([probe.acknowledged_ms for probe in probes], 50)
     return {
@@ -106,7 +106,7 @@ def _row(probes: list[Probe]) -> dict[str, JSON]:
 
 
 def _probe(system: Served, count: int, name: str, is_over: Callable[[], bool] = lambda: False) -> list[Probe]:
-    """Publish documents one after the other, until it is over; each is looked for by a search until it is the hit."""
+    """Publish documents one after the other, until it is over; search for each until it is the hit."""
     settings, found = system.settings, []
     with (
         kafka_errors(settings),

@@ -1,4 +1,4 @@
-"""How cost grows: the store with its size, the offline stages and indexing with what changed, each with its exponent.
+"""The growth of cost: of the store with its size, of offline stages and indexing with the changes, each with its exponent.
 
 store     1k, 10k, 100k, 1M made-up chunks, each in a process of its own: fill, index build, query, memory, disk, restart
 stages    dvc repro ingest..pairs in a clone: first run, nothing changed, one document in a hundred changed
@@ -19,7 +19,7 @@ from twinline.contract.canonical import JSON
 _STORE_SIZES: Final = (1_000, 3_000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
 _STAGE_SIZES: Final = (1_000, 4_000, 16_000, 64_000, 256_000)
 _SHARE: Final = 0.03
-# About what `pydocs:` brings: embedding takes minutes.
+# About the size of `pydocs:`, because embedding takes minutes.
 _INDEXED: Final = 2_000
 _FITTED: Final = ("fill_seconds", "index_seconds", "query_p50_ms", "memory_mib", "disk_mib", "restart_seconds")
 
@@ -31,11 +31,11 @@ def measure_growth(
 
     Args:
         workspace: folder for collections, clones and corpora.
-        release: whose contract and encoder index the documents.
+        release: its contract and encoder index the documents.
         parts: of `store`, `stages`, `indexing`.
         most: the largest store, in chunks.
         rows: the largest corpus of the stages, in documents.
-        say: told what is being measured.
+        say: prints the current measurement.
     """
     report: dict[str, JSON] = {"bench": "growth", "machine": machine()}
     if "store" in parts:
@@ -62,7 +62,7 @@ def measure_growth(
 
 
 def sizes_up_to(rows: int) -> list[int]:
-    """Return the corpus sizes to measure: at least three, so that a line can be told from a point."""
+    """Return the corpus sizes to measure: at least three, so that a line can be fitted."""
     return [size for size in _STAGE_SIZES if size <= rows] if rows >= _STAGE_SIZES[2] else [rows // 4, rows // 2, rows]
 
 
@@ -78,7 +78,7 @@ def line(sizes: Sequence[float], costs: Sequence[float]) -> dict[str, float]:
 
 
 def _stages_fit(rows: Sequence[Mapping[str, Any]]) -> dict[str, JSON]:
-    """Return how the stages' cost and memory grow, and from which size one percent of changes costs 3 % of a full run."""
+    """Return the growth of the stages' cost and memory, and the size from which 1 % of changes costs 3 % of a full run."""
     sizes = [row["documents"] for row in rows]
     full, part = (line(sizes, [row[name] for row in rows]) for name in ("first_seconds", "one_percent_seconds"))
     memory = {name: line(sizes, [row["stage_peak_mib"][name] for row in rows]) for name in rows[0]["stage_peak_mib"]}
@@ -111,7 +111,7 @@ def exponent(sizes: Sequence[float], costs: Sequence[float]) -> JSON:
 
 
 def _store(size: int, folder: Path) -> dict[str, Any]:
-    """Measure one size; two processes, so that memory and restart are those of a process that did nothing else."""
+    """Measure one size in two processes, so that memory and restart belong to a process without other work."""
     made = run_once("bench.growth_store", "fill", str(size), str(folder))
     opened = run_once("bench.growth_store", "open", str(size), str(folder))
     times = opened.pop("query_ms")

@@ -1,4 +1,4 @@
-"""What the offline stages and indexing cost when nothing, or one document in a hundred, has changed."""
+"""The cost of the offline stages and of indexing when nothing, or one document in a hundred, has changed."""
 
 import json
 import os
@@ -32,7 +32,7 @@ from twinline.contract.release.folder import ReleaseFolder
 
 _REAL: Final = 2_000
 _EVERY: Final = 100
-# Of a made-up text: about a thousand characters.
+# Lines of a made-up text: about a thousand characters.
 _LINES: Final = 16
 _LINE_WORDS: Final = 6
 
@@ -41,7 +41,7 @@ def stages_cost(folder: Path, documents: int, kind: str = "lines") -> dict[str, 
     """Run the stages ingest to pairs in a clone of the committed code: first, unchanged, one document in a hundred changed.
 
     Args:
-        kind: `lines`, one file of JSON Lines, the cheapest to read from nothing; `folder`, a Markdown file a document.
+        kind: `lines`, one file of JSON Lines, the cheapest first read; `folder`, a Markdown file a document.
     """
     clone = folder / f"clone-{kind}-{documents}"
     shutil.rmtree(clone, ignore_errors=True)
@@ -60,17 +60,17 @@ def stages_cost(folder: Path, documents: int, kind: str = "lines") -> dict[str, 
     first = dvc("pairs")
     no_op = dvc("pairs")
     write(corpus, documents, 1)
-    # A source that changes behind its name has to be read again, which is what the daily ingest does too. All three in one
-    # process of DVC: each is stale once the source is.
+    # A source that changes behind its name must be read again, as in the daily ingest. All three in one process of DVC: each is
+    # stale once the source is.
     changed = dvc("--force", "--single-item", *_STAGES)
     again = {name: (clone / "data" / name).read_bytes() for name in _outputs(clone)}
-    # Each stage as a process of its own, with the kept and from nothing: where time and memory go.
+    # Each stage in a process of its own, with the caches and without, to see its time and memory.
     warm = {name: _stage(name, clone, environment) for name in _STAGES}
     shutil.rmtree(Path(environment["TWINLINE_HOME"]))
     cold = {name: _stage(name, clone, environment) for name in _STAGES}
     differs = [name for name in sorted(again.keys() | _outputs(clone)) if _bytes(clone / "data" / name) != again.get(name)]
     if differs:
-        raise ContractError(f"with what was kept the stages gave other bytes than without, in {differs}: look at stage_cache.py")
+        raise ContractError(f"with their caches the stages gave other bytes than without, in {differs}: look at stage_cache.py")
     shutil.rmtree(clone)
     return {
         "source": kind,
@@ -92,7 +92,7 @@ def _stage(name: str, clone: Path, environment: Mapping[str, str]) -> tuple[floa
 
 
 def _outputs(clone: Path) -> set[str]:
-    """Return the tables that the stages wrote."""
+    """Return the stages' tables."""
     return {str(path.relative_to(clone / "data")) for path in (clone / "data").rglob("*.parquet")}
 
 
@@ -101,10 +101,10 @@ def _bytes(path: Path) -> bytes | None:
 
 
 def _measured(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> tuple[float, float]:
-    """Run a command; return its seconds, and the MiB that the largest of its processes took."""
+    """Run a command; return its seconds, and the MiB of its largest process."""
     started = time.perf_counter()
     process = subprocess.Popen(command, cwd=folder, env=dict(environment), stdout=sys.stderr)
-    # Of this child and of those that it waited for; what else the bench runs does not count.
+    # Of this child and its own children; other processes of the bench do not count.
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
@@ -116,7 +116,7 @@ _STAGES: Final = ("ingest", "prepare", "pairs")
 
 
 def indexing_cost(folder: Path, release: Path, documents: int) -> dict[str, JSON]:
-    """Publish a corpus and index it, then the corpus with one document in a hundred changed: only those reach the log."""
+    """Publish a corpus and index it, then again with one document in a hundred changed: only these reach the log."""
     shutil.rmtree(folder, ignore_errors=True)
     corpus = folder / "corpus.jsonl"
     files = ReleaseFolder.load(release)
@@ -154,7 +154,7 @@ def indexing_cost(folder: Path, release: Path, documents: int) -> dict[str, JSON
 
 
 def write_corpus(path: Path, documents: int, state: int) -> None:
-    """Write a corpus of JSON Lines; in state 1 one document in a hundred has another text than in state 0."""
+    """Write a corpus of JSON Lines; in state 1 one document in a hundred differs from state 0."""
     path.parent.mkdir(parents=True, exist_ok=True)
     real = read_documents("pydocs", min(documents, _REAL))
     with path.open("w", encoding="utf-8") as stream:
@@ -165,7 +165,7 @@ def write_corpus(path: Path, documents: int, state: int) -> None:
 
 
 def write_folder(path: Path, documents: int, state: int) -> None:
-    """Write the same corpus as a folder of Markdown files; in state 1 only those that differ are written."""
+    """Write the same corpus as a folder of Markdown files; in state 1 only the changed files are written."""
     path.mkdir(parents=True, exist_ok=True)
     real = read_documents("pydocs", min(documents, _REAL))
     for number, text in enumerate(_texts(real, documents)):
@@ -176,7 +176,7 @@ def write_folder(path: Path, documents: int, state: int) -> None:
 
 
 def _texts(real: Sequence[Document], count: int) -> Iterator[str]:
-    """Yield texts: the real ones first, then real lines put together at random, so that hardly any two are near-duplicates."""
+    """Yield texts: real ones first, then random combinations of real lines, so that hardly any two are near-duplicates."""
     lines = [line for document in real for line in document.text.splitlines() if len(line.split()) >= _LINE_WORDS]
     for number in range(count):
         if number < len(real):

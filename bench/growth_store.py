@@ -21,7 +21,7 @@ _QUERIES: Final = 300
 
 
 def fill_store(size: int, folder: Path) -> dict[str, Any]:
-    """Fill a new store and build its index; return how long each took, and what it takes on disk."""
+    """Fill a new store and build its index; return the seconds of each, and its size on disk."""
     info = made_up_info()
     filled, built, disk = build_index(folder, _NAME, info, lambda collection: fill(collection, info, 0, size))
     return {
@@ -42,13 +42,13 @@ def build_index(folder: Path, name: str, info: CollectionInfo, put: Callable[[Co
         filled = time.perf_counter()
         collection.optimize()
         built = time.perf_counter()
-    # What files take, not how long they say they are: the engine lays out large ones sparsely.
+    # The files' blocks on disk, not their lengths: the engine's large files are sparse.
     disk = sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
     return filled - started, built - filled, disk / 2**20
 
 
 def open_store(size: int, folder: Path) -> dict[str, Any]:
-    """Open a store and query it; return how long that took, and the memory that it adds to this process."""
+    """Open a store and query it; return the times, and the memory that it adds to this process."""
     info, process = made_up_info(), psutil.Process()
     before = process.memory_info().rss
     started = time.perf_counter()
@@ -64,7 +64,7 @@ def open_store(size: int, folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Do one act and print what was measured."""
+    """Do one act and print its figures."""
     act, size, folder = sys.argv[1:]
     print(json.dumps({"fill": fill_store, "open": open_store}[act](int(size), Path(folder))))
 

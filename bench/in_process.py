@@ -31,7 +31,7 @@ class InProcessEncoder:
         """Open a packaged release that serves an OpenVINO format.
 
         Raises:
-            SettingsError: it serves another one.
+            SettingsError: it serves another format.
         """
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         import openvino

@@ -1,7 +1,7 @@
-"""What index settings cost and find: m, ef_construct, ef_search and quantisation, over real chunks and over many more like them.
+"""Cost and recall of index settings: m, ef_construct, ef_search and quantisation, over real chunks and many similar ones.
 
-Every build is a collection of its own by the product's own settings, and every figure of a search is of a process that did
-nothing else before. A row compares with the exact answer; the settings of `params.yaml` are marked.
+Every build is a collection of its own with the product's own settings. Every figure of a search comes from a process without
+earlier work. A row compares with the exact answer; the settings of `params.yaml` are marked.
 """
 
 import json
@@ -19,11 +19,11 @@ from twinline.clients.params import read_params
 from twinline.contract.canonical import JSON
 from twinline.contract.release.index_settings import IndexSettings
 
-# A recall below which nobody would take a setting, however fast.
+# A setting with a lower recall is never proposed, however fast it is.
 ENOUGH: Final = 0.99
 _SEARCHED: Final = (16, 32, 64, 128, 256)
 _GRAPHS: Final = ((16, 100), (8, 100), (32, 100), (16, 200), (32, 200))
-# Of a large collection a build takes minutes: the graph of the parameters, and the one that is best where memory is no matter.
+# A build of a large collection takes minutes: only the parameters' graph, and the best one where memory does not matter.
 _GRAPHS_OF_LARGE: Final = ((16, 100), (32, 200))
 _LARGE: Final = 50_000
 _OVERSAMPLING: Final = (100, 200, 400)
@@ -33,7 +33,7 @@ _SIZES: Final = (10_000, 100_000)
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured."""
+    """The sizes of a run."""
 
     real: int
     mixed: tuple[int, ...]
@@ -42,7 +42,7 @@ class Size:
 
     @classmethod
     def of(cls, most: int, *, short: bool) -> "Size":
-        """Return the sizes of a run; the short one is just large enough for a graph to be used at all."""
+        """Return the sizes of a run; the short run is just large enough for a graph to be used."""
         if short:
             return cls(300, (8_000,), 100, ((16, 100),))
         return cls(8_000, tuple(size for size in _SIZES if size <= most), 300)
@@ -53,9 +53,9 @@ def measure_index(workspace: Path, release: Path, size: Size, say: Callable[[str
 
     Args:
         workspace: folder for vectors and collections.
-        release: whose contract and encoder make vectors of real text.
-        size: how much.
-        say: told what is being measured.
+        release: its contract and encoder make vectors of real text.
+        size: of the run.
+        say: prints the current measurement.
     """
     report: dict[str, JSON] = {"bench": "index", "machine": machine(), "enough_recall": ENOUGH}
     used = IndexSettings.from_json(read_params(CHECKOUT / "params.yaml")["encoder"]["index"])
@@ -78,7 +78,7 @@ def measure_index(workspace: Path, release: Path, size: Size, say: Callable[[str
 
 
 def combinations(used: IndexSettings, graphs: Sequence[tuple[int, int]]) -> Iterator[IndexSettings]:
-    """Yield settings, those together that share a build: every graph uncompressed, and the first one compressed as well."""
+    """Yield settings, grouped by build: every graph uncompressed, and the first one compressed as well."""
     for m, ef_construct in graphs:
         graph = replace(used, m=m, ef_construct=ef_construct, quantization="none")
         yield from (replace(graph, ef_search=looked_at) for looked_at in _SEARCHED)
@@ -91,9 +91,9 @@ def combinations(used: IndexSettings, graphs: Sequence[tuple[int, int]]) -> Iter
 
 
 def proposals(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return for each set of vectors the quickest settings that find enough, and those of them that take the least memory.
+    """Return for each set of vectors, among settings with enough recall, the quickest and the one with the least memory.
 
-    Times within a twentieth of the quickest are equal, then the one that is built the soonest is taken.
+    Times within a twentieth of the quickest count as equal; among them the shortest build wins.
     """
     found = []
     for vectors, own in groupby(rows, key=lambda row: str(row["vectors"])):
@@ -120,7 +120,7 @@ def _measured(
         say(f"{name}: m {m}, ef_construct {ef_construct}, quantization {quantization}")
         listed = [json.dumps(one.to_json()) for one in searches]
         built = run_once("bench.index_worker", "build", str(sample), str(folder), listed[0])
-        # The first of them opens the collection, and is the one that it was built with.
+        # The first setting opens the collection; it is the setting of the build.
         for one, row in zip(searches, run_once("bench.index_worker", "ask", str(sample), str(folder), *listed), strict=True):
             shown = {field: value for field, value in one.to_json().items() if field != "keywords"}
             yield {**shown, **row, **built, "used": "yes" if one == used else ""}

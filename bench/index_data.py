@@ -1,4 +1,4 @@
-"""What an index is measured on: vectors of real chunks, more that are mixed from them, questions, and the exact answers."""
+"""The data of an index measurement: vectors of real chunks, mixtures of them, questions, and the exact answers."""
 
 from dataclasses import dataclass
 from itertools import islice
@@ -19,10 +19,10 @@ from twinline.contract.release.manifest import Manifest
 WANTED: Final = 10
 _CORPUS: Final = "pydocs"
 _BATCH: Final = 16
-# How far a made vector lies from the real one that it starts from: half the way towards another one, and a little to the side.
+# The distance of a made vector from a real one: half the way towards another real one, and a little to the side.
 _TOWARDS_ANOTHER: Final = 0.5
 _ASIDE: Final = 0.25
-# Scores that differ by less are equal: the same docstring may stand in several places.
+# Scores that differ by less are equal: the same docstring may be in several places.
 _EQUAL: Final = 1e-6
 
 
@@ -39,7 +39,7 @@ class Sample:
         """Compare every question with every vector.
 
         Raises:
-            SettingsError: there are fewer vectors than are asked for.
+            SettingsError: there are too few vectors.
         """
         if len(vectors) < WANTED:
             raise SettingsError(f"{len(vectors)} vectors cannot give the {WANTED} best: take more")
@@ -47,7 +47,7 @@ class Sample:
         return cls(vectors, queries, np.partition(scores, -WANTED, axis=1)[:, -WANTED])
 
     def recall(self, query: int, found: list[int]) -> float:
-        """Return the share of the ten best that were found; one of equal score is as good."""
+        """Return the share of the ten best that were found; a vector of equal score counts as well."""
         scores = self.vectors[found[:WANTED]] @ self.queries[query]
         return float(np.count_nonzero(scores >= self.tenth[query] - _EQUAL)) / WANTED
 
@@ -59,21 +59,21 @@ class Sample:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what `save` wrote."""
+        """Read the file from `save`."""
         with np.load(path) as kept:
             return cls(kept["vectors"], kept["queries"], kept["tenth"])
 
 
 def real_sample(release: Path, folder: Path, chunks: int, questions: int) -> Sample:
-    """Return real chunks, and as questions the first lines of documents that are not among them; embedded once and kept.
+    """Return real chunks, and as questions the first lines of other documents; embedded once and cached.
 
     Raises:
-        SettingsError: there is not so much text, or the release serves a format that does not run in process.
+        SettingsError: there is too little text, or the release serves a format that does not run in process.
     """
     kept = folder / f"{_CORPUS}-{Manifest.load(release).release}-{chunks}-{questions}.npz"
     if not kept.is_file():
         preprocessor, encoder = Preprocessor.load(release), InProcessEncoder.load(release)
-        # Every document is a chunk or more, so that as many documents are enough.
+        # Every document has at least one chunk, so as many documents are enough.
         documents = iter(read_documents(_CORPUS, chunks + questions))
         asked = [_first_line(document) for document in islice(documents, questions)]
         texts = [chunk.encoder_text for document in documents for chunk in preprocessor.chunks(document)][:chunks]
@@ -85,7 +85,7 @@ def real_sample(release: Path, folder: Path, chunks: int, questions: int) -> Sam
 def mixed_sample(real: Sample, count: int, seed: int) -> Sample:
     """Return `count` vectors that lie between real ones, and the real questions.
 
-    Random directions have no neighbours worth finding: every index does badly on them, and text is nothing like them.
+    Random directions are unlike text: they have no close neighbours, and every index does badly on them.
     """
     numbers = np.random.default_rng(seed)
     first, second = (real.vectors[numbers.integers(len(real.vectors), size=count)] for _ in range(2))
@@ -99,7 +99,7 @@ def _first_line(document: Document) -> str:
 
 
 def _embedded(encoder: InProcessEncoder, texts: list[str], role: Role) -> NDArray[np.float32]:
-    """Return one vector a text, in order; batches of like length, or most of the work would be padding."""
+    """Return one vector a text, in order; in batches of similar length, or most of the work would be padding."""
     order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
     vectors = np.empty((len(texts), encoder.manifest.dimension), np.float32)
     for start in range(0, len(order), _BATCH):

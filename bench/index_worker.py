@@ -1,7 +1,7 @@
 """One index in a process of its own: `python -m bench.index_worker build|ask SAMPLE FOLDER SETTINGS...`, one line of JSON out.
 
-SETTINGS are JSON objects of index settings. `build` takes one; `ask` takes several that share what was built, and differ in what
-a search decides.
+SETTINGS are JSON objects of index settings. `build` takes one; `ask` takes several that share a build and differ in the settings
+of a search.
 """
 
 import json
@@ -28,7 +28,7 @@ _WARMING: Final = 20
 
 
 def build(sample: Path, folder: Path, settings: IndexSettings) -> dict[str, Any]:
-    """Fill a new collection with these settings and build its index; return how long each took, and what it takes on disk."""
+    """Fill a new collection with these settings and build its index; return the seconds of each, and its size on disk."""
     vectors = Sample.load(sample).vectors
     info = _info(settings, vectors.shape[1])
     filled, built, disk = build_index(folder, _NAME, info, lambda collection: put_vectors(collection, info, 0, vectors))
@@ -36,7 +36,7 @@ def build(sample: Path, folder: Path, settings: IndexSettings) -> dict[str, Any]
 
 
 def ask(sample: Path, folder: Path, searches: list[IndexSettings]) -> list[dict[str, Any]]:
-    """Open the collection and ask every question by each of the settings; return recall, times, and the memory that it added."""
+    """Open the collection and ask every question under each of the settings; return recall, times, and added memory."""
     asked = Sample.load(sample)
     process = psutil.Process()
     before = process.memory_info().rss
@@ -44,7 +44,7 @@ def ask(sample: Path, folder: Path, searches: list[IndexSettings]) -> list[dict[
     rows = []
     with closing(EdgeStore(folder).open(_NAME, info)) as collection:
         for settings in searches:
-            # How far a search looks is no part of what was built: the collection reads it for each query.
+            # The depth of a search is no part of the build: the collection reads it for each query.
             collection.info = replace(info, index=settings)
             for vector in asked.queries[:_WARMING]:
                 nearest(collection, vector, WANTED)
@@ -70,7 +70,7 @@ def _info(settings: IndexSettings, dimension: int) -> CollectionInfo:
 
 
 def main() -> None:
-    """Do one act and print what was measured."""
+    """Do one act and print its figures."""
     act, sample, folder, *listed = sys.argv[1:]
     settings = [IndexSettings.from_json(json.loads(entry)) for entry in listed]
     done = build(Path(sample), Path(folder), settings[0]) if act == "build" else ask(Path(sample), Path(folder), settings)

@@ -1,4 +1,4 @@
-"""The live ranking of a release: what the search API answers once the release is active."""
+"""The live ranking of a release: the search API's answers once the release is active."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ from twinline.contract.errors import ContractError
 from twinline.contract.release.manifest import Manifest
 from twinline.scoring.retrieval import Run
 
-# As deep as recall@100 looks, and as the API allows.
+# The depth of recall@100, and the API's limit.
 _LIMIT = 100
 _TIMEOUT_SECONDS = 30.0
 
@@ -35,5 +35,5 @@ def _ask(client: httpx.Client, text: str, release: str) -> dict[str, float]:
     response.raise_for_status()
     answer = response.json()
     if answer["release"] != release:
-        raise ContractError(f"the answer came from release {answer['release']}, not from {release}, which was just activated")
+        raise ContractError(f"the answer came from release {answer['release']}, not from {release}, the release just activated")
     return {document_id(hit["source"], hit["key"]): hit["score"] for hit in answer["hits"]}

@@ -1,4 +1,4 @@
-"""The machine that a figure was measured on: what it says of itself, and its own limits, measured in the same run."""
+"""The machine behind a figure: its description, and its own limits, measured in the same run."""
 
 import os
 import platform
@@ -12,20 +12,22 @@ from typing import Any, Final
 
 import numpy as np
 
+from export.encoder.to_openvino import has_bf16
 from twinline.contract.canonical import JSON
+from twinline.contract.encoder.runtime import Precision
 
 _PACKAGES: Final = (
     *("numpy", "torch", "sentence-transformers", "transformers", "onnxruntime", "openvino"),
     *("qdrant-edge-py", "kafka-python"),
 )
-# What decides how fast a matrix product can be.
+# The flags that decide the speed of a matrix product.
 _TELLING_FLAGS: Final = ("avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 _SIZE: Final = 2048
 _COPIED_BYTES: Final = 1 << 28
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
@@ -40,7 +42,7 @@ def machine() -> dict[str, JSON]:
         "cores": cores(),
         "flags": [flag for flag in _TELLING_FLAGS if flag in flags],
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        # Above the number of cores the figures of this run are those of a machine that has other work.
+        # A load above the number of cores means that the machine had other work during this run.
         "load_before": round(os.getloadavg()[0], 2),
         "python": sys.version.split()[0],
         "versions": {package: _version(package) for package in _PACKAGES},
@@ -48,30 +50,25 @@ def machine() -> dict[str, JSON]:
 
 
 def _version(package: str) -> str:
-    """Return a version; a machine that only trains has no store and no broker."""
+    """Return a version; a machine for training alone has no store and no broker."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return "not installed"
 
 
-def has_bf16() -> bool:
-    """Say whether the processor computes in bfloat16; where it does not, the runtimes emulate it, far slower than fp32."""
-    flags = Path("/proc/cpuinfo").read_text().split("flags", 1)[-1].splitlines()[0].split()
-    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
-
-
 def limits(seconds: float = 1.0) -> dict[str, Any]:
     """Return the machine's limits: matrix-multiply peak by precision in GFLOP/s, and memory bandwidth in GB/s."""
+    # Without bfloat16 the runtimes emulate it, far slower than fp32.
     precisions = ("f32", "bf16", "int8") if has_bf16() else ("f32", "int8")
     peaks = {f"matmul_{precision}_gflops": _matmul(precision, seconds) for precision in precisions}
     return {**peaks, "memory_gb_per_second": _bandwidth(seconds)}
 
 
-def peak_gflops(measured: Mapping[str, Any], precision: str) -> float:
-    """Return the peak that a served precision is judged by."""
-    name = {"fp32": "f32", "fp16": "f32", "bf16": "bf16", "int8": "int8"}[precision]
-    return float(measured[f"matmul_{name}_gflops"])
+def peak_gflops(measured: Mapping[str, Any], precision: Precision) -> float:
+    """Return the machine's peak for a served precision."""
+    names: Mapping[Precision, str] = {"fp32": "f32", "fp16": "f32", "bf16": "bf16", "int8": "int8"}
+    return float(measured[f"matmul_{names[precision]}_gflops"])
 
 
 def _matmul(precision: str, seconds: float) -> float:
@@ -85,7 +82,7 @@ def _matmul(precision: str, seconds: float) -> float:
     one: Any = left
     other: Any = ops.constant(weights)
     if precision == "int8":
-        # What the plug-in turns into an integer product where the processor has one.
+        # The plug-in turns these into an integer product where the processor has one.
         low, high = np.float32(-1), np.float32(1)
         one = ops.fake_quantize(left, low, high, low, high, 256)
         other = ops.fake_quantize(other, low, high, low, high, 255)
@@ -98,7 +95,7 @@ def _matmul(precision: str, seconds: float) -> float:
 
 
 def _bandwidth(seconds: float) -> float:
-    """Return how fast all cores together copy memory; a byte read and written is two."""
+    """Return the rate at which all cores together copy memory; a byte read and written counts as two."""
     parts = np.array_split(np.ones(_COPIED_BYTES, np.uint8), cores())
     targets = [np.empty_like(part) for part in parts]
     with ThreadPoolExecutor(len(parts)) as pool:

@@ -1,4 +1,4 @@
-"""The commands that measure speed: each prints its report, keeps it as a line of JSON, and adds it to the log when asked to."""
+"""The commands that measure speed: each prints its report, stores it as a line of JSON, and adds it to the log on request."""
 
 import json
 import sys
@@ -11,13 +11,13 @@ import typer
 _HOME = Path("var/bench")
 _RESULTS = _HOME / "results.jsonl"
 
-Short = Annotated[bool, typer.Option("--short", help="Few documents and rounds: shows that it works, measures little.")]
+Short = Annotated[bool, typer.Option("--short", help="Few documents and rounds: a smoke test more than a measurement.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Log = Annotated[
     bool, typer.Option("--append-log", help="Add the tables to docs/figures/runs.md, with the command that made them.")
 ]
-LogFile = Annotated[Path, typer.Option("--log-file", help="Which file --append-log adds to.")]
-Results = Annotated[Path, typer.Option(help="File that every run adds a line of JSON to.")]
+LogFile = Annotated[Path, typer.Option("--log-file", help="The file of --append-log.")]
+Results = Annotated[Path, typer.Option(help="File for a line of JSON from every run.")]
 Workspace = Annotated[Path, typer.Option(help="Folder for scratch, models and the stack's state.")]
 Release = Annotated[Path | None, typer.Option(help="A packaged release; the untuned base model by default.")]
 LOG = Path("docs/figures/runs.md")
@@ -47,7 +47,7 @@ def speed(
 
 
 def query(
-    chunks: Annotated[int, typer.Option(help="Size of the collection that is searched.")] = 10_000,
+    chunks: Annotated[int, typer.Option(help="Size of the searched collection.")] = 10_000,
     full: Annotated[bool, typer.Option("--full", help="100,000 chunks; building the index takes minutes.")] = False,
     release: Release = None,
     *,
@@ -91,7 +91,7 @@ def freshness(
 def growth(
     most: Annotated[int, typer.Option("--max", help="Largest store, in chunks; a million takes an hour.")] = 1_000_000,
     rows: Annotated[int, typer.Option(help="Largest corpus of the offline stages, in documents.")] = 16_000,
-    parts: Annotated[str, typer.Option(help="Which parts: store, stages, indexing.")] = "store,stages,indexing",
+    parts: Annotated[str, typer.Option(help="Parts to measure: store, stages, indexing.")] = "store,stages,indexing",
     release: Release = None,
     *,
     short: Short = False,
@@ -114,7 +114,7 @@ def growth(
             workspace.resolve(), packaged, names, most=limits[0], rows=limits[1], say=lambda what: typer.echo(what, err=True)
         )
 
-    # Only indexing embeds: without it no release is made, which takes minutes.
+    # Only indexing embeds: without it the minutes for making a release are saved.
     packaged = release if release or "indexing" in names else workspace
     _run(measure, packaged, workspace, results, log_file if append_log else None, as_json=as_json)
 
@@ -129,7 +129,7 @@ def training(
     results: Results = _RESULTS,
     workspace: Workspace = _HOME / "training",
 ) -> None:
-    """Pairs a second of fine-tuning, with each of our options, against sentence-transformers' trainer as it comes."""
+    """Pairs a second of fine-tuning, with each of our options, against sentence-transformers' trainer with its defaults."""
     from dataclasses import replace
 
     from bench.training import default_size, measure_training
@@ -151,7 +151,7 @@ def index(
     results: Results = _RESULTS,
     workspace: Workspace = _HOME / "index",
 ) -> None:
-    """Recall, time, memory and disk of index settings: graph, search and quantisation, real vectors and many."""
+    """Recall, time, memory and disk of index settings: graph, search and quantisation, over real and mixed vectors."""
     from bench.index import Size, measure_index
 
     def measure(packaged: Path) -> dict[str, Any]:
@@ -164,7 +164,7 @@ def index(
 def formats(
     data: Annotated[Path, typer.Option(help="A BEIR folder or zip.")],
     names: Annotated[
-        str, typer.Option("--formats", help="Which, with commas; what this machine cannot make or run is left out.")
+        str, typer.Option("--formats", help="Formats, with commas; formats that this machine cannot make or run are left out.")
     ] = "openvino_fp32,openvino_bf16,openvino_int8",
     *,
     as_json: AsJson = False,
@@ -173,7 +173,7 @@ def formats(
     results: Results = _RESULTS,
     workspace: Workspace = _HOME / "formats",
 ) -> None:
-    """What each format loses against fp32 on a data set's test queries, and how fast it is: the gate's own measurement."""
+    """Loss of each format against fp32 on a data set's test queries, and its speed, by the gate's own measurement."""
     from bench.formats import measure_formats
 
     wanted = [name.strip() for name in names.split(",") if name.strip()]
@@ -183,7 +183,7 @@ def formats(
 
 
 def peers() -> None:
-    """Make the environments of the peers that do not install beside our own packages, each in .venv-peers."""
+    """Make the environments of peers that cannot be installed beside our own packages, each in .venv-peers."""
     from bench.peers.environments import make_environments
 
     for name, fault in make_environments().items():
@@ -194,7 +194,7 @@ def plot(
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("docs"),
     results: Results = _RESULTS,
 ) -> None:
-    """Draw the last kept result of each benchmark."""
+    """Draw the last stored result of each benchmark."""
     from bench.plots import draw
     from bench.results import read_results
     from twinline.contract.errors import SettingsError

@@ -35,7 +35,7 @@ TUNING: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class QualityRun:
-    """What to measure."""
+    """The parameters of a run."""
 
     data: Path
     encoders: tuple[str, ...]
@@ -47,8 +47,8 @@ def measure_quality(run: QualityRun, workspace_root: Path) -> dict[str, JSON]:
     """Measure, and return one JSON object.
 
     Args:
-        run: what to measure.
-        workspace_root: a folder is made below it for each data set; weights and vectors there are used again.
+        run: the parameters.
+        workspace_root: a folder is made below it for each data set; weights and vectors there are reused.
     """
     started = time.perf_counter()
     workspace = data_workspace(workspace_root, run.data, TUNING)
@@ -84,7 +84,7 @@ def data_workspace(root: Path, data: Path, changes: Mapping[str, Any] | None = N
 
 
 def test_splits(workspace: Workspace) -> list[str]:
-    """Return the names of the splits to be judged by, of an ingested data set."""
+    """Return the names of an ingested data set's test splits."""
     import pyarrow.parquet as pq
 
     splits = set(pq.read_table(workspace.folder / "data/snapshot/judgements.parquet", columns=["split"])["split"].to_pylist())
@@ -140,7 +140,7 @@ def _interval(values: Mapping[str, float]) -> list[JSON]:
 def _comparisons(
     run: QualityRun, questions: Mapping[str, Questions], runs: Mapping[tuple[str, str], Mapping[str, Run]], kind: str
 ) -> dict[str, JSON]:
-    """Return paired differences, query by query: of the encoders under each contract, and of each contract to the first one."""
+    """Return paired differences, query by query: between encoders under each contract, and from each contract to the first."""
     scored: dict[tuple[str, str], dict[str, PerQuery]] = {
         which: {split: score_queries(found[split], asked.judgements) for split, asked in questions.items()}
         for which, found in runs.items()

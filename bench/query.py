@@ -22,7 +22,7 @@ from twinline.clients.triton.embedder import TritonEmbedder
 from twinline.contract.canonical import JSON
 from twinline.contract.errors import TransientError
 
-# As long as people ask: five to nine words. No two are alike, so that nothing is answered from a memory of the last.
+# As long as people's queries: five to nine words. No two are equal, so that no answer comes from a cache.
 _WORDS: Final = ("parse", "retry", "sort", "merge", "read", "cache", "split", "hash", "close", "lock", "join", "copy")
 _THINGS: Final = ("a JSON file", "a list of tuples", "a network socket", "an email header", "a random sample", "a thread pool")
 _CLIENTS: Final = (1, 4, 16)
@@ -46,7 +46,7 @@ def measure_query(workspace: Path, release: Path, *, chunks: int, short: bool) -
         report["searches"] = concurrent_searches(system.settings.search_url, searches, question, first=20 * searches)
         sustained = sustained_rate(system, documents[: len(documents) // 2], "rate")
         with Feed(system, documents, sustained / 2) as feed:
-            # Other questions than before: search remembers the vectors of those for a while.
+            # New questions: search caches the vectors of earlier ones for a while.
             busy = search_latency(system, searches, first=10 * searches)
         rows: list[JSON] = [
             {"while": "idle", "chunks": stored, **idle},
@@ -78,7 +78,7 @@ def encoder_latency(system: Served, count: int) -> list[JSON]:
 
 @dataclass
 class Clients:
-    """So many clients, each asking one query after the other."""
+    """Several clients, each asking one query after the other."""
 
     system: Served
     clients: int
@@ -105,7 +105,7 @@ def _throughput(system: Served, rounds: int, count: int) -> list[JSON]:
 
 
 def search_latency(system: Served, count: int, first: int) -> dict[str, float]:
-    """Return percentiles of searches over HTTP, one at a time, text in and hits out; `first` numbers the first question."""
+    """Return percentiles of searches over HTTP, one at a time, text in and hits out, from question `first` on."""
     times = []
     with httpx.Client(base_url=system.settings.search_url, timeout=_TIMEOUT_SECONDS, trust_env=False) as client:
         for number in range(-10, count):
@@ -120,5 +120,5 @@ def search_latency(system: Served, count: int, first: int) -> dict[str, float]:
 
 
 def question(number: int) -> str:
-    """Return the query of a number; no two numbers have the same."""
+    """Return the query of a number; no two numbers share one."""
     return f"how do I {_WORDS[number % len(_WORDS)]} {_THINGS[number % len(_THINGS)]} in step {number}"

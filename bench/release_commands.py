@@ -1,4 +1,4 @@
-"""The steps of a release as a person types them: which commands go forth and back is said here and nowhere else."""
+"""The steps of a release as typed commands: the one list of commands for promotion, roll-back and retirement."""
 
 import inspect
 import json
@@ -13,7 +13,7 @@ from twinline.contract.errors import ContractError
 
 
 def _parameters() -> dict[str, set[str]]:
-    """Return the parameters of each command that there is."""
+    """Return the parameters of each command."""
     from twinline.release.__main__ import app
 
     return {
@@ -24,7 +24,7 @@ def _parameters() -> dict[str, set[str]]:
 
 
 def to_promote(release: str) -> list[str]:
-    """Return the command that makes a release the active one."""
+    """Return the command that activates a release."""
     return ["promote" if "promote" in _parameters() else "switch", release]
 
 
@@ -34,13 +34,13 @@ def to_roll_back(release: str) -> list[str]:
 
 
 def to_retire(release: str) -> list[str]:
-    """Return the command that retires a release, also the one that a roll-back would go to."""
+    """Return the command that retires a release, even the target of a roll-back."""
     return ["retire", release, *(["--force"] if "force" in _parameters()["retire"] else [])]
 
 
 @dataclass(frozen=True)
 class Done:
-    """What became of a command."""
+    """The outcome of a command."""
 
     command: str
     code: int
@@ -50,7 +50,7 @@ class Done:
 
 
 def run_release(workspace: Workspace, arguments: Sequence[str], module: Sequence[str] = ("-m", "twinline.release")) -> Done:
-    """Run a step, and return what became of it; a failure is the caller's to judge."""
+    """Run a step, and return its outcome; the caller judges a failure."""
     shown = f"release {' '.join(arguments)}"
     print(f"$ {shown}", file=sys.stderr, flush=True)
     started = time.monotonic()
@@ -69,7 +69,7 @@ def run_release(workspace: Workspace, arguments: Sequence[str], module: Sequence
 
 
 def require(done: Done) -> Done:
-    """Return what was done; raise ContractError, with its own message, when it failed."""
+    """Return a successful outcome; raise ContractError with the command's own message after a failure."""
     if done.code != 0:
         raise ContractError(f"`{done.command}` ended with {done.code}: {done.errors}")
     return done

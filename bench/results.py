@@ -1,4 +1,4 @@
-"""Results kept: one line of JSON a run, a table in a log, plots. All read the same reports."""
+"""Stored results: one line of JSON a run, a table in a log, plots. All read the same reports."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from twinline.contract.canonical import JSON
 from twinline.contract.errors import ContractError
 
 Report = Mapping[str, Any]
-# The parts of a report that are lists of rows, with what stands over their tables.
+# The parts of a report that are lists of rows, with the titles of their tables.
 TABLES: Final = {
     "rows": "",
     "path": "the whole path",
@@ -20,12 +20,12 @@ TABLES: Final = {
     "steps_of_several": "several clients, inside Triton",
     "searches": "several searches at once, over HTTP",
     "stages": "offline stages",
-    "proposed": "what the figures speak for",
+    "proposed": "proposed settings",
 }
 
 
 def keep(report: Report, results: Path) -> dict[str, Any]:
-    """Add a report to a JSON Lines file; return it with the time of now."""
+    """Add a report to a JSON Lines file; return it with the current time."""
     dated = {"at": datetime.now(UTC).isoformat(timespec="seconds"), **report}
     results.parent.mkdir(parents=True, exist_ok=True)
     with results.open("a", encoding="utf-8") as stream:
@@ -50,12 +50,12 @@ def read_results(results: Path) -> list[dict[str, Any]]:
 
 
 def latest(reports: Sequence[Report], bench: str, part: str) -> Report | None:
-    """Return the last report of a benchmark that measured a part, or None: not every run measures all of them."""
+    """Return the last report of a benchmark with this part, or None: not every run measures every part."""
     return next((report for report in reversed(reports) if report["bench"] == bench and report.get(part)), None)
 
 
 def append_to_log(report: Report, command: str, log: Path) -> None:
-    """Add a report's tables to a Markdown log, with the command that made them and the machine that they are of."""
+    """Add a report's tables to a Markdown log, with their command and machine."""
     with log.open("a", encoding="utf-8") as stream:
         stream.write("\n".join(["", *log_lines(report, command), ""]))
 

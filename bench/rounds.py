@@ -1,4 +1,4 @@
-"""Rounds: everybody does the same work in turn, in an order that changes, so that the machine's moods fall on all alike."""
+"""Rounds: all contenders do the same work in turn, in a changing order, so that the machine's load meets all alike."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What one turn did: so many units (documents, queries, messages) in so many seconds."""
+    """The work of one turn: a number of units (documents, queries, messages), and its seconds."""
 
     units: float
     seconds: float
@@ -20,7 +20,7 @@ class Work:
 
 
 class Contender(Protocol):
-    """Somebody who takes part."""
+    """A participant of the rounds."""
 
     @property
     def name(self) -> str:
@@ -31,7 +31,7 @@ class Contender(Protocol):
 
 
 def take_turns(contenders: Sequence[Contender], rounds: int) -> dict[str, list[Work]]:
-    """Return what each contender did in each round; the order moves on by one, and turns round, from round to round."""
+    """Return each contender's work in each round; the order shifts by one and is reversed from round to round."""
     done: dict[str, list[Work]] = {contender.name: [] for contender in contenders}
     for number in range(rounds):
         first = number % len(contenders)
@@ -46,7 +46,7 @@ def summary(done: Mapping[str, Sequence[Work]], reference: str, unit: str) -> li
 
     Args:
         done: by contender, one entry a round.
-        reference: whose rate is 1; it took part in every round, so each round gives a ratio of its own.
+        reference: the contender with rate 1; it takes part in every round, so each round gives a ratio of its own.
         unit: of the work, in the plural.
     """
     rows: list[dict[str, Any]] = []
@@ -69,7 +69,7 @@ def summary(done: Mapping[str, Sequence[Work]], reference: str, unit: str) -> li
 
 
 def percentiles(milliseconds: Sequence[float], *shares: float) -> dict[str, float]:
-    """Return percentiles by name, such as `p50_ms`: the smallest value that so many percent do not pass (nearest rank)."""
+    """Return percentiles by name, such as `p50_ms`, by nearest rank."""
     ordered = sorted(milliseconds)
     return {f"p{share:g}_ms": _short(ordered[max(0, -(-len(ordered) * share // 100).__int__() - 1)]) for share in shares}
 

@@ -1,4 +1,4 @@
-"""Where a request's time goes inside Triton, by its own statistics: each step of the ensemble, and each part of a step."""
+"""The time of a request inside Triton, by its own statistics: each step of the ensemble, and each part of a step."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -15,7 +15,7 @@ Statistics = Mapping[str, Mapping[str, Any]]
 
 
 def read_statistics(system: Served) -> Statistics:
-    """Return what Triton has counted so far of the three models of the release."""
+    """Return Triton's statistics so far of the release's three models."""
     names = (embed_model(system.release), tokenizer_model(system.release), encoder_model(system.release))
     base = f"http://{system.settings.triton_http_address}/v2/models"
     with httpx.Client(timeout=_TIMEOUT_SECONDS, trust_env=False) as client:
@@ -23,7 +23,7 @@ def read_statistics(system: Served) -> Statistics:
 
 
 def steps_between(before: Statistics, after: Statistics) -> list[JSON]:
-    """Return one row a model: mean milliseconds of each part of a request, and how many requests made a batch on average."""
+    """Return one row a model: mean milliseconds of each part of a request, and the mean number of requests in a batch."""
     rows: list[JSON] = []
     for name, now in after.items():
         then, found = before[name], now["inference_stats"]

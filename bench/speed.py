@@ -1,4 +1,4 @@
-"""Bulk embedding: the encoder alone and the whole streaming path, against what a user would write instead, in one run.
+"""Bulk embedding: the encoder alone and the whole streaming path, against a user's alternatives, in one run.
 
 real documents ─> chunks of the contract ─> every peer's encode, alternating
               └─> Kafka ─> consumer ─> Triton ─> Edge, flushed and committed
@@ -16,18 +16,20 @@ from numpy.typing import NDArray
 from bench.alone import broker_alone, store_alone
 from bench.documents import read_documents
 from bench.encoders import BARE, REFERENCE, Worker, candidates, running, sorted_openvino
-from bench.machine import has_bf16, limits, machine, peak_gflops
+from bench.machine import limits, machine, peak_gflops
 from bench.rounds import Contender, Work, summary, take_turns
 from bench.stream import NAME, NaiveConsumer, StreamingPath, publish_all
 from bench.system import served_release
+from export.encoder.to_openvino import has_bf16
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.records import Document
 from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.encoder.runtime import Precision
 from twinline.contract.release.manifest import Manifest
 
 _SHORT_DOCUMENTS: Final = 96
 _DOCUMENTS: Final = 384
-# It takes as many seconds as ours does minutes; its rate needs no more.
+# The naive consumer takes as many seconds as ours takes minutes; its rate needs no more.
 _NAIVE_SHARE: Final = 8
 
 
@@ -62,7 +64,10 @@ def measure_speed(workspace: Path, release: Path, corpus: str, *, short: bool, s
         "release": manifest.release,
         "served_format": manifest.serving.format,
     }
-    wanted = candidates(release, sorted({"fp32", precision, *(["bf16"] if has_bf16() else [])}), scratch)
+    precisions: set[Precision] = {"fp32", precision}
+    if has_bf16():
+        precisions.add("bf16")
+    wanted = candidates(release, sorted(precisions), scratch)
     with running(wanted, texts, scratch) as (workers, skipped):
         done = take_turns(workers, rounds)
         rows = summary(done, REFERENCE, "chunks")
@@ -83,7 +88,7 @@ def measure_speed(workspace: Path, release: Path, corpus: str, *, short: bool, s
 
 
 def _path(workspace: Path, release: Path, documents: Sequence[Document], workers: Sequence[Worker], rounds: int) -> list[JSON]:
-    """Return rows in documents a second: the whole path, and in turn with it the peers' encode alone and the naive consumer."""
+    """Return rows in documents a second: in turn the whole path, the peers' encode alone, and the naive consumer."""
     with served_release(workspace / "stack", release) as system:
         publish_all(system.settings, documents)
         folder = _empty(workspace / "collections")
@@ -94,7 +99,7 @@ def _path(workspace: Path, release: Path, documents: Sequence[Document], workers
         contenders: list[Contender] = [path, *alone, naive]
         done = take_turns(contenders, rounds)
         shutil.rmtree(folder)
-    # One unit for all: the peers were given the same documents' chunks.
+    # One unit for all: the peers get the chunks of the same documents.
     for worker in alone:
         done[worker.name] = [Work(work.units / per_document, work.seconds) for work in done[worker.name]]
     rows = summary(done, NAME, "documents")
@@ -105,7 +110,7 @@ def _path(workspace: Path, release: Path, documents: Sequence[Document], workers
 
 
 def encoder_flops(release: Path, tokens: Sequence[int]) -> float:
-    """Return the floating-point operations of one pass over texts of so many tokens, padding left out.
+    """Return the floating-point operations of one pass over texts of these token counts, without padding.
 
     Per layer and token: four products with (h, h), two with (h, f), and attention over the text's own length; a
     multiply-add is two.
@@ -129,7 +134,7 @@ def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
     return found
 
 
-def _precision(name: str) -> str:
+def _precision(name: str) -> Precision:
     return "bf16" if "bf16" in name else "int8" if "int8" in name else "fp32"
 
 

@@ -1,4 +1,4 @@
-"""Documents of a collection that this process has open: what the monitor asks of the admin API, asked directly."""
+"""Documents of a collection that this process has open: the monitor's questions to the admin API, answered directly."""
 
 import random
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ class CollectionDocuments:
         return list(self._scroll({"kind": "chunk"}, with_vectors=True))
 
     def places(self) -> list[Place]:
-        """Return where in the log the indexed messages stand."""
+        """Return the places of the indexed messages in the log."""
         points = self._scroll({"kind": "chunk"})
         return sorted({(int(point.payload["partition"]), int(point.payload["offset"])) for point in points})
 

@@ -1,4 +1,4 @@
-"""The whole streaming path as a contender, and the loop that people write first."""
+"""The whole streaming path as a contender, and the naive loop."""
 
 import time
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ _PATIENCE_SECONDS: Final = 30.0
 
 
 def publish_all(settings: Settings, documents: Sequence[Document]) -> None:
-    """Write documents to the settings' topic and wait until the broker has them."""
+    """Write documents to the settings' topic and wait until the broker has all of them."""
     ensure_topics(settings)
     with kafka_errors(settings), closing(make_producer(settings)) as producer:
         for document in documents:
@@ -47,10 +47,10 @@ def publish_all(settings: Settings, documents: Sequence[Document]) -> None:
 
 @dataclass
 class StreamingPath:
-    """Each turn consumes the whole topic into a new collection, by a new group, until everything is durable and committed.
+    """Each turn consumes the whole topic into a new collection, by a new group, until all is durable and committed.
 
     Attributes:
-        chunks: embedded in the last turn; all of them, or the turn fails.
+        chunks: expected number of stored chunks; with fewer the turn fails.
     """
 
     settings: Settings
@@ -61,7 +61,7 @@ class StreamingPath:
     name: str = field(default=NAME, init=False)
 
     def turn(self) -> Work:
-        """Consume everything once. Counted from the end of the first batch on: joining a group is not what is measured here."""
+        """Consume everything once. The time counts from the end of the first batch on, without joining the group."""
         release = open_release(self.settings, self.release)
         release.embedder.embed(["warm"], "document")
         store = EdgeStore(self.folder / uuid4().hex[:8])
@@ -75,7 +75,7 @@ class StreamingPath:
             limits = ConsumerLimits(max_messages=min(ConsumerLimits().max_messages, max(1, self.documents // 4)))
             consumer = Consumer(self.settings, release, collection, limits, group=group)
             consumer.run(Event(), start, until, lambda size: marks.append((time.perf_counter(), size)))
-            # The last flush and commit are in here.
+            # The time includes the last flush and commit.
             ended = time.perf_counter()
             self.chunks = consumer.state.chunks_embedded
             stored = collection.count({"kind": "chunk"})
@@ -93,7 +93,7 @@ class StreamingPath:
 class NaiveConsumer:
     """One message at a time: encoded whole and cut off by sentence-transformers, upserted, committed.
 
-    It has less to encode than ours: one vector a document, however long.
+    It encodes less than ours: one vector a document of any length.
     """
 
     settings: Settings

@@ -1,4 +1,4 @@
-"""Made-up chunks: random unit vectors with payloads of the real shape, where real text would take hours to embed."""
+"""Made-up chunks: random unit vectors with payloads of the real shape; embedding as much real text would take hours."""
 
 from typing import Final
 
@@ -13,12 +13,12 @@ from twinline.contract.documents.records import Version
 SOURCE: Final = "made-up"
 _DIMENSION: Final = 384
 _BATCH: Final = 1_000
-# As long as a chunk of real text is on average.
+# The mean length of a real chunk.
 _TEXT: Final = "These words stand where the text of a chunk would, and are as long as such a text is on average. " * 10
 
 
 def made_up_info() -> CollectionInfo:
-    """Return what a collection of made-up chunks says of itself."""
+    """Return the description of a collection of made-up chunks."""
     return CollectionInfo("alone", "made-up", "made-up", "made-up", "made-up", one_dense(_DIMENSION))
 
 
@@ -37,7 +37,7 @@ def fill(collection: Collection, info: CollectionInfo, start: int, count: int) -
 
 
 def put_vectors(collection: Collection, info: CollectionInfo, start: int, vectors: NDArray[np.float32]) -> None:
-    """Put given vectors into a collection as chunks number `start` and following; a chunk's key is its number."""
+    """Put vectors into a collection as chunks from number `start` on; a chunk's key is its number."""
     for first in range(0, len(vectors), _BATCH):
         batch = vectors[first : first + _BATCH]
         collection.put_points([_point(info, start + first + place, vector) for place, vector in enumerate(batch)])

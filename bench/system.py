@@ -1,4 +1,4 @@
-"""A stack of the bench's own with one release served, and a collection of a wanted size to search in."""
+"""A stack of the bench's own with one served release, and a collection of a given size."""
 
 import shutil
 from collections.abc import Iterator, Sequence
@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Final
 
 from bench.documents import read_documents
-from bench.machine import has_bf16
 from bench.stream import publish_all
 from bench.synthetic import fill
 from bench.workspace import Workspace, make_workspace, running_stack
-from export.encoder.to_openvino import has_vnni
+from export.encoder.to_openvino import has_bf16, has_vnni
 from triton_models.repository import write_models
 from twinline.clients.code import BASE_RELEASE, code_fingerprint
 from twinline.clients.online import AdminClient
@@ -24,7 +23,7 @@ from twinline.contract.documents.records import Document
 from twinline.contract.release.manifest import Manifest, collection_name
 
 _ELSE: Final = "openvino_fp32"
-# More than any benchmark embeds by this encoder, but `bench index`, whose figures do not hang on it.
+# More than any benchmark embeds by this encoder, except `bench index`, whose figures do not depend on it.
 _MEASURED: Final = 1_000
 _CALIBRATED: Final = 400
 
@@ -58,9 +57,9 @@ class Served:
 
 
 def base_release(workspace: Path) -> Path:
-    """Return the packaged base model, exported once for as long as the code that exports it is the same.
+    """Return the packaged base model, exported again only when the exporting code has changed.
 
-    It serves the format that is quickest on this processor; `fastest` in `params.yaml` finds that out by measuring.
+    It serves the quickest format for this processor; `fastest` in `params.yaml` finds it by measuring.
     """
     made_by = code_fingerprint(*BASE_RELEASE)[:12]
     served = best_format()
@@ -74,14 +73,14 @@ def base_release(workspace: Path) -> Path:
 
 
 def best_format() -> str:
-    """Return the format that is quickest on this processor, by the instructions that it has."""
+    """Return the quickest format for this processor, by its instructions."""
     if not has_bf16():
         return _ELSE
     return "openvino_int8" if has_vnni() else "openvino_bf16"
 
 
 def _write_documents(path: Path) -> Path:
-    """Write documents to calibrate on: real ones, but none of those that are measured, which come first."""
+    """Write real documents for the calibration, without the first ones, which are measured."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -93,7 +92,7 @@ def _write_documents(path: Path) -> Path:
 
 @contextmanager
 def served_release(folder: Path, release: Path) -> Iterator[Served]:
-    """Run a stack with an empty log and store, and the release's models loaded in its Triton."""
+    """Run a stack with an empty log and store, and the release's models loaded in its Triton, while the block runs."""
     shutil.rmtree(folder / "home", ignore_errors=True)
     workspace = make_workspace(folder, {})
     manifest = Manifest.load(release)
@@ -109,10 +108,10 @@ def served_release(folder: Path, release: Path) -> Iterator[Served]:
 def make_searchable(system: Served, documents: Sequence[Document], chunks: int) -> int:
     """Index documents, add made-up chunks until there are `chunks`, build the index and answer searches from it.
 
-    The made-up ones are added before anybody owns the collection, by the bench itself: through the log they would take hours.
+    The bench itself adds the made-up chunks before another process owns the collection: through the log they would take hours.
 
     Returns:
-        How many chunks are in the collection now.
+        The number of chunks in the collection now.
     """
     publish_all(system.settings, documents)
     system.workspace.module("streaming", "build", "--release", system.release)

@@ -45,7 +45,7 @@ def _with_interval(value: float, interval: list[float]) -> str:
 
 
 def backlog_table(report: Mapping[str, Any]) -> None:
-    """Print a report of a backlog that was worked off."""
+    """Print a report of a consumed backlog."""
     console = Console()
     log = report["backlog"]
     size = f"{log['messages']:,} messages, {log['bytes'] / 1e6:.1f} MB, {log['smallest_bytes']} to {log['largest_bytes']:,} bytes"

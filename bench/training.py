@@ -1,4 +1,4 @@
-"""Training throughput: ours with each of its options, against sentence-transformers' trainer as it comes, in one run.
+"""Training throughput: ours with each of its options, against sentence-transformers' trainer with its defaults, in one run.
 
 real pairs ─> the same base model, batch size, token limit and threads for all ─> a process each, taking turns
 """
@@ -28,7 +28,7 @@ _SHORT_HELD_OUT: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much every contender trains in a turn."""
+    """The work of every contender in a turn."""
 
     batch_size: int
     max_tokens: int
@@ -38,7 +38,7 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """Somebody to compare: whose trainer, and what is set there."""
+    """A trainer to compare, and its options."""
 
     name: str
     kind: str
@@ -63,7 +63,7 @@ class Trainer:
         return Work(answer["pairs"], answer["seconds"])
 
     def accuracy(self) -> float:
-        """Return how many held-out queries the model of the last turn answers with their own document."""
+        """Return the share of held-out queries that the last turn's model answers with their own document."""
         return float(self.ask({"do": "score"})["held_out_accuracy"])
 
     def ask(self, request: Mapping[str, str]) -> dict[str, Any]:
@@ -72,7 +72,7 @@ class Trainer:
 
 
 def candidates(*, bf16: bool) -> list[Candidate]:
-    """Return who is compared on a machine that does or does not compute in bfloat16."""
+    """Return the contenders on a machine with or without bfloat16."""
     lora = {"lora": {"rank": 16, "alpha": 32}, "learning_rate": 3e-4}
     options: dict[str, dict[str, Any]] = {
         "": {},
@@ -92,7 +92,7 @@ def candidates(*, bf16: bool) -> list[Candidate]:
 
 
 def default_size(*, cuda: bool, short: bool) -> Size:
-    """Return a size that takes minutes: params.yaml's own on a CPU, what a GPU is bought for on one."""
+    """Return a size that takes minutes: params.yaml's own on a CPU, a larger one on a GPU."""
     if cuda:
         return Size(batch_size=512, max_tokens=128, steps=8, rounds=2) if short else Size(512, 128, 23, 3)
     return Size(batch_size=16, max_tokens=32, steps=5, rounds=2) if short else Size(64, 64, 9, 5)
@@ -111,7 +111,7 @@ def measure_training(workspace: Path, *, short: bool, size: Size | None = None) 
     cuda = device().type == "cuda"
     chosen = size or default_size(cuda=cuda, short=short)
     held_out = _SHORT_HELD_OUT if short else _HELD_OUT
-    # As many as the steps take, up to what every machine has docstrings for: then there are several epochs.
+    # As many pairs as the steps need, up to the docstrings of every machine; with fewer pairs there are several epochs.
     wanted = held_out + min(chosen.steps * chosen.batch_size, 16 * chosen.batch_size)
     workspace.mkdir(parents=True, exist_ok=True)
     given = {
@@ -147,7 +147,7 @@ def measure_training(workspace: Path, *, short: bool, size: Size | None = None) 
 
 @contextmanager
 def running(wanted: Sequence[Candidate], given: Mapping[str, Any], workspace: Path) -> Iterator[tuple[list[Trainer], str]]:
-    """Run a process for each candidate for the time of a block; the second value is the device that they train on."""
+    """Run a process for each candidate while the block runs; the second value is their device."""
     trainers: list[Trainer] = []
     where = ""
     with ExitStack() as held:
@@ -162,7 +162,7 @@ def running(wanted: Sequence[Candidate], given: Mapping[str, Any], workspace: Pa
 @contextmanager
 def _started(candidate: Candidate, given: Mapping[str, Any], log: Path) -> Iterator[subprocess.Popen[str]]:
     threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(given["threads"]))
-    # One GPU for everybody: with several in sight the trainer would share a batch among them.
+    # One GPU for all contenders: with several visible ones the trainer would share a batch among them.
     gpu = {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]}
     offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "true"}
     command = [sys.executable, "-m", "bench.training_worker", candidate.kind, json.dumps(dict(candidate.options))]

@@ -1,4 +1,4 @@
-"""Real training pairs that every machine with the training packages has: a docstring's summary and its body."""
+"""Real training pairs on every machine with the training packages: a docstring's summary and its body."""
 
 import importlib.util
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from twinline.contract.documents.cleaning import DEFAULT_CLEANING, clean
 from twinline.contract.documents.records import Document
 from twinline.contract.errors import SettingsError
 
-# Those that training itself needs come first, so that a machine which can train has pairs; the large ones take long to parse.
+# Packages that training needs come first, so that every training machine has pairs; large packages take long to parse.
 _PACKAGES: Final = (
     *("torch.nn", "torch.optim", "torch.distributions", "torch.utils", "torch.autograd"),
     *("numpy.lib", "numpy.ma", "numpy._core", "numpy.linalg", "numpy.polynomial"),
@@ -29,7 +29,7 @@ _SEED: Final = 23
 
 
 def write_real_pairs(path: Path, count: int) -> Path:
-    """Write `count` pairs as the stage `pairs` writes them, in random order, the same for every run on one machine.
+    """Write `count` pairs in the form of the stage `pairs`, in random order, the same for every run on one machine.
 
     Raises:
         SettingsError: the installed packages have fewer.

@@ -1,7 +1,7 @@
-"""Trains one contender, once a request; a process of its own, so that its peak of memory is its own.
+"""Trains one contender, once a request, in a process of its own, so that its peak of memory can be measured.
 
-A line of JSON in, a line out. What is timed is steps from their first forward pass to the next one's: start-up, saving and
-loading are not what is compared.
+A line of JSON in, a line out. A step's time is from its first forward pass to the next step's: start-up, saving and loading do
+not count.
 """
 
 import gc
@@ -47,7 +47,7 @@ class Meter:
     fault: str = field(default="the run ended before its last step")
 
     def __call__(self, _module: torch.nn.Module, args: tuple[Any, ...]) -> None:
-        """See one forward pass begin."""
+        """Count the beginning of one forward pass."""
         step, side = divmod(self.passes, 2)
         self.passes += 1
         if side == 0 and step in (_WARM_STEPS, self.steps - 1):
@@ -60,7 +60,7 @@ class Meter:
                 self.seconds = now - self.started
                 self.fault = ""
         mask = args[0]["attention_mask"]
-        # Added up where it lies: fetching a number from a GPU would wait for all that is queued.
+        # Added up on the device: fetching a number from a GPU would wait for all queued work.
         self.real = self.real + mask.sum()
         self.computed += mask.numel()
 
@@ -77,7 +77,7 @@ class Meter:
 
 @dataclass(frozen=True)
 class Work:
-    """What every contender is given."""
+    """The task of every contender."""
 
     base: Path
     pairs: TrainingPairs
@@ -99,7 +99,7 @@ def ours(work: Work, options: Mapping[str, Any], scratch: Path) -> tuple[Any, Me
 
 
 def theirs(work: Work, options: Mapping[str, Any], scratch: Path) -> tuple[Any, Meter]:
-    """Train as sentence-transformers' documentation shows it, every argument that is not the work left at its default."""
+    """Train as in sentence-transformers' documentation, with defaults for every argument outside the task."""
     from datasets import Dataset
     from sentence_transformers import (
         SentenceTransformer,
@@ -140,12 +140,12 @@ def _defaults(work: Work) -> dict[str, Any]:
 
     written = asdict(load_params("encoder.train", TrainParams, CHECKOUT / "params.yaml"))
     sizes = {"batch_size": work.batch_size, "mini_batch_size": work.batch_size, "max_steps": work.steps}
-    # A checkpoint in the middle would be timed; sentence-transformers' first is after 500 steps.
+    # A checkpoint in the middle would be timed; sentence-transformers writes its first after 500 steps.
     return written | sizes | {"max_tokens": work.max_tokens, "log_every_steps": 500, "checkpoint_every_steps": work.steps}
 
 
 def held_out_accuracy(model: Any, pairs: TrainingPairs) -> float:
-    """Return the share of held-out queries whose own document is the nearest of all held-out documents."""
+    """Return the share of held-out queries with their own document as the nearest of all held-out documents."""
     queries = model.encode(pairs.queries, show_progress_bar=False, convert_to_tensor=True)
     documents = model.encode(pairs.documents, show_progress_bar=False, convert_to_tensor=True)
     nearest = (queries @ documents.T).argmax(dim=1).cpu()
@@ -153,7 +153,7 @@ def held_out_accuracy(model: Any, pairs: TrainingPairs) -> float:
 
 
 def main() -> None:
-    """Answer until nobody asks any more."""
+    """Answer requests until standard input ends."""
     kind, options, given = sys.argv[1], json.loads(sys.argv[2]), json.loads(sys.argv[3])
     if device().type == "cpu":
         torch.set_num_threads(given["threads"])
@@ -171,7 +171,7 @@ def main() -> None:
     answers = sys.stdout
     _say(answers, {"device": torch.cuda.get_device_name() if device().type == "cuda" else "cpu"})
     for line in sys.stdin:
-        # What libraries print is no answer.
+        # Libraries print to standard output, so the answers get a stream of their own.
         with redirect_stdout(sys.stderr):
             if json.loads(line)["do"] == "train":
                 if device().type == "cuda":
@@ -192,7 +192,7 @@ def _say(stream: Any, answer: Mapping[str, Any]) -> None:
 
 
 def _give_back() -> None:
-    """Free what the run held, or the others would find no room on the GPU when it is their turn."""
+    """Free the run's memory, or the other contenders would find no room on the GPU."""
     gc.collect()
     if device().type == "cuda":
         torch.cuda.empty_cache()

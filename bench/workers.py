@@ -1,4 +1,4 @@
-"""Processes of their own that measure: one that does a single act, and one that answers, a line of JSON for a line of JSON."""
+"""Separate processes for measurements: for a single act, or for answers, a line of JSON for a line of JSON."""
 
 import json
 import subprocess
@@ -21,14 +21,14 @@ def run_once(module: str, *arguments: str) -> Any:
     command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(command, cwd=CHECKOUT, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
-        # Settings that follow may be many and long.
+        # Without the settings, which may be many and long.
         raise ContractError(f"`{' '.join(command[:6])}` ended with {done.returncode}, its message is above")
     return json.loads(done.stdout.splitlines()[-1])
 
 
 @contextmanager
 def answering(command: Sequence[str], environment: Mapping[str, str], log: IO[Any]) -> Iterator[subprocess.Popen[str]]:
-    """Run a process that answers, for the time of a block; what it says beside its answers goes to `log`."""
+    """Run an answering process while the block runs; its other output goes to `log`."""
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, cwd=CHECKOUT, env=dict(environment)
     )
@@ -36,7 +36,7 @@ def answering(command: Sequence[str], environment: Mapping[str, str], log: IO[An
         yield process
     finally:
         try:
-            # It ends when nobody can ask any more.
+            # The process ends with its standard input.
             process.communicate(timeout=10)
         except subprocess.TimeoutExpired:
             process.kill()

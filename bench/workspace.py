@@ -22,7 +22,7 @@ _PORTS = ("kafka", "triton_http", "triton_grpc", "triton_metrics", "search", "ad
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where a benchmark works: `folder` holds its params.yaml and DVC-like outputs, `folder/home` its stack."""
+    """The place of a benchmark: `folder` holds its params.yaml and outputs as in DVC, `folder/home` its stack."""
 
     folder: Path
     environment: Mapping[str, str]
@@ -43,7 +43,7 @@ class Workspace:
         self.run(sys.executable, "-m", *arguments)
 
     def settings(self) -> Settings:
-        """Return the settings that commands here see."""
+        """Return the settings of commands in this workspace."""
         before = dict(os.environ)
         os.environ.update(self.environment)
         try:
@@ -54,10 +54,10 @@ class Workspace:
 
 
 def make_workspace(folder: Path, changes: Mapping[str, Any]) -> Workspace:
-    """Make the folder, with a params.yaml that is the checkout's with some changes.
+    """Make the folder, with the checkout's params.yaml and some changes in it.
 
     Args:
-        folder: kept between runs: what is there already is not done again.
+        folder: stays between runs, so that finished work is not done again.
         changes: values by dotted name, such as `encoder.train.epochs`.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -76,7 +76,7 @@ def make_workspace(folder: Path, changes: Mapping[str, Any]) -> Workspace:
 
 @contextmanager
 def running_stack(workspace: Workspace) -> Iterator[None]:
-    """Run the embedded stack, Airflow left out, for the time of a block."""
+    """Run the embedded stack without Airflow while the block runs."""
     try:
         workspace.module("twinline", "up", "--no-scheduler")
         yield
@@ -85,7 +85,7 @@ def running_stack(workspace: Workspace) -> Iterator[None]:
 
 
 def free_ports(count: int) -> Sequence[int]:
-    """Return ports that nothing listens on now."""
+    """Return ports without a listener."""
     with ExitStack() as held:
         sockets = [held.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM)) for _ in range(count)]
         for each in sockets:

@@ -1,4 +1,4 @@
-"""The former name of `twinline.scheduling.trigger`: tasks that were deferred under it resume after an upgrade."""
+"""The former name of `twinline.scheduling.trigger`: tasks deferred under it resume after an upgrade."""
 
 from twinline.scheduling.trigger import CommandEnd
 

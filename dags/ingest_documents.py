@@ -5,11 +5,11 @@ Read a source into an immutable snapshot, and write its documents to the log.
 | task | command | gives |
 | --- | --- | --- |
 | `ingest` | `python -m etl ingest` | a snapshot in the snapshot store, by its id |
-| `publish` | `python -m etl publish` | its documents on the Kafka topic, from where every index is filled |
+| `publish` | `python -m etl publish` | its documents on the Kafka topic, the source of every index |
 
-Updates the asset **corpus**, whose event names the snapshot; `train_encoder` starts on it. Documents that did not change
-since they were last published are skipped by every index, so running this again costs little. The event also says when the run
-is about the past, as a back-fill is, or a run by hand for an older interval: nothing is trained on that.
+Updates the asset **corpus**, whose event names the snapshot; `train_encoder` starts on it. Every index skips documents that have
+not changed since the last publication, so a second run costs little. The event also marks a run for the past, such as a back-fill
+or a run by hand for an older interval: nothing is trained on that.
 
 Started by hand, it takes another `source`: `pydocs:`, `files:FOLDER`, `beir:FOLDER`, `kafka:`.
 """
@@ -20,14 +20,14 @@ from airflow.sdk import DAG, CronTriggerTimetable, Param
 
 from twinline.scheduling.command_task import CORPUS, CommandTask, dag_options
 
-# At midnight, and only then: without the last argument, unpausing the DAG in the first hours of a day starts a run at once,
-# beside the one that somebody is about to start by hand.
+# Only at midnight: without the last argument, unpausing the DAG in the first hours of a day starts a run at once, beside a run
+# started by hand.
 DAILY = CronTriggerTimetable("0 0 * * *", timezone="UTC", run_immediately=timedelta(0))
 
 with DAG(
     "ingest_documents",
     schedule=DAILY,
-    params={"source": Param("", type="string", description="where documents come from; empty: the source of params.yaml")},
+    params={"source": Param("", type="string", description="KIND:LOCATION of the documents; empty: the source of params.yaml")},
     **dag_options(__doc__, ["data"]),
 ):
     ingest = CommandTask(

@@ -1,14 +1,14 @@
 """# reconcile_index
 
-Compare the log with every index once a day, and raise the alarm where they do not agree.
+Compare the log with every index once a day, and raise the alarm where they differ.
 
 | task | command | gives |
 | --- | --- | --- |
 | `reconcile` | `python -m twinline reconcile` | a report: missing, orphaned, stale, of a wrong release, wrong text or vector |
 
-The task fails when a document is missing or a point is wrong; its log names the first of them. What is in the dead letters is
-explained, and no alarm. It is skipped as long as no release is in service, and tried again when Kafka or the online process is
-away. Started by hand with `repair`, it puts right what it finds and compares again: green then means that all of it is right now.
+The task fails when a document is missing or a point is wrong; its log names the first of them. A message in the dead letters is
+explained, and no alarm. The task is skipped as long as no release is in service, and tried again when Kafka or the online process
+is away. Started by hand with `repair`, it repairs every difference and compares again: green then means that none is left.
 """
 
 from datetime import timedelta
@@ -17,17 +17,17 @@ from airflow.sdk import DAG, CronTriggerTimetable, Param
 
 from twinline.scheduling.command_task import CommandTask, dag_options
 
-# At this hour, and only then: without the last argument, the first look at the DAG could start a run at once.
+# Only at this hour: without the last argument, the first look at the DAG could start a run at once.
 EVERY_NIGHT = CronTriggerTimetable("30 3 * * *", timezone="UTC", run_immediately=timedelta(0))
-# A difference: comparing again would find it again. What is away (2) may come back.
+# A difference would be found again by another try. A dependency that is away (2) may come back.
 DIFFERENCE_FOUND = 1
 
 with DAG(
     "reconcile_index",
     schedule=EVERY_NIGHT,
-    # A monitor that waits to be switched on watches nothing; without `repair` it changes nothing.
+    # Active from the start: a paused monitor watches nothing, and without `repair` it changes nothing.
     is_paused_upon_creation=False,
-    params={"repair": Param(False, type="boolean", description="put right what is wrong, then compare again")},
+    params={"repair": Param(False, type="boolean", description="repair every difference, then compare again")},
     **dag_options(__doc__, ["trust"]),
 ):
     reconcile = CommandTask(

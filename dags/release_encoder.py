@@ -6,13 +6,13 @@ Put a registered encoder into service, beside the active one until the last step
 | --- | --- | --- |
 | `fetch` | `python -m twinline.release fetch` | the release folder, every file checked by its hash |
 | `publish` | `python -m twinline.release publish` | models loaded in Triton, golden texts answered as in training |
-| `build` | `python -m twinline.release build` | a new collection: snapshot, then the log, then kept up to date |
+| `build` | `python -m twinline.release build` | a new, current collection: from the snapshot, then from the log |
 | `verify` | `python -m twinline.release verify` | the checks with numbers; fails when it lags, lacks documents or answers worse |
 | `promote` | `python -m twinline.release promote` | the new release answers; the old one stays loaded for `rollback_release` |
 
-Search answers from the old release until `promote`, and from the new one after it, never from both. Every task may run
-again, and `promote` first repairs what a kill has left half done. `build` and `verify` are deferred: they hold no
-worker, and a worker or triggerer that dies does not end them. Started by hand, it takes a `version` or a stage, such as `prod`.
+Search answers from the old release until `promote`, and from the new one after it, never from both. Every task may run again, and
+`promote` first completes a step that a kill has cut short. `build` and `verify` are deferred: they hold no worker, and the death
+of a worker or triggerer does not end them. Started by hand, the DAG takes a `version` or a stage, such as `prod`.
 """
 
 from datetime import timedelta

@@ -1,13 +1,13 @@
 """# replay_dead_letters
 
-Send messages that were set aside back to the log, after what they failed on was put right. By hand only.
+Send messages that were set aside back to the log, once the cause of their failure is fixed. By hand only.
 
 | task | command | gives |
 | --- | --- | --- |
-| `replay` | `python -m twinline dead-letters` | how many were sent, and which were left and why |
+| `replay` | `python -m twinline dead-letters` | the number sent, and the messages left, with reasons |
 
-Without a filter, all that are open. A message goes back as it was, once; one that was replayed three times and failed again is
-left until a person insists (`twinline dead-letters replay --again`). Running this twice replays nothing twice.
+Without a filter, all open messages are sent. A message goes back unchanged, once; after three failed replays it stays until a
+person insists (`twinline dead-letters replay --again`). A second run replays nothing twice.
 """
 
 from datetime import timedelta
@@ -20,10 +20,10 @@ with DAG(
     "replay_dead_letters",
     schedule=None,
     params={
-        "reason": Param("", type="string", description="only those refused for this reason, such as invalid_json; empty: any"),
+        "reason": Param("", type="string", description="only messages refused for this reason, such as invalid_json; empty: any"),
         "source": Param("", type="string", description="only messages of this source; empty: any"),
-        "since": Param("", type="string", description="only those set aside since: 2h, 1d or a time; empty: ever"),
-        "why": Param("", type="string", description="what to remember of the reason"),
+        "since": Param("", type="string", description="only messages set aside since: 2h, 1d or a time; empty: ever"),
+        "why": Param("", type="string", description="the reason of the replay, for the record"),
     },
     **dag_options(__doc__, ["trust"]),
 ):

@@ -1,14 +1,14 @@
 """# retire_releases
 
-Take releases out of service that nobody needs any more: each costs memory in Triton and its share of indexing. Daily.
+Take unneeded releases out of service: each costs memory in Triton and its share of indexing. Daily.
 
 | task | command | gives |
 | --- | --- | --- |
 | `repair` | `python -m twinline.release repair` | model `embed`, stage `prod` and journal agree with the release that answers |
-| `retire` | `python -m twinline.release retire` | the releases that were retired, and those that were left |
+| `retire` | `python -m twinline.release retire` | the retired releases, and the ones left |
 
-Stays: the active release, the `keep` that were active before it, and what is on its way. Goes: what was active before those,
-and what was verified and passed over. The registry keeps every version, and `release_encoder` brings any of them back.
+The active release, the `keep` releases active before it, and releases in preparation stay. Releases that were active earlier go,
+and so do verified ones that were passed over. The registry keeps every version, and `release_encoder` brings any of them back.
 """
 
 from datetime import timedelta
@@ -17,13 +17,13 @@ from airflow.sdk import DAG, CronTriggerTimetable, Param
 
 from twinline.scheduling.command_task import CommandTask, dag_options
 
-# At this hour, and only then: without the last argument, unpausing the DAG could start a run at once.
+# Only at this hour: without the last argument, unpausing the DAG could start a run at once.
 DAILY = CronTriggerTimetable("0 3 * * *", timezone="UTC", run_immediately=timedelta(0))
 
 with DAG(
     "retire_releases",
     schedule=DAILY,
-    params={"keep": Param(2, type="integer", minimum=0, description="how many releases before the active one stay")},
+    params={"keep": Param(2, type="integer", minimum=0, description="number of releases before the active one that stay")},
     **dag_options(__doc__, ["serving"]),
 ):
     repair = CommandTask(

@@ -1,13 +1,13 @@
 """# rollback_release
 
-Go back to a release that was active before. By hand only; it takes seconds, since that release is still loaded and indexed.
+Go back to a release that was active before. By hand only; it takes seconds, because that release is still loaded and indexed.
 
 | task | command | gives |
 | --- | --- | --- |
 | `rollback` | `python -m twinline.release rollback` | the release that answers now, and the one before it |
 
-Takes a `release`; empty, it is the one that was active before the active one. Refused, with the releases that are possible, when
-there is none, or when it was retired. Run again it goes further back.
+Takes a `release`; empty, it is the release before the active one. It is refused, with the possible releases, when there is none,
+or when it was retired. A second run goes further back.
 """
 
 from datetime import timedelta

@@ -4,21 +4,21 @@ Fine-tune the encoder on the newest snapshot, and register it if it passes the g
 
 | task | command | gives |
 | --- | --- | --- |
-| `changed` | `python -m twinline changed` | how much changed since the last training; skips the rest where too little did |
+| `changed` | `python -m twinline changed` | the share that changed since the last training; skips the rest if it is small |
 | `train` | `python -m twinline train` | a DVC experiment: prepare, pairs, train, evaluate, export, parity, package |
 | `gate` | `python -m twinline.release gate` | the verdict, check by check; fails with the numbers where a check does not hold |
 | `register` | `python -m twinline.release register` | a version by GTO (`encoder@v3.0.0`), its files in the DVC remote |
 
 Starts on the asset **corpus**, and goes on if at least `min_changed_share` of the documents were added, changed or deleted since
-the snapshot of the version in stage `prod`; without such a version always. A snapshot that a back-fill made, or a run by hand
-for an interval of the past, trains nothing: the first task is skipped, and says so. Started by hand, it always trains: on
+the snapshot of the version in stage `prod`; without such a version always. A snapshot of a back-fill, or of a run by hand for an
+interval of the past, trains nothing: the first task is skipped with that reason. Started by hand, the DAG always trains: on
 `snapshot`, or without one on the source of `params.yaml`.
 
 A refused gate stops the chain: the log of `gate` has the reasons, its XCom `return_value` the checks with their numbers. The
 experiment stays, with its evidence, and the active release goes on serving. Your branch and your workspace are not touched.
 
-`train` is deferred: it holds no worker, and a worker or triggerer that dies does not end it. Updates the asset **encoder**, whose
-event names the version; `release_encoder` starts on it.
+`train` is deferred: it holds no worker, and the death of a worker or triggerer does not end it. Updates the asset **encoder**,
+whose event names the version; `release_encoder` starts on it.
 """
 
 from datetime import timedelta
@@ -28,7 +28,7 @@ from airflow.sdk import DAG, Param
 from twinline.scheduling.command_task import CORPUS, ENCODER, CommandTask, dag_options
 
 SNAPSHOT = "{{ params.snapshot or event_field(triggering_asset_events, 'snapshot') }}"
-# Who starts it by hand wants it to train.
+# A run by hand always trains.
 MIN_SHARE = "{{ params.min_changed_share if triggering_asset_events else 0 }}"
 
 with DAG(
@@ -57,7 +57,7 @@ with DAG(
     gate = CommandTask(
         task_id="gate",
         command=["python", "-m", "twinline.release", "gate", train.output["revision"]],
-        # The verdict is written down already: reading it again would say the same.
+        # The verdict is written already: another try would read the same.
         retries=0,
         execution_timeout=timedelta(minutes=5),
     )

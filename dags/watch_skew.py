@@ -6,7 +6,7 @@ Measure every six hours whether training and serving still agree, and raise the 
 | --- | --- | --- |
 | `measure` | `python -m twinline skew` | the report: every hop from the rules in code to the stored vectors, and a live sample |
 
-The task fails when a hop broke; its error names the first one, which is where the fault enters. It is skipped as long as no
+The task fails when a hop breaks; its error names the first one, the place where the fault enters. It is skipped as long as no
 release is active, and tried again when Triton, Kafka or the online process is away. `twinline skew` shows the same as a table.
 """
 
@@ -16,15 +16,15 @@ from airflow.sdk import DAG, CronTriggerTimetable
 
 from twinline.scheduling.command_task import CommandTask, dag_options
 
-# At these hours, and only then: without the last argument, the first look at the DAG could start a run at once.
+# Only at these hours: without the last argument, the first look at the DAG could start a run at once.
 EVERY_SIX_HOURS = CronTriggerTimetable("0 */6 * * *", timezone="UTC", run_immediately=timedelta(0))
-# Skew found: measuring again would find it again, and an alarm that waits for retries comes late. What is away (2) may come back.
+# Skew would be found again by another try, and an alarm after retries comes late. A dependency that is away (2) may come back.
 SKEW_FOUND = 1
 
 with DAG(
     "watch_skew",
     schedule=EVERY_SIX_HOURS,
-    # A monitor that waits to be switched on watches nothing; it changes nothing, and without a release it is skipped.
+    # Active from the start: a paused monitor watches nothing. It changes nothing, and without a release it is skipped.
     is_paused_upon_creation=False,
     **dag_options(__doc__, ["trust"]),
 ):

@@ -1,10 +1,10 @@
 """The offline line's data stages, one command each.
 
-    python -m etl ingest     source                -> data/snapshot   an immutable snapshot, kept in the store under its id
+    python -m etl ingest     source                -> data/snapshot   an immutable snapshot, stored under its id
     python -m etl prepare    data/snapshot         -> data/prepared   clean texts, clusters of near-duplicates
     python -m etl pairs      data/prepared         -> data/pairs      training pairs, held-out queries, leak check
-    python -m etl publish    source or snapshot    -> Kafka           documents onto the log, only what changed
-    python -m etl changed    two snapshots         -> a figure        how much of the documents changed between them
+    python -m etl publish    source or snapshot    -> Kafka           changed documents onto the log
+    python -m etl changed    two snapshots         -> a figure        share of the documents that changed between them
 
 Numbers come from params.yaml, addresses and folders from the environment; an option on the command line wins.
 """
@@ -19,6 +19,7 @@ from typing import Annotated
 import typer
 
 from twinline.clients.run import run
+from twinline.clients.source_spec import USAGE
 from twinline.contract.artefacts import PAIRS, PREPARED, SNAPSHOT
 
 app = typer.Typer(add_completion=False, help="Documents to snapshots, pairs and the log.", pretty_exceptions_enable=False)
@@ -29,7 +30,7 @@ SnapshotFolder = Annotated[Path, typer.Option("--snapshot-folder", help="Snapsho
 
 @app.command()
 def ingest(
-    source: Annotated[str, typer.Option(help="KIND:LOCATION, as pydocs: or files:PATH; params.yaml's by default.")] = "",
+    source: Annotated[str, typer.Option(help=f"{USAGE}; params.yaml's by default.")] = "",
     snapshot: Annotated[str, typer.Option(help="Take this stored snapshot instead of reading the source.")] = "",
     out: Out = Path(SNAPSHOT),
     store: Annotated[bool, typer.Option("--store", help="Only into the snapshot store, not to `out`.")] = False,
@@ -45,7 +46,7 @@ def ingest(
     params = load_params("ingest", IngestParams)
     wanted = snapshot or ("" if source else str(top.get("snapshot") or ""))
     if store:
-        # Beside the store, on the same file system; the last run's stays until the next, for its rejects.
+        # Beside the store, on the same file system. The folder stays until the next run, for its rejects.
         out = settings.snapshots / "last"
     if wanted:
         result = fetch_snapshot(settings.snapshots, wanted, out)
@@ -53,25 +54,25 @@ def ingest(
         from etl.fields import FieldNames
         from etl.ingest import ingest as read
         from etl.progress import counted
-        from etl.source_state import remembered_of
+        from etl.source_state import open_source_state
         from etl.sources import open_source
 
         fields = FieldNames(params.key_column, params.title_column, params.text_column)
         opened = open_source(source or str(top.get("source") or ""), settings, fields)
-        # The file, not the topic: a source of files is read where there is no broker. `publish` and consumers keep it fresh.
+        # The file, not the topic: ingest must work without a broker. `publish` and the consumers keep the file fresh.
         erasures = read_list(settings)
-        remembered = remembered_of(opened, settings, fields, erasures)
+        state = open_source_state(opened, settings, fields, erasures)
         result = read(
             opened,
             out,
             max_reject_share=params.max_reject_share,
             erasures=erasures,
-            remembered=remembered,
+            state=state,
             progress=counted("read"),
         )
         store_snapshot(out, settings.snapshots)
-        if remembered is not None:
-            remembered.save(result.id)
+        if state is not None:
+            state.save(result.id)
     typer.echo(f"snapshot {result.id} of {result.uri} in {out}: {_listed(result.counts)}")
     if result.reject_reasons:
         typer.echo(f"set aside: {_listed(result.reject_reasons)}; each with its place in {out / 'rejects.parquet'}")
@@ -126,7 +127,7 @@ def publish(
     source: Annotated[str, typer.Option(help="KIND:LOCATION to read; the snapshot by default.")] = "",
     snapshot: Annotated[str, typer.Option(help="Id of a stored snapshot, or its folder.")] = SNAPSHOT,
     everything: Annotated[bool, typer.Option("--all", help="Also documents that have not changed.")] = False,
-    delete_missing: Annotated[bool, typer.Option(help="Delete what the source held before and no longer does.")] = False,
+    delete_missing: Annotated[bool, typer.Option(help="Delete documents that have left the source.")] = False,
 ) -> None:
     """Write documents to the log."""
     from etl.feeds import open_snapshot, snapshot_feed, source_feed
@@ -163,7 +164,7 @@ def changed(
 
 
 def _last_line(result: Mapping[str, object]) -> None:
-    """Print what a caller needs, an Airflow task say, as one JSON object on the last line."""
+    """Print the result as one JSON object on the last line: an Airflow task reads it."""
     typer.echo(json.dumps(result, ensure_ascii=False))
 
 
@@ -173,7 +174,7 @@ def _listed(counts: Mapping[str, int]) -> str:
 
 def main() -> None:
     """Run one stage."""
-    # No stage cuts documents, so that the golden cases of the splitter, slow to import, are for those that do.
+    # No stage cuts documents, so the splitter's golden cases, slow to import, are left out.
     run("etl", app, check="rules", role="train")
 
 

@@ -1,6 +1,6 @@
-"""Tables that pass by in blocks: what a stage holds of a corpus is one block, and some bytes a document.
+"""Tables in blocks: a stage holds one block of a corpus in memory, and some bytes a document.
 
-Written files do not depend on how the rows came: rows go into row groups of a fixed size whatever the blocks were.
+Rows go into row groups of a fixed size, so the written files do not depend on the blocks.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 ROW_GROUP: Final = 1_000
 _BLOCK_ROWS: Final = 8_000
 _BLOCK_BYTES: Final = 32 << 20
-# What a run holds while it is merged: each is open from the first block on where the order has nothing to do with how rows came.
+# Limits of one run during a merge. All runs are open at once where rows came in random order.
 _RUN_ROWS: Final = 256
 _RUN_BYTES: Final = 256 << 10
 
@@ -55,19 +55,19 @@ class TableWriter:
             self._left, self._waiting = [whole.slice(ready)], whole.num_rows - ready
 
     def _write(self, table: pa.Table) -> None:
-        # Each group from one piece of memory: how a column was pieced together must not show in its pages.
+        # Each group from one piece of memory: the pages of a column must not depend on its chunks.
         for start in range(0, table.num_rows, ROW_GROUP):
             self._writer.write_table(table.slice(start, ROW_GROUP).combine_chunks(), row_group_size=ROW_GROUP)
 
 
-def stream(paths: Iterable[Path], schema: pa.Schema, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+def read_blocks(paths: Iterable[Path], schema: pa.Schema, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
     """Yield the rows of Parquet files, one file after the other, in the types of a schema, in blocks of bounded size."""
     wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
     yield from _blocks(table for path in paths for table in _rows_of(path, wanted))
 
 
-def stream_file(file: pq.ParquetFile, schema: pa.Schema, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """Yield some columns of an open file, as `stream` does: of the very file that was read before, whatever has its name now."""
+def read_open_file(file: pq.ParquetFile, schema: pa.Schema, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Yield some columns of an open file as `read_blocks` does, even if another file has its name by now."""
     wanted = pa.schema([schema.field(name) for name in columns])
     yield from _blocks(_batches(file, wanted))
 
@@ -101,14 +101,14 @@ def _blocks(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
 
 
 class Taker:
-    """Gives the next n rows of a stream, whatever its blocks are."""
+    """Gives the next n rows of blocks of any size."""
 
     def __init__(self, tables: Iterator[pa.Table]) -> None:
         self._tables = tables
         self._held: list[pa.Table] = []
 
     def rows(self, count: int) -> pa.Table:
-        """Return the next `count` rows, at least one; the stream has them, or its reader has miscounted."""
+        """Return the next `count` rows, at least one; the caller knows that so many are left."""
         while sum(table.num_rows for table in self._held) < count:
             self._held.append(next(self._tables))
         whole = pa.concat_tables(self._held)
@@ -117,7 +117,7 @@ class Taker:
 
 
 class RisingRows:
-    """Gives rows of a stream by their numbers, in rising order."""
+    """Gives rows of blocks by their numbers, in rising order."""
 
     def __init__(self, tables: Iterator[pa.Table]) -> None:
         self._tables = tables
@@ -125,7 +125,7 @@ class RisingRows:
         self._first = 0
 
     def rows(self, rows: NDArray[np.int64]) -> pa.Table:
-        """Return some rows, at least one, all of them after those that were given before."""
+        """Return some rows, at least one; all come after the rows of the last call."""
         first, last = int(rows[0]), int(rows[-1])
         while self._first + sum(table.num_rows for table in self._held) <= last:
             self._held.append(next(self._tables))
@@ -147,7 +147,13 @@ def interleaved(known: pa.Table | None, new: pa.Table | None, is_new: NDArray[np
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Rows in order: the columns that they are ordered by, held, and all of them, passing by; how large a row is, if known."""
+    """Sorted rows.
+
+    Args:
+        keys: the columns of the order, in memory.
+        rows: all columns, in blocks.
+        row_bytes: the size of a row, if known.
+    """
 
     keys: pa.Table
     rows: Iterator[pa.Table]
@@ -155,7 +161,7 @@ class Run:
 
 
 def write_run(path: Path, table: pa.Table, keys: Sequence[str]) -> Run:
-    """Order a block and put it on disk until it is merged with others."""
+    """Sort a block and write it to disk for a merge."""
     ordered = table.sort_by([(name, "ascending") for name in keys])
     row_bytes = ordered.nbytes // max(1, ordered.num_rows)
     options = pa.ipc.IpcWriteOptions(compression="lz4")
@@ -177,10 +183,10 @@ def _run_rows(path: Path) -> Iterator[pa.Table]:
 def merge(runs: Sequence[Run], keys: Sequence[str], together: Sequence[str] = ()) -> Iterator[pa.Table]:
     """Yield the rows of several runs in one order.
 
-    The keys of all rows are held, and a block and some rows of each run, whose file is open for as long.
+    Memory holds the keys of all rows, one block, and some rows of each run. The files of all runs are open meanwhile.
 
     Args:
-        together: rows that are equal in these first keys come in one block.
+        together: rows with equal values in these first keys come in one block.
     """
     runs = [run for run in runs if run.keys.num_rows]
     if not runs:
@@ -210,7 +216,7 @@ def _merged_block(takers: Sequence[Taker], run_of: NDArray[np.int64]) -> pa.Tabl
 
 
 def _block_begins(keys: pa.Table, order: NDArray[np.uint64], together: Sequence[str], rows: int) -> list[int]:
-    """Return where blocks of about so many rows begin, none of them between two rows that belong together."""
+    """Return where blocks of about `rows` rows begin, never between two rows that belong together."""
 
     def names(place: int) -> dict[str, Any]:
         found: dict[str, Any] = keys.slice(int(order[place]), 1).select(together).to_pylist()[0]

@@ -22,17 +22,17 @@ class Changes:
 
     @property
     def share(self) -> float:
-        """Return how much of the older snapshot that is; above 1 where more came than there was."""
+        """Return the share of the older snapshot; above 1 where more documents were added than it held."""
         return (self.added + self.changed + self.deleted) / max(1, self.before)
 
     def summary(self) -> str:
-        """Return it in words."""
+        """Return the counts as one line of text."""
         counts = f"{self.added} added, {self.changed} changed, {self.deleted} deleted"
         return f"{self.share:.1%} of {self.before} documents changed ({counts})"
 
 
 def count_changes(before: Path, after: Path) -> Changes:
-    """Compare the documents of two snapshots. The older one's keys and hashes are held in memory, the other's pass by."""
+    """Compare the documents of two snapshots; memory holds the keys and hashes of the older one."""
     known = dict(_hashes(before))
     total = len(known)
     added = changed = seen = 0

@@ -1,7 +1,7 @@
 """Clusters of near-duplicates from MinHash values.
 
 Broder, "On the resemblance and containment of documents" (1997); banding as in Leskovec, Rajaraman and Ullman, "Mining of
-Massive Datasets", chapter 3. The values come from Daft, in native code; what is left is too little for a library.
+Massive Datasets", chapter 3. The values come from Daft, in native code; the rest is too little for a library.
 """
 
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ class Groups:
 
     def names(self) -> NDArray[np.int64]:
         """Return the smallest member of each number's set."""
-        # A parent is never larger than its child, so that a few jumps bring all to their ends.
+        # A parent is never larger than its child, so a few jumps reach every root.
         while not np.array_equal(found := self._parents[self._parents], self._parents):
             self._parents = found
         return self._parents
@@ -60,7 +60,7 @@ def near_duplicates(documents: Signed, bands: int, similarity: float) -> NDArray
     """Return, per document, the number of the first document of its cluster.
 
     Args:
-        documents: equal MinHash values are equal documents as far as this can tell.
+        documents: two with equal MinHash values count as equal.
         bands: documents that agree on all values of one of so many bands are compared.
         similarity: share of agreeing values, an estimate of Jaccard similarity, from which two documents are joined.
     """
@@ -73,13 +73,13 @@ def near_duplicates(documents: Signed, bands: int, similarity: float) -> NDArray
 
 
 def _candidates(values: NDArray[np.uint64], names: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """Yield pairs of documents that share a value, many at a time: in a full bucket, those with one of its first.
+    """Yield pairs of documents that share a value, many at a time; in a full bucket, pairs with one of its first members.
 
     Args:
         values: by document.
-        names: by document, of its set so far; a bucket of one set alone gives no pairs.
+        names: by document, of its set so far; a bucket within one set gives no pairs.
     """
-    # Whoever takes them looks at all documents each time: not more often than there are as many pairs.
+    # The caller scans all documents for each batch, so a batch holds at least as many pairs.
     enough = max(_PAIRS_AT_ONCE, len(values))
     held, count = list[NDArray[np.int64]](), 0
     for pairs in _pieces(values, names):
@@ -100,8 +100,7 @@ def _pieces(values: NDArray[np.uint64], names: NDArray[np.int64]) -> Iterator[ND
     sizes = np.diff(np.r_[begins, len(values)])
     own = names[order]
     is_open = np.minimum.reduceat(own, begins) != np.maximum.reduceat(own, begins)
-    # All neighbours first, then all that are two apart, and so on: as many steps as the largest such bucket has members,
-    # however many buckets there are.
+    # All neighbours first, then all pairs two apart, and so on: the largest small bucket sets the number of steps.
     is_small = is_open & (sizes <= _FULL_BUCKET)
     after = np.repeat(np.where(is_small, sizes, 0), sizes) - (np.arange(len(values)) - np.repeat(begins, sizes)) - 1
     ones, distance = np.flatnonzero(after > 0), 0
@@ -109,7 +108,7 @@ def _pieces(values: NDArray[np.uint64], names: NDArray[np.int64]) -> Iterator[ND
         distance += 1
         yield np.stack([order[ones], order[ones + distance]], axis=1)
         ones = ones[after[ones] > distance]
-    # A full one by its first members: as many steps, each over all of the bucket.
+    # A full bucket takes one step for each of its first members.
     is_full = is_open & (sizes > _FULL_BUCKET)
     for begin, size in zip(begins[is_full], sizes[is_full], strict=True):
         bucket = order[begin : begin + size]

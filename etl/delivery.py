@@ -1,4 +1,4 @@
-"""Delivery: items onto the topic, a bounded number of bytes under way, every future looked at in order."""
+"""Delivery: items onto the topic, a bounded number of bytes in flight, every future checked in order."""
 
 from collections import deque
 from typing import Any
@@ -12,12 +12,12 @@ from twinline.clients.settings import Settings
 from twinline.contract.documents.records import Deletion, Document, encode_key, encode_value, version_header
 from twinline.contract.errors import DocumentError
 
-MAX_BYTES_UNDER_WAY = 16 * 1024 * 1024
+MAX_BYTES_IN_FLIGHT = 16 * 1024 * 1024
 CONFIRM_TIMEOUT_SECONDS = 150  # the producer itself gives a message up after 120
 
 
 class Sender:
-    """Keeps a bounded number of bytes under way and looks at every future; puts aside what Kafka refuses for good."""
+    """Sends with a bounded number of bytes in flight, checks every future, and sets aside items that Kafka refuses for good."""
 
     def __init__(self, producer: Any, settings: Settings, history: History, rejects: RejectsFile) -> None:
         self.sent = 0
@@ -26,11 +26,11 @@ class Sender:
         self._settings = settings
         self._history = history
         self._rejects = rejects
-        self._under_way: deque[tuple[Document | Deletion, State | None, int, Any]] = deque()
+        self._in_flight: deque[tuple[Document | Deletion, State | None, int, Any]] = deque()
         self._bytes = 0
 
     def send(self, item: Document | Deletion, state: State | None, lineage: Lineage) -> None:
-        """Hand an item to the producer; wait for older ones when too much is under way."""
+        """Hand an item to the producer; wait for older items when too many bytes are in flight."""
         key = encode_key(item.source, item.key)
         value = encode_value(item) if isinstance(item, Document) else None
         headers = lineage.headers(state.content_hash if state else None, item.origin if isinstance(item, Document) else None)
@@ -43,18 +43,18 @@ class Sender:
             self._set_aside(item, exc)
             return
         size = len(key) + len(value or b"")
-        self._under_way.append((item, state, size, future))
+        self._in_flight.append((item, state, size, future))
         self._bytes += size
-        while self._bytes > MAX_BYTES_UNDER_WAY or (self._under_way and self._under_way[0][3].is_done):
+        while self._bytes > MAX_BYTES_IN_FLIGHT or (self._in_flight and self._in_flight[0][3].is_done):
             self._confirm_one()
 
     def confirm_all(self) -> None:
-        """Wait for all that is under way."""
-        while self._under_way:
+        """Wait for all items in flight."""
+        while self._in_flight:
             self._confirm_one()
 
     def _confirm_one(self) -> None:
-        item, state, size, future = self._under_way.popleft()
+        item, state, size, future = self._in_flight.popleft()
         self._bytes -= size
         try:
             with kafka_errors(self._settings):

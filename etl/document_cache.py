@@ -1,10 +1,10 @@
-"""The documents that the stage prepare wrote last, by content hash: the next run cleans and signs only what is new.
+"""The cache of the stage prepare: its last documents by content hash. The next run cleans and signs only new ones.
 
-    <home>/kept/STAGE-IDENTITY.parquet      the file it wrote, under a second name: no copy
+    <home>/kept/STAGE-IDENTITY.parquet      the stage's output, as a hard link: no copy
     <home>/kept/STAGE-IDENTITY.signatures   a MinHash signature for each of its rows
-    <home>/kept/STAGE-IDENTITY.json         size and time of both, when they were put here
+    <home>/kept/STAGE-IDENTITY.json         size and time of both files when they were cached
 
-The identity covers all that decides the result beside the document: parameters, versions, and the code itself.
+The identity covers everything beside the document that decides the result: parameters, versions, and the code itself.
 """
 
 import json
@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from etl.block_tables import RisingRows, stream
+from etl.block_tables import RisingRows, read_blocks
 from etl.marks import Marks, marks_of_hashes
 from etl.stage_cache import HASH
 from etl.storage import PREPARED
@@ -25,11 +25,11 @@ from twinline.contract.canonical import JSON, fingerprint
 from twinline.contract.errors import ContractError
 
 
-class KeptDocuments:
-    """What one stage kept under one identity.
+class DocumentCache:
+    """The cached documents of one stage under one identity.
 
     Args:
-        folder: where files of all stages lie; None keeps nothing.
+        folder: the folder of all caches; None caches nothing.
         hashes: values in a signature.
     """
 
@@ -45,11 +45,11 @@ class KeptDocuments:
             self._marks = Marks(np.concatenate([marks_of_hashes(block[HASH]) for block in self._blocks([HASH])]))
 
     def rows(self, hashes: pa.ChunkedArray) -> NDArray[np.int64]:
-        """Return which kept row each document has, -1 for a new one; rows rise as long as documents come in order."""
+        """Return the cached row of each document, -1 for a new one; rows rise if the documents come in order."""
         return self._marks.rows(marks_of_hashes(hashes))
 
     def signatures(self, rows: NDArray[np.int64]) -> NDArray[np.uint32]:
-        """Return the signatures of some kept rows, which rise."""
+        """Return the signatures of some cached rows, given in rising order."""
         if not len(rows):
             return np.empty((0, self._hashes), np.uint32)
         first, last = int(rows.min()), int(rows.max())
@@ -59,21 +59,21 @@ class KeptDocuments:
         return np.frombuffer(raw, np.uint32).reshape(-1, self._hashes)[rows - first]
 
     def texts(self, columns: Sequence[str]) -> RisingRows:
-        """Return a reader of some columns of kept rows."""
+        """Return a reader of some columns of cached rows."""
         return RisingRows(self._blocks(columns) if self._path.is_file() else iter(()))
 
     def replace(self, documents: Path, signatures: Path) -> None:
-        """Keep what this run wrote instead. The files themselves are kept, not their names: their folder may be removed.
+        """Cache this run's output instead, by hard links: the folder of the output may be removed.
 
         Raises:
-            ContractError: another run put its own in their place while this one read them.
+            ContractError: another run replaced the cache while this one read it.
         """
         if self._folder is None:
             return
         if self._began_with is not None and not (self._is_whole() and self._stamps() == self._began_with):
             raise ContractError(f"{self._path} was replaced by another run while this one read it: run the stage again")
         self._folder.mkdir(parents=True, exist_ok=True)
-        # Without its record nothing is believed: it goes first, and comes back last.
+        # The cache is valid only with its record, so the record goes first and comes back last.
         for old in self._folder.glob(f"{self._stage}-*"):
             old.unlink(missing_ok=True)
         for source, target in ((documents, self._path), (signatures, self._signatures)):
@@ -86,13 +86,13 @@ class KeptDocuments:
         beside.replace(self._record)
 
     def _is_whole(self) -> bool:
-        """Return whether the files are those that were put here: one written over in place is another."""
+        """Return whether the files are still the cached ones; a file overwritten in place is not."""
         try:
             return bool(json.loads(self._record.read_text()) == self._stamps())
         except FileNotFoundError:
             return False
         except ValueError as exc:
-            raise ContractError(f"{self._record} is damaged ({exc}): remove it; the stage makes all of it again") from exc
+            raise ContractError(f"{self._record} is damaged ({exc}): remove it; the stage makes its cache again") from exc
 
     def _stamps(self) -> dict[str, list[int]]:
         found = {path.name: path.stat() for path in (self._path, self._signatures)}
@@ -100,6 +100,6 @@ class KeptDocuments:
 
     def _blocks(self, columns: Sequence[str]) -> Iterator[pa.Table]:
         try:
-            yield from stream([self._path], PREPARED, columns)
+            yield from read_blocks([self._path], PREPARED, columns)
         except (OSError, pa.ArrowException, UnicodeError) as exc:  # a damaged name breaks Arrow's own message
             raise ContractError(f"{self._path} is damaged ({exc}): remove it; the stage makes it again") from exc

@@ -1,4 +1,4 @@
-"""Erased documents on their way into a snapshot or into training data: left out, counted, and neither named nor quoted."""
+"""Erased documents stay out of snapshots and training data: each is counted, and neither named nor quoted."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,7 +11,7 @@ from twinline.contract.errors import DocumentError
 
 
 def keep_erased_out(items: Iterable[Item], uri: str, erasures: Erasures) -> Iterator[Item]:
-    """Yield the items, those of erased documents as rejects that say no more than a hash. Deletions stay: they hold no text."""
+    """Yield the items; an erased document becomes a reject with a hash alone. Deletions stay: they hold no text."""
     for item in items:
         name = _name(item) if erasures.entries else None
         if name is None or erasures.verdict(*name, item.timestamp_ms if isinstance(item, Logged) else None) == "free":
@@ -21,7 +21,7 @@ def keep_erased_out(items: Iterable[Item], uri: str, erasures: Erasures) -> Iter
 
 
 def erased_in(files: Iterable[Path], erasures: Erasures) -> dict[tuple[str, str], str]:
-    """Return the documents of a snapshot that were erased since it was taken, each with why it stays out."""
+    """Return the documents of a snapshot that were erased since it was taken, each with the reason."""
     if not erasures.entries:
         return {}
     rows = read_rows(*files, columns=["source", "key", "log_timestamp_ms"])
@@ -33,12 +33,12 @@ def erased_in(files: Iterable[Path], erasures: Erasures) -> dict[tuple[str, str]
 
 
 def _name(item: Item) -> tuple[str, str] | None:
-    """Return source and key of what may hold something of a document; None for what cannot, or names none."""
+    """Return source and key of an item that may hold text of a document; None for any other item."""
     document = item.item if isinstance(item, Logged) else item.document if isinstance(item, Made) else item
     if isinstance(document, Document | Judgement):
         return document.source, document.key
     if isinstance(document, Reject) and document.key.startswith("["):
-        # A message of the log that could not be read still quotes the beginning of its value.
+        # The reject of an unreadable message still quotes the beginning of its value.
         try:
             broken = decode_message(document.key.encode(), None)
         except DocumentError:

@@ -1,4 +1,4 @@
-"""What to publish: the documents of a snapshot, of a source, of files, or of JSON Lines on standard input."""
+"""Feeds to publish: the documents of a snapshot, of a source, of files, or of JSON Lines on standard input."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,12 +26,12 @@ Entry = Document | Deletion | Reject
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """Documents and deletions on their way to the log, and what could not become one.
+    """Documents and deletions for the log, and the rejects between them.
 
     Args:
-        name: the source whose vanished documents may be deleted; empty where the feed is not a whole source.
-        snapshot: the id of the snapshot that it comes from, or empty.
-        total: how many entries there are, where that is known.
+        name: the source whose missing documents may be deleted; empty where the feed is not a whole source.
+        snapshot: the id of the snapshot behind the feed, or empty.
+        total: the number of entries, where it is known.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Feed:
 
 
 def snapshot_feed(folder: Path, topic: str) -> Feed:
-    """Return the documents of a verified snapshot; none of them where it was taken from the topic itself."""
+    """Return the documents of a verified snapshot; an empty feed where the snapshot was taken from this topic."""
     snapshot = verify_snapshot(folder)
     if snapshot.provenance.get("topic") == topic:
         return Feed("", (), snapshot.id, 0)
@@ -50,13 +50,13 @@ def snapshot_feed(folder: Path, topic: str) -> Feed:
 
 
 def source_feed(spec: str, settings: Settings) -> Feed:
-    """Return the documents of a source, read as they are sent."""
+    """Return the documents of a source; it is read while they are sent."""
     source = open_source(spec, settings)
     return Feed(source.name, _source_entries(source))
 
 
 def files_feed(paths: Sequence[Path], name: str, settings: Settings) -> Feed:
-    """Return the documents of files and folders given one by one: a part of a source, of which nothing has vanished."""
+    """Return the documents of single files and folders: a part of a source, so none counts as missing."""
     sources = [open_source(f"{name}=files:{path}", settings) for path in paths]
     return Feed("", (entry for source in sources for entry in _source_entries(source)))
 
@@ -70,7 +70,7 @@ def lines_feed(stream: BinaryIO, name: str) -> Feed:
 
 
 def deletions_feed(keys: Sequence[str], name: str, version: int | None) -> Feed:
-    """Return the orders to delete some documents of a source."""
+    """Return deletions of some documents of a source."""
     return Feed("", [Deletion(name, key, version).validate() for key in keys], total=len(keys))
 
 
@@ -101,7 +101,7 @@ def _row_document(row: Mapping[str, Any]) -> Document:
     document = Document(
         row["source"], row["key"], row["text"], row["title"], version=row["version"], metadata=metadata, tenant=row["tenant"]
     )
-    # Snapshots that were taken before places were kept have no such columns.
+    # Older snapshots have no columns for places.
     return replace(document, origin=Origin(row["place"], row["line"])) if row.get("place") else document
 
 
@@ -129,7 +129,7 @@ def _line_entries(stream: BinaryIO, name: str) -> Iterator[Entry]:
 
 def _line_document(source: JSON, row: Mapping[str, JSON], number: int) -> Entry:
     columns = find_columns(list(row), FieldNames(), "standard input")
-    # A line number would be another key tomorrow: what goes onto the log one by one has to say what it replaces.
+    # A line number is no stable key: a single document on the log must name the one that it replaces.
     if not isinstance(columns, Reject) and (columns.key is None or row[columns.key] in (None, "")):
         return Reject("standard input", "missing_field", f"no key among {sorted(row)[:20]}: name it `key`", number)
     return row_document(source, "standard input", number, row, FieldNames())  # type: ignore[arg-type]  # checked in there

@@ -1,11 +1,11 @@
-"""Which column of a table, or field of a JSON object, holds the key, the title and the text."""
+"""The columns of a table, or fields of a JSON object, that hold key, title and text."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class FieldNames:
-    """Which column of a table or field of a JSON object holds what; empty means: by the usual names."""
+    """Names of the columns or fields; an empty one is looked for by its usual names."""
 
     key: str = ""
     title: str = ""

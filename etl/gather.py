@@ -1,7 +1,7 @@
-"""The table that pairs are chosen from: (query, document) with texts, kind, split, grade and cluster.
+"""The table from which pairs are chosen: (query, document) with texts, kind, split, grade and cluster.
 
-Documents pass by, for the judged pairs and for the natural ones; the order of the table is made on disk. Held are the data set's
-judgements and queries, the ids of all pairs, and of texts a block and a few rows of each block that was put on disk.
+Documents are read in blocks, and the table is sorted on disk. Memory holds the data set's judgements and queries, the ids of
+all pairs, one block of texts, and a few rows of each block on disk.
 """
 
 from bisect import bisect_right
@@ -14,17 +14,17 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from etl.block_tables import TableWriter, merge, stream, write_run
+from etl.block_tables import TableWriter, merge, read_blocks, write_run
 from etl.natural import natural_pair
 from etl.params import PairsParams
-from etl.stage_cache import Kept, cleaning_identity
+from etl.stage_cache import StageCache, cleaning_identity
 from etl.storage import JUDGEMENTS, PREPARED, QUERIES, read_table
 from twinline.clients.code import code_hashes
 from twinline.contract.canonical import JSON
 
 _COLUMNS = ("query_id", "query", "kind", "split", "grade", "source", "key", "title", "text", "cluster_id")
 GATHERED = pa.schema([(name, pa.int32() if name == "grade" else pa.large_string()) for name in _COLUMNS])
-# What decides a natural pair, and which document it is kept for.
+# The code that decides a natural pair and its cache.
 CODE: Final = ("etl.natural", "etl.stage_cache", "etl.marks", "etl.block_tables", "etl.gather")
 _ORDER: Final = ("kind", "split", "query_id", "source", "key")
 _MADE: Final = pa.schema([(name, pa.large_string()) for name in ("query_id", "query", "title", "text")])
@@ -32,20 +32,20 @@ _CLEAN: Final = ("source", "key", "clean_title", "clean_text", "cluster_id")
 _CLUSTERED: Final = ("source", "key", "cluster_id")
 
 
-def gather_pairs(snapshot: Path, documents: Path, params: PairsParams, folder: Path, kept: Path | None = None) -> Path:
+def gather_pairs(snapshot: Path, documents: Path, params: PairsParams, folder: Path, cache: Path | None = None) -> Path:
     """Write judged and, where wanted, natural pairs to one file in a fixed order; return its path.
 
-    A judged document that the snapshot does not hold has no cluster.
+    A judged document outside the snapshot has no cluster.
 
     Args:
-        folder: for this file and what it is put together from; it must not exist.
-        kept: where natural pairs are kept for the next run.
+        folder: for this file and its sorted parts; it must not exist.
+        cache: folder of the stage caches; None caches nothing.
     """
     judgements = read_table([snapshot / "judgements.parquet"], JUDGEMENTS)
     splits = set(judgements["split"].unique().to_pylist())
     blocks = _judged(judgements, snapshot, documents) if splits else iter(())
     if params.natural == "always" or (params.natural == "auto" and "train" not in splits):
-        blocks = chain(blocks, _natural(documents, params, kept))
+        blocks = chain(blocks, _natural(documents, params, cache))
     folder.mkdir()
     runs = [write_run(folder / f"run-{number:05}", block, _ORDER) for number, block in enumerate(blocks)]
     with TableWriter(folder / "pairs.parquet", GATHERED) as writer:
@@ -55,12 +55,12 @@ def gather_pairs(snapshot: Path, documents: Path, params: PairsParams, folder: P
 
 
 def _judged(judgements: pa.Table, snapshot: Path, documents: Path) -> Iterator[pa.Table]:
-    """Yield judgements with the texts of their queries and documents, as the documents pass by in order."""
+    """Yield judgements with the texts of their queries and documents, in the order of the documents."""
     asked = _with_queries(judgements, read_table([snapshot / "queries.parquet"], QUERIES))
     asked = asked.sort_by([("source", "ascending"), ("key", "ascending")])
     names = [asked[name].combine_chunks() for name in ("source", "key")]
     start = 0
-    for block in stream([documents], PREPARED, _CLEAN):
+    for block in read_blocks([documents], PREPARED, _CLEAN):
         last = tuple(block[name][-1].as_py() for name in ("source", "key"))
         end = bisect_right(range(asked.num_rows), last, key=lambda row: tuple(column[row].as_py() for column in names))
         if end > start:
@@ -83,15 +83,15 @@ def _with_documents(asked: pa.Table, documents: pa.Table) -> pa.Table:
 
 
 def _joined(table: pa.Table, columns: tuple[str, str]) -> pa.Array:
-    """Return two columns as one, of which no two different pairs are the same."""
+    """Return two columns as one; two different pairs of values never give the same one."""
     one, other = (table[name].combine_chunks() for name in columns)
     lengths = pc.utf8_length(one).cast(pa.large_string())
     return pc.binary_join_element_wise(lengths, one, other, pa.scalar(":", pa.large_string()))
 
 
-def _natural(documents: Path, params: PairsParams, kept: Path | None) -> Iterator[pa.Table]:
-    store = Kept(kept, "pairs", _identity(params), _MADE)
-    for block, made in store.made(partial(stream, [documents], PREPARED), _CLEAN, lambda new: _make(new, params)):
+def _natural(documents: Path, params: PairsParams, folder: Path | None) -> Iterator[pa.Table]:
+    cache = StageCache(folder, "pairs", _identity(params), _MADE)
+    for block, made in cache.made(partial(read_blocks, [documents], PREPARED), _CLEAN, lambda new: _make(new, params)):
         for name in _CLUSTERED:
             made = made.append_column(name, block[name])
         found = made.filter(pc.is_valid(made["query_id"]))

@@ -1,7 +1,7 @@
 """Stage ingest: a source becomes an immutable snapshot.
 
-1. read: every item of the source goes to a spool of documents in order, or is a query, a judgement or a reject; what is
-   remembered of the last ingest is not read again
+1. read: every item of the source is a query, a judgement, a reject, or a document for the sorted spool; unchanged documents
+   come from the last ingest
 2. merge: documents by source and key, one state per key
 3. seal: fixed files, their hashes, the id
 """
@@ -25,7 +25,7 @@ from etl.erased import keep_erased_out
 from etl.marks import MARK_BYTES
 from etl.rejects import RejectsFile
 from etl.snapshots import Snapshot, seal
-from etl.source_state import NO_MARK, Remembered
+from etl.source_state import NO_MARK, SourceState
 from etl.sources.items import NOT_A_DOCUMENT, Item, Judgement, Logged, Made, Query, Reject, Same, Selective, Source, excerpt
 from etl.storage import DELETIONS, DOCUMENTS, JUDGEMENTS, QUERIES, REJECTS, DocumentsWriter, batches, replaced_folder, write_table
 from twinline.clients.erasure_list import Erasures
@@ -38,7 +38,7 @@ _SPOOL = pa.schema(
     [*DOCUMENTS, ("is_deleted", pa.bool_()), ("arrival", pa.int64()), ("mark", pa.binary(MARK_BYTES))],
 )
 _ORDER: Final = ("source", "key", "arrival")
-# What is put in order in memory, before it is merged with the rest.
+# Limits of one run: the rows that are sorted in memory before the merge.
 _RUN_ROWS: Final = 16_000
 _RUN_BYTES: Final = 48 << 20
 
@@ -49,35 +49,35 @@ def ingest(
     *,
     max_reject_share: float,
     erasures: Erasures | None = None,
-    remembered: Remembered | None = None,
+    state: SourceState | None = None,
     progress: Callable[[Iterable[Item]], Iterable[Item]] = lambda items: items,
 ) -> Snapshot:
-    """Read a source to its end and leave a sealed snapshot in `out`; without the documents in `erasures`.
+    """Read a source to its end and leave a sealed snapshot in `out`, without the documents in `erasures`.
 
     Args:
-        remembered: the last ingest of the same source under the same erasures; the caller saves what this one leaves in
-            `marks` of it, once the store has the snapshot. None: everything is read.
+        state: the last ingest of the same source under the same erasures. The caller saves it once the store has the
+            snapshot. None: everything is read.
 
     Raises:
         ContractError: no document was found, or too many were set aside; `out` then holds the rejects as evidence.
     """
     with replaced_folder(out) as folder:
-        # Inside the new folder, which is swept away as a whole if this process is killed.
+        # Inside the new folder: the next run sweeps it away as a whole if this process is killed.
         spool = folder / "spool"
         spool.mkdir()
         with RejectsFile(spool / "rejects.jsonl") as rejects:
             aside = _Aside(rejects)
-            read = source.items_since(remembered) if remembered is not None and isinstance(source, Selective) else source.items()
+            read = source.items_since(state) if state is not None and isinstance(source, Selective) else source.items()
             items = keep_erased_out(progress(read), source.uri, erasures or Erasures())
-            runs = list(_runs(spool, _arrivals(items, source.uri, aside, remembered)))
-            if remembered is not None:
-                runs.append(remembered.run(_ORDER))
+            runs = list(_runs(spool, _arrivals(items, source.uri, aside, state)))
+            if state is not None:
+                runs.append(state.run(_ORDER))
             with DocumentsWriter(folder, DOCUMENTS) as writer:
                 for block in merge(runs, _ORDER, together=_ORDER[:-1]):
                     latest = _latest(block, source.uri, aside)
                     writer.write(latest)
-                    if remembered is not None:
-                        remembered.made(latest["mark"])
+                    if state is not None:
+                        state.made(latest["mark"])
             counts = {"documents": writer.rows, **_write_aside(folder, aside)}
         shutil.rmtree(spool)
         snapshot = seal(folder, source.name, source.uri, counts, rejects.by_reason(), source.provenance())
@@ -86,7 +86,7 @@ def ingest(
 
 
 class _Aside:
-    """What is found beside the documents: rejects go to their file, the rest is small enough to be held."""
+    """Items beside the documents: rejects go to their file, queries and judgements stay in memory."""
 
     def __init__(self, rejects: RejectsFile) -> None:
         self.rejects = rejects
@@ -106,12 +106,12 @@ class _Aside:
                 self.rejects.add(Reject(uri, "conflicting_judgement", detail, key=item.key))
 
 
-def _arrivals(items: Iterable[Item], uri: str, aside: _Aside, remembered: Remembered | None) -> Iterator[Row]:
-    """Yield spool rows in order of arrival; put the rest aside, and note where what is known stands."""
+def _arrivals(items: Iterable[Item], uri: str, aside: _Aside, state: SourceState | None) -> Iterator[Row]:
+    """Yield spool rows in order of arrival; set the rest aside, and note the places of unchanged documents."""
     for arrival, item in enumerate(items):
         if isinstance(item, Same):
-            assert remembered is not None  # noqa: S101 (only what is remembered is the same)
-            remembered.take(item.row, arrival, item.line)
+            assert state is not None  # noqa: S101 (only a source with a state yields this)
+            state.take(item.row, arrival, item.line)
         elif isinstance(item, Document | Logged | Made):
             try:
                 yield _row(item, arrival)
@@ -146,7 +146,7 @@ def _row(item: Document | Logged | Made, arrival: int) -> Row:
 
 
 def _runs(spool: Path, rows: Iterable[Row]) -> Iterator[Run]:
-    """Put what arrives on disk, in pieces that are in order each."""
+    """Write arriving rows to disk, in runs that are sorted each."""
     held: list[pa.RecordBatch] = []
     for batch in batches(_SPOOL, rows):
         held.append(batch)
@@ -160,8 +160,8 @@ def _runs(spool: Path, rows: Iterable[Row]) -> Iterator[Run]:
 def _latest(block: pa.Table, uri: str, aside: _Aside) -> pa.Table:
     """Return one row per key of a block in order: the newest version of a log, the only one of any other source.
 
-    A log is followed as the consumer follows it: the first message of a key settles the kind of its versions, and an
-    older version never takes the place of a newer one.
+    The rules for a log are the consumer's: the first message of a key settles the kind of its versions, and an older version
+    never replaces a newer one.
     """
     begins = _begins(block)
     sizes = np.diff(np.append(begins, block.num_rows))
@@ -178,7 +178,7 @@ def _latest(block: pa.Table, uri: str, aside: _Aside) -> pa.Table:
 
 
 def _begins(block: pa.Table) -> NDArray[np.int64]:
-    """Return the rows at which another key begins."""
+    """Return the first row of each key."""
     differs = np.ones(block.num_rows, np.bool_)
     before, after = block.slice(0, block.num_rows - 1), block.slice(1)
     other = [pc.not_equal(after[name].combine_chunks(), before[name].combine_chunks()) for name in ("source", "key")]
@@ -187,7 +187,7 @@ def _begins(block: pa.Table) -> NDArray[np.int64]:
 
 
 def _newest(states: list[Row], uri: str, aside: _Aside) -> int:
-    """Return which state of one key counts; set aside what cannot."""
+    """Return the number of the state that counts for one key; set aside the states that cannot."""
     newest = 0
     for number, state in enumerate(states[1:], 1):
         key = state["key"]
@@ -227,18 +227,18 @@ def _sorted(items: dict[Any, Any]) -> Iterator[Row]:
     return (asdict(items[name]) for name in sorted(items))
 
 
-def _refuse_if_broken(snapshot: Snapshot, rejects: RejectsFile, kept: Path, max_reject_share: float) -> None:
+def _refuse_if_broken(snapshot: Snapshot, rejects: RejectsFile, evidence: Path, max_reject_share: float) -> None:
     documents = snapshot.counts["documents"]
     broken = Counter({reason: count for reason, count in rejects.counts.items() if reason not in NOT_A_DOCUMENT})
     reasons = ", ".join(f"{reason} {count}" for reason, count in broken.most_common())
     first = f"; the first: {rejects.first_broken.detail}" if rejects.first_broken else ""
-    evidence = f"every one with its place is in {kept}{first}"
+    where = f"every one with its place is in {evidence}{first}"
     if not documents:
-        raise ContractError(f"{snapshot.uri} holds no document ({reasons or 'it is empty'}): {evidence}")
+        raise ContractError(f"{snapshot.uri} holds no document ({reasons or 'it is empty'}): {where}")
     total = documents + broken.total()
     share = broken.total() / total
     if share > max_reject_share:
         raise ContractError(
             f"{snapshot.uri}: {broken.total()} of {total} set aside ({reasons}), a share of {share:.2f} where "
-            f"ingest.max_reject_share allows {max_reject_share}: {evidence}"
+            f"ingest.max_reject_share allows {max_reject_share}: {where}"
         )

@@ -1,4 +1,4 @@
-"""The proof that nothing held out reaches training: it looks at the finished rows, not at how they were made. Pure."""
+"""The proof that nothing held out reaches training: it checks the finished rows, not the code that made them. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class LeakReport:
-    """What was found.
+    """The result of a leak check.
 
     Args:
-        violations: number per kind; every one must be 0.
+        violations: number per kind; all must be 0.
         examples: one offending row per kind.
-        shared_documents: per held-out split, the documents relevant both there and in training. Allowed where the data
-            set brings its splits, but to be known when a score is read.
+        shared_documents: per held-out split, the number of documents relevant both there and in training. Allowed where
+            the data set brings its splits; a reader of scores must know it.
     """
 
     violations: dict[str, int]
@@ -40,10 +40,10 @@ def find_leaks(
     """Compare training pairs with everything held out.
 
     Args:
-        train: the pairs that are to be trained on.
+        train: the pairs to train on.
         queries: held-out rows with query_id, text, split.
         judgements: held-out rows with query_id, source, key, grade, split.
-        made_splits: pairs of each split that this code made; data sets answer for their own.
+        made_splits: pairs of each split that this code made; the splits of a data set are not checked.
     """
     queries = list(queries)
     judgements = list(judgements)
@@ -74,6 +74,6 @@ def find_leaks(
 
 
 def _shared_clusters(splits: Mapping[str, Sequence[Pair]]) -> list[Pair]:
-    """Return the pairs whose cluster another split has too."""
+    """Return the pairs whose cluster is in another split too."""
     owners: dict[str | None, str] = {}
     return [pair for split, pairs in splits.items() for pair in pairs if owners.setdefault(pair.cluster_id, split) != split]

@@ -1,4 +1,4 @@
-"""Lineage: what every message's headers say of where it comes from."""
+"""Lineage: the headers of every message that name its origin."""
 
 import subprocess
 from collections.abc import Mapping
@@ -12,16 +12,16 @@ from twinline.contract.documents.records import Origin
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """What every message's headers say of where it comes from."""
+    """The run, code and package behind every message of one process."""
 
     run_id: str
     git_revision: str
     producer: str
 
     def headers(self, content_sha256: str | None = None, origin: Origin | None = None) -> list[tuple[str, bytes]]:
-        """Return the headers of one message; what is not known is left out.
+        """Return the headers of one message, without unknown ones.
 
-        `source_sha256` is the hash of what the document says; `source_file_sha256` that of the bytes at `source_uri`.
+        `source_sha256` is the hash of the document's content; `source_file_sha256` is the hash of the bytes at `source_uri`.
         """
         values = {"source_sha256": content_sha256, **asdict(self)}
         if origin is not None and origin.uri:

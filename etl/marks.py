@@ -1,4 +1,4 @@
-"""Which row has a hash: 128 bits a row in two sorted columns of numbers, 24 bytes a row and no Python object."""
+"""Rows by hash: 128 bits a row in two sorted columns of numbers, 24 bytes a row and no Python object."""
 
 from collections.abc import Iterable
 
@@ -17,11 +17,11 @@ class Marks:
         self._sorted = marks[self._order]
 
     def rows(self, marks: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """Return the row of each mark, -1 for one that is not here."""
+        """Return the row of each mark, -1 for an unknown one."""
         if not len(self._order):
             return np.full(len(marks), -1, np.int64)
         places = np.minimum(np.searchsorted(self._sorted[:, 0], marks[:, 0]), len(self._order) - 1)
-        # The second half decides; two rows that share the first half alone are as good as unknown.
+        # The second half decides; of two rows that share the first half alone, one may count as unknown.
         found: NDArray[np.int64] = np.where((self._sorted[places] == marks).all(axis=1), self._order[places], -1)
         return found
 

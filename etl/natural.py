@@ -1,4 +1,4 @@
-"""Natural pairs: a query that a document carries in itself, and the document without it. Pure."""
+"""Natural pairs: a query out of a document, and the document without it. Pure."""
 
 import re
 import unicodedata
@@ -10,7 +10,7 @@ from twinline.contract.canonical import sha256_hex
 
 @dataclass(frozen=True, slots=True)
 class NaturalPair:
-    """A query, and the title and text that are left of its document: the query is in neither."""
+    """A query, and the rest of its document: title and text without the query."""
 
     query_id: str
     query: str
@@ -22,7 +22,7 @@ def natural_pair(title: str, text: str, params: PairsParams) -> NaturalPair | No
     """Return the first that is a sentence of its own: the title, the summary paragraph, the first sentence.
 
     Args:
-        title: clean title. One word, a name say, is no query and stays with the document.
+        title: clean title. A single word, such as a name, is no query and stays with the document.
         text: clean text.
     """
     candidates = ((title, "", text), _summary(title, text), _first_sentence(title, text))
@@ -30,18 +30,15 @@ def natural_pair(title: str, text: str, params: PairsParams) -> NaturalPair | No
         words = len(query.split())
         if not params.min_query_words <= words <= params.max_query_words or len(rest.split()) < params.min_body_words:
             continue
-        if normal_text(query) and normal_text(query) not in normal_text(rest):
-            return NaturalPair(query_id(query), query, rest_title, rest)
+        words_alone = normal_text(query)
+        if words_alone and words_alone not in normal_text(rest):
+            # Documents with the same question share one query.
+            return NaturalPair("n" + sha256_hex(words_alone.encode())[:15], query, rest_title, rest)
     return None
 
 
-def query_id(query: str) -> str:
-    """Return the id of a natural query: documents that ask the same share one query."""
-    return "n" + sha256_hex(normal_text(query).encode())[:15]
-
-
 def normal_text(text: str) -> str:
-    """Return the words alone: what two texts have in common when a person would call them the same."""
+    """Return the words alone, in lower case: two texts that a person would call the same give the same words."""
     return " ".join(_WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
 
 

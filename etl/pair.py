@@ -1,4 +1,4 @@
-"""A query and a document that goes with it, by their ids: what is held of each while it is decided what to train on."""
+"""A query and its document by their ids: the part of a pair that stays in memory while training pairs are chosen."""
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -7,7 +7,7 @@ import pyarrow as pa
 
 
 class Pair(NamedTuple):
-    """One row of the gathered table without the document's text; `cluster_id` is None where there is no such document."""
+    """One row of the gathered table without the document's text; `cluster_id` is None where the document is missing."""
 
     query_id: str
     query: str
@@ -24,7 +24,7 @@ def read_pairs(blocks: Iterable[pa.Table]) -> Iterator[Pair]:
     seen: dict[str, str] = {}
     for block in blocks:
         columns = {name: block[name].to_pylist() for name in Pair._fields}
-        # A few words that every row repeats: one object each, not one a row.
+        # Every row repeats a few values: one object a value, not one a row.
         for name in ("kind", "split", "source"):
             columns[name] = [seen.setdefault(value, value) for value in columns[name]]
         yield from map(Pair._make, zip(*columns.values(), strict=True))

@@ -1,11 +1,11 @@
-"""Stage pairs: what to train on, what is held out, and the proof that the two do not touch.
+"""Stage pairs: training pairs, held-out queries, and the proof that the two do not touch.
 
 1. gather: judged pairs of the data set, or natural pairs of the documents, as one table on disk
-2. split: the data set's splits are kept; those it lacks are made from the training queries, by cluster
+2. split: the data set's splits stay; missing ones are made from the training queries, by cluster
 3. choose: one training pair per query and cluster; the rest is set aside with its reason
 4. prove: the leak check reads the finished rows; only then are they written
 
-Queries and ids are held, about a kilobyte a pair; the texts of documents pass by.
+Queries and ids stay in memory, about a kilobyte a pair; the texts of documents are read in blocks.
 """
 
 import json
@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from etl.block_tables import TableWriter, stream
+from etl.block_tables import TableWriter, read_blocks
 from etl.gather import GATHERED, gather_pairs
 from etl.leaks import LeakReport, find_leaks
 from etl.natural import normal_text
@@ -41,32 +41,35 @@ TEST = "test"
 _text = pa.large_string()
 PAIRS = pa.schema([(name, _text) for name in ("query_id", "query", "source", "key", "title", "text", "cluster_id")])
 ASIDE = pa.schema([(name, _text) for name in ("query_id", "query", "source", "key", "reason")])
-# A held-out natural query was taken from its document: whoever searches for it must not find it there word for word.
+# A held-out natural query was taken from its document: a search must not find it there word for word.
 WITHHELD = pa.schema([(name, _text) for name in ("split", "source", "key", "title", "text")])
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What becomes of every row of the gathered table: the split it is in, and why it is set aside, if it is."""
+    """The fate of every row of the gathered table: its split, and why it is set aside (None where it is used).
+
+    `made` names the splits that the data set lacks.
+    """
 
     splits: Sequence[str]
     aside: Sequence[str | None]
     made: Sequence[str]
 
 
-def make_pairs(snapshot: Path, prepared: Path, out: Path, params: PairsParams, kept: Path | None = None) -> dict[str, Any]:
+def make_pairs(snapshot: Path, prepared: Path, out: Path, params: PairsParams, cache: Path | None = None) -> dict[str, Any]:
     """Write the training pairs, the held-out queries and judgements, and report.json; return the report.
 
     Args:
-        kept: folder in which the pair of each document is kept for the next run; None: all are made anew.
+        cache: folder of the stage caches; None makes every natural pair again.
 
     Raises:
         ContractError: there is nothing to train on, or the leak check found something; then only report.json is written.
     """
     record = read_snapshot(snapshot)
     with replaced_folder(out) as folder:
-        gathered = gather_pairs(snapshot, prepared / "documents.parquet", params, folder / "gathered", kept)
-        pairs = list(read_pairs(stream([gathered], GATHERED, Pair._fields)))
+        gathered = gather_pairs(snapshot, prepared / "documents.parquet", params, folder / "gathered", cache)
+        pairs = list(read_pairs(read_blocks([gathered], GATHERED, Pair._fields)))
         brought = [row for row in read_rows(snapshot / "queries.parquet") if row["split"] != TRAIN]
         plan = plan_pairs(pairs, brought, params)
         queries, judgements = _held_out(pairs, plan, brought)
@@ -95,55 +98,56 @@ def make_pairs(snapshot: Path, prepared: Path, out: Path, params: PairsParams, k
 
 
 def plan_pairs(pairs: Sequence[Pair], brought: Sequence[Row], params: PairsParams) -> Plan:
-    """Decide the split of every pair and which training pairs are left out. Pure.
+    """Decide the split of every pair, and the training pairs to leave out. Pure.
 
     Args:
-        pairs: in a fixed order; those in the split `train` or in none are to be split by us.
+        pairs: in a fixed order; pairs in the split `train` or in none are split here.
         brought: the held-out queries of the data set, judged or not.
     """
     held_splits = {row["split"] for row in brought}
     # Test first: its queries stay the same when the development share changes.
     shares = {} if held_splits - {DEV} else {TEST: params.test_share}
     shares |= {} if DEV in held_splits else {DEV: params.dev_share}
+    texts = [normal_text(pair.query) for pair in pairs]
     held_texts = {normal_text(row["text"]) for row in brought}
-    assigned = assign_splits(_asked(pairs, held_texts), shares, params.seed)
+    assigned = assign_splits(_asked(pairs, texts, held_texts), shares, params.seed)
     splits = [assigned.get(pair.query_id, TRAIN) if pair.split in (TRAIN, "") else pair.split for pair in pairs]
-    held_texts |= {normal_text(pair.query) for pair, split in zip(pairs, splits, strict=True) if split != TRAIN}
-    return Plan(splits, list(_asides(pairs, splits, held_texts)), tuple(shares))
+    held_texts |= {text for text, split in zip(texts, splits, strict=True) if split != TRAIN}
+    return Plan(splits, list(_asides(pairs, texts, splits, held_texts)), tuple(shares))
 
 
-def _asked(pairs: Sequence[Pair], held_texts: set[str]) -> list[Asked]:
-    """Return the queries that are ours to split: a text that the data set holds out is none of them."""
-    texts: dict[str, str] = {}
+def _asked(pairs: Sequence[Pair], texts: Sequence[str], held_texts: set[str]) -> list[Asked]:
+    """Return the queries to split, without those whose text the data set holds out."""
+    text_of: dict[str, str] = {}
     clusters: dict[str, list[str]] = {}
-    for pair in pairs:
+    for pair, text in zip(pairs, texts, strict=True):
         if pair.split in (TRAIN, "") and pair.grade > 0 and pair.cluster_id is not None:
-            texts[pair.query_id] = pair.query
+            text_of[pair.query_id] = text
             clusters.setdefault(pair.query_id, []).append(pair.cluster_id)
-    return [Asked(query, text, clusters[query]) for query, text in texts.items() if normal_text(text) not in held_texts]
+    return [Asked(query, text, clusters[query]) for query, text in text_of.items() if text not in held_texts]
 
 
-def _asides(pairs: Sequence[Pair], splits: Sequence[str], held_texts: set[str]) -> Iterator[str | None]:
-    """Yield why a pair is not used, None for one that is. Only training pairs are left out for being near-duplicates."""
+def _asides(pairs: Sequence[Pair], texts: Sequence[str], splits: Sequence[str], held_texts: set[str]) -> Iterator[str | None]:
+    """Yield why a pair is not used, None where it is. Only training pairs are left out as near-duplicates."""
     seen: set[tuple[str, str]] = set()
-    for pair, split in zip(pairs, splits, strict=True):
+    for pair, text, split in zip(pairs, texts, splits, strict=True):
         if pair.cluster_id is None:
             yield "no_document"
         elif split != TRAIN:
             yield None
         elif pair.grade <= 0:
             yield "not_relevant"
-        elif (text := normal_text(pair.query)) in held_texts:
+        elif text in held_texts:
             yield "query_held_out"
         else:
-            # A natural pair is as good as that of a near-duplicate; a judged one is only repeated by its own query.
+            # A near-duplicate's natural pair repeats this one; a judged pair is repeated only by its own query.
             name = ("" if pair.kind == "natural" else text, pair.cluster_id)
             yield "near_duplicate" if name in seen else None
             seen.add(name)
 
 
 def _held_out(pairs: Sequence[Pair], plan: Plan, brought: Sequence[Row]) -> tuple[list[Row], list[Row]]:
-    """Return the held-out queries and judgements, sorted; those of the data set and those of the splits we made."""
+    """Return the held-out queries and judgements, sorted: of the data set, and of the splits made here."""
     queries = {(row["split"], row["query_id"]): row for row in brought}
     judgements = []
     for pair, split, aside in zip(pairs, plan.splits, plan.aside, strict=True):
@@ -173,7 +177,7 @@ def _is_chosen(pairs: Sequence[Pair], plan: Plan, split: str) -> NDArray[np.bool
 
 
 def _write(folder: Path, gathered: Path, plan: Plan, pairs: Sequence[Pair]) -> None:
-    """Write what was chosen, with its texts, as the gathered table passes by."""
+    """Write the chosen pairs with their texts, block by block of the gathered table."""
     chosen = {split: _is_chosen(pairs, plan, split) for split in (TRAIN, DEV)}
     at = 0
     with ExitStack() as opened:
@@ -181,7 +185,7 @@ def _write(folder: Path, gathered: Path, plan: Plan, pairs: Sequence[Pair]) -> N
             name: opened.enter_context(TableWriter(folder / f"{name}.parquet", schema))
             for name, schema in ((TRAIN, PAIRS), (DEV, PAIRS), ("withheld", WITHHELD))
         }
-        for block in stream([gathered], GATHERED):
+        for block in read_blocks([gathered], GATHERED):
             rows = slice(at, at := at + block.num_rows)
             for split, wanted in chosen.items():
                 writers[split].write(block.filter(pa.array(wanted[rows])))

@@ -8,7 +8,7 @@ from twinline.contract.errors import SettingsError
 
 @dataclass(frozen=True, slots=True)
 class IngestParams:
-    """Section `ingest`. The columns are looked for by their usual names where they are empty."""
+    """Section `ingest`. An empty column is looked for by its usual names."""
 
     max_reject_share: float = 0.5
     key_column: str = ""
@@ -21,10 +21,11 @@ class IngestParams:
 
 @dataclass(frozen=True, slots=True)
 class PrepareParams:
-    """Section `prepare`: what counts as a near-duplicate.
+    """Section `prepare`: the definition of a near-duplicate.
 
-    Two documents are near-duplicates when the estimated Jaccard similarity of their sets of `shingle_words` consecutive
-    words reaches `near_duplicate_similarity`; candidates are those that share one of `bands` bands of MinHash values.
+    A document's set holds its runs of `shingle_words` consecutive words. Two documents are near-duplicates when the estimated
+    Jaccard similarity of their sets reaches `near_duplicate_similarity`. Only documents that share one of `bands` bands of
+    MinHash values are compared.
     """
 
     near_duplicate_similarity: float = 0.7
@@ -46,11 +47,11 @@ class PairsParams:
     """Section `pairs`.
 
     Args:
-        natural: pairs that documents carry in themselves (title and text, summary and body): `auto` takes them where the
-            data set brings no judgements to train on.
-        dev_share: share of the training queries that become the development split, where the data set brings none.
+        natural: pairs out of the documents themselves (title and text, summary and body); `auto` takes them where the data
+            set brings no judgements to train on.
+        dev_share: share of the training queries for the development split, where the data set brings none.
         test_share: the same for a test split.
-        min_body_words: a document with less text than this, its natural query taken out, makes no natural pair.
+        min_body_words: a document with fewer words, after its natural query is taken out, gives no natural pair.
         seed: decides which clusters are held out.
     """
 

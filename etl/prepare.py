@@ -1,11 +1,10 @@
 """Stage prepare: clean the documents of a snapshot and cluster the near-duplicates among them.
 
-1. sign: documents pass by once; those that are new are cleaned and get a MinHash signature, those of the last run have theirs
+1. sign: a first pass cleans new documents and computes their MinHash signatures; the cache has those of the last run
 2. cluster: by signatures alone
-3. write: documents pass by again, with their clean texts and the names of their clusters
+3. write: a second pass adds clean texts and the names of clusters
 
-Nothing is removed because it is a duplicate: what to do with a cluster is for whoever uses it. The index and every
-evaluation see all documents; only training pairs take one of each.
+No duplicate is removed here. The index and every evaluation see all documents; only training pairs take one of each cluster.
 """
 
 import json
@@ -21,9 +20,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from etl.block_tables import TableWriter, Taker, interleaved, stream
+from etl.block_tables import TableWriter, Taker, interleaved, read_blocks
 from etl.clusters import near_duplicates
-from etl.document_cache import KeptDocuments
+from etl.document_cache import DocumentCache
 from etl.erased import erased_in
 from etl.params import PrepareParams
 from etl.signatures import Signatures
@@ -47,28 +46,28 @@ def prepare(
     out: Path,
     params: PrepareParams,
     erasures: Erasures | None = None,
-    kept: Path | None = None,
+    cache: Path | None = None,
 ) -> dict[str, Any]:
     """Write documents.parquet, rejects.parquet and report.json, and return the report.
 
-    What was erased since the snapshot was taken is left out before anything is made of it: a cluster has a document's name.
+    Documents erased since the snapshot are left out first: even the name of a cluster is a document's name.
 
     Args:
-        kept: folder in which what was made of each document is kept for the next run; None: all is made anew.
+        cache: folder of the stage caches; None cleans and signs every document again.
     """
     record = read_snapshot(snapshot)
     files = document_files(snapshot)
     erased = erased_in(files, erasures or Erasures())
-    known = KeptDocuments(kept, "prepare", _identity(params), params.hashes)
+    known = DocumentCache(cache, "prepare", _identity(params), params.hashes)
     with replaced_folder(out) as folder:
         spool = _Spool(folder)
         capacity = sum(pq.ParquetFile(path).metadata.num_rows for path in files)
         with Signatures(spool.signatures, capacity, params.hashes, params.bands) as signatures:
             with spool:
-                for block in _standing(stream(files, DOCUMENTS, _TO_MAKE), erased):
+                for block in _standing(read_blocks(files, DOCUMENTS, _TO_MAKE), erased):
                     _sign(block, known, spool, signatures, params)
             firsts = near_duplicates(signatures, params.bands, params.near_duplicate_similarity)
-        rejects = _write(folder / "documents.parquet", _standing(stream(files, DOCUMENTS), erased), known, spool, firsts)
+        rejects = _write(folder / "documents.parquet", _standing(read_blocks(files, DOCUMENTS), erased), known, spool, firsts)
         rejects += [Reject(record.uri, ERASED, why) for why in erased.values()]
         write_table(folder / "rejects.parquet", REJECTS, map(asdict, rejects))
         known.replace(folder / "documents.parquet", spool.signatures)
@@ -85,7 +84,7 @@ def prepare(
 
 
 class _Spool:
-    """What was made of new documents, until it is written with the others: clean texts in order."""
+    """The clean texts of new documents, in order, until they are written with the others."""
 
     def __init__(self, folder: Path) -> None:
         self.signatures = folder / "signatures.new"
@@ -99,7 +98,7 @@ class _Spool:
         self._writer.close()
 
     def add(self, made: pa.Table) -> None:
-        """Put the clean texts of the next new documents aside."""
+        """Add the clean texts of the next new documents."""
         self._writer.write_table(made.select(_CLEAN).cast(self._schema), max_chunksize=1_000)
 
     def tables(self) -> Iterator[pa.Table]:
@@ -114,11 +113,11 @@ class _Spool:
         self.signatures.unlink()
 
 
-def _sign(block: pa.Table, known: KeptDocuments, spool: _Spool, signatures: Signatures, params: PrepareParams) -> None:
-    """Write the signature of each document of a block that has text; put aside what is made of new ones."""
+def _sign(block: pa.Table, known: DocumentCache, spool: _Spool, signatures: Signatures, params: PrepareParams) -> None:
+    """Write the signature of each document of a block that has text; spool the clean texts of new ones."""
     rows = known.rows(block["content_hash"])
     values = np.zeros((block.num_rows, params.hashes), np.uint32)
-    has_text = rows >= 0  # only such are kept
+    has_text = rows >= 0  # the cache holds no document without text
     values[has_text] = known.signatures(rows[has_text])
     new = np.flatnonzero(rows < 0)
     if len(new):
@@ -131,18 +130,18 @@ def _sign(block: pa.Table, known: KeptDocuments, spool: _Spool, signatures: Sign
 
 
 def _write(
-    path: Path, blocks: Iterator[pa.Table], known: KeptDocuments, spool: _Spool, firsts: NDArray[np.int64]
+    path: Path, blocks: Iterator[pa.Table], known: DocumentCache, spool: _Spool, firsts: NDArray[np.int64]
 ) -> list[Reject]:
-    """Write the prepared documents; return those that have no text."""
+    """Write the prepared documents; return the rejects, which have no text."""
     rejects: list[Reject] = []
     names = _Names(firsts)
-    made, kept = Taker(spool.tables()), known.texts(_CLEAN)
+    made, cached = Taker(spool.tables()), known.texts(_CLEAN)
     with TableWriter(path, PREPARED, write_page_checksum=True) as writer:
         for block in blocks:
             rows = known.rows(block["content_hash"])
             is_new = rows < 0
             old, new = rows[~is_new], int(is_new.sum())
-            texts = interleaved(kept.rows(old) if len(old) else None, made.rows(new) if new else None, is_new)
+            texts = interleaved(cached.rows(old) if len(old) else None, made.rows(new) if new else None, is_new)
             for name in _CLEAN:
                 block = block.append_column(name, texts[name])
             has_text = _has_text(block)
@@ -155,7 +154,7 @@ def _write(
 
 
 class _Names:
-    """The name of each document's cluster, as documents pass by: that of the cluster's first document."""
+    """The name of each document's cluster, block by block: the name of the cluster's first document."""
 
     def __init__(self, firsts: NDArray[np.int64]) -> None:
         self._firsts = firsts
@@ -181,7 +180,7 @@ class _Names:
 
 
 def _own_names(block: pa.Table) -> pa.Array:
-    """Return the JSON array of source and key of each document; one by one only where something must be escaped."""
+    """Return the JSON array of source and key of each document; row by row only where a character must be escaped."""
     columns = [block[name].combine_chunks() for name in ("source", "key")]
     if any(pc.any(pc.match_substring_regex(column, r'["\\\x00-\x1f\x7f]')).as_py() for column in columns):
         rows = zip(*(column.to_pylist() for column in columns), strict=True)
@@ -203,7 +202,7 @@ def _identity(params: PrepareParams) -> dict[str, JSON]:
 def _make(documents: pa.Table, params: PrepareParams) -> pa.Table:
     """Return clean title, clean text and MinHash signature of each document, in order.
 
-    Case, punctuation and white space make no difference to the signature: two texts that differ only there are exact duplicates.
+    The signature ignores case, punctuation and white space: two texts that differ only there are exact duplicates.
     """
     import daft
     from daft import col, functions
@@ -214,11 +213,11 @@ def _make(documents: pa.Table, params: PrepareParams) -> pa.Table:
 
     frame = daft.from_arrow(documents.select(["source", "key", "title", "text"]))
     frame = frame.with_column("clean_title", cleaned(col("title"))).with_column("clean_text", cleaned(col("text")))
-    # A document that is only its title is compared by it: an empty text would make all of them duplicates.
+    # A document without text is compared by its title: by their empty texts all of them would be duplicates.
     compared = functions.when(col("clean_text") == "", col("clean_title")).otherwise(col("clean_text"))
     words = functions.regexp_replace(functions.lower(compared), r"[^\pL\pN]+", " ")
     signature = functions.minhash(functions.strip(words), num_hashes=params.hashes, ngram_size=params.shingle_words, seed=1)
-    # Sorted again: a cluster of machines may give rows back in another order.
+    # Sorted again: a cluster of machines may return rows in another order.
     frame = frame.select("source", "key", "clean_title", "clean_text", signature.alias("signature")).sort(["source", "key"])
     table = frame.to_arrow()
     values = table["signature"].combine_chunks().values.to_numpy()

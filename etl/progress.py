@@ -7,7 +7,7 @@ T = TypeVar("T")
 
 
 def counted(label: str, total: int | None = None) -> Callable[[Iterable[T]], Iterable[T]]:
-    """Return a wrapper that shows how many items have gone through it and how fast."""
+    """Return a wrapper that shows how many items have passed, and how fast."""
     from tqdm import tqdm
 
     return lambda items: tqdm(items, desc=label, total=total, unit=" items", disable=None, smoothing=0.1)

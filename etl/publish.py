@@ -1,9 +1,9 @@
-"""Publish: documents onto the log, each delivery confirmed, and of a source published before only what changed.
+"""Publish: documents onto the log, each delivery confirmed; of a source published before, only the changes.
 
-1. open: the topics are there, and we know what was published before
-2. send: documents that changed and deletions, a bounded number of bytes under way at a time
-3. confirm: every future is looked at; what Kafka refuses is set aside, a broker that is away ends the run
-4. remember: what was confirmed, also when the run ended early; sending it again would do no harm
+1. open: make the topics and load the states of the last publication
+2. send: changed documents and deletions, a bounded number of bytes in flight
+3. confirm: check every future; set aside items that Kafka refuses, end the run where the broker is away
+4. save: the confirmed states, also after an early end; sending a document again does no harm
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -24,7 +24,7 @@ from twinline.contract.documents.records import Deletion, Document
 from twinline.contract.errors import DocumentError
 from twinline.contract.principal import Principal
 
-# When all went well nothing is under way any more; when not, an absent broker must not keep us.
+# After a good run nothing is in flight; after a failure an absent broker must not hold the process.
 CLOSE_TIMEOUT_SECONDS = 5
 
 
@@ -33,8 +33,8 @@ class Mode:
     """How to publish.
 
     Args:
-        everything: also what has not changed since it was last published.
-        delete_missing: delete what this source held before and no longer holds.
+        everything: also documents that have not changed since the last publication.
+        delete_missing: delete documents that have left the source.
     """
 
     everything: bool = False
@@ -43,7 +43,7 @@ class Mode:
 
 @dataclass(slots=True)
 class Report:
-    """What became of a feed's entries; `rejects_file` holds the rejects, if there are any."""
+    """Counts of a feed's entries by outcome; `rejects_file` holds the rejects, if there are any."""
 
     sent: int = 0
     deleted: int = 0
@@ -53,7 +53,7 @@ class Report:
     snapshot: str = ""
 
     def summary(self, topic: str) -> str:
-        """Return one line that says all of it."""
+        """Return the counts as one line."""
         line = f"published {self.sent} documents to {topic}, {self.deleted} deletions, {self.unchanged} unchanged"
         if not self.rejected:
             return line
@@ -69,11 +69,11 @@ def publish_documents(
     mode: Mode | None = None,
     progress: Callable[[Iterable[Entry]], Iterable[Entry]] = lambda entries: entries,
 ) -> Report:
-    """Send a feed to the topic of documents and return what became of it.
+    """Send a feed to the topic of documents and return the counts.
 
     Raises:
         NotAllowedError: a document is of a tenant or source that the caller may not publish to.
-        TransientError: the broker is not there or went away; what was confirmed until then is remembered.
+        TransientError: the broker does not answer; the states confirmed until then are saved.
     """
     ensure_topics(settings)
     folder = settings.snapshots / "published"
@@ -104,7 +104,7 @@ def _tenant(item: Document | Deletion) -> str | None:
 
 
 def _not_erased(entries: Iterable[Entry], erasures: Erasures) -> Iterator[Entry]:
-    """Yield the entries, documents that were erased as rejects that name and quote nothing of them."""
+    """Yield the entries; an erased document becomes a reject that neither names nor quotes it."""
     for entry in entries:
         if isinstance(entry, Document) and erasures.verdict(entry.source, entry.key) != "free":
             yield Reject(entry.source, ERASED, erasures.refusal(entry.source, entry.key))
@@ -115,12 +115,12 @@ def _not_erased(entries: Iterable[Entry], erasures: Erasures) -> Iterator[Entry]
 def _changed(
     entries: Iterable[Entry], feed: Feed, history: History, mode: Mode, rejects: RejectsFile, report: Report
 ) -> Iterator[tuple[Document | Deletion, State | None]]:
-    """Yield what is to be sent and the state it leads to; set rejects aside and count what has not changed."""
+    """Yield the items to send, each with its new state; set rejects aside and count unchanged documents."""
     present: set[str] = set()
     for entry in entries:
         if isinstance(entry, Reject):
             rejects.add(entry)
-            # A file that cannot be read today has not vanished.
+            # A file that cannot be read today is not missing from the source.
             present |= {entry.key, entry.place}
             continue
         if entry.source == feed.name:
@@ -137,7 +137,7 @@ def _changed(
     if mode.delete_missing and feed.name:
         for key, last in sorted(history.of(feed.name).states.items()):
             if key not in present:
-                # A source that numbers its versions has none for what is gone: the next one after the last.
+                # A source with versions gives none to a missing document: the deletion takes the next one.
                 yield Deletion(feed.name, key, None if last.version is None else last.version + 1), None
 
 

@@ -1,4 +1,4 @@
-"""What was published last, per source and topic: what makes a second publication send only the difference."""
+"""The states of the last publication, per source and topic: a second publication sends only the difference."""
 
 import json
 from collections.abc import Mapping
@@ -18,14 +18,14 @@ _END_OFFSETS = b"twinline_end_offsets"
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """One document as it was published: the hash of what it said, and its explicit version, if it had one."""
+    """One published document: its content hash, and its explicit version, if it had one."""
 
     content_hash: str
     version: int | None
 
     @classmethod
     def of(cls, document: Document) -> "State":
-        """Return the state that publishing a document leads to."""
+        """Return the state of a document once it is published."""
         return cls(content_hash(document), document.version)
 
 
@@ -37,7 +37,7 @@ class Published:
     states: dict[str, State] = field(default_factory=dict)
 
     def save(self, end_offsets: Mapping[int, int]) -> None:
-        """Write the states, with the end of the log that they belong to; beside, then renamed."""
+        """Write the states with the log's ends that belong to them; written beside, then renamed."""
         keys = sorted(self.states)
         columns = {
             "key": keys,
@@ -53,12 +53,11 @@ class Published:
 
 
 def load_published(folder: Path, broker: str, topic: str, source: str, end_offsets: Mapping[int, int]) -> Published:
-    """Return what was published to a topic before.
+    """Return the states of the last publication to a topic.
 
     Args:
-        end_offsets: the log's ends when this run began. A log that ends before a place we saw has lost messages: nothing of
-            ours is sure to be on it. The keys are still known, for indexes may hold them, but every document counts as
-            changed, which costs time and no correctness.
+        end_offsets: the log's ends when this run began. A log that ends before a saved end has lost messages, so every document
+            counts as changed, which costs time and no correctness. The keys stay known, because indexes may hold them.
     """
     path = folder / f"{fingerprint([broker, topic, source])[:16]}.parquet"
     if not path.exists():
@@ -72,12 +71,12 @@ def load_published(folder: Path, broker: str, topic: str, source: str, end_offse
 
 
 class History:
-    """What was published, for every source that is met.
+    """The published states of every source in a feed.
 
     Args:
-        folder: where the states are kept.
+        folder: the folder of the states' files.
         broker: its address; another broker or topic has a history of its own.
-        ends: the log's ends when this run begins; every message that is confirmed moves what is known of them.
+        ends: the log's ends when this run begins; every confirmed message moves them.
     """
 
     def __init__(self, folder: Path, broker: str, topic: str, ends: Mapping[int, int]) -> None:
@@ -93,7 +92,7 @@ class History:
         return self._sources[source]
 
     def confirm(self, item: Document | Deletion, state: State | None, partition: int, offset: int) -> None:
-        """Remember what has reached the log, and where; no state for a deletion."""
+        """Record that an item has reached the log, and where; a deletion has no state."""
         self._ends[partition] = max(offset + 1, self._ends.get(partition, 0))
         states = self.of(item.source).states
         if state is None:
@@ -102,6 +101,6 @@ class History:
             states[item.key] = state
 
     def save(self) -> None:
-        """Write down what is known."""
+        """Write the states of every source."""
         for published in self._sources.values():
             published.save(self._ends)

@@ -1,4 +1,4 @@
-"""Rejects on their way to a file: written as they come, so that a source of nothing but broken rows costs no memory."""
+"""Rejects go to a file at once, so that a source full of broken rows costs no memory."""
 
 import json
 from collections import Counter
@@ -11,9 +11,9 @@ from etl.sources.items import NOT_A_DOCUMENT, Reject
 
 
 class RejectsFile:
-    """JSON Lines, one reject each, in the order found; there is no file as long as there is no reject.
+    """JSON Lines, one reject each, in the order found; without a reject there is no file.
 
-    `counts` is by reason. `first_broken` is the first that should have been a document.
+    `counts` is by reason. `first_broken` is the first reject that should have been a document.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,7 +40,7 @@ class RejectsFile:
             self.first_broken = reject
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """Yield what was written so far, as rows."""
+        """Yield the rejects written so far, as rows."""
         if self._stream is None:
             return
         self._stream.flush()

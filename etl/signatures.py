@@ -1,6 +1,6 @@
-"""MinHash signatures of a corpus on disk: written as documents pass by, read again only where two documents may be alike.
+"""MinHash signatures of a corpus on disk: written block by block, read again only where two documents may be alike.
 
-Beside each signature lie the hashes of its bands, by band, so that one band of all documents is what is held at a time.
+A second file holds the hashes of the bands, band by band, so that memory holds one band of all documents at a time.
 """
 
 import os
@@ -21,8 +21,8 @@ class Signatures:
     """A file of signatures and one of band hashes, under a name of their own.
 
     Args:
-        path: of the signatures; the bands' file lies beside it and goes when this is closed.
-        capacity: how many documents there may be.
+        path: of the signatures; the bands' file lies beside it until this is closed.
+        capacity: the largest number of documents.
     """
 
     def __init__(self, path: Path, capacity: int, hashes: int, bands: int) -> None:

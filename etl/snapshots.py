@@ -1,6 +1,6 @@
-"""Snapshots: immutable folders of Parquet files, named by what they hold, in a store of their own.
+"""Snapshots: immutable folders of Parquet files, named by their content, in a store of their own.
 
-The id is the hash of the files' hashes: the same documents, queries and judgements, at the same places in their source, have
+The id is the hash of the files' hashes. The same documents, queries and judgements, at the same places in their source, have
 the same id, wherever that source lies.
 """
 
@@ -20,11 +20,11 @@ SNAPSHOT_SCHEMA = 1
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What snapshot.json says.
+    """The content of snapshot.json.
 
     Args:
         id: `s` and twelve hexadecimal digits.
-        source: the documents' source name; `uri` is where they were read.
+        source: the documents' source name; `uri` is the address of the source.
         counts: rows per file, and rejects per reason.
         provenance: files, their hashes and addresses, package versions, or topic, partitions and offsets.
         files: SHA-256 by file name.
@@ -48,7 +48,7 @@ def seal(
     reject_reasons: Mapping[str, int],
     provenance: Mapping[str, JSON],
 ) -> Snapshot:
-    """Write snapshot.json over the Parquet files of a folder and return what it says."""
+    """Write snapshot.json over the Parquet files of a folder and return its content."""
     files = {path.name: file_hash(path) for path in sorted(folder.glob("*.parquet"))}
     snapshot = Snapshot(id_of_files(files), source, uri, counts, reject_reasons, provenance, files)
     record = json.dumps(asdict(snapshot), indent=2, sort_keys=True, ensure_ascii=False)
@@ -57,7 +57,7 @@ def seal(
 
 
 def read_snapshot(folder: Path) -> Snapshot:
-    """Return what a folder's snapshot.json says; the files are not looked at.
+    """Return the content of a folder's snapshot.json, without a look at the files.
 
     Raises:
         ContractError: the folder is no snapshot, or one of an unknown schema.
@@ -76,7 +76,7 @@ def read_snapshot(folder: Path) -> Snapshot:
 
 
 def verify_snapshot(folder: Path) -> Snapshot:
-    """Return what snapshot.json says after checking every file against it.
+    """Check every file against snapshot.json, and return its content.
 
     Raises:
         MismatchError: a file is missing, added or changed.
@@ -86,20 +86,20 @@ def verify_snapshot(folder: Path) -> Snapshot:
     wrong = sorted(name for name in found.keys() | snapshot.files.keys() if found.get(name) != snapshot.files.get(name))
     if wrong or id_of_files(found) != snapshot.id:
         raise MismatchError(
-            f"snapshot {snapshot.id} in {folder} is not what its {RECORD} says (differs: {', '.join(wrong) or 'the id'}): "
+            f"snapshot {snapshot.id} in {folder} differs from its {RECORD} ({', '.join(wrong) or 'the id'}): "
             "remove the folder and ingest again, or pull it from the DVC remote"
         )
     return snapshot
 
 
 def store_snapshot(folder: Path, store: Path) -> Path:
-    """Copy a sealed snapshot into the store, where it lies under its id; a second time does nothing."""
+    """Copy a sealed snapshot into the store under its id; a second call does nothing."""
     snapshot = read_snapshot(folder)
-    kept = store / snapshot.id
-    if not kept.exists():
-        with added_folder(kept) as beside:
+    stored = store / snapshot.id
+    if not stored.exists():
+        with added_folder(stored) as beside:
             _copy(folder, beside)
-    return kept
+    return stored
 
 
 def fetch_snapshot(store: Path, snapshot_id: str, out: Path) -> Snapshot:
@@ -107,20 +107,20 @@ def fetch_snapshot(store: Path, snapshot_id: str, out: Path) -> Snapshot:
 
     Raises:
         SettingsError: the store has no such snapshot.
-        MismatchError: the stored files are not what the id names.
+        MismatchError: the stored files do not have this id.
     """
-    kept = store / snapshot_id
-    if not snapshot_id or not (kept / RECORD).is_file():
+    stored = store / snapshot_id
+    if not snapshot_id or not (stored / RECORD).is_file():
         known = sorted(path.name for path in store.glob("s*") if (path / RECORD).is_file())
         raise SettingsError(
             f"there is no snapshot {snapshot_id!r} in {store}; found {', '.join(known) or 'none'}: "
             "name one of them, or leave `snapshot` empty to read the source"
         )
     with replaced_folder(out) as beside:
-        _copy(kept, beside)
+        _copy(stored, beside)
         snapshot = verify_snapshot(beside)
         if snapshot.id != snapshot_id:
-            raise MismatchError(f"{kept} holds snapshot {snapshot.id}, its name says {snapshot_id}: remove the folder")
+            raise MismatchError(f"{stored} holds snapshot {snapshot.id}, its name says {snapshot_id}: remove the folder")
     return snapshot
 
 

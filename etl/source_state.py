@@ -1,11 +1,12 @@
-"""What the last ingest of a source made, by what it was made of: the next one reads only what changed.
+"""The state of a source after its last ingest: the next ingest reads only the changes.
 
     <home>/kept/ingest-SOURCE-IDENTITY.parquet         a mark for each document of the last snapshot, in its order
     <home>/kept/ingest-SOURCE-IDENTITY.files.parquet   stamp and hash of each file that was read
 
-A mark covers the bytes that a document was made of and its place; the identity all else that decides it: the source, its columns,
-the code, the libraries that read files. The documents themselves lie in the snapshot store. So a snapshot made with what is
-remembered is the one that would be made from nothing, byte for byte, and removing the folder costs time only.
+A mark stands for a document's place and raw content: its bytes, or an API's id and time of the last edit. The identity covers
+everything else that decides the document: the source, its columns, the code, the libraries that read files. The documents
+themselves lie in the snapshot store. A snapshot made with a state equals one made without, byte for byte, and removing the folder
+costs time only.
 """
 
 import os
@@ -24,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from etl.block_tables import Run, TableWriter, stream
+from etl.block_tables import Run, TableWriter, read_blocks
 from etl.marks import MARK_BYTES, Marks, marks_of_bytes
 from etl.snapshots import RECORD, document_files, verify_snapshot
 from etl.sources.items import Selective, Source
@@ -35,8 +36,9 @@ from twinline.clients.settings import Settings
 from twinline.contract.canonical import JSON, fingerprint
 from twinline.contract.errors import ContractError
 
+# Of a document that the next ingest must read again.
 NO_MARK: Final = bytes(MARK_BYTES)
-# Of a file that only its bytes can tell.
+# Of a file whose changes only its bytes show.
 NO_STAMP: Final = (-1, -1, -1, -1)
 _MARK = pa.schema([("mark", pa.binary(MARK_BYTES))])
 _STAMP: Final = ("size", "mtime_ns", "ctime_ns", "inode")
@@ -49,14 +51,14 @@ _FILES = pa.schema(
     ]
 )
 _SNAPSHOT: Final = b"twinline_snapshot"
-# A file changed within so short a time of our look may change again under the same stamp, as Git's index has it too.
+# A file changed this shortly before it is read may change again under the same stamp, as in Git's index.
 _FRESH_NS: Final = 2_000_000_000
-# What decides a document beside its source.
+# The code that decides a document beside its source.
 CODE: Final = (
     *("etl.ingest", "etl.fields", "etl.sources"),
     *("twinline.contract.canonical", "twinline.contract.errors", "twinline.contract.documents"),
 )
-# What reads files beside our own code.
+# The libraries that read files.
 _READERS: Final = ("beautifulsoup4", "markdown-it-py", "pypdf", "pyyaml", "pyarrow", "rfc8785")
 
 if TYPE_CHECKING:
@@ -66,21 +68,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What is known of a file: its hash when it had this stamp, and what its source found in it (its own JSON)."""
+    """A known file: its hash under this stamp, and the findings of its source, as JSON of the source's own."""
 
     stamp: "Stamp"
     sha256: str
     found: str = ""
 
 
-class Remembered:
-    """One source's last ingest; at the end of this one it becomes this one's.
+class SourceState:
+    """One source's state: read from the last ingest, and saved for the next.
 
     Args:
-        folder: where it is kept.
+        folder: the folder of the state's files.
         store: the snapshot store, which has the documents.
         source: name and address of the source.
-        identity: what decides a document beside the bytes it is made of and this code.
+        identity: everything beside raw content and code that decides a document.
     """
 
     def __init__(self, folder: Path, store: Path, source: Mapping[str, JSON], identity: Mapping[str, JSON]) -> None:
@@ -105,47 +107,47 @@ class Remembered:
         self._load(store)
 
     def rows(self, marks: Sequence[bytes]) -> list[int]:
-        """Return which document was made of each, -1 for none; a document is given away once."""
+        """Return the document behind each mark, as its row in the last snapshot, -1 for none; a row is returned once."""
         found: list[int] = self._marks.rows(marks_of_bytes(marks)).tolist()
         for place, row in enumerate(found):
             if row >= 0:
-                # Twice the same line is a document and a duplicate, which is for the ingest to say.
+                # The same line twice is a document and a duplicate, and the ingest rejects the duplicate.
                 found[place] = -1 if self._given[row] else row
                 self._given[row] = True
         return found
 
     def take(self, row: int, arrival: int, line: int | None) -> None:
-        """Note where a known document stands in the source this time."""
+        """Note the place of an unchanged document in the source."""
         self.arrivals[row] = arrival
         self.lines[row] = -1 if line is None else line
 
     def note_of(self, place: str, stamp: "Stamp | None") -> Note | None:
-        """Return what is known of a file, if it has not been touched since."""
+        """Return the note on a file, if the file has not been touched since."""
         note = self._old_notes.get(place)
         return note if note is not None and note.stamp == stamp else None
 
     def note(self, place: str, note: Note) -> None:
-        """Remember a file for the next time, unless it is too fresh to be told from a later state."""
+        """Note a file for the next ingest, unless it is so fresh that a later change might not show in its stamp."""
         if note.stamp != NO_STAMP and max(note.stamp[1:3]) < self._began_ns - _FRESH_NS:
             self._notes[place] = note
 
     def run(self, keys: Sequence[str]) -> Run:
-        """Return the known documents that the source still has, as rows in order."""
+        """Return the unchanged documents, as rows in order."""
         taken = self.arrivals >= 0
         named = [name for name in keys if name != "arrival"]
-        held = [block.select(named) for block in self._standing(stream(self._documents, DOCUMENTS, named))]
+        held = [block.select(named) for block in self._standing(read_blocks(self._documents, DOCUMENTS, named))]
         whole = pa.concat_tables(held) if held else DOCUMENTS.empty_table().select(named)
         return Run(whole.append_column("arrival", pa.array(self.arrivals[taken])), self._whole())
 
     def made(self, marks: pa.ChunkedArray) -> None:
-        """Take the marks of the next documents of the new snapshot."""
+        """Add the marks of the next documents of the new snapshot."""
         self._made += [
             bytes(piece.buffers()[1])[piece.offset * MARK_BYTES : (piece.offset + len(piece)) * MARK_BYTES]
             for piece in marks.chunks
         ]
 
     def save(self, snapshot: str) -> None:
-        """Keep what this ingest made, now that the store has its snapshot."""
+        """Write the state of this ingest, once the store has its snapshot."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         beside = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         schema = _MARK.with_metadata({_SNAPSHOT: snapshot.encode()})
@@ -173,17 +175,17 @@ class Remembered:
             return
         try:
             with ExitStack() as at_exit:
-                kept, files = (
+                marked, files = (
                     at_exit.enter_context(pq.ParquetFile(path, page_checksum_verification=True))
                     for path in (self._path, self._files_path)
                 )
-                marks, notes = kept.read()["mark"].to_pylist(), files.read().to_pylist()
-                snapshot = kept.schema_arrow.metadata[_SNAPSHOT].decode()
+                marks, notes = marked.read()["mark"].to_pylist(), files.read().to_pylist()
+                snapshot = marked.schema_arrow.metadata[_SNAPSHOT].decode()
         except (OSError, KeyError, pa.ArrowException) as exc:
             raise ContractError(f"{self._path} is damaged ({exc}): remove it; the source is then read as a whole") from exc
         folder = store / snapshot
         if not (folder / RECORD).is_file():
-            return  # removed from the store: there is nothing to take the documents from
+            return  # removed from the store, and the documents with it
         if verify_snapshot(folder).counts["documents"] != len(marks):
             raise ContractError(
                 f"{self._path} does not belong to snapshot {snapshot}: remove it; the source is then read as a whole"
@@ -200,7 +202,7 @@ class Remembered:
         self._all_marks = np.frombuffer(b"".join(marks), dtype=f"V{MARK_BYTES}")
 
     def _standing(self, blocks: Iterable[pa.Table]) -> Iterator[pa.Table]:
-        """Yield the rows that the source still has."""
+        """Yield the rows of unchanged documents."""
         first = 0
         for block in blocks:
             taken = self.arrivals[first : first + block.num_rows] >= 0
@@ -208,9 +210,9 @@ class Remembered:
             yield block.filter(pa.array(taken))
 
     def _whole(self) -> Iterator[pa.Table]:
-        """Yield the known documents that the source still has, with what else an ingest holds of a row."""
+        """Yield the unchanged documents, with the further columns of an ingest's spool."""
         first = 0
-        for block in stream(self._documents, DOCUMENTS):
+        for block in read_blocks(self._documents, DOCUMENTS):
             rows = slice(first, first + block.num_rows)
             first += block.num_rows
             lines, arrivals = self.lines[rows], self.arrivals[rows]
@@ -223,17 +225,17 @@ class Remembered:
             yield block.filter(pa.array(arrivals >= 0))
 
 
-def remembered_of(source: Source, settings: Settings, fields: "FieldNames", erasures: Erasures) -> Remembered | None:
-    """Return what is remembered of a source; None for one that cannot make use of it."""
+def open_source_state(source: Source, settings: Settings, fields: "FieldNames", erasures: Erasures) -> SourceState | None:
+    """Return the state of a source; None for a source that cannot use one."""
     if not isinstance(source, Selective):
         return None
     entries: list[JSON] = [[token, entry.at_ms, entry.lifted_ms] for token, entry in sorted(erasures.entries.items())]
     where: dict[str, JSON] = {"name": source.name, "uri": source.uri}
-    return Remembered(settings.kept, settings.snapshots, where, {"fields": list(astuple(fields)), "erasures": entries})
+    return SourceState(settings.kept, settings.snapshots, where, {"fields": list(astuple(fields)), "erasures": entries})
 
 
 def mark_of(*parts: bytes) -> bytes:
-    """Return the mark of what a document is made of; where one part ends and the next begins counts."""
+    """Return the mark of the parts of a document's raw content; the borders between parts count."""
     digest = blake2b(digest_size=MARK_BYTES)
     for part in parts[:-1]:
         digest.update(b"%d:" % len(part) + part)

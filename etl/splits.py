@@ -1,11 +1,11 @@
-"""Which queries train and which are held out. Pure.
+"""The split of every query: training or held out. Pure.
 
-Queries that share a cluster of near-duplicate documents, or that read the same, belong together: they go to one split. The
-hash of what holds them together decides, so that a query stays in its split when other documents come and go.
+Queries that share a cluster of near-duplicate documents, or a text, go to one split. The hash of the shared cluster or text
+decides, so a query stays in its split when other documents come and go.
 """
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from etl.natural import normal_text
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A query and the clusters of the documents that are relevant to it."""
+    """A query and the clusters of its relevant documents."""
 
     query_id: str
     text: str
@@ -43,8 +43,8 @@ def assign_splits(queries: Iterable[Asked], shares: Mapping[str, float], seed: i
 
 
 def _groups(queries: Sequence[Asked]) -> dict[str, list[str]]:
-    """Return the queries that belong together, under the name of what holds them together."""
-    # A cluster and a text are different things even where they are spelled alike.
+    """Return the queries that belong together, under the name of the first cluster or text that they share."""
+    # A cluster and a text stay different even where they are spelt alike.
     links = [[("cluster", c) for c in sorted(set(q.clusters))] + [("text", normal_text(q.text))] for q in queries]
     numbers = {link: number for number, link in enumerate(sorted({link for own in links for link in own}))}
     names = {number: link for link, number in numbers.items()}
@@ -59,11 +59,6 @@ def _groups(queries: Sequence[Asked]) -> dict[str, list[str]]:
 
 
 def _point(name: str, seed: int) -> float:
-    """Return where a name falls between 0 and 1: fixed by the seed, evenly spread."""
+    """Return the place of a name between 0 and 1: fixed by the seed, evenly spread."""
     digest = hashlib.sha256(f"{seed}\0{name}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
-
-
-def count_splits(splits: Mapping[str, str]) -> dict[str, int]:
-    """Return the number of queries per split."""
-    return dict(sorted(Counter(splits.values()).items()))

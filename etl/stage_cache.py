@@ -1,10 +1,10 @@
-"""What a stage made of each document, kept by the document's content hash: the next run makes only what is new.
+"""The stage cache: a stage's result for each document, by content hash. The next run computes only new ones.
 
     <home>/kept/STAGE-IDENTITY.parquet
 
-The identity covers all that decides the result beside the document: parameters, versions, and the code itself. So what is kept is
-what would be made again, byte for byte, and removing the folder costs time only. A file holds the documents of the last run and
-no others, in their order; it passes by in blocks, as the documents do.
+The identity covers everything beside the document that decides the result: parameters, versions, and the code itself. A cached
+result equals a computed one, byte for byte, and removing the folder costs time only. A file holds the documents of the last run
+and no others, in their order; it is read in blocks, as the documents are.
 """
 
 import os
@@ -18,7 +18,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from etl.block_tables import RisingRows, TableWriter, interleaved, open_parquet, stream_file
+from etl.block_tables import RisingRows, TableWriter, interleaved, open_parquet, read_open_file
 from etl.marks import Marks, marks_of_hashes
 from twinline.clients.code import code_hashes
 from twinline.contract.canonical import JSON, fingerprint
@@ -31,13 +31,13 @@ CLEANING_CODE = ("twinline.contract.documents.cleaning",)
 Documents = Callable[[Sequence[str]], Iterator[pa.Table]]
 
 
-class Kept:
-    """The results of one stage under one identity.
+class StageCache:
+    """The cached results of one stage under one identity.
 
     Args:
-        folder: where files of all stages lie; None keeps nothing.
+        folder: the folder of all caches; None caches nothing.
         stage: part of the file's name.
-        identity: what else decides the result; see `code_hashes`.
+        identity: everything beside the document that decides the result; see `code_hashes`.
         schema: the columns of a result.
     """
 
@@ -49,26 +49,26 @@ class Kept:
     def made(
         self, documents: Documents, columns: Sequence[str], make: Callable[[pa.Table], pa.Table]
     ) -> Iterator[tuple[pa.Table, pa.Table]]:
-        """Yield blocks of documents, and the results for them, a row a document.
+        """Yield blocks of documents, and their results, a row a document.
 
         Args:
-            documents: gives some columns of all documents, from the first; one is `content_hash`, different for each. They come
-                in the same order in every run.
-            columns: those that are yielded, and given to `make` with the hash.
-            make: given the documents that are new, in their order, returns their rows, in the same order.
+            documents: gives some columns of all documents, from the first, in the same order in every run. The column
+                `content_hash` differs for each document.
+            columns: the columns to yield; `make` gets them with the hash.
+            make: returns a row for each new document, in the given order.
 
         Raises:
-            ContractError: the kept file is damaged.
+            ContractError: the cached file is damaged.
         """
         with self._opened() as file:
-            kept = [marks_of_hashes(block[HASH]) for block in self._blocks(file, [HASH])]
-            known = np.concatenate([np.empty((0, 2), np.uint64), *kept])
+            cached = [marks_of_hashes(block[HASH]) for block in self._blocks(file, [HASH])]
+            known = np.concatenate([np.empty((0, 2), np.uint64), *cached])
             marks = Marks(known)
             found = [marks.rows(marks_of_hashes(block[HASH])) for block in documents([HASH])]
             rows = np.concatenate([np.empty(0, np.int64), *found])
-            is_as_kept = file is not None and np.array_equal(rows, np.arange(len(known)))
+            is_unchanged = file is not None and np.array_equal(rows, np.arange(len(known)))
             old, at = RisingRows(self._blocks(file, self._schema.names)), 0
-            with self._writer(is_as_kept) as writer:
+            with self._writer(is_unchanged) as writer:
                 for block in documents([*columns, HASH]):
                     here = rows[at : at + block.num_rows]
                     at += block.num_rows
@@ -84,7 +84,7 @@ class Kept:
 
     @contextmanager
     def _opened(self) -> Iterator[pq.ParquetFile | None]:
-        """Open what was kept, once: another run may put its own in this place at any time."""
+        """Open the cached file, once: another run may replace it at any time."""
         try:
             opened = open_parquet(self._path) if self._path is not None else None
         except FileNotFoundError:
@@ -98,7 +98,7 @@ class Kept:
         if file is None:
             return
         try:
-            yield from stream_file(file, self._stored, columns)
+            yield from read_open_file(file, self._stored, columns)
         except (OSError, pa.ArrowException, UnicodeError) as exc:  # a damaged name breaks Arrow's own message
             raise self._damaged(exc) from exc
 
@@ -106,20 +106,21 @@ class Kept:
         return ContractError(f"{self._path} is damaged ({why}): remove it; the stage makes it again")
 
     @contextmanager
-    def _writer(self, is_as_kept: bool) -> Iterator[TableWriter | None]:
-        """Give what writes the new file, which takes the old one's place at the end; None where nothing is to be written."""
-        if self._path is None or is_as_kept:
+    def _writer(self, is_unchanged: bool) -> Iterator[TableWriter | None]:
+        """Give the writer of the new file, which replaces the old one at the end; None where nothing changed."""
+        if self._path is None or is_unchanged:
             yield None
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
         for left in self._path.parent.glob(f".{self._stage}-*.parquet.*"):
             if not psutil.pid_exists(int(left.name.rpartition(".")[2])):
                 left.unlink(missing_ok=True)
-        # Under another parameter or code nobody asks for these again; two runs at once each write a whole file.
+        # The process id is in the name: two runs at once each write a whole file.
         beside = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         try:
             with TableWriter(beside, self._stored, write_page_checksum=True) as writer:
                 yield writer
+            # Files of other parameters or code are of no use to the next run.
             for old in self._path.parent.glob(f"{self._stage}-*.parquet"):
                 if old != self._path:
                     old.unlink(missing_ok=True)
@@ -129,6 +130,6 @@ class Kept:
 
 
 def cleaning_identity() -> dict[str, JSON]:
-    """Return what decides a clean text: the rules, their code, and the Unicode tables of this Python."""
+    """Return the identity of cleaning: the rules, their code, and the Unicode tables of this Python."""
     rules: list[JSON] = [f"{name}@{version}" for name, version in DEFAULT_CLEANING]
     return {"rules": rules, "unicode": unicodedata.unidata_version, **code_hashes(*CLEANING_CODE)}

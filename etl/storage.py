@@ -1,6 +1,6 @@
 """Tables on disk: fixed schemas, file names and row order, so that the same rows are the same bytes.
 
-Parquet is written by pyarrow in one thread; Daft, which names its files at random, computes what is made of documents.
+pyarrow writes Parquet in one thread. Daft names its files at random, so it computes results and writes nothing.
 """
 
 import errno
@@ -100,7 +100,7 @@ def read_rows(*paths: Path, columns: Sequence[str] | None = None) -> Iterator[di
 def use_daft(runner: str) -> None:
     """Choose, once in a process, where Daft computes: `native`, in this process, or `ray`, the cluster of RAY_ADDRESS.
 
-    By the variable that Daft reads when it is first asked: a run that finds nothing new does not even import it.
+    Daft reads the variable at its first use, so a run without new documents does not even import it.
     """
     os.environ["DAFT_RUNNER"] = runner
 
@@ -113,7 +113,7 @@ def file_hash(path: Path) -> str:
 
 @contextmanager
 def replaced_folder(folder: Path) -> Iterator[Path]:
-    """Give a folder to write into that takes the place of `folder` when all went well, and is removed when not."""
+    """Give a folder to write into; it replaces `folder` on success and is removed on failure."""
     with _folder_beside(folder) as beside:
         yield beside
         if folder.exists():
@@ -123,20 +123,20 @@ def replaced_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def added_folder(folder: Path) -> Iterator[Path]:
-    """Give a folder to write into that becomes `folder`, unless another process was quicker to make the same one."""
+    """Give a folder to write into; it becomes `folder`, unless another process has made the same one meanwhile."""
     with _folder_beside(folder) as beside:
         yield beside
         try:
             beside.rename(folder)
         except OSError as exc:
-            # Renaming onto a folder that is not empty fails: that is the other process's, and it is not touched.
+            # Renaming onto a folder that is not empty fails: it belongs to the other process and stays.
             if exc.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
 
 
 @contextmanager
 def _folder_beside(folder: Path) -> Iterator[Path]:
-    """Give an empty folder on the same file system, of this process alone; those of killed processes are removed."""
+    """Give an empty folder on the same file system, for this process alone; remove the folders of killed processes."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     for left in folder.parent.glob(f".{folder.name}.*.new"):
         if not psutil.pid_exists(int(left.name.split(".")[-2])):

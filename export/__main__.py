@@ -44,14 +44,14 @@ def export_stage() -> None:
 
 @app.command("parity")
 def parity_stage() -> None:
-    """Every exported format against torch -> models/parity.json; an fp32 format over its limit stops the run."""
+    """Every exported format against torch -> models/parity.json; an fp32 format over its limit ends the run."""
     params = load_params("encoder.parity", ParityParams)
     _parity(TRAINED, EXPORTED, Path(DOCUMENTS), PARITY, load_params("encoder.export", ExportParams), params)
 
 
 @app.command("quality")
 def quality_stage() -> None:
-    """Every format that passed parity on the held-out queries -> models/quality.json; one over its budget is dropped."""
+    """Every format that passed parity, on the held-out queries -> models/quality.json; formats over a budget are dropped."""
     from export.encoder.heldout import read_held_out
     from export.encoder.parity_stage import read_report
     from export.encoder.quality import measure_quality
@@ -68,7 +68,7 @@ def quality_stage() -> None:
 
 @app.command("profile")
 def profile_stage() -> None:
-    """A sample of the training texts -> models/profile: what live texts are compared with to see drift."""
+    """A sample of the training texts -> models/profile: the reference for the drift of live texts."""
     from export.encoder.profile import build_profile
 
     reference = build_profile(
@@ -98,14 +98,14 @@ def base(
     out: Annotated[Path, typer.Option(help="Folder of the release to make; replaced if it exists.")],
     base_model: Annotated[str, typer.Option(help="A folder, package:NAME or a Hugging Face name.")] = DEFAULT_BASE_MODEL,
     chunker: Annotated[Literal["none", "tokens"], typer.Option(help="How documents are cut.")] = "tokens",
-    chunker_version: Annotated[int, typer.Option(help="The version of that rule.")] = CHUNKER_VERSIONS[-1],
+    chunker_version: Annotated[int, typer.Option(help="Version of the chunker.")] = CHUNKER_VERSIONS[-1],
     serve: Annotated[
-        str, typer.Option(help="The format that Triton serves; several, with commas: the first that passes parity.")
+        str, typer.Option(help="The format that Triton serves; of several, with commas, the first that passes parity.")
     ] = SERVED,
     documents: Annotated[
         Path | None,
         typer.Option(
-            exists=True, dir_okay=False, help="Prepared documents (.parquet): for parity, and what int8 is calibrated on."
+            exists=True, dir_okay=False, help="Prepared documents (.parquet), for parity and for the calibration of int8."
         ),
     ] = None,
 ) -> None:
@@ -116,8 +116,8 @@ def base(
     work = out.with_name(out.name + ".work")
     shutil.rmtree(work, ignore_errors=True)
     if documents is None and "openvino_int8" in serve:
-        raise SettingsError("--serve openvino_int8 needs --documents, which it is calibrated on: data/prepared/documents.parquet")
-    # The exact ones always: what a coarser one is compared with.
+        raise SettingsError("--serve openvino_int8 needs --documents for its calibration: data/prepared/documents.parquet")
+    # The exact formats always: coarser formats are compared with them.
     wanted = tuple(known_format(name.strip()).name for name in serve.split(","))
     params = replace(ExportParams(), formats=tuple(dict.fromkeys((*ExportParams().formats, *wanted))))
     write_base_encoder(base_model, work / "encoder", ChunkerSettings(name=chunker, version=chunker_version))
@@ -166,10 +166,10 @@ def _package(
     from export.lineage import collect_lineage
 
     training = json.loads((encoder / "training.json").read_bytes())
-    # An untuned model has no held-out queries to be asked.
+    # An untuned model has no held-out queries.
     quality = read_quality(reports["quality.json"]) if "quality.json" in reports else None
     parts = ReleaseParts(encoder, exported, read_report(reports["parity.json"]), golden_vectors(encoder), reports, quality)
-    # An untuned model was trained on no snapshot, whichever one lies in the checkout.
+    # An untuned model was trained on no snapshot, even if the checkout holds one.
     params = Path(PARAMS) if snapshot else None
     lineage = collect_lineage(os.environ, snapshot, params, training["base_model"])
     notes = ReleaseNotes(training["base_model"], metrics, lineage)
@@ -181,7 +181,7 @@ def _package(
 
 def main() -> None:
     """Run a stage."""
-    # One process a stage: the libraries' own notes and bars would hide what it says. Set before they are imported.
+    # The libraries' own notes and bars would hide the stage's output. Set before they are imported.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")

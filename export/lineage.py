@@ -1,4 +1,4 @@
-"""What a release was made from, as far as this run can tell: written into its manifest."""
+"""The lineage of a release, as far as this run knows it, for the manifest."""
 
 import hashlib
 import json
@@ -18,21 +18,21 @@ def collect_lineage(
     params_file: Path | None = None,
     base_model: str = "",
 ) -> dict[str, JSON]:
-    """Return snapshot and its files, code, experiment, parameters, scheduler run and time; what is not known is None.
+    """Return snapshot and its files, code, experiment, parameters, scheduler run and time; unknown values are None.
 
     Args:
         environment: of this process. DVC and Airflow name their run in it; SOURCE_DATE_EPOCH, where set, is the time,
             so that a build can be repeated to the byte.
-        snapshot_file: `snapshot.json` of the data that was trained on.
+        snapshot_file: `snapshot.json` of the training data.
         params_file: the parameters of the pipeline.
-        base_model: as the parameters name it; of one inside an installed package, the package's version is noted.
+        base_model: its name in the parameters; for a model inside an installed package, the package's version is noted.
     """
     epoch = environment.get("SOURCE_DATE_EPOCH")
     created = datetime.fromtimestamp(int(epoch), UTC) if epoch else datetime.now(UTC)
     snapshot = _snapshot(snapshot_file)
     return {
         "snapshot": snapshot.get("id"),
-        # By file name, the SHA-256 of what was trained on: the id is short, and this is the whole of it.
+        # SHA-256 by file name: the id is only a short hash of these.
         "snapshot_files": snapshot.get("files"),
         "base_model_version": _package_version(base_model),
         "git_revision": _git_revision(),

@@ -1,9 +1,9 @@
-"""Proofs: each plants what may go wrong in a working system, prints figures, and ends with 0 or 1.
+"""Proofs: each plants failures in a working system, prints figures, and ends with 0 or 1.
 
-python -m proofs skew      every way known for training and serving to drift apart is refused, at the right place
+python -m proofs skew      every known way for training and serving to drift apart is refused, at the right place
 python -m proofs gates     every bad encoder is refused by the right gate, in a real DAG run
-python -m proofs kills     the system is whole again after kill -9 of anyone at any step of a release
-python -m proofs switch    no search fails, no answer is of two releases and no document is lost while a release takes over
+python -m proofs kills     the system recovers after kill -9 of any participant at any step of a release
+python -m proofs switch    no search fails, no answer mixes two releases and no document is lost while a release takes over
 python -m proofs roles     every role runs from the wheel with its own packages alone, in a project without code
 python -m proofs chaos     nothing is lost, duplicated or stale after kill -9 of every participant under load
 """
@@ -71,7 +71,7 @@ def kills(
     workspace: Annotated[Path, typer.Option(help="Folder for releases and the stack's state.")] = Path("var/proofs/switch"),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Kill -9 each participant at each step of a release; the system serves, and the same command again finishes."""
+    """Kill -9 each participant at each step of a release; searches are served, and a repeat of the command finishes."""
     from proofs.kills.run import measure_kills, passed
     from proofs.tables import kills_table
 
@@ -92,7 +92,7 @@ def switch(
     workspace: Annotated[Path, typer.Option(help="Folder for releases and the stack's state.")] = Path("var/proofs/switch"),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Build, verify, promote, roll back and promote again under searches and writes: nothing failed, mixed or missing."""
+    """Build, verify, promote, roll back and promote again under searches and writes; count failed, mixed and lost ones."""
     from proofs.switch.run import measure_switch, passed
     from proofs.tables import switch_table
 
@@ -132,7 +132,7 @@ def chaos(
     seed: Annotated[int, typer.Option(help="Of messages and of the order of deaths.")] = 1,
     short: Annotated[bool, typer.Option("--short", help="One death of each class, close together.")] = False,
     rate: Annotated[float | None, typer.Option(help="Messages a second, from both producers; default 6, with --short 4.")] = None,
-    minutes: Annotated[float, typer.Option(help="Stop killing after this long, whatever was asked for.")] = 60.0,
+    minutes: Annotated[float, typer.Option(help="Stop killing after this time, even with fewer kills.")] = 60.0,
     as_json: Annotated[bool, typer.Option("--json", help="The result on one line.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the home with its logs.")] = False,
     sabotage: Annotated[str, typer.Option(help="Put a bug in, which the run must find.")] = "",
@@ -167,7 +167,7 @@ def run_all() -> None:
 
 def main() -> None:
     """Run a proof."""
-    # The libraries' own notes and bars would hide what is said. Set before they are imported.
+    # The libraries' own notes and bars would hide the output. Set before they are imported.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     run("proofs", app)

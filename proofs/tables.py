@@ -18,7 +18,7 @@ def faults_table(report: Mapping[str, Any]) -> None:
         table.add_row(row["name"], escape(row["planted"]), place + wrong, f"{row['seconds']:.2f}")
     console.print(table)
     worst = ", ".join(f"{name} {distance:.1e}" for name, distance in report["worst"].items() if distance is not None)
-    console.print(f"control: nothing found, before or after; worst cosine distances: {worst}", soft_wrap=True)
+    console.print(f"control: no finding, before or after; worst cosine distances: {worst}", soft_wrap=True)
     console.print(f"{report['caught']} of {report['planted']} caught, {len(report['wrong_place'])} at another place than planted")
     for name, why in report["not_planted"].items():
         console.print(f"not planted: {name}: {why}", soft_wrap=True, markup=False)

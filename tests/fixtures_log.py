@@ -94,7 +94,7 @@ class Keeping:
             return reconciliation.compare(patience_seconds=10)
 
     def repair(self) -> Comparison:
-        """Repair what a comparison finds; return the comparison afterwards."""
+        """Repair the differences of a comparison; return the comparison afterwards."""
         target = self.target()
         with Reconciliation(self.settings, target) as reconciliation:
             reconciliation.compare(patience_seconds=10)

@@ -30,7 +30,7 @@ def fit() -> None:
     from twinline.clients.params import load_params, load_plain_params
     from twinline.clients.settings import load_settings
 
-    # Read before anything heavy: a wrong key must be said at once.
+    # Read before anything heavy is imported: a wrong key is an error at once.
     contract_params, params = load_params("encoder.contract", ContractParams), load_params("encoder.train", TrainParams)
     base_name = load_plain_params("encoder", EncoderParams).base_model
     home = load_settings().home
@@ -76,8 +76,8 @@ def _start_again(processes: int, stage: str) -> None:
 
 def main() -> None:
     """Run one stage."""
-    # Threads that wait for each other by spinning lose a factor of ten as soon as anything else wants the cores: a broker,
-    # a model server and a scheduler do on a laptop. Read once, when torch is loaded.
+    # Threads that spin while they wait lose a factor of ten as soon as other processes want the cores: on a laptop these are
+    # the broker, the model server and the scheduler. torch reads the variable once, at import.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     run("train", app, check="all", role="train")
 

@@ -1,6 +1,6 @@
-"""Checkpoints of a training run, kept by what the run was made from, so that a killed run finds its own and no other's.
+"""Checkpoints of a training run, keyed by its inputs, so that a killed run finds its own and no others.
 
-They live outside the DVC workspace: a DVC experiment that is started again after a kill gets a new, empty folder.
+They lie outside the DVC workspace: a DVC experiment that restarts after a kill gets a new, empty folder.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ from train.weights import weights_sha256
 from twinline.contract.canonical import JSON
 from twinline.contract.errors import MismatchError, TransientError
 
-# Nobody comes back for a run that was killed this long ago.
+# A run killed this long ago is not resumed.
 STALE_AFTER_SECONDS = 14 * 24 * 3600
 
 # transformers writes the state last, so a folder with a readable one is complete.
 _STATE_FILE = "trainer_state.json"
-# Ours comes after that, and says what the weights are.
+# Our file comes after that and holds the hash of the weights.
 _SEAL_FILE = "sealed.json"
 
 
 def checkpoint_folder(home: Path, inputs: Mapping[str, JSON]) -> Path:
-    """Return the folder of the run that these inputs (hashes of files, settings) describe."""
+    """Return the folder of the run with these inputs: hashes of files, and settings."""
     described = json.dumps(inputs, sort_keys=True).encode()
     return home / "checkpoints" / hashlib.sha256(described).hexdigest()[:16]
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """Return the newest complete checkpoint, passing over one that a kill cut short."""
+    """Return the newest complete checkpoint; a checkpoint cut short by a kill is skipped."""
     found = [path for path in folder.glob("checkpoint-*") if _is_complete(path)]
     return max(found, key=lambda path: int(path.name.rsplit("-", 1)[1]), default=None)
 
 
 def seal(checkpoint: Path) -> None:
-    """Record what a checkpoint's weights are; without this it counts as cut short."""
+    """Record the hash of a checkpoint's weights; without it the checkpoint counts as cut short."""
     (checkpoint / _SEAL_FILE).write_text(json.dumps({"weights_sha256": weights_sha256(checkpoint)}) + "\n")
 
 
 def check_seal(checkpoint: Path) -> None:
-    """Raise MismatchError when a checkpoint's weights are not those that the run saved."""
+    """Raise MismatchError when a checkpoint's weights differ from its seal."""
     recorded = json.loads((checkpoint / _SEAL_FILE).read_bytes())["weights_sha256"]
     found = weights_sha256(checkpoint)
     if found != recorded:
@@ -57,16 +57,16 @@ def check_seal(checkpoint: Path) -> None:
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Keep a run's checkpoints to one process for the time of a block.
+    """Lock a run's checkpoints for one process while the block runs.
 
     Raises:
-        TransientError: a run on the same inputs is under way. Its result will be taken from DVC's cache when it is done.
+        TransientError: another run on the same inputs is in progress. DVC's cache will have its result.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     lock = folder.with_suffix(".lock")
     with lock.open("w") as file:
         try:
-            # Given up by the system when the process dies, whatever it dies of.
+            # The system releases the lock when the process dies, even by kill -9.
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
             raise TransientError(f"another training on the same inputs holds {lock}: wait for it, then run this again") from exc
@@ -74,7 +74,7 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def sweep(folder: Path, now: float | None = None) -> None:
-    """Remove the checkpoints of a run that has delivered its encoder, and those that were left behind long ago."""
+    """Remove the checkpoints of a run that has delivered its encoder, and all that were left behind long ago."""
     clock = time.time() if now is None else now
     stale = [path for path in folder.parent.glob("*") if clock - path.stat().st_mtime > STALE_AFTER_SECONDS]
     for path in {folder, folder.with_suffix(".lock"), *stale}:

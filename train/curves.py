@@ -1,4 +1,4 @@
-"""The curves of a training run, as a table that `dvc plots` draws and that can be watched while it grows."""
+"""The curves of a training run, as a growing table that `dvc plots` draws."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COLUMNS = ("step", "epoch", "loss", "learning_rate", "grad_norm")
 
 
 class CurveWriter(TrainerCallback):
-    """Writes every logged step to a TSV file. The whole history each time: after a resume no step is there twice."""
+    """Writes the logged steps to a TSV file, the whole history each time, so that a resume repeats no step."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

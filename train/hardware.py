@@ -1,4 +1,4 @@
-"""What this machine can do for training: device, precision, and how many processes share the work."""
+"""This machine's means for training: device, precision, and number of processes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from twinline.contract.errors import SettingsError
 
-Precision = Literal["fp32", "bf16", "fp16"]
+TrainingPrecision = Literal["fp32", "bf16", "fp16"]
 
 
 def device() -> torch.device:
@@ -17,7 +17,7 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def choose_precision(asked: Literal["auto", "fp32", "bf16", "fp16"]) -> Precision:
+def choose_precision(asked: Literal["auto", "fp32", "bf16", "fp16"]) -> TrainingPrecision:
     """Return the precision to train in; `auto` takes half precision only where the hardware computes in it.
 
     Raises:
@@ -35,12 +35,12 @@ def choose_precision(asked: Literal["auto", "fp32", "bf16", "fp16"]) -> Precisio
 
 
 def world_size() -> int:
-    """Return how many processes torchrun or accelerate started; 1 without them."""
+    """Return the number of processes that torchrun or accelerate started; 1 without them."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def is_first_process() -> bool:
-    """Say whether this process is the one that writes files."""
+    """Return whether this process writes the files."""
     return os.environ.get("RANK", "0") == "0"
 
 

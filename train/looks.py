@@ -1,4 +1,4 @@
-"""Every look at a test split leaves a line: settings that were chosen after many looks are fitted to it."""
+"""A log of looks at the test split: settings chosen after many looks are fitted to it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def log_look(home: Path, split_sha256: str, space: str) -> int:
-    """Append a line about this look and return how many there have been at this very split, this one included."""
+    """Append a line about this look; return the number of looks at this split, this look included."""
     path = home / "evaluation" / "looks.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     line = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "split_sha256": split_sha256, "space": space}

@@ -1,4 +1,4 @@
-"""Seals every checkpoint when it is written, so that a run is resumed from its own weights or not at all."""
+"""Seals every checkpoint when it is written, so that a run resumes from its own weights or not at all."""
 
 from __future__ import annotations
 

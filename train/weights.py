@@ -10,7 +10,7 @@ from twinline.contract.errors import MismatchError
 
 
 def weights_sha256(folder: Path) -> str:
-    """Return the hash of the tensors in a folder; of several files, the hash of their hashes in name order."""
+    """Return the hash of the tensors in a folder; for several files, the hash of their hashes in name order."""
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise MismatchError(f"{folder} holds no *.safetensors: weights in another form are not read")

@@ -1,1 +1,1 @@
-"""Make a Triton model repository of a release, and run the embedded server on it."""
+"""Write a release's models into a Triton model repository, and run the embedded server on it."""

@@ -37,7 +37,7 @@ def serve(
     ] = None,
     load: Annotated[list[str] | None, typer.Option(help="Releases to load; default: all in the repository.")] = None,
 ) -> None:
-    """Run the embedded Triton in the foreground; it takes this process's place."""
+    """Run the embedded Triton in the foreground; it replaces this process."""
     settings = load_settings()
     exec_server(_options(settings, environment or settings.server_environment, load), settings.home / "triton" / "backends")
 

@@ -1,4 +1,4 @@
-"""Names of a release's Triton models, and of where they run: what a command needs to know before it loads anything."""
+"""Names of a release's Triton models and devices; importing them loads nothing else."""
 
 from typing import Literal
 

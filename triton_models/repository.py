@@ -1,4 +1,4 @@
-"""Write a release's models into a Triton model repository: beside, then renamed in, so that no half model can be loaded."""
+"""Write a release's models into a Triton model repository: beside, then renamed, so that no partial model can be loaded."""
 
 import fcntl
 import json
@@ -23,11 +23,11 @@ from twinline.contract.release.served import check_served, write_served
 
 _HERE: Final = Path(__file__).resolve().parent
 _VERSION: Final = "1"
-# Queries before bulk work, wherever both wait for the same model; who says nothing is bulk work.
+# Queries go before bulk work where both wait for the same model; a request without a priority is bulk work.
 _PRIORITIES: Final = "priority_levels: 2 default_priority_level: 2"
-# Of each priority. Two cores answer so many queries in about a second: whoever comes later hears at once that it is too much.
+# Per priority. Two cores answer this many queries in about a second; more would wait longer, so they are rejected at once.
 MOST_WAITING: Final = 256
-# As long as our clients wait. Nobody is left to read a later answer, and under load computing it delays those that count.
+# The timeout of our clients. A later answer has no reader, and under load its computation delays the others.
 _QUEUE_POLICY: Final = (
     f"default_queue_policy {{ timeout_action: REJECT default_timeout_microseconds: 30000000 max_queue_size: {MOST_WAITING} }}"
 )
@@ -36,18 +36,18 @@ _SERVED_ROOMS: Final = ("documents", "encoder", "release")
 
 
 def write_models(release_folder: Path, repository: Path, device: Device = "cpu") -> tuple[str, ...]:
-    """Write tokenizer, encoder and ensemble of a release; models already there are replaced, one rename each.
+    """Write tokenizer, encoder and ensemble of a release; existing models are replaced, one rename each.
 
     Args:
         release_folder: as packaged; every file is hashed first.
-        repository: Triton's model repository, made if need be.
-        device: where the encoder runs.
+        repository: Triton's model repository, made if it is missing.
+        device: the device of the encoder.
 
     Returns:
         The names of the models, the ensemble last.
 
     Raises:
-        MismatchError: when a file of the release is not what its manifest says.
+        MismatchError: a file of the release differs from its manifest.
     """
     manifest = Manifest.load(release_folder)
     manifest.verify_files(release_folder)
@@ -59,16 +59,16 @@ def write_models(release_folder: Path, repository: Path, device: Device = "cpu")
         _write_encoder(staging / names[1], release_folder, manifest, golden, device)
         _write_ensemble(staging / names[2], manifest, golden)
         write_served(dict(zip(("tokenizer", "encoder", "embed"), (staging / name for name in names), strict=True)))
-        # What was written, not what was read: a disk that lies is found before anything is renamed in.
+        # The written files, not the read ones: a faulty disk is found before anything is renamed.
         check_served(staging / names[0], manifest)
-        # The ensemble last: what is there without it is loaded by nobody.
+        # The ensemble last: nothing loads the other models without it.
         for name in names:
             _rename_in(staging / name, repository / name, staging / f"{name}.old")
     return names
 
 
 def is_whole(release: str, repository: Path, device: Device | None = None) -> bool:
-    """Say whether a release's models are in a repository, every file as it was published, and to run on a device."""
+    """Return whether a repository holds a release's models, every file as published, for a device."""
     folder = repository / tokenizer_model(release)
     try:
         check_served(folder, Manifest.load(folder / _VERSION / "release"))
@@ -82,17 +82,17 @@ def _kind(device: Device) -> str:
 
 
 def point_stable_model(release: str, repository: Path) -> str:
-    """Let the ensemble `embed` stand for a release whose models are in the repository; load it again to switch.
+    """Point the ensemble `embed` at a release in the repository; the server switches when it loads `embed` again.
 
     Raises:
-        MismatchError: when the release's models are not there.
+        MismatchError: the release's models are missing.
     """
     folder = repository / tokenizer_model(release) / _VERSION / "release"
     manifest = Manifest.load(folder)
     target = repository / STABLE_MODEL
     (target / _VERSION).mkdir(parents=True, exist_ok=True)
     config = target / "config.pbtxt"
-    # A file can be replaced in one step, a folder cannot; and the config is all that there is to an ensemble.
+    # A file can be replaced in one step, a folder cannot; the config is the only file of an ensemble.
     with _writing(repository) as staging:
         (staging / "config.pbtxt").write_text(_ensemble_config(STABLE_MODEL, manifest, read_golden(folder)))
         (staging / "config.pbtxt").replace(config)
@@ -100,16 +100,16 @@ def point_stable_model(release: str, repository: Path) -> str:
 
 
 def is_stable(release: str, repository: Path) -> bool:
-    """Say whether `embed` stands for a release, by the models that it is made of."""
+    """Return whether `embed` points at a release, by its member models."""
     config = repository / STABLE_MODEL / "config.pbtxt"
     return config.is_file() and f'"{encoder_model(release)}"' in config.read_text()
 
 
 def remove_models(release: str, repository: Path) -> bool:
-    """Remove a release's models, ensemble first; return whether there were any. To be done after the server unloaded them."""
+    """Remove a release's models, ensemble first, after the server has unloaded them; return whether there were any."""
     names = (embed_model(release), encoder_model(release), tokenizer_model(release))
     there = [name for name in names if (repository / name).is_dir()]
-    # Also where nothing is left to remove: of an earlier call that was cut short there may be what it had renamed away.
+    # Also where no model is left: an earlier call that was cut short may have left the renamed folders.
     if not repository.parent.is_dir():
         return False
     with _writing(repository) as staging:
@@ -135,9 +135,9 @@ def _write_tokenizer(folder: Path, release_folder: Path, manifest: Manifest) -> 
 
 
 def _write_contract(package: Path) -> None:
-    """Write the rooms of the contract that the tokenizer model imports, below a package that is otherwise empty.
+    """Write the rooms of the contract that the tokenizer model imports, into an otherwise empty package.
 
-    The release carries its code: an upgrade of the platform does not change what a served release does.
+    The release carries its code: an upgrade of the platform does not change a served release.
     """
     source = Path(contract_package.__path__[0])
     target = package / "contract"
@@ -154,7 +154,7 @@ def _write_encoder(
 ) -> None:
     served = manifest.serving_format()
     source = release_folder / served.file
-    # All of the format's folder: an OpenVINO .bin, or the external weights of a large ONNX file.
+    # The format's whole folder, with an OpenVINO .bin or the external weights of a large ONNX file.
     shutil.copytree(source.parent, folder / _VERSION)
     warmup = folder / "warmup"
     warmup.mkdir()
@@ -167,7 +167,7 @@ def _write_encoder(
 
 
 def _write_ensemble(folder: Path, manifest: Manifest, golden: Sequence[GoldenVector]) -> None:
-    # Triton wants a version folder even where there is nothing to put into it.
+    # Triton needs a version folder even if it is empty.
     (folder / _VERSION).mkdir(parents=True)
     (folder / "config.pbtxt").write_text(_ensemble_config(folder.name, manifest, golden))
 
@@ -177,7 +177,7 @@ def _ensemble_config(name: str, manifest: Manifest, golden: Sequence[GoldenVecto
 
 
 def _golden_parameter(golden: Sequence[GoldenVector]) -> str:
-    """Return one golden text with its vector, for clients that have the server but not the release's files."""
+    """Return one golden text with its vector, for clients without the release's files."""
     chosen = next((entry for entry in golden if entry.name == _GOLDEN_FOR_CLIENTS), golden[0])
     value = {"name": chosen.name, "role": chosen.role, "text": chosen.text, "vector": encode_vector(chosen.vector)}
     return json.dumps(value)
@@ -188,7 +188,7 @@ def _write_config(folder: Path, template: str, manifest: Manifest, **values: str
 
 
 def render_config(template: str, manifest: Manifest, **values: str) -> str:
-    """Return the `config.pbtxt` that a template makes of a manifest."""
+    """Return the `config.pbtxt` of a manifest by a template."""
     served: Format = manifest.serving_format()
     loaded = _templates().get_template(f"{template}.pbtxt.j2")
     return loaded.render(manifest=manifest, format=served, tensors=tensors, queueing=f"{_PRIORITIES} {_QUEUE_POLICY}", **values)
@@ -216,9 +216,9 @@ def _protobuf_text(value: Any) -> str:
 
 @contextmanager
 def _writing(repository: Path) -> Iterator[Path]:
-    """Give a new folder on the repository's file system, but outside of what Triton lists, to the one who writes now.
+    """Give the current writer a new folder on the repository's file system, outside the models that Triton lists.
 
-    What an earlier writer left there, because it was killed, is removed: it holds the lock no more.
+    Folders of killed writers are removed: the lock proves that no writer uses them.
     """
     with (repository.parent / f".{repository.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -16,9 +16,9 @@ from twinline.contract.errors import SettingsError
 
 _BACKENDS: Final = Path(__file__).resolve().parent / "backends"
 _OUR_BACKENDS: Final = ("onnxruntime", "openvino")
-# How `twinline down` finds the processes of a stack, also after a crash of what supervised them.
+# `twinline down` finds the processes of a stack by this, also after a crash of their supervisor.
 _MARKS: Final = ("TWINLINE_STACK", "TWINLINE_PART")
-# Of the caller's environment only these go on: a PYTHONPATH or a LD_PRELOAD of the platform must not reach the server.
+# Only these variables of the caller are passed on: a PYTHONPATH or LD_PRELOAD of the platform must not reach the server.
 _KEPT_VARIABLES: Final = ("HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", *_MARKS)
 _EXIT_TIMEOUT_SECONDS: Final = 10
 _SERVER: Final = "tritonserver"
@@ -26,7 +26,7 @@ _SERVER: Final = "tritonserver"
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """What a Triton process needs to know."""
+    """The options of a Triton process."""
 
     environment: Path
     repository: Path
@@ -38,13 +38,13 @@ class ServerOptions:
 
     @property
     def shared_memory_prefix(self) -> str:
-        """Return how the names of this server's shared memory start; two servers on one machine must differ."""
+        """Return the prefix of this server's shared memory; two servers on one machine must differ."""
         return f"twinline_triton_{self.http_port}_"
 
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """Where the parts of the server lie in its virtual environment."""
+    """The places of the server's parts in its virtual environment."""
 
     environment: Path
     site_packages: Path
@@ -70,9 +70,9 @@ def find_wheel(environment: Path) -> Wheel:
     """Find the server in a virtual environment, by its files.
 
     Raises:
-        SettingsError: when it is not there, or has no stub for the environment's Python.
+        SettingsError: it is missing, or has no stub for the environment's Python.
     """
-    # Not resolved: .../bin/python is a link out of the environment.
+    # Not resolved: .../bin/python links out of the environment.
     environment = environment.absolute()
     found = sorted(environment.glob("lib/python3.*/site-packages/pytriton/tritonserver"))
     if not found:
@@ -92,9 +92,9 @@ def server_environment(wheel: Wheel, inherited: Mapping[str, str]) -> dict[str, 
 
     Args:
         wheel: of the server.
-        inherited: the caller's environment; only a few harmless names of it are kept.
+        inherited: the caller's environment; only a few harmless variables of it are passed on.
     """
-    # The stub finds its packages by the first `python3` on PATH, and by nothing else.
+    # The stub finds its packages only by the first `python3` on PATH.
     path = os.pathsep.join([str(wheel.environment / "bin"), "/usr/local/bin", "/usr/bin", "/bin"])
     libraries = [wheel.site_packages / "nvidia_pytriton.libs", *_python_libraries(wheel.environment)]
     return {
@@ -102,7 +102,7 @@ def server_environment(wheel: Wheel, inherited: Mapping[str, str]) -> dict[str, 
         **TELEMETRY_OFF,
         "PATH": path,
         "LD_LIBRARY_PATH": os.pathsep.join(map(str, libraries)),
-        # Models are immutable: no __pycache__ in the repository.
+        # No __pycache__ in the repository: models are immutable.
         "PYTHONDONTWRITEBYTECODE": "1",
         "TOKENIZERS_PARALLELISM": "true",
     }
@@ -122,12 +122,12 @@ def check_libraries(wheel: Wheel, environment: Mapping[str, str]) -> None:
 
 
 def link_backends(wheel: Wheel, folder: Path) -> Path:
-    """Make the backend folder: Triton's Python backend with the right stub, and ours beside it; return it."""
+    """Make the backend folder and return it: Triton's Python backend with the right stub, and ours beside it."""
     shutil.rmtree(folder, ignore_errors=True)
     python = folder / "python"
     python.mkdir(parents=True)
     for source in (*(wheel.root / "backends" / "python").glob("*.*"), wheel.stub):
-        # Copies: Triton refuses a backend library that lies outside of the backend folder.
+        # Copies, because Triton refuses a backend library outside the backend folder.
         shutil.copy2(source, python / source.name)
     for name in _OUR_BACKENDS:
         (folder / name).symlink_to(_BACKENDS / name)
@@ -135,7 +135,7 @@ def link_backends(wheel: Wheel, folder: Path) -> Path:
 
 
 def server_command(wheel: Wheel, options: ServerOptions, backends: Path) -> list[str]:
-    """Return the command line: explicit model control, nothing beyond the host's address, nothing guessed."""
+    """Return the command line: explicit model control, and no default address or port."""
     shared_memory = f"shm-region-prefix-name={options.shared_memory_prefix}"
     return [
         str(wheel.binary),
@@ -143,7 +143,7 @@ def server_command(wheel: Wheel, options: ServerOptions, backends: Path) -> list
         f"--backend-directory={backends}",
         "--model-control-mode=explicit",
         *(f"--load-model={name}" for name in options.load),
-        # One release that cannot be loaded must not take down those that can; its model stays unready and says why.
+        # A release that cannot be loaded must not stop the others; its model stays unready and reports the reason.
         "--exit-on-error=false",
         "--strict-readiness=false",
         "--disable-auto-complete-config",
@@ -162,15 +162,15 @@ def server_command(wheel: Wheel, options: ServerOptions, backends: Path) -> list
 
 
 def clean_shared_memory(options: ServerOptions) -> None:
-    """Remove what an earlier server on these ports left behind when it was killed."""
+    """Remove the shared memory of a killed server on these ports."""
     for path in Path("/dev/shm").glob(f"{options.shared_memory_prefix}*"):  # noqa: S108  (where shared memory is)
         path.unlink(missing_ok=True)
 
 
 def end_orphans(options: ServerOptions) -> None:
-    """End the processes that an earlier server on these ports left behind when it was killed.
+    """End the processes of a killed server on these ports.
 
-    Each of them holds a model in memory and never notices that nobody asks it any more.
+    Each of them holds a model in memory and never notices that its server is gone.
     """
     for process in psutil.process_iter():
         try:
@@ -179,11 +179,11 @@ def end_orphans(options: ServerOptions) -> None:
             if named and (parent is None or parent.name() != _SERVER):
                 process.kill()
         except psutil.Error:
-            continue  # ended meanwhile, or somebody else's
+            continue  # ended meanwhile, or owned by another user
 
 
 def _python_libraries(environment: Path) -> list[Path]:
-    """Return the library folder of the Python that the environment was made with: pyenv and uv keep libpython there."""
+    """Return the library folder of the environment's base Python: pyenv and uv put libpython there."""
     home = (environment / "bin" / "python3").resolve().parent.parent / "lib"
     return [home] if any(home.glob("libpython3*.so.1.0")) and home != Path("/usr/lib") else []
 
@@ -198,13 +198,13 @@ def exec_server(options: ServerOptions, backends: Path) -> None:
     """Become the server: this process is replaced, so that a supervisor's signals reach Triton itself.
 
     Raises:
-        SettingsError: when something that the server needs is not there.
+        SettingsError: a part of the server is missing.
     """
     wheel = find_wheel(options.environment)
     environment = server_environment(wheel, os.environ)
     check_libraries(wheel, environment)
     options.repository.mkdir(parents=True, exist_ok=True)
-    # Their shared memory is removed next: nothing may use it any more.
+    # Before their shared memory is removed.
     end_orphans(options)
     clean_shared_memory(options)
     command = server_command(wheel, options, link_backends(wheel, backends))

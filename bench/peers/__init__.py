@@ -1,1 +1,1 @@
-"""What a user would compare us with, each in a process of its own."""
+"""The peers of the comparison, each in a process of its own."""

@@ -1,4 +1,4 @@
-"""The environments of peers that do not install beside our pins: `.venv-peers/NAME`, made by `python -m bench peers`."""
+"""Environments of peers that cannot be installed beside our pins: `.venv-peers/NAME`, made by `python -m bench peers`."""
 
 import subprocess
 import venv
@@ -8,7 +8,7 @@ from typing import Final
 from bench.checkout import CHECKOUT
 
 FOLDER: Final = CHECKOUT / ".venv-peers"
-# Torch as in constraints.txt: any other version would be another peer, and a far larger download.
+# torch as in constraints.txt: any other version would be another peer, and a far larger download.
 REQUIREMENTS: Final[dict[str, tuple[str, ...]]] = {
     "sentence-transformers": ("torch==2.13.0", "sentence-transformers[onnx,openvino]"),
     "fastembed": ("fastembed",),
@@ -18,13 +18,13 @@ _INSTALL_SECONDS: Final = 900
 
 
 def python_of(name: str) -> Path | None:
-    """Return the Python of a peer's environment, or None where it was not made or not finished."""
+    """Return the Python of a peer's environment, or None where the environment is missing or incomplete."""
     folder = FOLDER / name
     return folder / "bin" / "python" if (folder / "ready").is_file() else None
 
 
 def make_environments() -> dict[str, str]:
-    """Make what is missing; return, by peer, an empty text or why it cannot be installed here."""
+    """Make missing environments; return, by peer, an empty text or why it cannot be installed here."""
     return {name: _make(FOLDER / name, wanted) for name, wanted in REQUIREMENTS.items()}
 
 

@@ -4,8 +4,8 @@
     in     ->  {"texts": [...], "vectors": PATH or null}
     out    <-  {"seconds": s}                              vectors (n, dim) in the order of the texts, as .npy
 
-It is run by the Python of a peer's own environment, too, so nothing of ours is imported at the top, and every encoder is
-timed by the same few lines.
+The Python of a peer's own environment runs it too, so nothing of ours is imported at the top, and the same few lines time every
+encoder.
 """
 
 import json
@@ -31,7 +31,7 @@ def sentence_transformers(options: Options) -> Encode:
     model = SentenceTransformer(options["model"], device="cpu", backend=backend, **extra)
     if options.get("bf16"):
         model = model.bfloat16()
-    # The limit of the model card and of the contract; a peer that reads another one would do other work.
+    # The limit of the model card and of the contract; under another limit a peer would do other work.
     model.max_seq_length = options["max_tokens"]
     return lambda texts: model.encode(
         texts, batch_size=options["batch"], normalize_embeddings=True, show_progress_bar=False, convert_to_numpy=True
@@ -39,7 +39,7 @@ def sentence_transformers(options: Options) -> Encode:
 
 
 def fastembed(options: Options) -> Encode:
-    """Return fastembed's `embed` over our own ONNX file, which pools and normalises by itself."""
+    """Return fastembed's `embed` over our own ONNX file, which includes pooling and normalisation."""
     from fastembed import TextEmbedding
     from fastembed.common.model_description import ModelSource, PoolingType
 
@@ -57,7 +57,7 @@ def fastembed(options: Options) -> Encode:
 
 
 def infinity(options: Options) -> Encode:
-    """Return infinity's engine, called as its Python users call it."""
+    """Return infinity's engine, called by its Python API."""
     import asyncio
 
     import torch
@@ -74,7 +74,7 @@ def infinity(options: Options) -> Encode:
 
 
 def bare_onnxruntime(options: Options) -> Encode:
-    """Return a plain loop over ONNX Runtime: sorted by length, padded to the longest of a batch."""
+    """Return a plain loop over ONNX Runtime: sorted by length, padded to the longest text of a batch."""
     import onnxruntime
 
     onnxruntime.disable_telemetry_events()
@@ -177,7 +177,7 @@ _PACKAGES = ("sentence-transformers", "torch", "transformers", "onnxruntime", "o
 def main() -> None:
     """Load one encoder and answer until standard input ends."""
     name, options = sys.argv[1], json.loads(sys.argv[2])
-    # Libraries print; the answers' pipe is ours alone.
+    # Libraries print to standard output, so the answers get a pipe of their own.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     encode = ENCODERS[name](options)

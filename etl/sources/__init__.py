@@ -1,4 +1,4 @@
-"""Sources by name: `pydocs:`, `files:PATH_OR_URL`, `beir:PATH_OR_URL`, `kafka:TOPIC`."""
+"""Sources by kind: the reader that a spec `KIND:LOCATION` names."""
 
 import re
 from collections.abc import Callable
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from etl.fields import FieldNames
 from etl.sources.items import Item, Judgement, Logged, Query, Reject, Source
 from twinline.clients.settings import Settings
+from twinline.clients.source_spec import USAGE
 from twinline.contract.errors import SettingsError
 
 __all__ = ["SOURCES", "Item", "Judgement", "Logged", "Query", "Reject", "Source", "open_source"]
@@ -35,7 +36,7 @@ def _kafka(name: str, location: str, fields: FieldNames, settings: Settings) -> 
     return KafkaTopic(name, location or settings.topic, settings)
 
 
-# A new source is one file and one line here.
+# A new source is one file, one line here, and one in twinline.clients.source_spec.
 SOURCES: dict[str, Callable[[str, str, FieldNames, Settings], Source]] = {
     "pydocs": _pydocs,
     "files": _files,
@@ -58,8 +59,5 @@ def open_source(spec: str, settings: Settings, fields: FieldNames | None = None)
     """
     match = _SPEC.fullmatch(spec.strip())
     if match is None or match["kind"] not in SOURCES:
-        raise SettingsError(
-            f"source {spec!r} is not KIND:LOCATION with a kind of {', '.join(SOURCES)}: "
-            "say files:/path/to/folder, beir:/path/to/dataset, pydocs: or kafka:"
-        )
+        raise SettingsError(f"source {spec!r} is not KIND:LOCATION with a kind of {', '.join(SOURCES)}: name one as {USAGE}")
     return SOURCES[match["kind"]](match["name"] or "", match["location"], fields or FieldNames(), settings)

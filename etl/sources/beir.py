@@ -1,6 +1,6 @@
 """A data set in BEIR's form, a folder, zip file or address: corpus.jsonl, queries.jsonl, qrels/<split>.tsv.
 
-Its splits are kept by their names; an additional file such as qrels/test_unseen.tsv is the split `test_unseen`.
+Splits have the names of their files: qrels/test_unseen.tsv is the split `test_unseen`.
 """
 
 import csv
@@ -50,7 +50,7 @@ class Beir:
         yield from self._splits(texts, keys)
 
     def provenance(self) -> Mapping[str, JSON]:
-        """Return the hashes of the files read, and the counts of what the data set names but does not hold."""
+        """Return the hashes of the files read, and counts of missing documents and of queries without judgements."""
         read = ("corpus.jsonl", "queries.jsonl", "qrels/")
         names = [name for name in self._place.names() if name.startswith(read)]
         files: dict[str, JSON] = {name: self._origins.hashes.get(name) or self._place.sha256(name) for name in names}
@@ -78,7 +78,7 @@ class Beir:
             document = Document(
                 self.name,
                 str(record["_id"]),
-                record["text"],  # type: ignore[arg-type]  # what is no string is refused by the check
+                record["text"],  # type: ignore[arg-type]  # the check refuses any other type
                 title=record.get("title") or "",  # type: ignore[arg-type]
                 metadata=record.get("metadata") or {},  # type: ignore[arg-type]
             )
@@ -98,7 +98,7 @@ class Beir:
                         detail = f"query {item.query_id!r} is judged but not in queries.jsonl"
                         yield Reject(name, "unknown_query", detail, key=item.key)
                         continue
-                    # Kept all the same: leaving it out would flatter every system that cannot find the document.
+                    # Yielded even without its document: leaving it out would flatter every system that cannot find it.
                     self._counts["judgements_without_document"] += item.key not in keys
                     if item.query_id not in asked:
                         asked.add(item.query_id)
@@ -115,14 +115,14 @@ class Beir:
                     continue
                 judgement = _judgement(row, self.name, split)
                 if judgement is None:
-                    detail = "a judgement is: query id, document id, whole-number grade, parted by tabs"
+                    detail = "a judgement is: query id, document id, whole-number grade, separated by tabs"
                     yield Reject(name, "invalid_judgement", detail, number, raw=excerpt("\t".join(row)))
                 else:
                     yield judgement
 
 
 def _judgement(row: list[str], source: str, split: str) -> Judgement | None:
-    """Read a row of three columns (BEIR) or four (TREC, the second one unused)."""
+    """Read a row of three columns (BEIR) or four (TREC, second column unused)."""
     columns = [row[0], *row[2:]] if len(row) == 4 else row
     if len(columns) != 3 or not all(columns):
         return None
@@ -134,7 +134,7 @@ def _judgement(row: list[str], source: str, split: str) -> Judgement | None:
 
 
 def _dataset(place: Place) -> Place:
-    """Return the folder that holds corpus.jsonl: the place itself or, as in BEIR's zip files, the one folder in it."""
+    """Return the folder that holds corpus.jsonl: the place itself or, as in BEIR's zip files, its only folder."""
     names = place.names()
     corpora = [name for name in names if name.rpartition("/")[2] in {"corpus.jsonl", "corpus.jsonl.gz"}]
     if not corpora:

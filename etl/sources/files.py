@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 
 from etl.fields import FieldNames
-from etl.source_state import NO_STAMP, Note, Remembered, mark_of
+from etl.source_state import NO_STAMP, Note, SourceState, mark_of
 from etl.sources.formats import READERS
 from etl.sources.items import Item, Made, Reject, Same, checked
 from etl.sources.places import Origins, Stamp, open_place
@@ -43,49 +43,49 @@ class Files:
         """Yield the documents of every file, by path and row."""
         return (item.document if isinstance(item, Made) else item for item in self._items(None))
 
-    def items_since(self, remembered: Remembered) -> Iterator[Item]:
-        """Yield the same, of what is remembered only that it is."""
-        return self._items(remembered)
+    def items_since(self, state: SourceState) -> Iterator[Item]:
+        """Yield the same items; an unchanged document is only named, as `Same`."""
+        return self._items(state)
 
-    def _items(self, remembered: Remembered | None) -> Iterator[Item]:
+    def _items(self, state: SourceState | None) -> Iterator[Item]:
         for name in self._names:
             label, ending = self._label(name), _ending(self._label(name))
             if ending in TABLES:
-                yield from self._table(name, label, ending, remembered)
+                yield from self._table(name, label, ending, state)
             elif ending in READERS:
-                yield self._known(name, label, remembered) or self._document(name, label, ending, remembered)
+                yield self._known(name, label, state) or self._document(name, label, ending, state)
             else:
                 yield Reject(label, "unsupported_format", f"no reader for {ending or 'a file without ending'}")
 
     def provenance(self) -> Mapping[str, JSON]:
-        """Return address and hash of the files that hold documents; hidden ones (a dot first) are not looked at."""
+        """Return address and hash of the files that hold documents, without hidden ones (a dot first)."""
         read = {self._label(name): name for name in self._names if _ending(self._label(name)) in SUPPORTED}
-        # What could not be read has no hash yet.
+        # An unreadable file has no hash yet.
         hashes = {label: self._origins.hashes.get(label) or self._place.sha256(name) for label, name in read.items()}
         return {"files": hashes, "uris": {label: self._place.address(name) for label, name in read.items()}}
 
     def _label(self, name: str) -> str:
         return name or PurePosixPath(self._place.root.partition("?")[0]).name
 
-    def _known(self, name: str, label: str, remembered: Remembered | None) -> Same | None:
-        """Return a file's document if the file was not touched since it was made: then it is not even opened."""
-        stamp = self._stamp(name) if remembered else None
-        note = remembered.note_of(label, stamp) if remembered else None
-        return None if note is None else self._same(name, label, note, remembered)
+    def _known(self, name: str, label: str, state: SourceState | None) -> Same | None:
+        """Return a file's document without opening the file, if it was not touched since the last ingest."""
+        stamp = self._stamp(name) if state else None
+        note = state.note_of(label, stamp) if state else None
+        return None if note is None else self._same(name, label, note, state)
 
-    def _same(self, name: str, label: str, note: Note, remembered: Remembered | None) -> Same | None:
-        (row,) = remembered.rows([_mark(label, note.sha256)]) if remembered else (-1,)
-        if row < 0 or remembered is None:
+    def _same(self, name: str, label: str, note: Note, state: SourceState | None) -> Same | None:
+        (row,) = state.rows([_mark(label, note.sha256)]) if state else (-1,)
+        if row < 0 or state is None:
             return None
-        remembered.note(label, note)
+        state.note(label, note)
         self._origins.note(label, self._place.address(name), note.sha256)
         return Same(row)
 
-    def _document(self, name: str, label: str, ending: str, remembered: Remembered | None) -> Item:
+    def _document(self, name: str, label: str, ending: str, state: SourceState | None) -> Item:
         limit = MAX_PDF_BYTES if ending == ".pdf" else MAX_TEXT_BYTES
         try:
-            # Before it is read: what is written meanwhile must show.
-            stamp = self._stamp(name) if remembered else None
+            # Taken before the file is read: a write meanwhile must change the stamp.
+            stamp = self._stamp(name) if state else None
             with self._place.open(name) as stream:
                 data = stream.read(limit + 1)
             if len(data) > limit:
@@ -93,7 +93,7 @@ class Files:
                 detail = f"{label}: {size or 'too many'} bytes, the limit is {limit}: split the document"
                 return Reject(label, "too_large", detail)
             note = Note(stamp or NO_STAMP, sha256_hex(data))
-            if same := self._same(name, label, note, remembered):
+            if same := self._same(name, label, note, state):
                 return same
             title, text = READERS[ending](data, label)
         except DocumentError as exc:
@@ -105,22 +105,22 @@ class Files:
         self._origins.note(label, self._place.address(name), note.sha256)
         document = Document(self.name, label, text, title=title.strip(), metadata={"format": ending[1:]})
         item = self._origins.complete(checked(document, label))
-        if remembered is None or isinstance(item, Reject):
+        if state is None or isinstance(item, Reject):
             return item
-        remembered.note(label, note)
+        state.note(label, note)
         return Made(item, _mark(label, note.sha256))
 
     def _stamp(self, name: str) -> Stamp | None:
         try:
             return self._place.stamp(name)
         except OSError:
-            return None  # it is opened next, and that says why it cannot be read
+            return None  # the caller opens the file next and reports the reason
 
-    def _table(self, name: str, label: str, ending: str, remembered: Remembered | None) -> Iterator[Item]:
+    def _table(self, name: str, label: str, ending: str, state: SourceState | None) -> Iterator[Item]:
         try:
             self._origins.note(label, self._place.address(name), self._place.sha256(name))
             with self._place.open(name, compression="infer") as stream:
-                for item in table_items(stream, self.name, label, ending, self._fields, remembered):
+                for item in table_items(stream, self.name, label, ending, self._fields, state):
                     yield Made(self._origins.complete(item.document), item.mark) if isinstance(item, Made) else item
         except (OSError, EOFError, zlib.error) as exc:
             yield Reject(label, "unreadable", f"{label}: {exc}")

@@ -18,7 +18,7 @@ def read_text(data: bytes, name: str) -> TitleAndText:
 
 
 def read_markdown(data: bytes, name: str) -> TitleAndText:
-    """Return the words of a Markdown file without its marks; the title is its front matter's, or its first heading."""
+    """Return the words of a Markdown file without its markup; the title is its front matter's, or its first heading."""
     from markdown_it import MarkdownIt
 
     front_matter, source = _front_matter(_utf8(data, name))
@@ -28,7 +28,7 @@ def read_markdown(data: bytes, name: str) -> TitleAndText:
         if token.type == "inline":
             text = "".join(_inline(child.type, child.content) for child in token.children or ())
             if heading and not title:
-                title = text  # in the title, and so before every chunk: not in the text again
+                title = text  # every chunk starts with the title: not in the text again
             elif text.strip():
                 blocks.append(text)
         elif token.type in {"fence", "code_block"}:
@@ -40,7 +40,7 @@ def read_markdown(data: bytes, name: str) -> TitleAndText:
 
 
 def read_html(data: bytes, name: str) -> TitleAndText:
-    """Return what a reader of the page sees, in the encoding that the page declares (UTF-8 where it declares none)."""
+    """Return the visible text of a page, in the encoding that the page declares (UTF-8 where it declares none)."""
     from bs4.dammit import EncodingDetector
 
     encoding = EncodingDetector.find_declared_encoding(data, is_html=True) or "utf-8"
@@ -65,7 +65,7 @@ def read_pdf(data: bytes, name: str) -> TitleAndText:
         reader = PdfReader(BytesIO(data))
         pages = [page.extract_text() for page in reader.pages]
         title = (reader.metadata.title if reader.metadata else None) or ""
-    # A damaged file makes the parser fail wherever it happens to be, so the list is long; every one becomes a kept reject.
+    # A damaged file makes the parser fail anywhere, so the list is long; each failure becomes a reject.
     except (PyPdfError, ArithmeticError, AttributeError, LookupError, OSError, RecursionError) as exc:
         raise DocumentError("corrupt_pdf", f"{name}: {type(exc).__name__}: {exc}") from exc
     except (AssertionError, NotImplementedError, TypeError, ValueError, zlib.error) as exc:
@@ -107,7 +107,7 @@ def _inline(kind: str, content: str) -> str:
 
 
 def _front_matter(source: str) -> TitleAndText:
-    """Part the YAML block that site generators put first from the text, and return its title."""
+    """Separate the YAML block that site generators put first from the text, and return its title and the text."""
     import yaml
 
     match = re.match(r"---[ \t]*\r?\n(.*?\n)---[ \t]*(?:\r?\n|$)", source, re.DOTALL)

@@ -1,4 +1,4 @@
-"""What a source yields: documents, the queries and judgements a data set brings, and what had to be set aside."""
+"""The items of a source: documents, the queries and judgements of a data set, and rejects."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -9,27 +9,27 @@ from twinline.contract.documents.records import Deletion, Document, Origin
 from twinline.contract.errors import DocumentError
 
 if TYPE_CHECKING:
-    from etl.source_state import Remembered
+    from etl.source_state import SourceState
 
 MAX_RAW_CHARS = 2_000
 
-# The reason of a document that was erased: it stays out, and its reject quotes nothing of it.
+# The reason of an erased document: it stays out, and its reject quotes nothing of it.
 ERASED = "erased"
-# A file of a kind that no reader knows was never a document: kept as a reject, but no sign that the source is broken.
+# A file without a reader was never a document: it is a reject, but no sign of a broken source.
 NOT_A_DOCUMENT = frozenset({"unsupported_format", ERASED})
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """One thing that could not become a document, where it stands and why.
+    """Content that could not become a document, with its place and the reason.
 
     Args:
         place: the file, or the topic and partition, that holds it.
-        reason: a short slug that rejects are counted by, such as `no_text`.
-        detail: what a person needs in order to repair it.
-        line: line, row or offset inside the place, counted as an editor counts; None where the whole place is meant.
+        reason: a short slug by which rejects are counted, such as `no_text`.
+        detail: the facts that a person needs for a repair.
+        line: line, row or offset inside the place, counted as an editor counts; None for the whole place.
         key: the document's key, where it could be read.
-        raw: the beginning of what was found there.
+        raw: the beginning of the content.
     """
 
     place: str
@@ -51,7 +51,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """A document that a person judged for a query; a grade above 0 means relevant."""
+    """A person's grade of a document for a query; above 0 means relevant."""
 
     query_id: str
     source: str
@@ -62,7 +62,7 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """A document or deletion with its position in a log, which is its version where it brings none."""
+    """A document or deletion with its position in a log; the position is its version where it has no explicit one."""
 
     item: Document | Deletion
     topic: str
@@ -73,7 +73,7 @@ class Logged:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A document with the mark of what it was made of: when the same mark comes again, it need not be made again."""
+    """A document with the mark of its raw content: while the mark stays, the document need not be made again."""
 
     document: Document
     mark: bytes
@@ -81,7 +81,7 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Same:
-    """A document that is remembered, by its row in the last snapshot; `line` is where it stands now."""
+    """An unchanged document, by its row in the last snapshot; `line` is its place now."""
 
     row: int
     line: int | None = None
@@ -91,41 +91,45 @@ Item: TypeAlias = Document | Logged | Made | Same | Query | Judgement | Reject
 
 
 class Source(Protocol):
-    """Where documents come from.
+    """The origin of documents.
 
-    `name` becomes the documents' `source`; `uri` says where they were read.
+    `name` becomes the documents' `source`; `uri` is its address.
     """
 
     name: str
     uri: str
 
     def items(self) -> Iterator[Item]:
-        """Yield everything found, in a fixed order; documents are valid, what is broken is a Reject, never left out."""
+        """Yield every item in a fixed order; documents are valid, and broken content is a Reject, never left out."""
         ...
 
     def provenance(self) -> Mapping[str, JSON]:
-        """Return what a snapshot records about what was read: known only after `items` has run to its end."""
+        """Return the facts of the reading for the snapshot's record, once `items` has run to its end."""
         ...
 
 
 @runtime_checkable
 class Selective(Protocol):
-    """A source that can leave out what it gave before."""
+    """A source that can skip documents unchanged since its last ingest."""
 
-    def items_since(self, remembered: "Remembered") -> Iterator[Item]:
-        """Yield what `items` yields, documents that are remembered as `Same`, new ones that may be remembered as `Made`."""
+    def items_since(self, state: "SourceState") -> Iterator[Item]:
+        """Yield the items of `items`, but an unchanged document as `Same`, and a changed one as `Made` with its mark.
+
+        A mark stands for everything at the source that decides the document: its bytes, or an API's id and time of the last
+        edit. An edit so fresh that another may follow under the same time has no mark: yield the document itself.
+        """
         ...
 
 
 def excerpt(raw: bytes | str) -> str:
-    """Return the beginning of something broken, in a form that every table can hold."""
+    """Return the beginning of broken content, in a form that every table can hold."""
     if isinstance(raw, bytes):
         return raw[:MAX_RAW_CHARS].decode("utf-8", errors="backslashreplace")
     return raw[:MAX_RAW_CHARS].encode("utf-8", errors="backslashreplace").decode()
 
 
 def checked(document: Document, place: str, line: int | None = None) -> Document | Reject:
-    """Return the document with its place, if the contract takes it, and otherwise the reject that says why and where."""
+    """Return the document with its place, or a reject with place and reason if the contract refuses it."""
     try:
         return replace(document.validate(), origin=Origin(place, line))
     except DocumentError as exc:

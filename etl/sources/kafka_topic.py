@@ -1,6 +1,6 @@
-"""A topic of documents, from its beginning to the end offsets that are taken first; they are the snapshot's provenance.
+"""A topic of documents, from its beginning to the end offsets taken at the start; the offsets are the snapshot's provenance.
 
-Every message is yielded with its position: which one is the newest of its key is decided where all of a key's are seen together.
+Every message is yielded with its position. The ingest sees all messages of a key together and chooses the newest.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,7 +27,7 @@ class KafkaTopic:
         self._ends: dict[int, int] = {}
 
     def items(self) -> Iterator[Item]:
-        """Yield every message by partition and offset; one that cannot be read is a reject with its place."""
+        """Yield every message by partition and offset; an unreadable message is a reject with its place."""
         self._begins = beginning_offsets(self._settings, self._topic)
         self._ends = end_offsets(self._settings, self._topic)
         for number in sorted(self._ends):
@@ -35,7 +35,7 @@ class KafkaTopic:
             yield from map(self._item, read_topic(self._settings, self._topic, *stretch))
 
     def provenance(self) -> Mapping[str, JSON]:
-        """Return topic and offsets: the log from `ends` on is what the snapshot does not hold."""
+        """Return topic and offsets: the snapshot holds the log up to `ends`."""
         begins: dict[str, JSON] = {str(partition): offset for partition, offset in sorted(self._begins.items())}
         ends: dict[str, JSON] = {str(partition): offset for partition, offset in sorted(self._ends.items())}
         return {"topic": self._topic, "begins": begins, "ends": ends}
@@ -43,7 +43,7 @@ class KafkaTopic:
     def _item(self, record: Any) -> Item:
         try:
             item = decode_message(record.key, record.value, record.headers)
-            # A message that was sent again is as old as it first was.
+            # A message that was sent again keeps its first version.
             version = version_of(item, record.timestamp, record.offset, record.headers)
         except DocumentError as exc:
             place = f"{self._topic}[{record.partition}]"

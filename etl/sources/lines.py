@@ -1,4 +1,4 @@
-"""JSON Lines, one line at a time: a broken line is one reject, and its neighbours are read."""
+"""JSON Lines, one line at a time: a broken line is one reject, and the other lines are read."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -13,13 +13,13 @@ MAX_LINE_BYTES = 2 * MAX_TEXT_BYTES
 
 
 def read_json_lines(stream: BinaryIO, place: str) -> Iterator[tuple[int, Mapping[str, JSON]] | Reject]:
-    """Yield (line number, object) for every line that holds an object, a Reject for one that does not."""
+    """Yield (line number, object) for every line that holds an object, a Reject for any other."""
     for line in raw_lines(stream, place):
         yield line if isinstance(line, Reject) else parse_line(line[1], place, line[0])
 
 
 def raw_lines(stream: BinaryIO, place: str) -> Iterator[tuple[int, bytes] | Reject]:
-    """Yield (line number, its bytes) for every line that is not empty, a Reject for one that is too long."""
+    """Yield (line number, its bytes) for every line that is not empty, a Reject for an overlong one."""
     number = 0
     while line := stream.readline(MAX_LINE_BYTES + 1):
         number += 1
@@ -40,7 +40,7 @@ def _skip_line(stream: BinaryIO) -> int:
 
 
 def parse_line(line: bytes, place: str, number: int) -> tuple[int, Mapping[str, JSON]] | Reject:
-    """Return a line's number and object, or the reject of a line that holds none."""
+    """Return a line's number and object, or the reject of a line without one."""
     try:
         value = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
     except UnicodeDecodeError as exc:

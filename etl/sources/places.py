@@ -1,4 +1,4 @@
-"""Folders, zip files and addresses as one thing: a file system and a root, by fsspec."""
+"""Folders, zip files and addresses in one form: a file system and a root, by fsspec."""
 
 import hashlib
 import os
@@ -22,7 +22,7 @@ Stamp = tuple[int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A file or folder on some file system; relative names inside it use `/` everywhere. `archive` is the zip file it is in."""
+    """A file or folder on some file system; relative names inside it use `/` everywhere. `archive` is its zip file."""
 
     filesystem: "AbstractFileSystem"
     root: str
@@ -54,18 +54,18 @@ class Place:
         return cast(BinaryIO, self.filesystem.open(self.path(name), "rb", compression=compression))
 
     def size(self, name: str = "") -> int | None:
-        """Return a file's size in bytes, None where the other side does not say."""
+        """Return a file's size in bytes, None where the file system does not know it."""
         size = self.filesystem.size(self.path(name))
         return None if size is None else int(size)
 
     def address(self, name: str = "") -> str:
-        """Return what opens a file again from anywhere: absolute, without credentials."""
+        """Return the address that opens a file from anywhere: absolute, without credentials."""
         if self.archive:
             return f"zip://{self.path(name)}::{self.archive}"
         return without_secrets(str(self.filesystem.unstrip_protocol(self.path(name))))
 
     def stamp(self, name: str = "") -> Stamp | None:
-        """Return what tells a file that was touched; None where only its bytes can tell."""
+        """Return the stamp that a change of a file changes; None where only its bytes show one."""
         is_local = not self.archive and "file" in self.filesystem.protocol
         return stamp_of(self.path(name)) if is_local else None
 
@@ -83,7 +83,7 @@ def open_place(uri: str) -> Place:
 
     Raises:
         SettingsError: nothing is there, or its protocol is unknown.
-        TransientError: the other side does not answer.
+        TransientError: the address does not answer.
     """
     import fsspec
 
@@ -94,7 +94,7 @@ def open_place(uri: str) -> Place:
         if not filesystem.exists(root):
             raise SettingsError(f"there is nothing at {uri}: check the path")
         if uri.partition("?")[0].lower().endswith(".zip"):
-            # A zip file is read from its end: over a network it is fetched once, to a temporary file.
+            # A zip file is read from its end, so over a network it is fetched once, to a temporary file.
             local = root if "file" in filesystem.protocol else fsspec.open_local(f"simplecache::{uri}")
             archive = without_secrets(str(filesystem.unstrip_protocol(root)))
             return Place(fsspec.filesystem("zip", fo=local), "", uri, archive)
@@ -107,17 +107,17 @@ def open_place(uri: str) -> Place:
 
 @dataclass(slots=True)
 class Origins:
-    """The files of a source that documents were read from: their addresses, and their hashes as they were read."""
+    """The files of a source: their addresses, and the hashes of their bytes as read."""
 
     uris: dict[str, JSON] = field(default_factory=dict)
     hashes: dict[str, JSON] = field(default_factory=dict)
 
     def note(self, place: str, uri: str, sha256: str) -> None:
-        """Remember one file."""
+        """Record one file."""
         self.uris[place], self.hashes[place] = uri, sha256
 
     def complete(self, item: T) -> T:
-        """Return a document with its file's address and hash; anything else as it is."""
+        """Return a document with its file's address and hash; any other item as it is."""
         if not isinstance(item, Document) or item.origin is None:
             return item
         place = item.origin.place
@@ -126,13 +126,13 @@ class Origins:
 
 
 def stamp_of(path: str | Path) -> Stamp:
-    """Return what changes when a file is changed, replaced or set back."""
+    """Return the stamp of a file: it changes when the file is changed, replaced or set back."""
     status = os.stat(path)  # noqa: PTH116 (a Path is made for every file of a source otherwise)
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def without_secrets(uri: str) -> str:
-    """Return an address without user, password and query: it travels with every document that was read there."""
+    """Return an address without user, password and query: it goes with every document from there."""
     parts = urlsplit(uri)
     if not parts.netloc:
         return uri

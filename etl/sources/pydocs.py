@@ -1,8 +1,8 @@
 """Docstrings of installed packages: real text that every machine already has, read without importing anything.
 
-A document is one docstring with a summary line and a body of at least `MIN_BODY_WORDS` words; of the default packages, also
-of at most `MAX_BODY_WORDS`, so that a laptop indexes them in a minute. Packages that somebody names are read whole.
-Key and title are the qualified name, the text is the whole docstring.
+A document is one docstring with a summary line and a body of at least `MIN_BODY_WORDS` words. In the default packages the body
+has at most `MAX_BODY_WORDS`, so that a laptop indexes them in a minute; named packages are read whole. Key and title are the
+qualified name, the text is the whole docstring.
 """
 
 import ast
@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-from etl.source_state import Note, Remembered, mark_of
+from etl.source_state import Note, SourceState, mark_of
 from etl.sources.items import Item, Made, Reject, Same, excerpt
 from etl.sources.places import Origins, stamp_of
 from twinline.contract.canonical import JSON, sha256_hex
@@ -54,37 +54,37 @@ class PyDocs:
         """Yield a document per distinct docstring, by package, file and line."""
         return (item.document if isinstance(item, Made) else item for item in self._items(None))
 
-    def items_since(self, remembered: Remembered) -> Iterator[Item]:
-        """Yield the same, of what is remembered only that it is; a module that was not touched is not opened."""
-        return self._items(remembered)
+    def items_since(self, state: SourceState) -> Iterator[Item]:
+        """Yield the same items; an unchanged document is only named, as `Same`, and an untouched module is not opened."""
+        return self._items(state)
 
-    def _items(self, remembered: Remembered | None) -> Iterator[Item]:
+    def _items(self, state: SourceState | None) -> Iterator[Item]:
         seen: set[bytes] = set()
         for package in self._packages:
             for path, module in _modules(package):
                 self._counts["files"] += 1
-                known = self._known(path, module, seen, remembered) if remembered else None
-                yield from self._docstrings(path, module, seen, remembered) if known is None else known
+                known = self._known(path, module, seen, state) if state else None
+                yield from self._docstrings(path, module, seen, state) if known is None else known
 
     def provenance(self) -> Mapping[str, JSON]:
-        """Return the version of every package read, its files, and how many docstrings were no documents."""
+        """Return the version of every package read, its files, and counts of docstrings that were no documents."""
         distributions = metadata.packages_distributions()
         versions: dict[str, JSON] = {package: _version(package, distributions) for package in self._packages}
         files = {"files": dict(self._origins.hashes), "uris": dict(self._origins.uris)}
         return {"packages": versions, "counts": dict(self._counts), **files}
 
-    def _known(self, path: Path, module: str, seen: set[bytes], remembered: Remembered) -> list[Same] | None:
-        """Return the documents of a module that is as it was, if all of them are remembered."""
+    def _known(self, path: Path, module: str, seen: set[bytes], state: SourceState) -> list[Same] | None:
+        """Return the documents of an untouched module, if the last ingest made all of them."""
         place = _place(path, module)
-        note = remembered.note_of(place, stamp_of(path))
+        note = state.note_of(place, stamp_of(path))
         if note is None:
             return None
         found = _Found.of(note)
         new = {text: (name, line) for name, line, text in found.documents if bytes.fromhex(text) not in seen}
-        rows = remembered.rows([_mark(module, note.sha256, name) for name, _ in new.values()])
+        rows = state.rows([_mark(module, note.sha256, name) for name, _ in new.values()])
         if -1 in rows:
-            return None  # one had the text of another, which is no more
-        remembered.note(place, note)
+            return None  # one was a duplicate of a text that has gone since
+        state.note(place, note)
         seen.update(map(bytes.fromhex, new))
         self._count(found, len(found.documents) - len(new))
         if new:
@@ -96,7 +96,7 @@ class PyDocs:
         self._counts["too_long"] += found.too_long
         self._counts["same_text"] += same
 
-    def _docstrings(self, path: Path, module: str, seen: set[bytes], remembered: Remembered | None) -> Iterator[Item]:
+    def _docstrings(self, path: Path, module: str, seen: set[bytes], state: SourceState | None) -> Iterator[Item]:
         stamp = stamp_of(path)
         source = path.read_bytes()
         place, sha256 = _place(path, module), sha256_hex(source)
@@ -122,7 +122,7 @@ class PyDocs:
                 continue
             line, digest = getattr(node, "lineno", 1), mark_of(text.encode(errors="surrogatepass"))
             found.documents.append((qualified_name, line, digest.hex()))
-            if digest in seen:  # inherited by copying: one text is one document, under its first name
+            if digest in seen:  # copied by inheritance: one text is one document, under its first name
                 same += 1
                 continue
             seen.add(digest)
@@ -138,13 +138,13 @@ class PyDocs:
             )
             yield Made(self._origins.complete(document), _mark(module, sha256, qualified_name))
         self._count(found, same)
-        if remembered is not None:
-            remembered.note(place, Note(stamp, sha256, json.dumps(asdict(found))))
+        if state is not None:
+            state.note(place, Note(stamp, sha256, json.dumps(asdict(found))))
 
 
 @dataclass(slots=True)
 class _Found:
-    """What stands in one module: documents by name, line and the mark of their text, and what was none."""
+    """The docstrings of one module: documents by name, line and the mark of their text, and counts of the others."""
 
     too_short: int = 0
     too_long: int = 0
@@ -156,7 +156,7 @@ class _Found:
 
 
 def _place(path: Path, module: str) -> str:
-    # Relative to where packages are installed, which differs from machine to machine: as many parts as the name has.
+    # Relative to the folder of installed packages, which differs by machine: as many parts as the name has.
     return "/".join(path.parts[-(module.count(".") + 1 + (path.name == "__init__.py")) :])
 
 
@@ -189,7 +189,7 @@ def _modules(package: str) -> list[tuple[Path, str]]:
 
 
 def _walk(node: ast.Module | ast.ClassDef, prefix: str) -> Iterator[tuple[str, ast.Module | ast.ClassDef | _Function]]:
-    """Yield a module or class and what it defines; what a function defines inside itself has no name to be found by."""
+    """Yield a module or class and its definitions; a definition inside a function has no name of its own."""
     yield prefix, node
     seen: set[str] = set()
     for child in node.body:
@@ -208,6 +208,6 @@ def _version(package: str, distributions: Mapping[str, list[str]]) -> str:
     top = package.partition(".")[0]
     if top in sys.stdlib_module_names:
         return "Python " + sys.version.partition(" ")[0]
-    # airflow.sdk comes in apache-airflow-task-sdk: the name of a distribution need not be that of its package.
+    # A distribution may have another name than its package: apache-airflow-task-sdk brings airflow.sdk.
     names = distributions.get(top, [])
     return ", ".join(f"{name} {metadata.version(name)}" for name in sorted(set(names))) or "unknown"

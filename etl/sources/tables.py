@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from etl.fields import FieldNames
-from etl.source_state import NO_MARK, Remembered, mark_of
+from etl.source_state import NO_MARK, SourceState, mark_of
 from etl.sources.items import Item, Made, Reject, Same, checked, excerpt
 from etl.sources.lines import parse_line, raw_lines, read_json_lines
 from twinline.contract.canonical import JSON
@@ -37,7 +37,7 @@ def read_csv_rows(stream: BinaryIO, place: str) -> Rows:
     """Yield the rows of a CSV file with a header, or of a TSV file by its ending."""
     csv.field_size_limit(2 * MAX_TEXT_BYTES)
     delimiter = "\t" if place.removesuffix(".gz").endswith(".tsv") else ","
-    # Undecodable bytes travel as half surrogates, so that they cost the row they are in and not the file.
+    # Undecodable bytes become half surrogates, so that they cost one row and not the file.
     with io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
         yield from _csv_rows(text, delimiter, place)
 
@@ -52,7 +52,7 @@ def _csv_rows(text: Iterable[str], delimiter: str, place: str) -> Rows:
         except StopIteration:
             return
         except csv.Error as exc:
-            # A quote that is never closed takes all that follows with it.
+            # An unclosed quote takes the rest of the file with it.
             yield Reject(place, "invalid_csv", f"{exc}; lines {line} to {reader.line_num} are lost", line)
             continue
         if not header:
@@ -94,15 +94,15 @@ TABLES: Mapping[str, Callable[[BinaryIO, str], Rows]] = {
 
 
 def table_items(
-    stream: BinaryIO, source: str, place: str, ending: str, names: FieldNames, remembered: Remembered | None
+    stream: BinaryIO, source: str, place: str, ending: str, names: FieldNames, state: SourceState | None
 ) -> Iterator[Item]:
-    """Yield the documents of a table, those that are remembered as such: of JSON Lines, what is not new is not even parsed."""
+    """Yield the documents of a table, unchanged ones as `Same`; an unchanged line of JSON Lines is not even parsed."""
     is_lines = TABLES[ending] is read_json_rows
     rows: Iterator[tuple[int, Any] | Reject] = raw_lines(stream, place) if is_lines else TABLES[ending](stream, place)
     for held in _pieces(rows):
         marks = [None if isinstance(row, Reject) else _mark(place, *row) for row in held]
         asked = [mark for mark in marks if mark is not None]
-        known = iter(remembered.rows(asked) if remembered else [-1] * len(asked))
+        known = iter(state.rows(asked) if state else [-1] * len(asked))
         for row, mark in zip(held, marks, strict=True):
             if isinstance(row, Reject):
                 yield row
@@ -113,7 +113,7 @@ def table_items(
 
 
 def _pieces(rows: Iterator[tuple[int, Any] | Reject]) -> Iterator[list[tuple[int, Any] | Reject]]:
-    """Yield rows a few at a time; what was read before a file breaks off counts."""
+    """Yield rows a few at a time; rows before the place where a file breaks off count."""
     held: list[tuple[int, Any] | Reject] = []
     size = 0
     try:
@@ -133,19 +133,19 @@ def _new_item(source: str, place: str, row: tuple[int, Any], mark: bytes, is_lin
     line, content = row
     parsed = parse_line(content, place, line) if is_line else row
     item = parsed if isinstance(parsed, Reject) else row_document(source, place, line, parsed[1], names)
-    # What is named by its line is another document when it stands on another one.
+    # A document keyed by its line becomes another document on another line.
     return item if isinstance(item, Reject) or item.key == _key(None, place, line) else Made(item, mark)
 
 
 def _mark(place: str, line: int, content: Any) -> bytes:
-    """Return the mark of a row: a line's bytes (the first may begin with a byte-order mark), or all names and values."""
+    """Return the mark of a row: a line's bytes, or all names and values. The first line may begin with a byte-order mark."""
     raw = content if isinstance(content, bytes) else repr(content).encode(errors="surrogateescape")
     return mark_of(place.encode(errors="surrogateescape"), b"first" if line == 1 else b"", raw)
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Which column holds what; `key` and `title` may be missing."""
+    """The columns of key, title and text; `key` and `title` may be missing."""
 
     key: str | None
     title: str | None
@@ -153,7 +153,7 @@ class Columns:
 
 
 def find_columns(found: Sequence[str], names: FieldNames, place: str) -> Columns | Reject:
-    """Return the columns of a table, or the reject of a table that has no text or lacks a column asked for by name."""
+    """Return the columns of a table, or the reject of a table without a text column or a configured one."""
     chosen: dict[str, str | None] = {}
     by_lower = {name.lower(): name for name in reversed(found)}
     for field, wanted in (("key", names.key), ("title", names.title), ("text", names.text)):
@@ -180,7 +180,7 @@ def row_document(source: str, place: str, line: int, row: Row, names: FieldNames
         Document(
             source,
             _key(row.get(columns.key) if columns.key else None, place, line),
-            "" if text is None else text,  # type: ignore[arg-type]  # what is no string is refused by the check
+            "" if text is None else text,  # type: ignore[arg-type]  # the check refuses any other type
             title="" if title is None else title,  # type: ignore[arg-type]
             version=_version(row.get("version")),  # type: ignore[arg-type]
             metadata={**rest, **nested} if isinstance(nested, Mapping) else rest,
@@ -192,7 +192,7 @@ def row_document(source: str, place: str, line: int, row: Row, names: FieldNames
 
 
 def _key(value: JSON, place: str, line: int) -> str:
-    """Return the row's key; a table without keys is keyed by place and row, which holds while rows are only appended."""
+    """Return the row's key; without a key column it is place and row, which is stable while rows are only appended."""
     return f"{place}#{line}" if value is None or value == "" else str(value)
 
 
@@ -203,7 +203,7 @@ def _version(value: JSON) -> JSON:
 
 
 def _json(value: JSON) -> JSON:
-    """Return a value as canonical JSON can say it: no dates, decimals, bytes, NaN, nor integers beyond a double's."""
+    """Return a value in canonical JSON: no dates, decimals, bytes, NaN, nor integers beyond a double's."""
     if isinstance(value, Mapping):
         return {str(name): _json(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):

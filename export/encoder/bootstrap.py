@@ -13,7 +13,7 @@ from twinline.contract.errors import ContractError
 
 
 def write_base_encoder(base_model: str, target: Path, chunker: ChunkerSettings) -> None:
-    """Write the encoder folder of an untuned base model: its weights, and a contract made of what it says about itself.
+    """Write the encoder folder of an untuned base model: its weights, and a contract from its own files.
 
     Args:
         base_model: a folder, `package:NAME` or a Hugging Face name.
@@ -42,7 +42,7 @@ def write_base_encoder(base_model: str, target: Path, chunker: ChunkerSettings) 
 def _write_weights(source: Path, target: Path) -> None:
     files = sorted(source.glob("*.safetensors"))
     if [path.name for path in files] == [WEIGHTS_FILE]:
-        # the very bytes, so that the space is that of the published weights
+        # byte for byte, so that the space is that of the published weights
         shutil.copyfile(source / "config.json", target / "config.json")
         shutil.copyfile(files[0], target / WEIGHTS_FILE)
         return

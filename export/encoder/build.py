@@ -20,17 +20,17 @@ Calibration: TypeAlias = Sequence[Sequence[int]]
 
 
 def export_encoder(encoder: Path, target: Path, params: ExportParams, calibration: Calibration = ()) -> Export:
-    """Write every wanted format below `target`, and the list of what was made.
+    """Write every wanted format below `target`, and the list of the formats.
 
     Args:
         encoder: a transformers folder with the contract beside the weights.
         target: the export's folder, made if need be.
-        params: the wanted formats and the shapes that a TensorRT plan is optimised for.
-        calibration: token ids of texts as they will be served; without them no int8 format is made.
+        params: the wanted formats, and the shapes of a TensorRT plan.
+        calibration: token ids of texts as served; without them no int8 format is made.
 
     Raises:
-        MismatchError: when weights and contract do not belong together.
-        ContractError: when a float32 format cannot be made.
+        MismatchError: weights and contract do not belong together.
+        ContractError: a float32 format cannot be made.
     """
     contract = load_encoder_contract(encoder)
     target.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def load_encoder_contract(encoder: Path) -> Contract:
     """Return the contract beside the weights: the first of the doors.
 
     Raises:
-        MismatchError: when contract and weights are not the pair that was trained, or cannot be one.
+        MismatchError: contract and weights were not trained together, or cannot fit.
     """
     contract, _ = Contract.load(encoder)
     config = json.loads((encoder / "config.json").read_bytes())
@@ -115,7 +115,7 @@ def _build_int8(entry: ExportedFormat, onnx_file: Path, target: Path, calibratio
 
     if not calibration:
         raise ContractError(
-            "an int8 format is calibrated on texts of the corpus, and there are none: set export.calibration_chunks"
+            "an int8 format needs texts of the corpus for its calibration, and there are none: set export.calibration_chunks"
         )
     export_int8(onnx_file, target / entry.file, calibration)
     return entry

@@ -1,4 +1,4 @@
-"""What an int8 format is calibrated on: golden texts, for the ranges that hurt, and chunks of the corpus, which are served."""
+"""The texts that calibrate an int8 format: golden texts for extreme ranges, and chunks of the corpus for usual ones."""
 
 from pathlib import Path
 
@@ -11,12 +11,12 @@ from twinline.contract.encoder.preprocess import Preprocessor
 
 
 def calibration_ids(documents: Path, preprocessor: Preprocessor, params: ExportParams) -> Calibration:
-    """Return token ids of the texts; none where no int8 format is wanted.
+    """Return the token ids of the texts; none where no int8 format is wanted.
 
     Args:
         documents: the prepared documents.
         preprocessor: of the encoder.
-        params: which formats are wanted, and how many chunks are to be taken.
+        params: the wanted formats, and the number of chunks.
     """
     if not any(known_format(name).precision == "int8" for name in params.formats):
         return ()

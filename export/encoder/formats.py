@@ -1,24 +1,22 @@
-"""The formats that an encoder can be exported to: a table, not a hierarchy."""
+"""The formats of an exported encoder: a table, not a hierarchy."""
 
 import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
+from twinline.contract.encoder.runtime import Backend, Precision
 from twinline.contract.errors import ContractError, MismatchError, SettingsError
 from twinline.contract.release.manifest import DroppedFormat, hash_files
-
-Precision: TypeAlias = Literal["fp32", "bf16", "fp16", "int8"]
-Backend: TypeAlias = Literal["onnxruntime", "openvino", "tensorrt"]
 
 FORMATS_FILE: Final = "formats.json"
 
 
 @dataclass(frozen=True, slots=True)
 class ExportedFormat:
-    """One way to run an encoder: a file, what runs it, and at which precision. `file` is relative to the export."""
+    """One way to run an encoder: file, backend and precision. `file` is relative to the export."""
 
     name: str
     backend: Backend
@@ -28,7 +26,7 @@ class ExportedFormat:
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """What one export stage made of the encoder of one space, and what it had to leave out."""
+    """The formats that one export stage made of the encoder of one space, and the formats that it dropped."""
 
     space: str
     formats: tuple[ExportedFormat, ...]
@@ -42,7 +40,7 @@ KNOWN_FORMATS: Final[Mapping[str, ExportedFormat]] = {
         ExportedFormat("openvino_fp32", "openvino", "fp32", "openvino/model.xml"),
         # the same file, compiled for another precision
         ExportedFormat("openvino_bf16", "openvino", "bf16", "openvino/model.xml"),
-        # calibrated on the corpus; what is not quantised in it runs in bfloat16 where the CPU has it
+        # calibrated on the corpus; its operations that stay exact run in bfloat16 where the CPU has it
         ExportedFormat("openvino_int8", "openvino", "int8", "openvino_int8/model.xml"),
         # the true file name carries GPU architecture and TensorRT version: see to_tensorrt.plan_path
         ExportedFormat("tensorrt_fp16", "tensorrt", "fp16", "tensorrt/model.plan"),
@@ -54,7 +52,7 @@ def known_format(name: str) -> ExportedFormat:
     """Return the entry of one format.
 
     Raises:
-        SettingsError: for a name that is not in the table.
+        SettingsError: the table has no such name.
     """
     if name not in KNOWN_FORMATS:
         raise SettingsError(f"format {name!r} is not known: choose from {', '.join(KNOWN_FORMATS)}")
@@ -62,21 +60,21 @@ def known_format(name: str) -> ExportedFormat:
 
 
 def write_export(folder: Path, export: Export) -> None:
-    """Write the list of formats beside the exported files, with the files' hashes; to be done last."""
+    """Write the list of formats beside the exported files, with the files' hashes; call this last."""
     content = {**asdict(export), "files": _hashes(folder)}
     (folder / FORMATS_FILE).write_text(json.dumps(content, indent=2) + "\n")
 
 
 def read_export(folder: Path, space: str) -> Export:
-    """Read what `write_export` wrote.
+    """Read the list from `write_export`.
 
     Args:
         folder: the export's.
-        space: of the encoder that it is taken for.
+        space: of the encoder that it must have been made from.
 
     Raises:
-        ContractError: when the folder holds no export.
-        MismatchError: when it was made from another encoder, or a file was changed since.
+        ContractError: the folder holds no export.
+        MismatchError: it was made from another encoder, or a file was changed since.
     """
     path = folder / FORMATS_FILE
     if not path.is_file():
@@ -101,7 +99,7 @@ def read_export(folder: Path, space: str) -> Export:
 
 
 def export_sha256(folder: Path) -> str:
-    """Return the hash of an export: of its record, which names the space and the hash of every file."""
+    """Return the hash of an export's record, which names the space and the hash of every file."""
     return hashlib.sha256((folder / FORMATS_FILE).read_bytes()).hexdigest()
 
 

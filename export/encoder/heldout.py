@@ -1,4 +1,4 @@
-"""What the evaluation stage left for the formats: questions with judgements and slices, and the chunks of the documents."""
+"""The evaluation stage's held-out part for the formats: questions with judgements and slices, and chunks of documents."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from twinline.contract.errors import MismatchError
 
 @dataclass(frozen=True, slots=True)
 class HeldOutPart:
-    """What the evaluation stage left: questions with judgements and slices, and the chunks of each document."""
+    """Questions with judgements and slices, and the chunks of each document."""
 
     queries: Mapping[str, str]
     judgements: Mapping[str, Mapping[str, int]]
@@ -24,7 +24,7 @@ class HeldOutPart:
 
 
 def read_held_out(folder: Path, preprocessor: Preprocessor) -> HeldOutPart:
-    """Read what the evaluation stage left for this stage.
+    """Read the held-out part from the evaluation stage.
 
     Raises:
         MismatchError: it was written under another contract.
@@ -52,9 +52,9 @@ def read_held_out(folder: Path, preprocessor: Preprocessor) -> HeldOutPart:
 
 
 def sample(part: HeldOutPart, params: QualityParams) -> HeldOutPart:
-    """Return the first `max_queries` questions with all documents that answer them, filled up to `max_documents`; 0: all.
+    """Return the first `max_queries` questions with all relevant documents, filled up to `max_documents`; 0: all.
 
-    The evaluation drew its own sample by a seed; the order that it left them in says nothing about them.
+    The evaluation drew its sample by a seed, so the order of the questions is random.
     """
     queries = dict(list(part.queries.items())[: params.max_queries or None])
     judgements = {query: part.judgements[query] for query in queries}

@@ -1,4 +1,4 @@
-"""The package stage: everything that serving needs, in one folder with a manifest and an id made from its content."""
+"""The package stage: all files for serving, in one folder with a manifest and an id from the content."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -18,21 +18,21 @@ from twinline.contract.errors import ContractError, MismatchError
 from twinline.contract.release.index_settings import IndexSettings
 from twinline.contract.release.manifest import DroppedFormat, Fingerprints, Format, Manifest, Serving, hash_files, release_id
 
-# Of a training folder only these go out: no pickles, no optimiser states, no tokenizer that a trainer re-saved.
+# Only these files of a training folder are packaged: no pickles, no optimiser states, no tokenizer re-saved by a trainer.
 _ENCODER_FILES = ("config.json", WEIGHTS_FILE, "contract.json", "tokenizer.json", TRAINING_FILE)
 
 
 @dataclass(frozen=True, slots=True)
 class ReleaseParts:
-    """What a release is packaged from.
+    """The parts of a release.
 
     Attributes:
         encoder: the encoder folder.
-        exported: what the export stage wrote.
+        exported: the export's folder.
         report: the formats that passed parity.
         golden: tokens and reference vectors of the golden texts.
-        reports: files that describe the release without being served, by the name that they get in it.
-        quality: what the formats answer to held-out queries, and which of them is served; None where nothing is held out.
+        reports: files that describe the release and are not served, by their name in the release.
+        quality: the formats' quality on held-out queries, and the served format; None without held-out queries.
     """
 
     encoder: Path
@@ -45,7 +45,7 @@ class ReleaseParts:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseNotes:
-    """What the manifest says beside the content."""
+    """Facts for the manifest beside the content."""
 
     base_model: str
     metrics: Mapping[str, JSON]
@@ -61,20 +61,20 @@ def package_release(
     max_batch: int,
     index: IndexSettings | None = None,
 ) -> Manifest:
-    """Build the release folder `target`; an older one there is replaced once the new one is whole.
+    """Build the release folder `target`; it replaces an older one once it is complete.
 
     Args:
         parts: the files.
-        notes: what the manifest says of them.
+        notes: further facts for the manifest.
         target: the folder to make.
         serve: format names in order of preference; the first that passed is served.
-        buckets: padded lengths that are served.
-        max_batch: the largest batch that is served.
-        index: how the release's collection is indexed; None: as by default.
+        buckets: the padded lengths of serving.
+        max_batch: the largest batch of serving.
+        index: settings of the release's collection; None: the defaults.
 
     Raises:
-        ContractError: when none of the formats in `serve` passed.
-        MismatchError: when the parts were not made from one another.
+        ContractError: no format in `serve` passed.
+        MismatchError: the parts do not belong together.
     """
     contract, tokenizer_json = Contract.load(parts.encoder)
     _check_parts(parts, notes, contract)
@@ -93,7 +93,7 @@ def package_release(
     # 2. the formats that passed
     for folder in sorted({Path(entry.file).parent for entry in formats}):
         shutil.copytree(parts.exported / folder, staging / folder)
-    # 3. what it must compute, and what was measured
+    # 3. the golden vectors and the reports
     write_golden(staging, parts.golden)
     for name, path in parts.reports.items():
         shutil.copyfile(path, staging / name)
@@ -106,7 +106,7 @@ def package_release(
 
 
 def _check_parts(parts: ReleaseParts, notes: ReleaseNotes, contract: Contract) -> None:
-    """Raise MismatchError unless encoder, export, parity report and evaluation are of one encoder."""
+    """Raise MismatchError unless encoder, export, parity report and evaluation belong to one encoder."""
     space = check_encoder(parts.encoder, contract, hash_safetensors(parts.encoder / WEIGHTS_FILE))
     read_export(parts.exported, space)
     if parts.report.export_sha256 != export_sha256(parts.exported):
@@ -125,9 +125,9 @@ def _check_parts(parts: ReleaseParts, notes: ReleaseNotes, contract: Contract) -
 
 
 def _judged(parts: ReleaseParts) -> tuple[tuple[Format, ...], tuple[DroppedFormat, ...]]:
-    """Return the formats that go out, with their figures, and those that are left out, with the reason.
+    """Return the packaged formats, with their figures, and the dropped ones, with the reason.
 
-    The one that is served goes out even if it is over a budget: then the gate has refused, and the folder is evidence.
+    The served format is packaged even over a budget: the gate has refused then, and the folder is evidence.
     """
     quality = parts.quality
     if quality is None:
@@ -178,5 +178,5 @@ def _choose(
     left_out = "".join(f"; {entry.name} was left out: {entry.reason}" for entry in dropped)
     raise ContractError(
         f"none of the formats to serve ({', '.join(serve)}) is there; these passed parity: {', '.join(by_name) or 'none'}"
-        f"{left_out}: serve one of those that passed, or export another"
+        f"{left_out}: serve a format that passed, or export another"
     )

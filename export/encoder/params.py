@@ -2,21 +2,22 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, get_args
 
 from export.encoder.formats import KNOWN_FORMATS
+from twinline.contract.encoder.runtime import Precision
 from twinline.contract.errors import SettingsError
 
-# Every text is padded to one of them; in larger steps a sixth of all computed tokens was padding. Each costs a warm-up when the
-# model is loaded, and a TensorRT plan one more profile.
+# Every text is padded to a bucket; in larger steps a sixth of all computed tokens was padding. Each bucket costs a warm-up when
+# the model is loaded, and a TensorRT plan one more profile.
 DEFAULT_BUCKETS = (*range(16, 257, 16), *range(288, 513, 32), 1024, 2048, 4096)
 
 
 @dataclass(frozen=True, slots=True)
 class ExportParams:
-    """Which formats to make. `length_buckets` and `max_batch_size` shape a TensorRT plan's profiles and the serving.
+    """The wanted formats. `length_buckets` and `max_batch_size` shape a TensorRT plan's profiles and the serving.
 
-    `calibration_chunks`: on how many chunks of the corpus, beside the golden texts, an int8 format is calibrated.
+    `calibration_chunks`: number of chunks of the corpus, beside the golden texts, in the calibration of an int8 format.
     """
 
     formats: tuple[str, ...] = ("onnx_fp32", "openvino_fp32")
@@ -27,7 +28,7 @@ class ExportParams:
 
 @dataclass(frozen=True, slots=True)
 class ParityParams:
-    """How much to compare: golden texts always, and chunks of real documents, in mixed batches of `batch_size`."""
+    """The size of the comparison: golden texts always, and chunks of real documents, in mixed batches of `batch_size`."""
 
     sample_chunks: int = 64
     batch_size: int = 8
@@ -35,7 +36,7 @@ class ParityParams:
 
 @dataclass(frozen=True, slots=True)
 class ProfileParams:
-    """How much of the training corpus the drift reference rests on: all chunks of some documents, and training queries."""
+    """The sample of the training corpus behind the drift reference: all chunks of some documents, and training queries."""
 
     documents: int = 300
     queries: int = 500
@@ -43,14 +44,14 @@ class ProfileParams:
     batch_size: int = 16
 
 
-PRECISIONS = ("fp32", "bf16", "fp16", "int8")
+PRECISIONS: Final[tuple[Precision, ...]] = get_args(Precision)
 
 
 @dataclass(frozen=True, slots=True)
 class QualityParams:
-    """What a format may cost, and on how much that is measured. 0: no limit, and all that the evaluation took.
+    """The budgets of a format, and the sizes of the measurement. 0: no limit, and the evaluation's whole sample.
 
-    `max_ndcg_lost` holds, by precision, what the upper end of the interval of the loss against fp32 may reach.
+    `max_ndcg_lost` holds, by precision, the limit for the upper end of the interval of the loss against fp32.
     """
 
     max_queries: int = 0
@@ -68,13 +69,13 @@ class QualityParams:
             )
 
 
-# Stands in `encoder.package.serve` for whichever format is left and was measured to be the quickest.
+# Stands in `encoder.package.serve` for the quickest format left, as measured.
 FASTEST: Final = "fastest"
 
 
 @dataclass(frozen=True, slots=True)
 class PackageParams:
-    """Which format Triton serves: the first one that is left. `fastest` stands for whichever was measured to be the quickest."""
+    """The formats that Triton may serve: the first one left is served. `fastest` stands for the quickest, as measured."""
 
     serve: tuple[str, ...] = (FASTEST,)
 
@@ -89,10 +90,10 @@ class PackageParams:
 
 
 def served_buckets(length_buckets: tuple[int, ...], max_tokens: int) -> tuple[int, ...]:
-    """Return the buckets that this token limit needs: those below it, and the limit itself.
+    """Return the buckets for this token limit: all below it, and the limit itself.
 
     Raises:
-        SettingsError: when a bucket is not a positive length.
+        SettingsError: a bucket is not a positive length.
     """
     if any(length < 1 for length in length_buckets):
         raise SettingsError(f"params.yaml: encoder.export.length_buckets is {list(length_buckets)}: lengths must be positive")

@@ -1,4 +1,4 @@
-"""Parity: what an exported format makes of a text, against the training framework. The worst row is what counts."""
+"""Parity: an exported format's vectors against the training framework's. The worst row counts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from export.encoder.formats import Precision
 from twinline.contract.encoder.golden import PARITY_LIMITS
 from twinline.contract.encoder.pooling import cosine_distance
-from twinline.contract.encoder.runtime import Runtime
+from twinline.contract.encoder.runtime import Precision, Runtime
 from twinline.contract.encoder.tensors import served_length
 from twinline.contract.errors import ContractError
 
@@ -27,7 +26,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class FormatParity:
-    """How far one format is from the reference, as cosine distance."""
+    """One format's cosine distances from the reference."""
 
     name: str
     precision: Precision
@@ -44,7 +43,7 @@ class FormatParity:
 
     @property
     def passed(self) -> bool:
-        """Return whether the worst text is within the limit; NaN is not."""
+        """Return whether the worst text is within the limit; NaN never is."""
         return self.worst <= self.limit
 
     def summary(self) -> str:
@@ -59,26 +58,26 @@ class FormatParity:
 def measure_parity(
     name: str, precision: Precision, sample: Sample, run: Runtime, buckets: Sequence[int], pad_id: int, batch: int = 8
 ) -> FormatParity:
-    """Compare one format with the reference, each text alone and in a mixed batch that is padded as it is served.
+    """Compare one format with the reference, each text alone and in a mixed batch with the padding of serving.
 
     Args:
         name: of the format.
-        precision: decides the limit.
+        precision: of the format; it decides the limit.
         sample: texts with their reference.
-        run: the format.
-        buckets: the lengths that are served.
+        run: the format's runtime.
+        buckets: the padded lengths of serving.
         pad_id: the token id of padding.
         batch: texts in one mixed batch.
 
     Raises:
-        ContractError: when the format gives vectors of another shape.
+        ContractError: the format gives vectors of another shape.
     """
     cases = {
         "alone": [[row] for row in range(len(sample.texts))],
         "in a padded batch": mixed_batches([len(ids) for ids in sample.token_ids], batch),
     }
     distances = np.stack([_distances(sample, run, rows, buckets, pad_id) for rows in cases.values()])
-    # A NaN compares as neither larger nor smaller; as infinity it is the worst there is.
+    # NaN compares as neither larger nor smaller; infinity is the worst value.
     distances = np.where(np.isnan(distances), np.inf, distances)
     case, row = divmod(int(distances.argmax()), len(sample.texts))
     return FormatParity(
@@ -106,7 +105,7 @@ def _distances(
             )
         vectors[rows] = found
         lengths[rows] = np.linalg.norm(found.astype(np.float64), axis=1)
-    # Cosine does not see length, but clients that use a dot product do: a graph without normalisation must not pass.
+    # Cosine ignores length and a client's dot product does not: a graph without normalisation must not pass.
     return cosine_distance(vectors, sample.vectors) + (lengths - 1) ** 2 / 2
 
 
@@ -123,7 +122,7 @@ def _padded(
 
 
 def mixed_batches(lengths: Sequence[int], batch: int) -> list[list[int]]:
-    """Return batches that each hold short and long texts: padding errors grow with the padding."""
+    """Return batches of short and long texts together: padding errors grow with the padding."""
     by_length = sorted(range(len(lengths)), key=lambda row: (lengths[row], row))
     count = -(-len(by_length) // batch)
     return [by_length[start::count] for start in range(count)]

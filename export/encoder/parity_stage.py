@@ -1,4 +1,4 @@
-"""The parity stage: every exported format against the training framework; a report, and the formats that may be served."""
+"""The parity stage: every exported format against the training framework, and the report of the formats that passed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ParityReport:
-    """Formats that passed, with their figures, and those that are left out; of which export."""
+    """The formats that passed, with their figures, and the dropped ones, of one export."""
 
     export_sha256: str
     formats: tuple[Format, ...]
@@ -40,10 +40,10 @@ class ParityReport:
 
 
 def read_report(path: Path) -> ParityReport:
-    """Read what `ParityReport.save` wrote.
+    """Read a report from `ParityReport.save`.
 
     Raises:
-        ContractError: when there is none.
+        ContractError: there is none.
     """
     if not path.is_file():
         raise ContractError(f"{path} does not exist: run `python -m export parity` first")
@@ -62,24 +62,24 @@ def check_parity(
 
     Args:
         encoder: the folder that was exported.
-        exported: what the export stage wrote.
+        exported: the export's folder.
         texts: encoder texts of real chunks.
-        buckets: the lengths that are served.
+        buckets: the padded lengths of serving.
         params: the size of a mixed batch.
 
     Returns:
-        The report, and the figures of every format, also of those that failed.
+        The report, and the figures of every format, also of the failed ones.
 
     Raises:
-        ContractError: when a float32 format is over its limit: then the export is wrong, not just coarse.
-        MismatchError: when the export was made from another encoder, or changed since.
+        ContractError: a float32 format is over its limit: the export is wrong, not just coarse.
+        MismatchError: the export was made from another encoder, or changed since.
     """
-    # The framework takes seconds to import, and those who only read a report do not need it.
+    # The framework takes seconds to import, and a reader of a report does not need it.
     from export.encoder.reference import ReferenceEncoder
 
     contract = load_encoder_contract(encoder)
     preprocessor = Preprocessor.load(encoder)
-    # First: a file that was exchanged is refused before anything is computed.
+    # First, so that an exchanged file is refused before anything is computed.
     export = read_export(exported, encoder_space(encoder, contract))
     sample = _sample(preprocessor, ReferenceEncoder.load(encoder, contract.vector.pooling), texts)
     passed: list[Format] = []
@@ -100,14 +100,14 @@ def check_parity(
             parity = Parity(figure.worst, figure.median, figure.worst_text, figure.limit)
             passed.append(Format(entry.name, entry.backend, entry.precision, entry.file, parity))
         elif entry.precision == "fp32":
-            raise ContractError(f"parity gate: {figure.summary()}; export this encoder again, in evaluation mode")
+            raise ContractError(f"parity stage: {figure.summary()}; export this encoder again, in evaluation mode")
         else:
             dropped.append(DroppedFormat(entry.name, figure.summary()))
     return ParityReport(export_sha256(exported), tuple(passed), tuple(dropped)), figures
 
 
 def golden_vectors(encoder: Path) -> list[GoldenVector]:
-    """Return tokens and reference vectors of the golden texts: what every later hop is compared with."""
+    """Return tokens and reference vectors of the golden texts, the reference for every later hop."""
     from export.encoder.reference import ReferenceEncoder
 
     contract = load_encoder_contract(encoder)
@@ -130,7 +130,7 @@ def golden_vectors(encoder: Path) -> list[GoldenVector]:
 
 
 def sample_texts(documents: Path, preprocessor: Preprocessor, count: int) -> list[str]:
-    """Return the encoder texts of `count` chunks, taken evenly over the rows of a Parquet file of documents."""
+    """Return the encoder texts of `count` chunks, spread evenly over the rows of a Parquet file of documents."""
     import pyarrow.parquet as pq
 
     if count == 0:
@@ -150,7 +150,7 @@ def _encoder_texts(preprocessor: Preprocessor, document: Document) -> Iterator[s
     try:
         yield from (chunk.encoder_text for chunk in preprocessor.chunks(document))
     except DocumentError:
-        # Only a sample: a document without text is counted where documents are, in `prepare`.
+        # Only a sample: `prepare` counts documents without text.
         return
 
 

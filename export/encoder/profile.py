@@ -1,4 +1,4 @@
-"""The profile stage: what the training texts look like to the encoder, so that live texts can be compared with them later."""
+"""The profile stage: the statistics of the training texts under the encoder, as the reference for the drift of live texts."""
 
 import random
 from collections.abc import Sequence
@@ -27,10 +27,10 @@ def build_profile(encoder: Path, exported: Path, documents: Path, pairs: Path, p
 
     Args:
         encoder: the folder that was exported.
-        exported: what the export stage wrote; its first float32 format is run.
+        exported: the export's folder; its first float32 format is run.
         documents: Parquet with `source`, `key`, `title`, `text`.
         pairs: Parquet of the training split with `query`; without rows there is no profile of queries.
-        params: how much to take.
+        params: the sizes of the samples.
 
     Raises:
         ContractError: no float32 format was exported, or no document has text.
@@ -42,13 +42,13 @@ def build_profile(encoder: Path, exported: Path, documents: Path, pairs: Path, p
     encoded = preprocessor.encode(texts, "document")
     vectors = _vectors(run, encoded, preprocessor.pad_id, params.batch_size)
     unknown = unknown_id(preprocessor.tokenizer_json)
-    # Leave one out by document: its other chunks overlap and would be every chunk's nearest.
+    # Leave one document out: its other chunks overlap and would be every chunk's nearest.
     similarity = nearest(vectors, owners, vectors, owners)
     found: dict[Role, Features] = {"document": features_of(encoded, similarity, unknown, len(set(owners)))}
     queries = _sample_queries(pairs, preprocessor, params)
     if queries:
         encoded = preprocessor.encode(queries, "query")
-        # A training query's own document may be in the sample, as a live query's answer may be: it counts in both.
+        # A training query's own document may be in the sample, as a live query's answer may be.
         similarity = nearest(_vectors(run, encoded, preprocessor.pad_id, params.batch_size), None, vectors, owners)
         found["query"] = features_of(encoded, similarity, unknown, len(queries))
     return DriftReference({role: Profile.of(features) for role, features in found.items()}, vectors, owners, space)
@@ -74,14 +74,14 @@ def _sample_documents(path: Path, params: ProfileParams) -> list[Document]:
 
 
 def _chunk_texts(preprocessor: Preprocessor, documents: Sequence[Document], place: Path) -> tuple[list[str], list[str]]:
-    """Return encoder texts, and the head id of the document of each."""
+    """Return encoder texts, each with the head id of its document."""
     texts: list[str] = []
     owners: list[str] = []
     for document in documents:
         try:
             chunks = preprocessor.chunks(document)
         except DocumentError:
-            # Only a sample: a document without text is counted where documents are, in `prepare`.
+            # Only a sample: `prepare` counts documents without text.
             continue
         texts.extend(chunk.encoder_text for chunk in chunks)
         owners.extend([str(head_id(document.source, document.key))] * len(chunks))
@@ -101,7 +101,7 @@ def _sample_queries(path: Path, preprocessor: Preprocessor, params: ProfileParam
 
 
 def _vectors(run: Runtime, encoded: Encoded, pad_id: int, batch_size: int) -> NDArray[np.float32]:
-    """Return unit vectors `(n, dimension)`, texts of like length run together."""
+    """Return unit vectors `(n, dimension)`; texts of similar length run together."""
     order = np.argsort(encoded.token_counts, kind="stable")
     parts = []
     for start in range(0, len(order), batch_size):

@@ -1,6 +1,6 @@
-"""The quality stage: what each format that passed parity answers to the held-out queries, how large and how fast it is.
+"""The quality stage: size, speed and answers to the held-out queries of each format that passed parity.
 
-Parity says how far vectors have moved; this says what that costs whoever searches, and keeps a format only within its budget.
+Parity measures the distance of vectors; this stage measures its cost in search, and drops a format over its budget.
 """
 
 import json
@@ -32,20 +32,20 @@ from twinline.scoring.ranking import rank_by_vectors
 from twinline.scoring.retrieval import score_queries
 
 METRIC: Final = "ndcg_at_10"
-# As people type them: what latency is measured with.
+# A query as people type them, for latency.
 _SHORT_QUERY: Final = "how do I roll back a release?"
-# Formats take turns, so that a machine whose clock or load changes is as quick for each.
+# Formats take turns, so that changes of the machine's clock or load meet all of them.
 _TURNS: Final = 3
 _QUERIES_A_TURN: Final = 10
-# What `fastest` gives a more exact format up for must be worth it, and more than such a measurement strays: the served format is
-# part of what a release is, and equal runs should make equal releases.
+# `fastest` gives up a more exact format only for a gain above the noise of the measurement: the served format is part of the
+# release, and equal runs should make equal releases.
 _WORTH: Final = 1.1
 _EXACTNESS: Final[Mapping[str, int]] = {"fp32": 0, "bf16": 1, "fp16": 1, "int8": 2}
 
 
 @dataclass(frozen=True, slots=True)
 class QualityReport:
-    """What was measured, of which export, what is left out for it, and what is served."""
+    """The measurements of one export, the formats dropped by them, and the served format."""
 
     export_sha256: str
     reference: str
@@ -62,10 +62,10 @@ class QualityReport:
 
 
 def read_quality(path: Path) -> QualityReport:
-    """Read what `QualityReport.save` wrote.
+    """Read a report from `QualityReport.save`.
 
     Raises:
-        ContractError: when there is none.
+        ContractError: there is none.
     """
     if not path.is_file():
         raise ContractError(f"{path} does not exist: run `python -m export quality` first")
@@ -93,13 +93,13 @@ def measure_quality(
     """Ask every format that passed parity the held-out queries, and choose the one to serve.
 
     Args:
-        exported: what the export stage wrote.
+        exported: the export's folder.
         preprocessor: of the encoder.
-        parity: its formats; the first float32 one is what the others are compared with.
-        held_out: what to ask.
-        buckets: the lengths that are served.
+        parity: its formats; the first float32 one is the reference for the others.
+        held_out: queries and documents.
+        buckets: the padded lengths of serving.
         serve: format names in order of preference, or `fastest`.
-        params: budgets, and how much to measure.
+        params: budgets, and sizes of the measurement.
 
     Raises:
         ContractError: no float32 format passed parity.
@@ -149,7 +149,7 @@ def measure_quality(
 
 
 def over_budget(figure: Quality, params: QualityParams) -> str:
-    """Return why a format may not be served, empty if it may. What may be lost is the upper end of the interval."""
+    """Return why a format may not be served, empty if it may. The upper end of the interval counts as its loss."""
     reasons = []
     # `not <=`: NaN is over every budget
     if not figure.lost_high <= figure.budget:
@@ -167,12 +167,11 @@ def over_budget(figure: Quality, params: QualityParams) -> str:
 def choose(
     parity: ParityReport, figures: Mapping[str, Quality], dropped: Sequence[DroppedFormat], serve: Sequence[str], reference: str
 ) -> tuple[Check, str]:
-    """Return the gate's check, and the format to serve: the first wanted one that is left.
+    """Return the gate's check, and the format to serve: the first wanted one left.
 
-    `fastest` stands for the quickest one that is left; a less exact one must be a tenth quicker than a more exact one.
+    `fastest` stands for the quickest one left; a less exact format must be a tenth quicker than a more exact one.
 
-    Where none is left the gate refuses; the release is packaged all the same, with the exact format, so that the evidence is
-    whole.
+    Where none is left the gate refuses. The release is still packaged, with the exact format, to complete the evidence.
     """
     refused = {entry.name: entry.reason for entry in (*parity.dropped, *dropped)}
     left = [entry for entry in parity.formats if entry.name in figures and entry.name not in refused]
@@ -192,7 +191,7 @@ def choose(
 
 
 def _quickest(formats: Sequence[Format], figures: Mapping[str, Quality]) -> tuple[str, ...]:
-    """Return the name of the quickest format, or none; of those that are about as quick the most exact one, or the first."""
+    """Return the name of the quickest format, or none; among about equally quick ones, the most exact, then the first."""
     best: str | None = None
     for entry in sorted(formats, key=lambda entry: _EXACTNESS[entry.precision]):
         rate = figures[entry.name].texts_per_second
@@ -202,7 +201,7 @@ def _quickest(formats: Sequence[Format], figures: Mapping[str, Quality]) -> tupl
 
 
 def embed(run: Runtime, encoded: Encoded, buckets: Sequence[int], pad_id: int, batch_size: int) -> NDArray[np.float32]:
-    """Return vectors `(n, dimension)`, texts of like length together, padded as they are served."""
+    """Return vectors `(n, dimension)`; texts of similar length run together, with the padding of serving."""
     order = np.argsort(encoded.token_counts, kind="stable")
     parts = []
     for start in range(0, len(order), batch_size):
@@ -241,7 +240,7 @@ def _speeds(
 ) -> dict[str, _Speed]:
     """Return medians over the turns: milliseconds of one short query, tokens to vector, and documents a second in batches.
 
-    The documents are as many as a batch holds, spread over the lengths, in batches of a quarter, or most would be padding.
+    The documents fill one batch and are spread over the lengths. They run in quarters of it; otherwise most would be padding.
     """
     runs = {entry.name: open_runtime(exported, ExportedFormat(**_fields(entry))) for entry in entries}
     short = preprocessor.encode([_SHORT_QUERY], "query")
@@ -256,7 +255,7 @@ def _speeds(
         for name, run in runs.items():
             times = [_seconds(lambda run=run: run(*padded)) for _ in range(_QUERIES_A_TURN)]  # type: ignore[misc]
             seconds = _seconds(lambda run=run: embed(run, some, buckets, preprocessor.pad_id, size))  # type: ignore[misc]
-            # The first turn compiles and fills caches.
+            # The first turn compiles and fills caches, so it does not count.
             if turn:
                 queries[name].extend(times)
                 batches[name].append(seconds)
@@ -272,7 +271,7 @@ def _seconds(work: Callable[[], object]) -> float:
 def _worst_slice(
     scores: Mapping[str, float], reference: Mapping[str, float], slices: Mapping[str, Sequence[str]]
 ) -> tuple[str, float]:
-    """Return the slice that loses most in the mean, and how much."""
+    """Return the slice with the largest mean loss, and the loss."""
     lost = {
         name: float(np.mean([reference[query] - scores[query] for query in queries]))
         for name, queries in slices.items()
@@ -283,5 +282,5 @@ def _worst_slice(
 
 
 def _bytes(exported: Path, entry: Format) -> int:
-    """Return the size of a format: of its folder, since weights may lie beside the graph."""
+    """Return the size of a format's folder: weights may lie beside the graph."""
     return sum(path.stat().st_size for path in (exported / entry.file).parent.iterdir() if path.is_file())

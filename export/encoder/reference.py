@@ -1,4 +1,4 @@
-"""The torch model that every exported format is judged by, and the graph that is exported. Imports torch."""
+"""The torch model behind every comparison of exported formats, and the graph to export. Imports torch."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ def load_backbone(encoder: Path, attention: str | None = None) -> PreTrainedMode
 
     Args:
         encoder: the folder.
-        attention: which of transformers' implementations computes attention; its own choice by default.
+        attention: transformers' implementation of attention; its own choice by default.
     """
     backbone: PreTrainedModel = AutoModel.from_pretrained(
         encoder, dtype=torch.float32, use_safetensors=True, local_files_only=True, attn_implementation=attention
@@ -28,7 +28,7 @@ def load_backbone(encoder: Path, attention: str | None = None) -> PreTrainedMode
 
 
 class ReferenceEncoder:
-    """Vectors as the training framework gives them: torch token states, pooled by the contract's own numpy code.
+    """The training framework's vectors: torch token states, pooled by the contract's own numpy code.
 
     It shares no pooling code with the exported graph, so a wrong pooling there cannot hide.
     """
@@ -43,7 +43,7 @@ class ReferenceEncoder:
         return cls(load_backbone(encoder), pooling)
 
     def vectors(self, token_ids: Sequence[Sequence[int]]) -> NDArray[np.float32]:
-        """Return `(n, dimension)` vectors; each text runs alone and unpadded, so that padding can hide nothing."""
+        """Return `(n, dimension)` vectors; each text runs alone and unpadded, so that padding cannot hide an error."""
         return np.concatenate([self._vector(ids) for ids in token_ids])
 
     def _vector(self, ids: Sequence[int]) -> NDArray[np.float32]:
@@ -55,7 +55,7 @@ class ReferenceEncoder:
 
 
 class SentenceEncoder(torch.nn.Module):
-    """The graph that is exported: backbone, pooling and normalisation in one module."""
+    """The graph to export: backbone, pooling and normalisation in one module."""
 
     def __init__(self, backbone: torch.nn.Module, pooling: Pooling) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Run an exported file in this process, as its backend would run it: what parity compares with the reference."""
+"""Run an exported file in this process, as its backend would run it, for the comparison with the reference."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,20 +7,20 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from export.encoder.formats import ExportedFormat, Precision
+from export.encoder.formats import ExportedFormat
 from export.encoder.to_openvino import has_bf16
-from twinline.contract.encoder.runtime import Runtime
+from twinline.contract.encoder.runtime import Precision, Runtime
 from twinline.contract.encoder.tensors import ATTENTION_MASK, INPUT_IDS, SENTENCE_EMBEDDING
 
-# What OpenVINO is asked for; also in triton_models/backends/openvino/model.py, which stands alone. What an int8 file leaves exact
-# is computed in bfloat16.
-OPENVINO_HINTS: Final[Mapping[str, str]] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "bf16"}
+# OpenVINO's hints; also in triton_models/backends/openvino/model.py, which stands alone. The exact operations of an int8 file run
+# in bfloat16.
+OPENVINO_HINTS: Final[Mapping[Precision, str]] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "bf16"}
 
 
-def openvino_hint(precision: str) -> str:
-    """Return the precision that OpenVINO is to be asked for on this machine's CPU.
+def openvino_hint(precision: Precision) -> str:
+    """Return OpenVINO's precision hint for this machine's CPU.
 
-    One with AVX-512 and no bfloat16 would emulate it, far slower than fp32: there fp32 takes its place.
+    A CPU with AVX-512 and without bfloat16 would emulate it, far slower than fp32: there fp32 takes its place.
     """
     hint = OPENVINO_HINTS[precision]
     return "f32" if hint == "bf16" and not has_bf16() else hint
@@ -53,7 +53,7 @@ def _onnxruntime(path: Path) -> Runtime:
 def _openvino(path: Path, precision: Precision) -> Runtime:
     import openvino
 
-    # Left to itself OpenVINO takes bfloat16 wherever the CPU has it: fp32 must be asked for.
+    # Without the hint OpenVINO takes bfloat16 wherever the CPU has it, also for an fp32 format.
     compiled = openvino.Core().compile_model(
         path, "CPU", {"INFERENCE_PRECISION_HINT": openvino_hint(precision), "PERFORMANCE_HINT": "LATENCY"}
     )

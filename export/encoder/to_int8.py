@@ -1,11 +1,11 @@
-"""int8 for OpenVINO: post-training quantisation by NNCF, calibrated on texts as they will be served.
+"""int8 for OpenVINO: post-training quantisation by NNCF, calibrated on texts as served.
 
-Quantised throughout, an encoder is too far off on unusual texts. What is rounded early is carried through every later layer, so
-the first operations are what is not quantised: as few as bring the worst text near enough, found by halving. They run in bfloat16
-where the CPU has it, here as where the format is served (`runtimes.openvino_hint`).
+A fully quantised encoder is too far off on unusual texts. Early rounding errors go through every later layer, so the first
+operations stay exact: as few as bring the worst text near enough, found by halving. They run in bfloat16 where the CPU has it,
+here as in serving (`runtimes.openvino_hint`).
 
-NNCF's own search (`quantize_with_accuracy_control`) leaves one operation at a time and ranks all others anew: on a network whose
-error is spread evenly it takes hours, and ends further off.
+NNCF's own search (`quantize_with_accuracy_control`) leaves one operation exact at a time and ranks all others again. On a network
+whose error is spread evenly it takes hours, and ends further off.
 """
 
 import logging
@@ -26,28 +26,28 @@ from twinline.contract.encoder.pooling import cosine_distance
 from twinline.contract.encoder.tensors import ATTENTION_MASK, INPUT_IDS, SENTENCE_EMBEDDING
 
 _log = logging.getLogger(__name__)
-# Of the parity limit: texts that were not calibrated on are a little further off than those that were.
+# A share of the parity limit: texts outside the calibration are a little further off.
 _AIM: Final = 0.7 * PARITY_LIMITS["int8"]
-# The worst of so many texts counts, the first of the calibration: all golden ones, and some of the corpus.
+# The worst of this many texts counts, the first of the calibration: all golden texts, and some of the corpus.
 _TRIED: Final = 80
-# Operations are left exact by eighths of the network: 0, 4, then 2 or 6, then one between; four calibrations at most.
+# Operations stay exact by eighths of the network: 0, 4, then 2 or 6, then one between; four calibrations at most.
 _PARTS: Final = 8
-# How much of an activation's outliers is moved into the weights (alpha of SmoothQuant, arXiv 2211.10438). Of MiniLM's worst chunk
-# in cosine distance: 0.017 at NNCF's own 0.95, 0.009 at this, 0.021 at 0.5.
+# The share of an activation's outliers that moves into the weights (alpha of SmoothQuant, arXiv 2211.10438). Cosine distance of
+# MiniLM's worst chunk: 0.017 at NNCF's own 0.95, 0.009 at this, 0.021 at 0.5.
 _SMOOTHING: Final = 0.75
 _QUANTIZED: Final = ("MatMul", "ScaledDotProductAttention")
 _EXACT: Final = {"INFERENCE_PRECISION_HINT": "f32"}
 
 
 def export_int8(onnx_file: Path, target: Path, calibration: Sequence[Sequence[int]]) -> None:
-    """Quantise as much of the float32 graph as keeps its vectors near to `target` (.xml, with the weights in a .bin beside it).
+    """Quantise as much of the float32 graph as parity allows, and write it to `target` (.xml, weights in a .bin beside it).
 
-    Where not even the last eighth can be quantised so, it is written all the same: parity refuses it, and says how far off it is.
+    If even the last eighth is too much, the file is still written: parity refuses it and reports the distance.
 
     Args:
         onnx_file: the float32 graph.
         target: the intermediate representation to write.
-        calibration: token ids of texts, golden ones first; each runs alone, so that no range is learnt from padding.
+        calibration: token ids of texts, golden ones first; each runs alone, so that padding does not shape the ranges.
     """
     inputs = [_inputs(ids) for ids in calibration]
     tried = inputs[:_TRIED]
@@ -64,7 +64,7 @@ def export_int8(onnx_file: Path, target: Path, calibration: Sequence[Sequence[in
         return model, worst
 
     model, worst = attempt(0)
-    # `too_few` exact parts are known to be too few; of `enough` that is known for all but the last.
+    # `too_few` exact parts were measured as too few; `enough` was measured as enough, except for the last.
     too_few, enough = (0, _PARTS) if worst > _AIM else (-1, 0)
     while enough - too_few > 1:
         parts = (too_few + enough) // 2
@@ -80,7 +80,7 @@ def export_int8(onnx_file: Path, target: Path, calibration: Sequence[Sequence[in
 
 
 def _quantized(model: Any, inputs: Sequence[dict[str, NDArray[np.int64]]], left_exact: Sequence[str]) -> Any:
-    # NNCF says on standard output, which is for what a command answers, how far it is; its logger keeps the one of its import.
+    # NNCF reports progress on standard output, which carries a command's result; its logger holds the stream of its import.
     with redirect_stdout(sys.stderr):
         import nncf
         from nncf.quantization.advanced_parameters import (
@@ -97,8 +97,8 @@ def _quantized(model: Any, inputs: Sequence[dict[str, NDArray[np.int64]]], left_
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(inputs),
             ignored_scope=nncf.IgnoredScope(names=list(left_exact)) if left_exact else None,
-            # A CPU without VNNI adds products of 8 bits in 16 and cuts what does not fit: there weights have 7 bits, with which
-            # less can be quantised. So a file is for CPUs like the one that it was made on.
+            # A CPU without VNNI adds products of 8 bits in 16 and saturates. There weights have 7 bits, and fewer operations can
+            # be quantised. So a file runs only on CPUs like its maker's.
             advanced_parameters=AdvancedQuantizationParameters(
                 overflow_fix=OverflowFix.DISABLE if has_vnni() else OverflowFix.ENABLE,
                 smooth_quant_alphas=AdvancedSmoothQuantParameters(matmul=_SMOOTHING),

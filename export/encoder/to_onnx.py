@@ -1,4 +1,4 @@
-"""ONNX: one graph from token ids to unit vectors, with batch and length left open."""
+"""ONNX: one graph from token ids to unit vectors, with dynamic batch and length."""
 
 import logging
 import warnings
@@ -19,10 +19,10 @@ _ONE_FILE_LIMIT_BYTES = 1_900_000_000
 
 def export_onnx(encoder: Path, pooling: Pooling, target: Path) -> None:
     """Write the encoder in folder `encoder` as the ONNX file `target`, weights included where one file can hold them."""
-    # Plain products and a softmax: a runtime makes one kernel of them. The fused operator of torch is taken apart into more, with
-    # guards against rows that are masked as a whole, and OpenVINO leaves them apart: 5 to 15 % more time on a CPU.
+    # Plain products and a softmax, because a runtime fuses them into one kernel. The fused operator of torch is exported as more
+    # operations, with guards against fully masked rows, and OpenVINO does not fuse them: 5 to 15 % more time on a CPU.
     graph = SentenceEncoder(load_backbone(encoder, attention="eager"), pooling)
-    # The exporter restores the mode that it found. A wrapper is born in training mode, and would keep dropout.
+    # The exporter restores the mode that it found. A new wrapper is in training mode and would keep dropout.
     graph.eval()
     example = torch.ones((2, 16), dtype=torch.int64)
     open_axes = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
@@ -44,7 +44,7 @@ def export_onnx(encoder: Path, pooling: Pooling, target: Path) -> None:
 
 
 def _strip_traces(path: Path) -> None:
-    """Remove stack traces from the nodes: they name folders of this machine, and would give equal encoders unequal files."""
+    """Remove stack traces from the nodes: they name folders of this machine, so equal encoders would give unequal files."""
     model = onnx.load(path, load_external_data=False)
     for node in model.graph.node:
         del node.metadata_props[:]
@@ -58,7 +58,7 @@ def _strip_traces(path: Path) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Hold back what the exporter says about optional packages and its own deprecated calls."""
+    """Silence the exporter's notes on optional packages and its own deprecated calls."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

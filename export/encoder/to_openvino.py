@@ -6,7 +6,7 @@ from pathlib import Path
 def export_openvino(onnx_file: Path, target: Path) -> None:
     """Convert `onnx_file` to `target` (.xml, with the weights in a .bin beside it).
 
-    The weights stay float32: precision is chosen where the model is compiled, so one file serves fp32 and bf16.
+    The weights stay float32: the precision is chosen at compile time, so one file serves fp32 and bf16.
     """
     import openvino
 
@@ -22,7 +22,7 @@ def has_bf16() -> bool:
 
 
 def has_vnni() -> bool:
-    """Return whether this machine's CPU adds products of 8 bits in 32, so that none overflows (VNNI or AMX)."""
+    """Return whether this machine's CPU adds products of 8 bits in 32 bits, without overflow (VNNI or AMX)."""
     import torch
 
     able = torch.cpu.get_capabilities()

@@ -1,7 +1,6 @@
 """TensorRT: a plan for one GPU architecture and one TensorRT version, with a profile for each served length.
 
-Written in full, but it needs an NVIDIA GPU and the `gpu` extra to run. Where they are missing it says so, and the ONNX file
-serves instead.
+It needs an NVIDIA GPU and the `gpu` extra. Where they are missing it names the reason, and the ONNX file serves instead.
 """
 
 import importlib
@@ -23,7 +22,7 @@ _TIMING_CACHE = "timing.cache"
 
 
 def why_unavailable() -> str | None:
-    """Return why no plan can be built here, or None where one can."""
+    """Return why no plan can be built here, or None."""
     import torch
 
     if importlib.util.find_spec("tensorrt") is None:
@@ -34,7 +33,7 @@ def why_unavailable() -> str | None:
 
 
 def plan_path(folder: Path) -> Path:
-    """Return where the plan of this machine lies, keyed by all that it depends on: `sm_90-trt_10.9.0.34/model.plan`."""
+    """Return the path of this machine's plan, keyed by GPU and TensorRT version: `sm_90-trt_10.9.0.34/model.plan`."""
     import torch
 
     major, minor = torch.cuda.get_device_capability()
@@ -46,13 +45,13 @@ def export_tensorrt(onnx_file: Path, target: Path, buckets: Sequence[int], max_b
 
     Args:
         onnx_file: the float32 graph.
-        target: the plan; a timing cache is kept beside it, so that the next build for this GPU is quick.
-        buckets: the served lengths. Each has an optimisation profile of its own, since kernels are chosen per profile.
+        target: the plan; a timing cache beside it makes the next build for this GPU quick.
+        buckets: the served lengths. Each has an optimisation profile of its own, because kernels are chosen per profile.
         max_batch_size: the largest batch.
 
     Raises:
-        SettingsError: without a GPU or without TensorRT.
-        ContractError: when TensorRT cannot read or build the graph.
+        SettingsError: there is no GPU or no TensorRT.
+        ContractError: TensorRT cannot read or build the graph.
     """
     if reason := why_unavailable():
         raise SettingsError(f"no TensorRT plan can be built: {reason}; the ONNX format serves instead")
@@ -117,7 +116,7 @@ def _build_config(trt: ModuleType, builder: Any, timing_cache: Path) -> Any:
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, _WORKSPACE_BYTES)
     config.set_flag(trt.BuilderFlag.FP16)
-    # Without it TensorRT takes the constraints below as mere wishes.
+    # Without it TensorRT may ignore the constraints below.
     config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
     cached = timing_cache.read_bytes() if timing_cache.is_file() else b""
     config.set_timing_cache(config.create_timing_cache(cached), ignore_mismatch=False)
@@ -125,7 +124,7 @@ def _build_config(trt: ModuleType, builder: Any, timing_cache: Path) -> Any:
 
 
 def _keep_reductions_in_float32(trt: ModuleType, network: Any) -> None:
-    """Hold sums, softmax and normalisation in float32: over a few hundred terms float16 overflows or loses digits."""
+    """Keep sums, softmax and normalisation in float32: over a few hundred terms float16 overflows or loses digits."""
     sensitive = {trt.LayerType.REDUCE, trt.LayerType.SOFTMAX, trt.LayerType.NORMALIZATION}
     for index in range(network.num_layers):
         layer = network.get_layer(index)

@@ -1,6 +1,6 @@
-"""What is done to the broker: the embedded one is paused and restarted without loss, another is killed by commands.
+"""Faults of the broker: the embedded one is paused and restarted without loss, another is killed by commands.
 
-The embedded broker is never killed: it says of itself that it loses the last seconds of what it acknowledged.
+The embedded broker is never killed: by its own documentation it loses the last seconds of acknowledged messages.
 """
 
 import os
@@ -20,14 +20,14 @@ _COMMAND_SECONDS = 120
 
 
 class Broker(Protocol):
-    """A broker that things can be done to."""
+    """A broker with named faults."""
 
     @property
     def acts(self) -> Sequence[str]:
-        """Return what can be done to it."""
+        """Return the names of its faults."""
 
     def act(self, name: str, seconds: float) -> None:
-        """Do one of `acts`; it is back, or coming back, after about `seconds`."""
+        """Do one of `acts`; the broker is back, or coming back, after about `seconds`."""
 
 
 class EmbeddedBroker:
@@ -67,7 +67,7 @@ class EmbeddedBroker:
 
 
 class NamedBroker:
-    """A broker elsewhere: CHAOS_BROKER_KILL kills it, CHAOS_BROKER_START starts it again. Without them it is left alone."""
+    """A broker elsewhere: CHAOS_BROKER_KILL kills it, CHAOS_BROKER_START starts it again. Without them it has no faults."""
 
     def __init__(self) -> None:
         self._kill = os.environ.get("CHAOS_BROKER_KILL", "")
@@ -81,5 +81,5 @@ class NamedBroker:
             self._run(self._start)
 
     def _run(self, command: str) -> None:
-        # The person who runs this wrote these two lines, with whatever of the shell they need.
+        # The user of this proof wrote these two commands, and they may need the shell.
         subprocess.run(command, shell=True, check=True, stdin=subprocess.DEVNULL, timeout=_COMMAND_SECONDS)  # noqa: S602

@@ -1,6 +1,6 @@
-"""The independent check: a plain copy of the log, of the index and of the dead letters in, counts of every damage out. Pure.
+"""The independent check: plain copies of log, index and dead letters in, counts of every kind of damage out. Pure.
 
-It is written against what the platform promises, not against how it does it: no id is computed, no decision is imported.
+It follows the platform's promises, not its code: it computes no id and imports no decision.
 """
 
 from collections import Counter, defaultdict
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from proofs.chaos.law import Name, Place, Record, State, Truth, replay
 
-# Of the cosine between a stored vector and the same text embedded now, at fp32.
+# Largest cosine distance between a stored vector and the same text embedded now, at fp32.
 MAX_COSINE_DISTANCE = 1e-6
 _MOST_EXAMPLES = 10
 
 
 class Piece(Protocol):
-    """What the check needs to know of a chunk."""
+    """The check's view of a chunk."""
 
     index: int
     start: int
@@ -39,16 +39,16 @@ class PlainPoint:
 
 @dataclass(slots=True)
 class Damage:
-    """Counts of what is wrong; all 0 where the platform keeps its promises.
+    """Counts of damage; all 0 where the platform keeps its promises.
 
     Args:
-        lost: documents of which a chunk, or the head, is not in the index.
+        lost: documents with a chunk or a head missing from the index.
         duplicated: points beyond the first for one chunk or one head.
-        stale: chunks and heads that say something else than the newest version of their document does.
-        orphaned: points that nothing in the log accounts for: of deleted or unknown documents, or beyond a document's end.
-        wrong_vector: chunks whose vector is not the one of their text.
-        dead_letters_missing: messages that cannot be used and are not among the dead letters.
-        unexpected_dead_letters: messages among the dead letters that are right, by distinct place in the log.
+        stale: chunks and heads that differ from the newest version of their document.
+        orphaned: points without a cause in the log: of deleted or unknown documents, or beyond a document's end.
+        wrong_vector: chunks whose vector is not that of their text.
+        dead_letters_missing: unusable messages that are not among the dead letters.
+        unexpected_dead_letters: usable messages among the dead letters, by distinct place in the log.
         lost_by_broker: messages that the broker acknowledged and does not have.
     """
 
@@ -75,14 +75,14 @@ class Damage:
             kept.append(example)
 
     def count_broker_losses(self, acknowledged: Iterable[Place], records: Iterable[Record]) -> None:
-        """Compare what the broker said that it has with the log."""
+        """Compare the broker's acknowledgements with the log."""
         for place in sorted(set(acknowledged) - {record.place for record in records}):
             self.note("lost_by_broker", f"{place} was acknowledged and is not in the log")
 
 
 @dataclass(slots=True)
 class Verdict:
-    """What was compared, and what came of it."""
+    """The compared data, and the damage."""
 
     damage: Damage
     truth: Truth
@@ -105,9 +105,9 @@ def check(
     """Compare an index and its dead letters with the log.
 
     Args:
-        letters: where each dead letter came from. A redelivery may write one twice: at least once is what is promised.
+        letters: the place in the log of each dead letter. A redelivery may write it twice: the promise is at least once.
         cut: returns a document's chunks, or raises UnusableError.
-        embed: returns the vectors `(n, dim)` of chunks' texts, made anew.
+        embed: returns new vectors `(n, dim)` of chunks' texts.
     """
     truth, damage = replay(records, cut), Damage()
     verdict = Verdict(damage, truth)
@@ -183,7 +183,7 @@ def _check_chunks(
             damage.note("stale", f"chunk {piece.index} of {name}, newest {state.place}: {differing}")
     if not pairs:
         return
-    # One by one for its own stored text: a chunk that says the wrong thing is stale, its vector may yet be right for it.
+    # Each vector against its own stored text: a chunk with a wrong text is stale, and its vector may still fit that text.
     again = embed([piece.encoder_text for piece, _ in pairs])
     for (piece, point), vector in zip(pairs, again, strict=True):
         if point.payload["text"] != piece.text:
@@ -227,7 +227,7 @@ def _cosine_distance(stored: NDArray[np.float32] | None, again: NDArray[np.float
     if stored is None:
         return float("inf")
     one, other = (vector.astype(np.float64) for vector in (stored, again))
-    # Half the squared distance of unit vectors: `1 - dot` cannot see this far down.
+    # Half the squared distance of unit vectors: `1 - dot` has too few digits here.
     apart = one / np.linalg.norm(one) - other / np.linalg.norm(other)
     return float(np.dot(apart, apart) / 2)
 

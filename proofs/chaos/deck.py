@@ -1,4 +1,4 @@
-"""What may die, in which order, how close together, and the record of what did."""
+"""The plan of deaths: kinds, order and pauses, and the record of the deaths that happened."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ Participant = Literal["consumer", "online", "triton"]
 ONLINE_AT_RANDOM, TRITON_AT_RANDOM, WHILE_STARTING = "online_at_random", "triton_at_random", "start_at_random"
 BOTH, BROKER = "both", "broker"
 
-# One pass: each point of a batch, start-ups (each of them two deaths), Triton, moments that nobody chose, the broker.
+# One pass: each point of a batch, start-ups (two deaths each), Triton, random moments, the broker.
 LONG_DECK = (
     *CONSUMER_POINTS,
     *START_POINTS,
@@ -19,7 +19,7 @@ LONG_DECK = (
     *(ONLINE_AT_RANDOM, ONLINE_AT_RANDOM, WHILE_STARTING, BOTH),
     *(BROKER, BROKER),
 )
-# One of each class, in an order that puts them on top of each other.
+# One of each class, in an order that makes them overlap.
 SHORT_DECK = (
     "between_heads_and_chunks",
     TRITON_POINT,
@@ -32,17 +32,17 @@ SHORT_DECK = (
     "after_handle",
     "after_embed",
 )
-# Points that a batch seldom passes are not let by as often.
+# At points that a batch seldom passes, fewer passes are skipped.
 SELDOM = frozenset({"during_dead_letter", "after_dead_letter", "between_insert_and_delete", "after_surplus"})
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How close together things die.
+    """The pauses between deaths.
 
     Args:
-        quiet_seconds: shortest and longest time in which everything is left in peace between two deaths.
-        most_skipped: how often an armed point may be passed before it kills.
+        quiet_seconds: shortest and longest pause between two deaths.
+        most_skipped: number of times that a process may pass an armed point before it dies.
     """
 
     quiet_seconds: tuple[float, float]
@@ -54,7 +54,7 @@ LONG_PACE, SHORT_PACE = Pace((0.3, 3.0), 5), Pace((0.2, 0.8), 1)
 
 @dataclass(slots=True)
 class Kill:
-    """One confirmed death, and how long it took until somebody was answered and until documents were committed again."""
+    """One confirmed death, and the seconds until a search was answered and until documents were committed again."""
 
     point: str
     participant: Participant
@@ -65,7 +65,7 @@ class Kill:
 
 @dataclass(slots=True)
 class Record:
-    """All that was done to the system."""
+    """All faults of a run."""
 
     kills: list[Kill] = field(default_factory=list)
     broker: Counter[str] = field(default_factory=Counter)
@@ -73,13 +73,13 @@ class Record:
     not_recovered: list[str] = field(default_factory=list)
 
     def disturbed(self) -> list[tuple[float, float]]:
-        """Return (from, to) of each death and the first answer after it; of two in a row, the answer after the second."""
+        """Return (from, to) of each death and the first answer after it; for two in a row, the answer after the second."""
         spans: list[tuple[float, float]] = []
         answered = float("inf")
         for kill in reversed(self.kills):
             if kill.search_seconds is not None:
                 answered = kill.at + kill.search_seconds
-            # Death is noted when the process is gone, which is a little after its last answer.
+            # Death is noted once the process is gone, a little after its last answer.
             spans.append((kill.at - 1, answered))
         return spans
 

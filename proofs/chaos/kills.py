@@ -1,4 +1,4 @@
-"""Killing: by arming a point, or at a moment that nobody chose; each death is confirmed before it counts."""
+"""Killing: at an armed point, or at a random moment; each death is confirmed before it counts."""
 
 import json
 import random
@@ -31,7 +31,7 @@ _RECOVERY_SECONDS = 240.0
 
 
 class Killer:
-    """Goes through the deck until enough have died."""
+    """Goes through the deck until enough deaths are confirmed."""
 
     def __init__(self, system: System, searcher: Searcher, progress: Progress, seed: int, pace: Pace) -> None:
         """Do nothing yet."""
@@ -47,7 +47,7 @@ class Killer:
         self._broker_fault: BaseException | None = None
 
     def run(self, kills: int, deck: Sequence[str], shuffled: bool, deadline: float) -> Record:
-        """Kill until `kills` deaths are confirmed, or until `deadline` (monotonic), which the caller sees by the count."""
+        """Kill until `kills` deaths are confirmed, or until `deadline` (monotonic); the caller compares the count."""
         left: list[str] = []
         while len(self.record.kills) < kills and time.monotonic() < deadline and not self.record.not_recovered:
             if not left:
@@ -80,7 +80,7 @@ class Killer:
             time.sleep(self._random.uniform(0.0, 1.0))
             self._at_random("online", ONLINE_AT_RANDOM)
         else:
-            # Armed only once the old process is dead: the point is one of its successor's.
+            # Armed only once the old process is dead: its successor must reach the point.
             self._at_random("online", ONLINE_AT_RANDOM, recover=False)
             self._at_point(act, "online", skip=0)
 
@@ -105,7 +105,7 @@ class Killer:
         ended = triton.wait_for_end(victim, _REACH_SECONDS)
         if ended is None or not ended.was_killed:
             raise RuntimeError(f"Triton was to die by SIGKILL: {ended}")
-        # Felt: the call failed. Else it had just been answered, and this was a moment like any other.
+        # Felt: the call failed. Otherwise it had just been answered, and this counts as a random moment.
         felt = self._reached()[-1].get("felt")
         self._killed(Kill(TRITON_POINT if felt else TRITON_AT_RANDOM, "triton", ended.ended_at), before)
 
@@ -119,7 +119,7 @@ class Killer:
         self._killed(Kill(point, participant, ended.ended_at), before, recover)
 
     def _arm_and_wait(self, point: str, skip: int, victim: int | None = None) -> dict[str, Any] | None:
-        """Return what the process noted when it got there; None, and count it, when it never did."""
+        """Return the process's note from the point; None, and count it, if the process never reached the point."""
         known = len(self._reached())
         beside = self._points.armed.with_suffix(".arming")
         beside.write_text(json.dumps({"point": point, "skip": skip, "victim": victim}))
@@ -138,7 +138,7 @@ class Killer:
     def _reached(self) -> list[dict[str, Any]]:
         if not self._points.reached.exists():
             return []
-        # A process that is dying may have its last line half written.
+        # A dying process may leave its last line incomplete.
         whole = self._points.reached.read_text().rpartition("\n")[0]
         return [json.loads(line) for line in whole.splitlines()]
 
@@ -163,7 +163,7 @@ class Killer:
         act, seconds = self._broker_acts[0], self._random.uniform(1.0, 6.0)
         self._broker_acts.rotate(-1)
         _say(f"    broker {act} for {seconds:.1f} s")
-        # Beside whatever dies next.
+        # At the same time as the next death.
         self._broker_thread = threading.Thread(target=self._act_on_broker, args=(act, seconds), name="broker", daemon=True)
         self._broker_thread.start()
         self.record.broker[act] += 1

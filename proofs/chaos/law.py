@@ -1,6 +1,6 @@
-"""What the log says the index must hold: the consumer's law once more, in a few lines that share nothing with the consumer.
+"""The index that follows from the log: the consumer's law again, in a few lines that share no code with the consumer.
 
-Only the cutting of a document into chunks is the contract's own, handed in as a function.
+Only the cutting of a document into chunks is the contract's own code, passed in as a function.
 """
 
 import json
@@ -13,7 +13,7 @@ Name = tuple[str, str]
 
 
 class UnusableError(Exception):
-    """A message that has to end in the dead letters; its text says why."""
+    """A message for the dead letters; its text is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What is true of one document: its version as (kind, number, offset), and what it says; None: deleted."""
+    """The state of one document: its version as (kind, number, offset), and its content; None: deleted."""
 
     version: tuple[str, int, int]
     place: Place
@@ -45,7 +45,7 @@ class State:
 
 @dataclass(slots=True)
 class Truth:
-    """All documents that the log ever named, and the messages that must have been set aside, with the reason."""
+    """All documents named in the log, and the messages that must have been set aside, with reasons."""
 
     documents: dict[Name, State] = field(default_factory=dict)
     dead_letters: dict[Place, str] = field(default_factory=dict)
@@ -75,7 +75,7 @@ def replay(records: Iterable[Record], cut: Callable[[Name, Mapping[str, Any]], S
 
 
 def understand(record: Record) -> tuple[Name, tuple[str, int, int], Mapping[str, Any] | None]:
-    """Return name, version and content of a message; raise UnusableError when it breaks the envelope."""
+    """Return name, version and content of a message; raise UnusableError if it breaks the envelope."""
     key = _json(record.key, "key")
     if not (isinstance(key, list) and len(key) == 2 and all(isinstance(part, str) and part for part in key)):
         raise UnusableError("the key is not two strings")

@@ -1,4 +1,4 @@
-"""Producers: plain Kafka clients that write without pause, and a durable ledger of what the broker acknowledged."""
+"""Producers: plain Kafka clients that write without pause, and a durable ledger of the broker's acknowledgements."""
 
 import json
 import threading
@@ -18,22 +18,22 @@ from twinline.contract.documents.records import Document
 _PACKAGES = "asyncio,collections,concurrent,email,http,json,logging,pathlib,statistics,subprocess,unittest,urllib,zipfile"
 _LONGEST_TEXT = 1_500
 _CONFIRM_SECONDS = 180
-# Several batches of the consumer, so that there is always one in flight when something dies.
+# Several batches of the consumer, so that one is always in flight at a death.
 _MOST_AHEAD = 200
-# Kinds that leave a document as it was.
+# Kinds that do not change a document.
 _WITHOUT_EFFECT = frozenset({"late_after_delete", "older_after_newer", "mixed_versions", "invisible"})
 
 
 def real_texts() -> list[tuple[str, str]]:
-    """Return (title, text) of the standard library's docstrings, cut so that two cores can embed them as fast as they come."""
+    """Return (title, text) of the standard library's docstrings, cut so that two cores can embed them at this rate."""
     items = PyDocs("", _PACKAGES).items()
     return [(item.title, item.text[:_LONGEST_TEXT]) for item in items if isinstance(item, Document)]
 
 
 class Ledger:
-    """What was sent and what was acknowledged; every acknowledgement is on disk before it counts.
+    """Sent and acknowledged messages; every acknowledgement is on disk before it counts.
 
-    It also knows which documents are gone, for whoever searches meanwhile: deleted, and not written about since.
+    The searcher reads the gone documents from it: deleted, and without a later message.
     """
 
     def __init__(self, path: Path) -> None:
@@ -45,7 +45,7 @@ class Ledger:
         self._gone: dict[Name, Place] = {}
 
     def sending(self, message: Outgoing) -> int:
-        """Note that a message is on its way; return its turn among those about its document."""
+        """Note that a message is being sent; return its turn among the messages about its document."""
         name = _name(message)
         with self._lock:
             turn = self._turn.get(name, 0)
@@ -64,20 +64,20 @@ class Ledger:
                 self._gone[_name(message)] = place
 
     def gone(self, committed: dict[int, int]) -> set[Name]:
-        """Return the documents whose deletion the consumer has committed, and which nobody wrote about since."""
+        """Return the documents with a deletion that the consumer has committed, and without a later message."""
         with self._lock:
             return {name for name, (partition, offset) in self._gone.items() if offset < committed.get(partition, 0)}
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close()
 
 
 class Producer:
-    """One thread that sends what its writer says, until told to stop; then everything is confirmed.
+    """One thread that sends its writer's messages until it is stopped; then all of them are confirmed.
 
-    At a given rate, and no further ahead of the consumer than the harness allows: a slow machine gets less load, not a backlog
-    that takes longer to work off than everything else took.
+    It sends at a given rate, and only so far ahead of the consumer as the harness allows: a slow machine gets less load, not a
+    backlog that outlasts the rest of the run.
     """
 
     def __init__(
@@ -90,37 +90,37 @@ class Producer:
         self._ledger = ledger
         self._pause = 1 / per_second
         self._is_ahead = is_ahead
-        self._under_way: list[tuple[Outgoing, int, Any]] = []
+        self._in_flight: list[tuple[Outgoing, int, Any]] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="producer", daemon=True)
         self._client = KafkaProducer(
             bootstrap_servers=settings.kafka_address.split(","),
             acks="all",
             enable_idempotence=idempotent,
-            # Without idempotence a second request under way could overtake one that is sent again.
+            # Without idempotence a second request in flight could overtake one that is sent again.
             max_in_flight_requests_per_connection=5 if idempotent else 1,
             linger_ms=5,
         )
 
     def write_first(self) -> None:
-        """Send what is there before anything else happens, and wait for it."""
+        """Send the first messages, and wait until they are confirmed."""
         for message in self._writer.first():
             self._send(message)
         self._confirm(everything=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop sending; return when everything is acknowledged. Raises what the thread did not expect."""
+        """Stop sending; return once all messages are acknowledged. Raises the thread's unexpected error."""
         self._stop.set()
         self._thread.join(_CONFIRM_SECONDS * 2)
         self._client.close(timeout=10)
         if self.fault is not None:
             raise self.fault
-        if self._thread.is_alive() or self._under_way:
-            raise RuntimeError(f"{len(self._under_way)} messages are not acknowledged after the broker came back")
+        if self._thread.is_alive() or self._in_flight:
+            raise RuntimeError(f"{len(self._in_flight)} messages are not acknowledged after the broker came back")
 
     def _run(self) -> None:
         try:
@@ -129,7 +129,7 @@ class Producer:
                 if not self._is_ahead():
                     self._send(self._writer.next())
                 self._confirm(everything=False)
-                # What a broker that was away kept us from sending is not made up for: a burst would only be a backlog.
+                # Messages missed while the broker was away are not made up for: a burst would only be a backlog.
                 due = max(due + self._pause, time.monotonic() - 1)
                 self._stop.wait(max(0.0, due - time.monotonic()))
             self._confirm(everything=True)
@@ -148,18 +148,18 @@ class Producer:
                 continue
             break
         self.sent[message.kind] = self.sent.get(message.kind, 0) + 1
-        self._under_way.append((message, turn, future))
+        self._in_flight.append((message, turn, future))
 
     def _confirm(self, everything: bool) -> None:
-        waiting, self._under_way = self._under_way, []
+        waiting, self._in_flight = self._in_flight, []
         for message, turn, future in waiting:
             if not everything and not future.is_done:
-                self._under_way.append((message, turn, future))
+                self._in_flight.append((message, turn, future))
                 continue
             try:
                 stored = future.get(timeout=_CONFIRM_SECONDS)
             except KafkaError:
-                # It may be in the log all the same; the log says so when it is read. Again at another time: a new message.
+                # The message may still be in the log, and reading the log will show it. A later try is a new message.
                 self._ledger.failed += 1
                 continue
             self._ledger.confirm(message, turn, (stored.partition, stored.offset))
@@ -181,7 +181,7 @@ def make_producers(
     rate: float,
     committed: Callable[[], int],
 ) -> Iterator[Producer]:
-    """Yield two producers over sources of their own: one idempotent, as the platform's is, and one that is not."""
+    """Yield two producers over sources of their own: one idempotent, like the platform's, and one without idempotence."""
 
     def is_ahead() -> bool:
         return len(ledger.acknowledged) - committed() > _MOST_AHEAD

@@ -1,7 +1,7 @@
-"""What the producers write: every kind of change that a document may undergo, and messages that cannot be used. Pure, seeded.
+"""The producers' messages: every kind of change to a document, and unusable messages. Pure, seeded.
 
-A writer owns a few sources, so that what it knows of their documents is true. Sources that are `numbered` carry explicit
-versions, the others leave versions to the log.
+A writer owns a few sources, so that it knows the state of their documents. `numbered` sources carry explicit versions, the
+others leave versions to the log.
 """
 
 import json
@@ -15,13 +15,13 @@ PINNED = "pinned"
 PINNED_KEYS = ("one", "two", "three")
 KEYS = 40
 TENANTS = (None, "red", "blue")
-# Text that is not empty until it is cleaned: refused at a later stage than a broken envelope is.
+# Text that is empty only after cleaning: it is refused at a later stage than a broken envelope.
 _INVISIBLE = "\x01\x02\x03"
 
 
 @dataclass(frozen=True, slots=True)
 class Outgoing:
-    """One message to be sent. `kind` says what it is meant to do; `poison` breaks the envelope, whatever was sent before it."""
+    """One message to send. `kind` is its intended effect; `poison` breaks the envelope in any state of the document."""
 
     kind: str
     key: bytes | None
@@ -31,13 +31,13 @@ class Outgoing:
 
     @property
     def label(self) -> tuple[str, bytes]:
-        """Return the header that tells a reader of the log what the message was meant to do."""
+        """Return the header with the message's intended effect, for a reader of the log."""
         return (LABEL, (POISON if self.poison else b"") + self.kind.encode())
 
 
 @dataclass(slots=True)
 class _Known:
-    """What the writer last said of one document."""
+    """The writer's last state of one document."""
 
     version: int = 0
     said: dict[str, Any] | None = None
@@ -46,7 +46,7 @@ class _Known:
 
 
 class Writer:
-    """Makes messages about some sources; `pinned` documents are always there and always changing."""
+    """Makes messages about some sources; `pinned` documents always exist and always change."""
 
     def __init__(self, seed: int, texts: Sequence[tuple[str, str]], sources: Sequence[str], pins: bool) -> None:
         """Take (title, text) pairs to write with."""
@@ -94,7 +94,7 @@ class Writer:
 
     def _revived(self, name: tuple[str, str], known: _Known) -> Outgoing:
         if known.old and _is_numbered(name) and self._random.random() < 0.5:
-            # Older than the deletion that came before it, whatever was refused since: it must not bring the document back.
+            # Older than the deletion before it: it must not bring the document back.
             assert known.last is not None
             deleted = int(dict(known.last.headers)["version"])
             return _message("late_after_delete", name, self._random.choice(known.old), deleted - 1)
@@ -137,7 +137,7 @@ class Writer:
         known.version = newer
         said = self._fresh()
         known.said = said
-        # The older one is sent right after the newer one.
+        # The older message is sent right after the newer one.
         self._again.append(_message("older_after_newer", name, self._fresh(), older))
         known.last = _message("newer_first", name, said, newer)
         return known.last
@@ -169,10 +169,10 @@ class Writer:
         kind, bad_key, value, headers = self._random.choice(broken)
         choice = self._random.random()
         if choice < 0.2 and known.last is not None:
-            # The other kind of version: whether it is refused depends on what the log holds of this document before it.
+            # The other kind of version: its refusal depends on the document's earlier messages.
             return _message("mixed_versions", name, said, None if _is_numbered(name) else 7)
         if choice < 0.5:
-            # Followed by a good message about the same document: the bad one must be set aside all the same.
+            # A good message about the same document follows: the bad one must still be set aside.
             number = known.version + 1 if _is_numbered(name) else None
             known.version += 1
             invisible = {**said, "text": _INVISIBLE, "title": ""}

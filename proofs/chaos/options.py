@@ -1,4 +1,4 @@
-"""What a run of chaos is asked for."""
+"""The options of a chaos run."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from twinline.contract.errors import SettingsError
 
 @dataclass(frozen=True, slots=True)
 class ChaosOptions:
-    """How many deaths, of which messages, and how fast."""
+    """Number of deaths, messages, and rates."""
 
     kills: int
     seed: int
@@ -19,10 +19,10 @@ class ChaosOptions:
     sabotage: str
 
     def __post_init__(self) -> None:
-        """Refuse a bug that nobody has written.
+        """Refuse an unknown bug.
 
         Raises:
-            SettingsError: `sabotage` is none of the known ones.
+            SettingsError: `sabotage` is unknown.
         """
         if self.sabotage and self.sabotage not in SABOTAGES:
             raise SettingsError(f"--sabotage {self.sabotage!r}: choose from {', '.join(sorted(SABOTAGES))}")

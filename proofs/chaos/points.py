@@ -1,10 +1,9 @@
-"""The online process with named points at which it can be killed: this module runs in its place.
+"""The online process with named points for kills: this module runs in its place.
 
     python -m proofs.chaos.points      with CHAOS_FOLDER, and CHAOS_SABOTAGE for a bug that the check must find
 
-The product has no hooks for this. Its seams are wrapped before its own `main` runs: where a wrapped call passes a point that
-the harness has armed (a file), the process notes that it got there and kills itself with SIGKILL, in the thread and at the
-line where it stands.
+The product has no hooks for this. Its seams are wrapped before its own `main` runs. When a wrapped call passes a point that the
+harness has armed (a file), the process notes it and kills itself with SIGKILL at that very line.
 """
 
 import json
@@ -19,7 +18,7 @@ from typing import Any
 
 from twinline.clients import telemetry
 
-# Where in the life of a batch each point lies, in order.
+# The points in the order of a batch's life.
 CONSUMER_POINTS = (
     "after_embed",
     "between_heads_and_chunks",
@@ -32,14 +31,14 @@ CONSUMER_POINTS = (
     "after_commit",
 )
 START_POINTS = ("start_store_opened", "start_group_joined", "start_first_batch")
-# Here it is Triton that dies, while it works on texts of a batch.
+# Here Triton dies, while it works on texts of a batch.
 TRITON_POINT = "while_embedding"
 ONLINE_MODULE = "twinline.online"
 _TRITON_DELAY_SECONDS = 0.004
 
 
 class Points:
-    """The armed point, if any, as a file that the harness writes and this process takes away when it gets there."""
+    """The armed point, if any: a file that the harness writes and this process removes at the point."""
 
     def __init__(self, folder: Path) -> None:
         self.armed = folder / "armed.json"
@@ -47,7 +46,7 @@ class Points:
         self._lock = threading.Lock()
 
     def passing(self, point: str) -> None:
-        """Die here if this is the point, or go on."""
+        """Die here if this point is armed, or go on."""
         if self._take(point) is not None:
             self.note(point)
             os.kill(os.getpid(), signal.SIGKILL)
@@ -67,7 +66,7 @@ class Points:
         return answer
 
     def note(self, point: str, **more: object) -> None:
-        """Say durably that this process got there."""
+        """Record durably that this process has reached the point."""
         with self.reached.open("a") as file:
             file.write(json.dumps({"point": point, "pid": os.getpid(), "at": time.time(), **more}) + "\n")
             file.flush()
@@ -82,7 +81,7 @@ class Points:
             if armed["point"] != point:
                 return None
             if armed["skip"] > 0:
-                # Not the first time that it comes by here: batches differ.
+                # Not always at the first pass, because batches differ.
                 beside = self.armed.with_suffix(".new")
                 beside.write_text(json.dumps({**armed, "skip": armed["skip"] - 1}))
                 beside.replace(self.armed)
@@ -92,7 +91,7 @@ class Points:
 
 
 def install(points: Points) -> None:
-    """Wrap the product's seams. A seam that is gone raises AttributeError: no point may silently stop existing."""
+    """Wrap the product's seams. A missing seam raises AttributeError, so that no point can vanish silently."""
     import kafka
 
     from streaming.dead_letters import KafkaDeadLetters
@@ -121,7 +120,7 @@ def install(points: Points) -> None:
     _after(collection, "put_heads", points, "between_heads_and_chunks", not_empty)
     _before(collection, "delete_surplus", points, "between_insert_and_delete", not_empty)
     _after(collection, "delete_surplus", points, "after_surplus", not_empty)
-    # Handed to the producer, and not yet known to be at the broker.
+    # Handed to the producer, and not yet confirmed by the broker.
     _after(kafka.KafkaProducer, "send", points, "during_dead_letter", lambda *_args, **_more: True)
     _after(KafkaDeadLetters, "put", points, "after_dead_letter", not_empty)
     _before(Indexer, "handle", points, "start_first_batch", not_empty)
@@ -168,7 +167,7 @@ def _after(owner: type, method: str, points: Points, point: str, counts: Callabl
 
 
 def main() -> None:
-    """Wrap, apply the bug that was asked for, and become the online process."""
+    """Wrap the seams, apply the wanted bug, and become the online process."""
     from proofs.chaos.sabotage import SABOTAGES
 
     telemetry.apply()

@@ -1,4 +1,4 @@
-"""How far the consumer has committed, read by a plain Kafka client beside everything else."""
+"""The consumer's committed offsets, read by a plain Kafka client."""
 
 import threading
 import time
@@ -11,7 +11,7 @@ _PERIOD_SECONDS = 0.5
 
 
 class Progress:
-    """Follows a group's committed offsets; while the broker is away it knows what it knew."""
+    """Follows a group's committed offsets; while the broker is away it keeps the last known ones."""
 
     def __init__(self, address: str, topic: str, group: str) -> None:
         self.committed: dict[int, int] = {}
@@ -20,21 +20,21 @@ class Progress:
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End."""
+        """Stop the thread."""
         self._stop.set()
         self._thread.join(30)
 
     @property
     def total(self) -> int:
-        """Return how many messages are committed in all."""
+        """Return the number of committed messages in all."""
         return sum(self.committed.values())
 
     def wait_beyond(self, total: int, limit_seconds: float) -> float | None:
-        """Return after how many seconds more than `total` is committed; None when that did not happen in time."""
+        """Return the seconds until more than `total` is committed; None if that does not happen in time."""
         began = time.monotonic()
         while self.total <= total:
             if time.monotonic() - began > limit_seconds:
@@ -43,7 +43,7 @@ class Progress:
         return time.monotonic() - began
 
     def lag(self) -> int:
-        """Return how many messages are not committed, asking the broker now."""
+        """Return the number of uncommitted messages, from the broker now."""
         consumer = KafkaConsumer(bootstrap_servers=self._address.split(","))
         try:
             partitions = [TopicPartition(self._topic, number) for number in consumer.partitions_for_topic(self._topic) or ()]
@@ -54,7 +54,7 @@ class Progress:
         return sum(end - committed.get(partition.partition, 0) for partition, end in ends.items())
 
     def ask(self) -> dict[int, int]:
-        """Return the committed offset of each partition now."""
+        """Return the current committed offset of each partition."""
         admin = KafkaAdminClient(bootstrap_servers=self._address.split(","), request_timeout_ms=5_000, bootstrap_timeout_ms=5_000)
         try:
             offsets = admin.list_group_offsets({self._group: None}).get(self._group, {})
@@ -67,4 +67,4 @@ class Progress:
             try:
                 self.committed = self.ask()
             except KafkaError:
-                continue  # the broker is away: nothing new is known
+                continue  # the broker is away: the last offsets stay

@@ -1,4 +1,4 @@
-"""Plain copies of what the check compares: by the vendors' own clients, and by nothing of ours."""
+"""Plain copies of the compared data, by the vendors' own clients, without our code."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -20,7 +20,7 @@ _CHUNK_VECTOR = "dense"
 
 
 def read_topic(address: str, topic: str) -> list[Record]:
-    """Return every message of a topic, from its start to where it ends now."""
+    """Return every message of a topic, from its start to its current end."""
     consumer = KafkaConsumer(
         bootstrap_servers=address.split(","), enable_auto_commit=False, receive_message_max_bytes=1024 * 1024 * 1024
     )
@@ -43,12 +43,12 @@ def read_topic(address: str, topic: str) -> list[Record]:
                 ]
     finally:
         consumer.close()
-    # What came after the ends were asked for is another reader's.
+    # Messages after the end offsets are not part of this copy.
     return [record for record in records if record.offset < ends[TopicPartition(topic, record.partition)]]
 
 
 def letter_places(letters: Sequence[Record]) -> list[Place]:
-    """Return where each dead letter came from."""
+    """Return the place in the log of each dead letter."""
     headers = [dict(letter.headers) for letter in letters]
     return [(int(said["dead-letter-partition"]), int(said["dead-letter-offset"])) for said in headers]
 
@@ -87,7 +87,7 @@ def read_server(url: str, api_key: str | None, collection: str) -> list[PlainPoi
 
 
 def embed(address: str, model: str, texts: Sequence[str]) -> NDArray[np.float32]:
-    """Return the vectors `(n, dim)` that Triton makes of documents' texts now."""
+    """Return Triton's current vectors `(n, dim)` of documents' texts."""
     import tritonclient.grpc as triton
 
     client = triton.InferenceServerClient(address)
@@ -98,7 +98,7 @@ def embed(address: str, model: str, texts: Sequence[str]) -> NDArray[np.float32]
 
 
 def search_everything(url: str, sources: Sequence[str], query: str) -> Iterator[tuple[str, str]]:
-    """Yield every document that a search of a source brings, all of it asked for."""
+    """Yield every document of a source that an exhaustive search returns."""
     for source in sources:
         body = {"query": query, "limit": 100, "exact": True, "source": source}
         response = httpx.post(f"{url}/v1/search", json=body, timeout=60, trust_env=False)

@@ -1,4 +1,4 @@
-"""What a run amounts to: counts that must be 0, and what they were found in."""
+"""The report of a run: counts that must be 0, and the size of the checked data."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,8 +24,8 @@ def build_report(
     """Return one object; `failures` names the counts that are not 0.
 
     Args:
-        at_rest: counts, 0 where all is well, of how the system came to rest.
-        context: what says how much was done.
+        at_rest: counts from the system's coming to rest, 0 where all is well.
+        context: the amount of work in the run.
     """
     search = availability(answers.asked, record.disturbed())
     counts = {
@@ -59,7 +59,7 @@ def build_report(
 
 
 def check_search_at_rest(verdict: Verdict, found: set[Name], answers: Answers) -> None:
-    """Compare what searches bring, when nothing changes any more, with what there is."""
+    """Compare the results of searches at rest with the documents."""
     alive = {name for name, state in verdict.truth.documents.items() if state.said is not None}
     for name in sorted(alive - found):
         answers.note("missing", f"{name}, at rest")
@@ -68,12 +68,12 @@ def check_search_at_rest(verdict: Verdict, found: set[Name], answers: Answers) -
 
 
 def accepted_poison(records: Sequence[Message], verdict: Verdict) -> int:
-    """Return how many messages that were made to break the envelope do not, by the law as the check reads it."""
+    """Return the number of messages made to break the envelope that the check's law accepts."""
     intended = {record.place for record in records if dict(record.headers).get(LABEL, b"").startswith(POISON)}
     return len(intended - verdict.truth.dead_letters.keys())
 
 
 def crashes(system: System, codes: Mapping[str, int | None]) -> int:
-    """Count ends that nobody caused: neither by SIGKILL nor when asked to stop."""
+    """Count ends without a cause from the harness: neither by SIGKILL nor by a request to stop."""
     ended = [one for part in system.supervised.values() for one in part.ended if not one.was_killed]
     return len(ended) - sum(code is not None for code in codes.values())

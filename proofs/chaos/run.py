@@ -1,4 +1,4 @@
-"""Kill -9, a hundred times under load, and count what is lost, duplicated or stale afterwards.
+"""Kill -9, a hundred times under load, then count lost, duplicated and stale documents.
 
     python -m proofs chaos --kills 100 [--seed N] [--short] [--json] [--sabotage BUG]
 
@@ -6,9 +6,9 @@
         │            ╰ paused, restarted   ╰ killed    Triton ╯ killed
         ╰ ledger                 then, at rest: log, index, dead letters ──> check
 
-With KAFKA_BOOTSTRAP that broker is used, and killed by the command CHAOS_BROKER_KILL and started by CHAOS_BROKER_START; with
-TWINLINE_STORE=qdrant and QDRANT_URL that store. Exit code 0: every count of damage is 0 and every kill was made; 1: not so.
-Dead letters are promised at least once, so they are counted by their place in the log.
+With KAFKA_BOOTSTRAP the run uses that broker, killed by the command CHAOS_BROKER_KILL and started by CHAOS_BROKER_START; with
+TWINLINE_STORE=qdrant and QDRANT_URL it uses that store. Exit code 0: every count of damage is 0 and every kill was made; else 1.
+The promise for dead letters is at least once, so they are counted by their place in the log.
 """
 
 import json
@@ -43,7 +43,7 @@ _QUERIES = 40
 
 
 def measure_chaos(options: ChaosOptions) -> dict[str, Any]:
-    """Run in a home of its own, which is removed unless it is to be kept; return the report."""
+    """Run in a home of its own, which is removed afterwards unless `keep` is set; return the report."""
     signal.signal(signal.SIGTERM, _end)
     home = Path(tempfile.mkdtemp(prefix="twinline-chaos-")).resolve()
     try:
@@ -69,7 +69,7 @@ def run(options: ChaosOptions, home: Path) -> dict[str, Any]:
             producer.write_first()
         system.build()
         system.start_online()
-        # 2. Load, and somebody who searches.
+        # 2. Load, and a searcher.
         queries = [text.partition("\n")[0] for _, text in texts[:: max(1, len(texts) // _QUERIES)]]
         searcher = Searcher(
             system.settings.search_url, system.release, queries, lambda: ledger.gone(progress.committed), options.seed
@@ -83,7 +83,7 @@ def run(options: ChaosOptions, home: Path) -> dict[str, Any]:
         killer = Killer(system, searcher, progress, options.seed, pace)
         deadline = time.monotonic() + options.minutes * 60
         record = killer.run(options.kills, deck, shuffled=not options.short, deadline=deadline)
-        # 4. Rest: nobody writes any more, everything runs, everything is committed.
+        # 4. Rest: no more writes, all processes run, all messages are committed.
         for producer in producers:
             producer.stop()
         lag = _wait_for_rest(progress)
@@ -93,7 +93,7 @@ def run(options: ChaosOptions, home: Path) -> dict[str, Any]:
         answers = searcher.stop()
         left_behind = {name: system.left_behind(name) for name in ("triton", "online")}
         exit_code = system.supervised["online"].stop(60)
-        # 5. The check: of all, or, where the machine was too slow to get there, of what the stopped consumer says it has done.
+        # 5. The check: of all messages, or, on a machine too slow for that, of the stopped consumer's committed ones.
         committed = progress.ask()
         checked = [one for one in records if one.offset < committed.get(one.partition, 0)]
         verdict = _check(system, checked)
@@ -163,5 +163,5 @@ def _sources(records: Sequence[Any]) -> list[str]:
 
 
 def _end(number: int, _frame: FrameType | None) -> None:
-    # Through every `finally`, so that no process is left.
+    # By an exception through every `finally`, so that no process is left.
     sys.exit(128 + number)

@@ -1,4 +1,4 @@
-"""Bugs of other people's consumers, put into the online process, to see that a run of the harness finds each."""
+"""Common bugs of consumers, planted in the online process: a run of the harness must find each."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from twinline.clients.store.protocol import Head
 
 
 def commit_early() -> None:
-    """Commit what was polled before it is handled: a kill in between loses it."""
+    """Commit messages before they are handled: a kill in between loses them."""
     from streaming.log_reader import LogReader
 
     poll = LogReader.poll
@@ -22,7 +22,7 @@ def commit_early() -> None:
 
 
 def no_version_check() -> None:
-    """Let whatever comes last win: a late event overwrites a newer document, or brings a deleted one back."""
+    """Let the last message win: a late event overwrites a newer document, or brings a deleted one back."""
     from twinline.contract.documents.records import Version
 
     def never(self: Version, other: Version) -> bool:
@@ -33,7 +33,7 @@ def no_version_check() -> None:
 
 
 def delete_first() -> None:
-    """Remove a document's old chunks before its new ones are written: it is missing meanwhile, and long where a kill falls."""
+    """Remove a document's old chunks before its new ones are written: it is missing meanwhile, for long after a kill."""
     import qdrant_edge as engine
 
     from twinline.clients.store.edge_collection import EdgeCollection

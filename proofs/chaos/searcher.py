@@ -1,6 +1,6 @@
-"""Somebody who searches beside it all: was there an answer, and was it right?
+"""A searcher during the run: it counts missing and wrong answers.
 
-Right means: of the one release, without documents whose deletion is committed, and with those that are always there.
+A right answer comes from the one release, has no document with a committed deletion, and has the documents that always exist.
 """
 
 import random
@@ -23,7 +23,7 @@ _MOST_EXAMPLES = 10
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One request: when, and whether it was answered."""
+    """One request: its times, and whether it was answered."""
 
     began: float
     ended: float
@@ -32,7 +32,7 @@ class Asked:
 
 @dataclass(slots=True)
 class Answers:
-    """What a searcher saw."""
+    """The answers that a searcher saw."""
 
     asked: list[Asked] = field(default_factory=list)
     missing: int = 0
@@ -48,7 +48,7 @@ class Answers:
 
 
 class Searcher:
-    """Asks by HTTP, one request after another, until told to stop."""
+    """Searches by HTTP, one request after another, until it is stopped."""
 
     def __init__(self, url: str, release: str, queries: Sequence[str], gone: Callable[[], set[Name]], seed: int) -> None:
         self.answers = Answers()
@@ -59,11 +59,11 @@ class Searcher:
         self._thread = threading.Thread(target=self._run, name="searcher", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> Answers:
-        """End; return what was seen, or raise what the thread did not expect."""
+        """Stop; return the answers, or raise the thread's unexpected error."""
         self._stop.set()
         self._thread.join(_LIMIT_SECONDS * 2)
         if self.fault is not None:
@@ -71,7 +71,7 @@ class Searcher:
         return self.answers
 
     def wait_for_answer(self, since: float, limit_seconds: float) -> float | None:
-        """Return how long after `since` a request that began then or later was answered; None when none was in time."""
+        """Return the seconds from `since` to the first answer of a later request; None if none came in time."""
         while time.time() < since + limit_seconds:
             for one in reversed(self.answers.asked[-50:]):
                 if one.began < since:
@@ -92,7 +92,7 @@ class Searcher:
 
     def _ask(self, client: httpx.Client) -> None:
         pinned = self._random.random() < 0.5
-        # Never the same twice: the vector of a known query is remembered, and an answer made of it says nothing of Triton.
+        # No query twice: the vector of a known query is cached, and such an answer does not need Triton.
         query = f"{self._random.choice(self._queries)} {len(self.answers.asked)}"
         body: dict[str, Any] = {"query": query, "limit": 50, "exact": True}
         if pinned:
@@ -114,7 +114,7 @@ class Searcher:
         releases = {answer["release"], *(hit["lineage"]["release"] for hit in answer["hits"])}
         if releases != {self._release}:
             self.answers.note("other_release", f"{sorted(releases)} instead of {self._release}")
-        # Somebody may have written about one of them while the answer was on its way.
+        # A producer may have written about one of them while the answer was in flight.
         for name in hits & gone & self._gone():
             self.answers.note("deleted_found", f"{name}, at {time.time():.1f}")
         if pinned and (away := {(PINNED, key) for key in PINNED_KEYS} - hits):
@@ -122,10 +122,10 @@ class Searcher:
 
 
 def availability(asked: Sequence[Asked], disturbed: Sequence[tuple[float, float]]) -> dict[str, Any]:
-    """Say how many requests were answered, and how many failed that no kill explains.
+    """Return the numbers of answered requests, and of failures outside every restart.
 
     Args:
-        disturbed: (from, to) of each kill and the first answer after it; failures in there are the restart.
+        disturbed: (from, to) of each kill and the first answer after it; failures in between belong to the restart.
     """
     failed = [one for one in asked if not one.answered]
     unexplained = [one for one in failed if not any(began <= one.ended and one.began <= ended for began, ended in disturbed)]

@@ -1,4 +1,4 @@
-"""A program that is started again whenever it ends, as supervisord does it, and every end of it on record."""
+"""A program that is restarted after every end, as by supervisord, with a record of every end."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ class Ended:
 
     @property
     def was_killed(self) -> bool:
-        """Say whether it died by SIGKILL."""
+        """Return whether it died by SIGKILL."""
         return self.code == -signal.SIGKILL
 
 
@@ -46,36 +46,36 @@ class Supervised:
 
     @property
     def pid(self) -> int | None:
-        """Return the process that runs now."""
+        """Return the pid of the running process."""
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
 
     def start(self) -> None:
-        """Start it, once and for all."""
+        """Start it; later ends are followed by restarts."""
         self._thread.start()
 
     def kill(self) -> int | None:
-        """Send SIGKILL to the process that runs now and return its pid; None when none runs."""
+        """Send SIGKILL to the running process and return its pid; None if none runs."""
         pid = self.pid
         if pid is not None:
             os.kill(pid, signal.SIGKILL)
         return pid
 
     def wait_for_end(self, pid: int, limit_seconds: float) -> Ended | None:
-        """Return how a process ended; None when it did not in time."""
+        """Return the end of a process; None if it did not end in time."""
         with self._changed:
             self._changed.wait_for(lambda: any(one.pid == pid for one in self.ended), limit_seconds)
         return next((one for one in self.ended if one.pid == pid), None)
 
     def wait_for_pid(self, limit_seconds: float) -> int | None:
-        """Return the pid as soon as one runs."""
+        """Return the pid as soon as a process runs."""
         deadline = time.monotonic() + limit_seconds
         while (pid := self.pid) is None and time.monotonic() < deadline:
             time.sleep(0.01)
         return pid
 
     def stop(self, limit_seconds: float) -> int | None:
-        """Ask it to end, by SIGTERM, and return its exit code; kill it when it does not, and return None."""
+        """Send SIGTERM and return the exit code; if it does not end in time, kill it and return None."""
         self._stopping.set()
         process = self._process
         if process is None:

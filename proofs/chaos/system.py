@@ -35,7 +35,7 @@ class System:
     """Broker, Triton and online process, one release, its collection active."""
 
     def __init__(self, home: Path, sabotage: str = "") -> None:
-        """Prepare everything, start nothing."""
+        """Prepare all parts, start none."""
         self.home = home
         self.folder = home / "chaos"
         self.folder.mkdir(parents=True)
@@ -43,7 +43,7 @@ class System:
         self.release = Manifest.load(release).release
         ports = dict(zip(_PORTS, free_ports(len(_PORTS)), strict=True))
         kafka = os.environ.get("KAFKA_BOOTSTRAP", "")
-        # On a broker that others use too, nothing of ours may be of theirs.
+        # On a shared broker our names must differ from those of other users.
         topic = f"documents-{uuid.uuid4().hex[:8]}" if kafka else "documents"
         store = {name: os.environ[name] for name in ("TWINLINE_STORE", "QDRANT_URL", "QDRANT_API_KEY") if name in os.environ}
         kept = {
@@ -101,7 +101,7 @@ class System:
         ensure_topics(self.settings)
 
     def build(self) -> None:
-        """Build the collection by the command that a person types."""
+        """Build the collection by the documented command."""
         command = [sys.executable, "-m", "streaming", "build", "--release", self.release]
         environment = {**self.environment, processes.PART_VARIABLE: "build"}
         done = subprocess.run(
@@ -122,7 +122,7 @@ class System:
         self._wait(self._parts[name].probe, f"{name} is ready")
 
     def stop(self) -> dict[str, int | None]:
-        """Stop whatever still runs, in order; return exit codes. No process of ours is left afterwards."""
+        """Stop all running parts in order; return exit codes. No process of ours is left afterwards."""
         codes: dict[str, int | None] = {}
         for name in ("online", "triton", "broker"):
             if name in self.supervised:
@@ -131,7 +131,7 @@ class System:
         return codes
 
     def left_behind(self, name: str) -> int:
-        """Return how many processes of a part there are that do not descend from the one that runs now."""
+        """Return the number of a part's processes that do not descend from the running one."""
         pid = self.supervised[name].pid
         own = {process.pid for process in processes.find(self.home, name)}
         if pid is None:
@@ -147,7 +147,7 @@ class System:
     def _supervise(self, part: Part) -> Supervised:
         command = list(part.command)
         if part.name == "online":
-            # The same process, with points to die at.
+            # The same process, with points for kills.
             command[command.index(ONLINE_MODULE)] = "proofs.chaos.points"
         environment = {**self.environment, processes.PART_VARIABLE: part.name}
         return Supervised(part.name, command, environment, self.home / f"{part.name}.log")
@@ -163,5 +163,5 @@ class System:
         give_up = time.monotonic() + _START_SECONDS
         while (problem := probe()) is not None:
             if time.monotonic() > give_up:
-                raise RuntimeError(f"waited {_START_SECONDS:.0f} s in vain for: {meaning}: {problem}")
+                raise RuntimeError(f"waited {_START_SECONDS:.0f} s for: {meaning}: {problem}")
             time.sleep(0.1)

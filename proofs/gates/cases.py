@@ -1,4 +1,4 @@
-"""The bad encoders that a gate must refuse, each planted in the pipeline as a mistake would be: in its code or its parameters."""
+"""The bad encoders that a gate must refuse, each planted in the pipeline as a mistake in its code or its parameters."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from twinline.contract.release.verdict import (
     NOT_WORSE_THAN_CHAMPION,
 )
 
-# Whoever ranks badly is worse than everybody, and on every slice.
+# A bad ranking is worse than every reference, and on every slice.
 _ALL_QUALITY: Final = frozenset({BETTER_THAN_BASE, NOT_WORSE_THAN_CHAMPION, GUARDED_SLICES})
 _AS_IT_IS: Final[Mapping[str, Any]] = {"encoder.train.epochs": 0, "encoder.train.max_steps": 0}
 
@@ -23,10 +23,10 @@ class Case:
     """One bad encoder.
 
     Attributes:
-        planted: what is wrong with it.
+        planted: the fault, in words.
         gate: the check that must refuse it.
-        also: checks that may refuse it as well, since the fault shows there too.
-        short: it is part of the short form.
+        also: checks that may refuse it as well, because the fault shows there too.
+        short: whether the short run has it.
     """
 
     name: str
@@ -47,7 +47,8 @@ CASES: Final = (
         patches=[
             Patch(
                 "train/encoder/fit.py",
-                '    """Write the folder beside its place, then rename it in: no reader sees half an encoder."""\n',
+                '    beside = encoder.with_name(f"{encoder.name}.{os.getpid()}.new")\n',
+                '    beside = encoder.with_name(f"{encoder.name}.{os.getpid()}.new")\n'
                 "    import torch\n\n"
                 "    torch.manual_seed(0)\n"
                 "    for weights in model.parameters():\n"

@@ -1,4 +1,4 @@
-"""A clone of the checkout to plant faults in: registry, cache, parameters and DAGs of its own, and a stack that runs them."""
+"""A clone of the checkout for planted faults: registry, cache, parameters and DAGs of its own, and a stack that runs them."""
 
 import os
 import re
@@ -33,7 +33,7 @@ _RUN_LIMIT_SECONDS: Final = 1800.0
 
 @dataclass(frozen=True)
 class Patch:
-    """A change of one file of the clone: `old` stands there once, and `new` takes its place."""
+    """A change of one file of the clone: `old` is in it once, and `new` replaces it."""
 
     path: str
     old: str
@@ -42,9 +42,9 @@ class Patch:
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """What came of one run of the DAG.
+    """The outcome of one run of the DAG.
 
-    State and attempts of each task, the gate's log and what it returned to Airflow, and the checks of its experiment.
+    State and attempts of each task, the gate's log and its return value in Airflow, and the checks of its experiment.
     """
 
     states: Mapping[str, str]
@@ -55,7 +55,7 @@ class TrainingRun:
 
 
 class Clone:
-    """A clone of the checkout, driven as a person does: by its commands and its DAGs.
+    """A clone of the checkout, driven as by a person: by its commands and its DAGs.
 
     Args:
         folder: of the clone.
@@ -68,7 +68,7 @@ class Clone:
 
     @property
     def settings(self) -> Settings:
-        """Return the settings that commands of the clone see."""
+        """Return the settings of the clone's commands."""
         before = dict(os.environ)
         os.environ.update(self._environment)
         try:
@@ -78,7 +78,7 @@ class Clone:
             os.environ.update(before)
 
     def run(self, *arguments: str) -> str:
-        """Run `twinline ARGUMENTS` of the clone, its notes on standard error; return what it prints.
+        """Run `twinline ARGUMENTS` of the clone, its notes on standard error; return its output.
 
         Raises:
             ContractError: it failed; its own message is above.
@@ -100,10 +100,10 @@ class Clone:
 
     @contextmanager
     def planted(self, params: Mapping[str, Any], patches: Sequence[Patch]) -> Iterator[None]:
-        """Change parameters and code for the time of a block; what was there before comes back.
+        """Change parameters and code while the block runs, then restore them.
 
         Raises:
-            ContractError: the code has changed, and the fault has no place in it any more.
+            ContractError: the code has changed, and the fault's place in it is gone.
         """
         names = {PARAMS, *(patch.path for patch in patches)}
         before = {name: (self.folder / name).read_text() for name in names}
@@ -112,7 +112,7 @@ class Clone:
             for patch in patches:
                 text = (self.folder / patch.path).read_text()
                 if text.count(patch.old) != 1:
-                    raise ContractError(f"{patch.path} has {text.count(patch.old)} times {patch.old!r}, not once: mend the fault")
+                    raise ContractError(f"{patch.path} has {text.count(patch.old)} times {patch.old!r}, not once: fix the fault")
                 (self.folder / patch.path).write_text(text.replace(patch.old, patch.new))
             yield
         finally:
@@ -120,7 +120,7 @@ class Clone:
                 (self.folder / name).write_text(text)
 
     def train(self, snapshot: str) -> TrainingRun:
-        """Trigger the DAG, wait until it ends, and return what came of it."""
+        """Trigger the DAG, wait until it ends, and return its outcome."""
         settings = self.settings
         with closing(Airflow(settings.airflow_url, settings.home / "airflow")) as airflow:
             airflow.unpause(DAG)
@@ -146,7 +146,7 @@ class Clone:
         return [(entry.version, entry.stages) for entry in ENCODER.registry(self.folder).versions()]
 
     def active(self) -> str:
-        """Return the release that answers a search."""
+        """Return the release behind a search's answer."""
         found = re.search(r'"release": "(r[0-9a-f]{12})"', self.run("search", "text", "--json"))
         if found is None:
             raise ContractError("a search names no release: nothing is active")

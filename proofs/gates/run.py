@@ -1,4 +1,4 @@
-"""Is every bad encoder refused by the right gate, in a real run of the real DAG?
+"""Proof that the right gate refuses every bad encoder, in a real run of the real DAG.
 
 clone and stack ─> control ─> for each case: plant, run `train_encoder`, undo ─> control again ─> report
 """
@@ -18,12 +18,12 @@ from twinline.clients.settings import in_project
 from twinline.contract.canonical import JSON
 from twinline.contract.errors import ContractError, SettingsError
 
-# Docstrings of modules that every machine has: some 750 documents, 220 development queries.
+# Docstrings of modules on every machine: about 750 documents, 220 development queries.
 SOURCE: Final = (
     "pydocs:asyncio,collections,concurrent,difflib,email,http,json,logging,multiprocessing,pathlib,statistics,subprocess,"
     "unittest,urllib,zipfile,argparse,typer,tqdm,kafka"
 )
-# The gates' own limits stay as they are: what is small is what they look at.
+# The gates' own limits stay: only the data are small.
 SIZES: Final = {
     "encoder.pairs.dev_share": 0.3,
     "encoder.pairs.test_share": 0.02,
@@ -38,13 +38,13 @@ SIZES: Final = {
     "encoder.profile.documents": 40,
     "encoder.profile.queries": 40,
 }
-# Another number that changes no encoder: the control at the end is computed, not taken from the cache.
+# Another value that changes no encoder, so that the control at the end is computed and not taken from the cache.
 AGAIN: Final = {"encoder.evaluate.bootstrap_samples": 9_999}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one bad encoder."""
+    """The outcome of one bad encoder."""
 
     name: str
     planted: str
@@ -57,7 +57,7 @@ class Outcome:
 
     @property
     def right(self) -> bool:
-        """Return whether it was refused, by the gate that it should be, and nothing else happened."""
+        """Return whether the right gate refused it, and nothing else happened."""
         return not self.problems
 
 
@@ -65,7 +65,7 @@ def measure_gates(folder: Path, only: Sequence[str] = (), *, short: bool = False
     """Plant each case in a clone with a stack of its own, and return one JSON object.
 
     Args:
-        folder: of clone and stack; made anew.
+        folder: of clone and stack; it must not exist.
         only: names of cases; none: all.
         short: two of them.
 
@@ -82,7 +82,7 @@ def measure_gates(folder: Path, only: Sequence[str] = (), *, short: bool = False
 
 
 def plant_cases(clone: Clone, cases: Sequence[Case], started: float) -> dict[str, JSON]:
-    """Return the report of planting each case by itself in a clone whose own encoder is in production."""
+    """Plant each case alone in a clone with its own encoder in production; return the report."""
     snapshot = clone.snapshot()
     before = _control(clone, snapshot, "before")
     outcomes = []
@@ -103,7 +103,7 @@ def plant_cases(clone: Clone, cases: Sequence[Case], started: float) -> dict[str
 
 
 def plant(clone: Clone, snapshot: str, case: Case) -> Outcome:
-    """Plant one case, run the DAG, undo it, and return what became of it."""
+    """Plant one case, run the DAG, undo the case, and return its outcome."""
     versions, active = clone.versions(), clone.active()
     started = time.perf_counter()
     with clone.planted(case.params, case.patches):
@@ -159,10 +159,10 @@ def passed(report: dict[str, Any]) -> bool:
 
 
 def choose(only: Sequence[str], *, short: bool) -> tuple[Case, ...]:
-    """Return the cases that are asked for.
+    """Return the wanted cases.
 
     Raises:
-        SettingsError: a name is not among them.
+        SettingsError: a name is unknown.
     """
     known = {case.name: case for case in CASES}
     if unknown := [name for name in only if name not in known]:
@@ -172,7 +172,7 @@ def choose(only: Sequence[str], *, short: bool) -> tuple[Case, ...]:
 
 @contextmanager
 def running_clone(folder: Path) -> Iterator[Clone]:
-    """Make clone and stack for the time of a block."""
+    """Make clone and stack, and run them while the block runs."""
     if (folder / "clone").exists():
         raise SettingsError(f"{folder}/clone is there already: remove {folder}, or name another --workspace")
     workspace = make_workspace(folder, {})

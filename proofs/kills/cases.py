@@ -8,7 +8,7 @@ from proofs.kills.kill_at import Victim
 Step = Literal["fetch", "publish", "build", "build from a snapshot", "verify", "promote", "roll back", "retire"]
 State = Literal["nothing", "fetched", "published", "built", "active"]
 
-# What of release B must be there before a step, A being active unless B is.
+# The state of release B before each step; A is active unless B is.
 NEEDS: Final[dict[Step, State]] = {
     "fetch": "nothing",
     "publish": "fetched",
@@ -29,7 +29,7 @@ _ONLINE: Final = "twinline.clients.online"
 
 @dataclass(frozen=True)
 class Case:
-    """One kill. `point` and what follows it: see `proofs.kills.kill_at.Plan`."""
+    """One kill. For `point` and the fields after it see `proofs.kills.kill_at.Plan`."""
 
     name: str
     step: Step
@@ -43,7 +43,7 @@ class Case:
 
     @property
     def must_serve_throughout(self) -> bool:
-        """Say whether nobody who searches may notice: neither what answers nor what it asks was killed."""
+        """Return whether no search may fail: neither the online process nor its dependencies were killed."""
         return self.victim in ("self", "broker paused")
 
 

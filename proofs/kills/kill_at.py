@@ -1,6 +1,6 @@
-"""`python -m proofs.kills.kill_at PLAN release ARGUMENTS`: run a step of a release, in which somebody is killed at a named point.
+"""`python -m proofs.kills.kill_at PLAN release ARGUMENTS`: run a step of a release with a kill at a named point.
 
-The product knows nothing of it: the function at the point is wrapped here, before the step begins. PLAN is JSON.
+The product has no hook for it: this module wraps the function at the point before the step begins. PLAN is JSON.
 """
 
 import importlib
@@ -23,13 +23,13 @@ _PAUSE_SECONDS: Final = 4.0
 
 @dataclass(frozen=True)
 class Plan:
-    """Who is killed, and where.
+    """The victim and the point of a kill.
 
     Attributes:
-        point: `module:function` or `module:Class.method`; empty: nobody is killed.
-        when: on which side of the call.
-        call: of how many calls it is the one.
-        delay_seconds: kill so long after the point, while the call goes on.
+        point: `module:function` or `module:Class.method`; empty: no kill.
+        when: before or after the call.
+        call: the number of the call, from 1.
+        delay_seconds: delay of the kill after the point, while the call goes on.
         victim: this process, or a part of the stack.
         in_builder: the point is in the builder, which `release build` starts.
         checkout: the Git repository that holds the registry.
@@ -44,12 +44,12 @@ class Plan:
     in_builder: bool = False
 
     def to_json(self) -> str:
-        """Return what the command line takes."""
+        """Return the plan for the command line."""
         return json.dumps(asdict(self))
 
 
 def strike(victim: Victim) -> None:
-    """Kill with -9; the broker, which would lose what it has acknowledged, is held still for some seconds instead."""
+    """Kill with -9. The embedded broker would lose acknowledged messages, so it is paused for some seconds instead."""
     if victim == "self":
         os.kill(os.getpid(), signal.SIGKILL)
     from twinline.clients.settings import load_settings
@@ -106,7 +106,7 @@ def _strike_in(plan: Plan) -> None:
 
 
 def wrap_builder(plan: Plan) -> None:
-    """Let the builder that this process starts be one of these."""
+    """Run the builder that this process starts under the same plan."""
     original = subprocess.run
     inside = json.dumps(asdict(plan) | {"in_builder": False})
 
@@ -119,14 +119,14 @@ def wrap_builder(plan: Plan) -> None:
 
 
 def main() -> None:
-    """Place the kill, then be the module that was asked for."""
+    """Place the kill, then run the wanted module."""
     plan, module, *arguments = sys.argv[1:]
     placed = Plan(**json.loads(plan))
     from twinline.clients import telemetry
     from twinline.clients.settings import PROJECT_VARIABLE
 
     telemetry.apply()
-    # The bench has a registry of its own: nobody's tags are touched.
+    # The proof has a registry of its own, so that the user's tags stay untouched.
     os.environ[PROJECT_VARIABLE] = placed.checkout
     if placed.in_builder:
         wrap_builder(placed)

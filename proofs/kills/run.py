@@ -1,6 +1,6 @@
-"""Kill -9 of each participant at each step of a release: the system serves, and the same command again finishes.
+"""Kill -9 of each participant at each step of a release: searches are served, and a repeat of the command finishes.
 
-for each case: bring the system to where the step begins ─> run it, and kill ─> run it again ─> look at everything
+for each case: bring the system to the start of the step ─> run it with the kill ─> run it again ─> check the system
 """
 
 import argparse
@@ -22,13 +22,13 @@ from twinline.contract.errors import SettingsError, TwinlineError
 
 _CLIENTS: Final = 2
 _SEARCHES_PER_SECOND: Final = 10.0
-# After what was killed is back; the first attempt may still meet a dependency that is opening what it serves.
+# Once the victim is back, the first attempt may still meet a dependency that is opening its collections.
 _ATTEMPTS: Final = 3
 
 
 @dataclass
 class Outcome:
-    """What became of one kill. `faults` is empty when all is as it should be."""
+    """The outcome of one kill; `faults` is empty if the system recovered."""
 
     name: str
     step: str
@@ -43,10 +43,10 @@ class Outcome:
 
 
 def measure_kills(folder: Path, only: Sequence[str] = (), *, short: bool = False) -> dict[str, Any]:
-    """Kill once a case, and return one JSON object.
+    """Kill once in each case, and return one JSON object.
 
     Args:
-        folder: of the system; its packaged releases are used again.
+        folder: of the system; its packaged releases are reused.
         only: parts of cases' names; none: all.
         short: a few cases.
 
@@ -89,7 +89,7 @@ def report(outcomes: Sequence[Outcome], seconds: float) -> dict[str, Any]:
 
 
 def passed(found: Mapping[str, Any]) -> bool:
-    """Say whether every kill was survived."""
+    """Return whether every kill was survived."""
     return bool(found["kills"] == found["survived"] > 0)
 
 
@@ -104,7 +104,7 @@ def _one(system: KillSystem, case: Case, searchers: Searchers) -> Outcome:
     done = system.run(command, plan)
     outcome = Outcome(case.name, case.step, case.victim, done.code)
     if "kill_at: " not in done.errors:
-        outcome.faults.append(f"nobody was killed: the step never came to {case.point}")
+        outcome.faults.append(f"no process was killed: the step never reached {case.point}")
     try:
         system.wait_until_back()
         for _ in range(_ATTEMPTS):

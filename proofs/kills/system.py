@@ -1,4 +1,4 @@
-"""The system that somebody is killed in: its state brought to where a step begins, and looked at after it."""
+"""The system for the kills: it is brought to the start of a step, and checked after it."""
 
 import shutil
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ _BACK_SECONDS: Final = 120.0
 
 @dataclass(frozen=True)
 class KillSystem:
-    """A running stack in which release A is active, and what is known of B."""
+    """A running stack with active release A, and the facts about B."""
 
     workspace: Workspace
     settings: Settings
@@ -44,7 +44,7 @@ class KillSystem:
         return self.releases.b.release
 
     def run(self, arguments: list[str], plan: Plan | None = None) -> Done:
-        """Run a command of `release`, in which somebody may be killed."""
+        """Run a command of `release`, with a kill if there is a plan."""
         placed = plan or Plan(str(self.registry))
         return run_release(self.workspace, arguments, ("-m", "proofs.kills.kill_at", placed.to_json(), "release"))
 
@@ -63,11 +63,11 @@ class KillSystem:
         return commands[step]
 
     def active_after(self, step: Step) -> Manifest:
-        """Return the release that is active once a step is done."""
+        """Return the active release after a step."""
         return self.releases.b if step == "promote" else self.releases.a
 
     def bring_to(self, state: State) -> None:
-        """Let as much of B be there as a step needs, by plain commands."""
+        """Bring B to the state that a step needs, by plain commands."""
         if self._active() == collection_name(self.b) and state != "active":
             require(self.run(to_roll_back(self.releases.a.release)))
         if state in ("nothing", "fetched", "published") and self._is_served():
@@ -87,16 +87,16 @@ class KillSystem:
             require(self.run(to_promote(self.b)))
 
     def wait_until_back(self) -> None:
-        """Wait until what was killed answers again.
+        """Wait until the victim answers again.
 
         Raises:
-            TransientError: it does not.
+            TransientError: it does not answer in time.
         """
         if not wait_until(self._is_back, _BACK_SECONDS):
             raise TransientError(f"the stack at {self.settings.home} does not answer {_BACK_SECONDS:.0f} s after the kill")
 
     def faults(self, active: Manifest) -> list[str]:
-        """Return what is not as it is in a system with one whole active release, after a step was finished."""
+        """Return every difference from a system with one complete active release, after a finished step."""
         found = [f"half-written: {path.relative_to(self.settings.home)}" for path in leftovers(self.settings)]
         if self._active() != collection_name(active.release):
             found.append(f"the alias is at {self._active()}, not at release {active.release}")
@@ -139,7 +139,7 @@ class KillSystem:
 
 
 def leftovers(settings: Settings) -> list[Path]:
-    """Return what a step that was cut short leaves, and a finished one never."""
+    """Return files that only a step cut short leaves."""
     places = (
         (settings.releases, "*.partial"),
         (settings.model_repository.parent, f".{settings.model_repository.name}-*"),
@@ -151,7 +151,7 @@ def leftovers(settings: Settings) -> list[Path]:
 
 @contextmanager
 def running_kill_system(folder: Path) -> Iterator[KillSystem]:
-    """Run the system for the time of a block; its packaged releases are used again."""
+    """Run the system while the block runs; its packaged releases are reused."""
     home = folder / "home"
     shutil.rmtree(home, ignore_errors=True)
     workspace = make_workspace(folder, {})
@@ -170,7 +170,7 @@ def running_kill_system(folder: Path) -> Iterator[KillSystem]:
 
 
 def _make_registry(folder: Path, releases: Releases) -> Path:
-    """Make a Git repository whose tags say that both releases are registered versions."""
+    """Make a Git repository with tags that register both releases as versions."""
     import gto
 
     folder.mkdir(parents=True)

@@ -1,6 +1,6 @@
-"""A fault, and the ways to plant one: each changes a file, a folder, a collection or code, and puts it back afterwards.
+"""A fault, and the ways to plant it: each changes a file, a folder, a collection or code, and restores it afterwards.
 
-Files are never edited in place: a new one is renamed in, as whoever replaces a file does, so that a server sees the change.
+Files are never edited in place: a new file is renamed over the old one, so that a server sees the change.
 """
 
 import json
@@ -20,16 +20,16 @@ Plant: TypeAlias = Callable[[System], Planting]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that can go wrong.
+    """One planted fault.
 
     Attributes:
         name: unique, lower case with underscores.
-        planted: what was changed, a sentence.
+        planted: the change, in a sentence.
         where: the part of the system.
         expected: the doors and hops that may name it.
-        plant: changes the system for the time of a block.
+        plant: changes the system while a block runs.
         short: whether the short run plants it.
-        impossible: says why this machine cannot have it; empty where it can.
+        impossible: returns why this machine cannot have it; empty where it can.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Fault:
 
 @contextmanager
 def file_holds(path: Path, content: bytes) -> Iterator[None]:
-    """Let a file hold other content, or be there at all."""
+    """Give a file other content; a missing file is made."""
     before = path.read_bytes() if path.exists() else None
     _rename_in(path, content)
     try:
@@ -57,7 +57,7 @@ def file_holds(path: Path, content: bytes) -> Iterator[None]:
 
 @contextmanager
 def file_missing(path: Path) -> Iterator[None]:
-    """Take a file away."""
+    """Remove a file."""
     before = path.read_bytes()
     path.unlink()
     try:
@@ -68,7 +68,7 @@ def file_missing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def folder_holds(folder: Path, source: Path, scratch: Path) -> Iterator[None]:
-    """Let a folder be a copy of another one, which may be itself: then what is done to the copy is undone."""
+    """Replace a folder by a copy of another one. With the folder itself as source, changes of the copy are undone."""
     kept = scratch / folder.name
     folder.rename(kept)
     try:
@@ -80,7 +80,7 @@ def folder_holds(folder: Path, source: Path, scratch: Path) -> Iterator[None]:
 
 
 def changed(path: Path, change: Callable[[bytes], bytes]) -> Planting:
-    """Let a file hold what `change` makes of it."""
+    """Change a file's content by `change`."""
     return file_holds(path, _really(change, path))
 
 
@@ -106,13 +106,13 @@ def fields_set(changes: Mapping[str, Any]) -> Callable[[bytes], bytes]:
 
 
 def bit_flipped(content: bytes, share: float = 0.5) -> bytes:
-    """Return content with one bit changed, in the byte that lies at a share of its length: an exponent bit of some float."""
+    """Return content with one bit changed in the byte at `share` of its length: an exponent bit of some float."""
     at = int(len(content) * share) // 4 * 4 + 3
     return content[:at] + bytes([content[at] ^ 0x01]) + content[at + 1 :]
 
 
 def all_of(*plants: Plant) -> Plant:
-    """Return a planting of several things at once."""
+    """Return a planting of several changes at once."""
 
     @contextmanager
     def plant(system: System) -> Iterator[None]:
@@ -125,7 +125,7 @@ def all_of(*plants: Plant) -> Plant:
 
 
 def code(target: str, replacement: object) -> Plant:
-    """Return a planting of other code in this process, at a dotted name, for the time of the walk."""
+    """Return a planting of other code in this process, at a dotted name, during the walk."""
     return lambda system: patch(target, replacement)
 
 
@@ -133,12 +133,12 @@ def _really(change: Callable[[bytes], bytes], path: Path) -> bytes:
     before = path.read_bytes()
     after = change(before)
     if after == before:
-        raise RuntimeError(f"nothing was planted: {path} is as it was")
+        raise RuntimeError(f"nothing was planted: {path} is unchanged")
     return after
 
 
 def _rename_in(path: Path, content: bytes) -> None:
-    # In the folder above all that is hashed would do as well; nobody looks before the rename.
+    # Beside the file: no check runs before the rename.
     beside = path.with_name(f".{path.name}.new")
     beside.write_bytes(content)
     beside.replace(path)

@@ -1,4 +1,4 @@
-"""Faults of code: rules that changed under an old version number, and a search service that asks wrongly."""
+"""Faults of code: rules changed under an old version number, and a search service with wrong query vectors."""
 
 import json
 import re
@@ -31,7 +31,7 @@ _SEARCH: Final = "search"
 
 
 class _Shorter:
-    """Stands for the splitter's class, as another version of the library would."""
+    """Stands in for the splitter's class, like another version of the library."""
 
     @staticmethod
     def from_huggingface_tokenizer(tokenizer: Tokenizer, capacity: int, overlap: int) -> TextSplitter:
@@ -61,7 +61,7 @@ def _rule_changed(name: str) -> Plant:
 
 
 def _searching_with(make: Callable[[System, Embedder], Embedder]) -> Plant:
-    """Return a planting of a search service that gets its query vectors otherwise."""
+    """Return a planting of a search service with other query vectors."""
 
     def plant(system: System) -> Planting:
         def open_otherwise(settings: Settings, release: str, query_seconds: float | None = None) -> Release:

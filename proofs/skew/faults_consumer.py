@@ -1,4 +1,4 @@
-"""Faults of a consumer whose code was wrong: a few documents are indexed as it would have, by the consumer's own `handle()`."""
+"""Faults of a consumer with wrong code: it indexes a few documents by the consumer's own `handle()`."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -23,7 +23,7 @@ from twinline.contract.encoder.specification import Role
 
 _CONSUMER: Final = "consumer"
 _SAMPLE: Final = ("live sample",)
-# Documents that a wrong consumer writes: the longest, so that titles, cuts and overlaps show.
+# A wrong consumer writes the longest documents, so that titles, cuts and overlaps show.
 _WRITTEN: Final = 3
 
 
@@ -63,7 +63,7 @@ class _Sink:
 def _written_by(
     embedder: Callable[[System, Embedder], Embedder] = lambda _, right: right, code: Mapping[str, object] | None = None
 ) -> Plant:
-    """Return a planting of a few documents, indexed anew by a consumer with another embedder, or other code by dotted name."""
+    """Return a planting of a few documents, indexed again by a consumer with another embedder, or other code by dotted name."""
 
     def damage(system: System, collection: Collection) -> None:
         release = open_release(system.settings, system.a.release)
@@ -71,7 +71,7 @@ def _written_by(
         heads = longest_documents(collection, _WRITTEN)
         places = [documents.chunks(head.source, head.key)[0].payload for head in heads]
         messages = [system.messages[int(place["partition"]), int(place["offset"])] for place in places]
-        # Of an unchanged text the stored vector would be kept.
+        # An unchanged text would keep its stored vector.
         collection.delete_surplus([replace(head, chunk_count=0) for head in heads])
         with ExitStack() as patched:
             for target, new in (code or {}).items():

@@ -1,4 +1,4 @@
-"""Faults of an exporter: a graph that is not the encoder, recorded as a good export. The parity gate must refuse it."""
+"""Faults of an exporter: a graph that differs from the encoder, recorded as a good export. The parity stage must refuse it."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -49,7 +49,7 @@ class _OtherTokenTypes(SentenceEncoder):
 
 
 class _DropoutLeftIn(SentenceEncoder):
-    # Frozen, as tracing does it: this exporter itself takes out a dropout that it sees.
+    # Frozen, as by tracing: this exporter removes a visible dropout.
     kept: torch.Tensor
 
     def __init__(self, backbone: PreTrainedModel, pooling: Pooling) -> None:
@@ -85,7 +85,7 @@ def _exported_by(target: str, replacement: object) -> Plant:
     return plant
 
 
-# name, what the exporter does, where in it, and by what
+# name, the exporter's change, its place, and the replacement
 _GRAPHS: Final[tuple[tuple[str, str, str, object], ...]] = (
     ("cls_pooling", "the graph takes the first token where the contract says mean", _GRAPH, _ClsPooling),
     ("no_normalisation", "the graph does not normalise", _GRAPH, _NoNormalisation),

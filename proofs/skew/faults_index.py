@@ -1,4 +1,4 @@
-"""Faults of a collection: it is of another release, or was damaged afterwards."""
+"""Faults of a collection: it belongs to another release, or was damaged later."""
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,7 +34,7 @@ def _opened(system: System, manifest: Manifest | None = None) -> Iterator[Collec
 
 
 def damaged(damage: Callable[[System, Collection], object]) -> Plant:
-    """Return a planting of what `damage` does to a copy of A's collection, put in its place."""
+    """Return a planting of a copy of A's collection, damaged by `damage`, in its place."""
 
     @contextmanager
     def plant(system: System) -> Iterator[None]:
@@ -48,7 +48,7 @@ def damaged(damage: Callable[[System, Collection], object]) -> Plant:
 
 
 def _points(change: Callable[[Points], Points]) -> Plant:
-    """Return a planting of points as `change` makes them of the stored ones; what it leaves out stays as it is."""
+    """Return a planting of stored points changed by `change`; points that it leaves out stay."""
 
     def damage(system: System, collection: Collection) -> None:
         collection.put_points(change(CollectionDocuments(collection).all_chunks()))
@@ -98,7 +98,7 @@ def _golden(change: Callable[[Mapping[str, NDArray[np.float32]]], Mapping[str, N
 
 
 def _golden_missing(system: System, collection: Collection) -> None:
-    # The store has no way to remove them: the same points, built again without.
+    # The store cannot remove them, so the same points are built again without them.
     points, heads = CollectionDocuments(collection).all_chunks(), CollectionDocuments(collection).heads()
     _rebuild(system, collection, heads, points)
 
@@ -128,7 +128,7 @@ def _chunk_too_many(points: Points) -> Points:
 
 
 def _collection_of_b(*, info_of_a: bool, golden_of_a: bool = False, payload_of_a: bool = False) -> Plant:
-    """Return a planting of B's collection in the place of A's, with more and more of A's papers."""
+    """Return a planting of B's collection in the place of A's, with the wanted records of A."""
 
     @contextmanager
     def plant(system: System) -> Iterator[None]:
@@ -203,7 +203,7 @@ FAULTS: Final = (
     Fault("golden_points_rolled", "the collection's golden vectors are rolled by one place", _COLLECTION, _OPENED,
           _golden(lambda vectors: {name: np.roll(vector, 1) for name, vector in vectors.items()})),
     *(
-        # Whoever asks first for what is near the point is refused: a golden query, or a search for a sampled document.
+        # The first query near the point is refused: a golden query, or a search for a sampled document.
         Fault(f"stored_{name}", planted, _COLLECTION,
               ("query", "search", *_SAMPLE) if "point" in name or "release" in name else _SAMPLE, plant)
         for name, planted, plant in _DAMAGED

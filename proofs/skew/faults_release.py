@@ -33,7 +33,7 @@ def _in_release(name: str, change: Callable[[bytes], bytes]) -> Plant:
     return lambda system: changed(system.release() / name, change)
 
 
-# what, where it is planted, and the fields of contract.json
+# the change, its place, and the fields of contract.json
 _CONTRACT: Final[tuple[tuple[str, str, str, dict[str, Any]], ...]] = (
     ("query_prefix", "the query prefix", "release", {"vector.query_prefix": "question: "}),
     ("document_prefix", "the document prefix", "encoder", {"vector.document_prefix": ""}),
@@ -72,11 +72,11 @@ def _padded(content: bytes) -> bytes:
 
 
 def _with_sha(content: bytes, folder: Path) -> bytes:
-    """Return the folder's contract as it would name another tokenizer."""
+    """Return the folder's contract with the hash of another tokenizer."""
     return fields_set({"vector.tokenizer_sha256": sha256_hex(content)})((folder / "contract.json").read_bytes())
 
 
-# what, where it is planted, and the change of tokenizer.json
+# the change, its place, and the edit of tokenizer.json
 _TOKENIZER: Final[tuple[tuple[str, str, str, Callable[[bytes], bytes]], ...]] = (
     ("vocabulary_swapped", "two entries of the vocabulary change places", "encoder", _tokenizer(_swap_entries)),
     (
@@ -123,7 +123,7 @@ def _tokenizer_with_contract(change: Callable[[bytes], bytes], folder: Callable[
 
 
 def _repackaged(change: Callable[[Path], None], *, keep_id: bool = False) -> Plant:
-    """Return a planting of a change in a release, with a manifest that agrees with it throughout."""
+    """Return a planting of a change in a release, with a manifest that agrees with it."""
 
     @contextmanager
     def plant(system: System) -> Iterator[None]:

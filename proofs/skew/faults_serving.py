@@ -18,7 +18,7 @@ _PARTS: Final = ("tokenizer", "encoder", "embed")
 _TOKENS: Final = "1/twinline/contract/encoder/tokens.py"
 _MODEL: Final = "1/model.py"
 
-# Wrong code for the tokenizer model: file, and what takes the place of what.
+# Wrong code for the tokenizer model: file, old text and new text.
 _PREFIX_TWICE: Final = (_TOKENS, "[prefix + text for", "[prefix + prefix + text for")
 _PADDING_LEFT: Final = (
     _TOKENS,
@@ -70,14 +70,14 @@ def _stale_stable_model(system: System) -> Iterator[None]:
 
 @contextmanager
 def _stable_model_on_b(system: System) -> Iterator[None]:
-    """Leave the config of the name `embed` as it is, but for the models behind it."""
+    """Change only the models behind the name `embed` in its config."""
     config = system.settings.model_repository / STABLE_MODEL / "config.pbtxt"
     with changed(config, replaced_text(f"_{system.a.release}", f"_{system.b.release}")):
         yield
 
 
 def _published(change: Mapping[str, tuple[str, str, str]]) -> Plant:
-    """Return a planting of models as wrong code would have published them: the record beside them agrees."""
+    """Return a planting of models published by wrong code: the record beside them agrees."""
 
     @contextmanager
     def plant(system: System) -> Iterator[None]:
@@ -98,7 +98,7 @@ def _stored_release_of_b(system: System) -> Any:
 
 
 def _all_of_b(system: System) -> Any:
-    """Plant all that B serves under the names of A, the names in the configs changed as well."""
+    """Plant all of B's models under the names of A, with the names in the configs changed as well."""
     plants = [_folder_of_b(part) for part in _PARTS]
     return all_of(*plants)(system)
 
@@ -119,7 +119,7 @@ _BF16: Final = 'key: "precision" value: { string_value: "bf16"'
 
 
 def _no_bf16() -> str:
-    # Imported here: choosing among the faults need not wait for it.
+    # Imported here, so that choosing faults does not wait for it.
     import openvino
 
     able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -127,7 +127,7 @@ def _no_bf16() -> str:
 
 
 def _backend(old: str, new: str) -> Plant:
-    """Return a planting of an edited copy of the backend that runs A's encoder, where the running server looks for it."""
+    """Return a planting of an edited copy of A's backend in the running server's backend folder."""
 
     @contextmanager
     def plant(system: System) -> Iterator[None]:
@@ -137,7 +137,7 @@ def _backend(old: str, new: str) -> Plant:
         link.unlink()
         try:
             shutil.copytree(source, link)
-            # What the backends share lies beside them.
+            # The backends' common file lies beside them.
             shutil.copyfile(source.parent / "merging.py", link.parent / "merging.py")
             code = link / "model.py"
             with changed(code, replaced_text(old, new)):

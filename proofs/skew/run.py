@@ -1,4 +1,4 @@
-"""A mutation run: is every way that we know of for training and serving to drift apart refused, and at the right place?
+"""A mutation run: every known way for training and serving to drift apart must be refused, at the right place.
 
 system ─> control ─> for each fault: plant, walk, undo ─> control again ─> report
 """
@@ -20,15 +20,15 @@ _MESSAGE_CHARS: Final = 200
 
 
 class Walks(Protocol):
-    """Whoever goes through all doors and hops."""
+    """A walk through all doors and hops."""
 
     def walk(self) -> Finding:
-        """Return what was found first."""
+        """Return the first finding."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one fault; `found_by` is None for one that nobody noticed."""
+    """The outcome of one fault; `found_by` is None for an unnoticed fault."""
 
     name: str
     planted: str
@@ -44,13 +44,13 @@ def measure_faults(folder: Path, only: Sequence[str] = (), *, short: bool = Fals
     """Plant each fault in a system of its own kind, and return one JSON object.
 
     Args:
-        folder: of the system; its releases are used again.
+        folder: of the system; its releases are reused.
         only: names of faults; none: all.
         short: a few faults, one of each kind, over few documents.
 
     Raises:
         SettingsError: there is no fault of that name.
-        ContractError: something is found where nothing was planted.
+        ContractError: a walk without a planted fault has a finding.
     """
     faults = choose(all_faults(), only, short=short)
     with running_system(folder, SHORT_SOURCE if short else SOURCE) as system:
@@ -58,7 +58,7 @@ def measure_faults(folder: Path, only: Sequence[str] = (), *, short: bool = Fals
 
 
 def plant_faults(system: System, walker: Walks, faults: Sequence[Fault]) -> dict[str, JSON]:
-    """Return the report of planting each fault by itself, with a control before and after them."""
+    """Plant each fault alone, with a control before and after them; return the report."""
     started = time.perf_counter()
     before = _control(walker, "before any fault")
     outcomes: list[Outcome] = []
@@ -79,7 +79,7 @@ def plant_faults(system: System, walker: Walks, faults: Sequence[Fault]) -> dict
 def report(
     outcomes: Sequence[Outcome], not_planted: Mapping[str, str], before: Finding, after: Finding, seconds: float
 ) -> dict[str, JSON]:
-    """Return the JSON form of a run; `not_planted` says why this machine cannot have some of the faults."""
+    """Return the JSON form of a run; `not_planted` has the reasons of faults that this machine cannot have."""
     missed = [outcome.name for outcome in outcomes if outcome.found_by is None]
     hops = before.report.hops if before.report else ()
     sample = before.report.sample if before.report else None
@@ -102,13 +102,13 @@ def report(
 
 
 def passed(found: dict[str, Any]) -> bool:
-    """Return whether some fault was planted, every one was caught, and named where it was planted."""
+    """Return whether at least one fault was planted, and every one was caught at the right place."""
     return found["planted"] > 0 and not found["missed"] and not found["wrong_place"]
 
 
 def all_faults() -> tuple[Fault, ...]:
     """Return the faults of every table."""
-    # Imported here: they bring torch along, which `--help` need not wait for.
+    # Imported here, because they import torch, and `--help` must not wait for it.
     from proofs.skew import faults_code, faults_consumer, faults_export, faults_index, faults_release, faults_serving
 
     tables = (faults_code, faults_release, faults_export, faults_serving, faults_index, faults_consumer)
@@ -116,10 +116,10 @@ def all_faults() -> tuple[Fault, ...]:
 
 
 def choose(faults: Iterable[Fault], only: Sequence[str], *, short: bool) -> tuple[Fault, ...]:
-    """Return the faults that are asked for.
+    """Return the wanted faults.
 
     Raises:
-        SettingsError: a name is not among them.
+        SettingsError: a name is unknown.
     """
     known = {fault.name: fault for fault in faults}
     unknown = [name for name in only if name not in known]
@@ -141,8 +141,8 @@ def _walk(walker: Walks) -> Finding:
     try:
         return walker.walk()
     except TransientError as exc:
-        # Who only hears that something is away tries again later: that is no refusal.
-        return Finding(None, f"nothing refused, but something was away: {exc}", time.perf_counter() - started)
+        # A dependency that is away makes a client retry later: that is no refusal.
+        return Finding(None, f"no refusal, but a dependency was away: {exc}", time.perf_counter() - started)
 
 
 def _control(walker: Walks, when: str) -> Finding:

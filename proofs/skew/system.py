@@ -1,9 +1,9 @@
-"""The system that faults are planted in: two releases of different spaces, served, indexed, and a log that still has all.
+"""The system for planted faults: two releases of different spaces, served and indexed, and a complete log.
 
     base model ──export──> release A, prefixes of its own ──deploy──> Triton, collection   (active)
         └─ weights moved ──> release B, another space     ──deploy──> Triton, collection
 
-Broker and Triton stay up. The online process is stopped, so that this one may open the collections.
+Broker and Triton stay up. The online process is stopped, so that this process may open the collections.
 """
 
 import json
@@ -37,7 +37,7 @@ SHORT_SOURCE: Final = "pydocs:json,argparse"
 
 _PROMPTS: Final = {"query": "query: ", "document": "passage: "}
 _SEED: Final = 20_260_101
-# Of each weight's own spread: far beyond what any precision allows, and still an encoder.
+# A share of each weight's own spread: far beyond every precision's limit, and still an encoder.
 _MOVED_BY: Final = 0.05
 
 
@@ -51,10 +51,10 @@ class NothingErased:
 
 @dataclass(frozen=True)
 class System:
-    """What runs, and where its parts lie; `a` is the active release, `b` one of another space.
+    """The running system and the places of its parts; `a` is the active release, `b` is of another space.
 
     Attributes:
-        exported: an export of A's encoder, as the export stage leaves it.
+        exported: an export of A's encoder, as from the export stage.
         scratch: for copies; on the same disk as the rest.
         messages: of all documents, by their place in the log.
     """
@@ -72,7 +72,7 @@ class System:
 
     @property
     def encoder(self) -> Path:
-        """Return A's encoder folder, as training left it and the release carries it."""
+        """Return A's encoder folder inside the release, as training wrote it."""
         return self.release() / "encoder"
 
     def model(self, part: str, manifest: Manifest | None = None) -> Path:
@@ -86,10 +86,10 @@ class System:
 
 @contextmanager
 def running_system(folder: Path, source: str) -> Iterator[System]:
-    """Make the system and run it for the time of a block.
+    """Make the system and run it while the block runs.
 
     Args:
-        folder: the exported releases in it are used again as long as the code that made them is the same.
+        folder: its exported releases are reused as long as the exporting code stays the same.
         source: the documents, `KIND:LOCATION`.
     """
     home = folder / "home"
@@ -99,7 +99,7 @@ def running_system(folder: Path, source: str) -> Iterator[System]:
     a, b = (Manifest.load(release) for release in releases)
     with running_stack(workspace):
         workspace.module("twinline", "publish", "--source", source, "--all")
-        # A last: it stays the active one.
+        # A last, so that it stays active.
         for release in reversed(releases):
             workspace.module("release", "deploy", str(release))
         settings = workspace.settings()
@@ -111,7 +111,7 @@ def running_system(folder: Path, source: str) -> Iterator[System]:
 
 
 def release_folder(workspace: Workspace, name: str) -> Path:
-    """Return a packaged release of the base model, `a` as it is, `b` with every weight moved: two spaces; made once."""
+    """Return a packaged release of the base model, made once: `a` unchanged, `b` with every weight moved, so two spaces."""
     out = workspace.folder / "releases" / f"{name}-{_made_by()}"
     if not out.is_dir():
         base = workspace.folder / "base" / name
@@ -142,13 +142,10 @@ def _write_base(folder: Path, *, moved: bool) -> None:
 
 
 def _export_of(release: Path, manifest: Manifest, target: Path) -> None:
-    """Lay out again what the export stage made, from the release that was packaged of it."""
+    """Restore the export stage's folder from the packaged release."""
     for part in sorted({Path(entry.file).parent for entry in manifest.formats}):
         shutil.copytree(release / part, target / part)
-    formats = tuple(
-        ExportedFormat(entry.name, entry.backend, entry.precision, entry.file)  # type: ignore[arg-type]
-        for entry in manifest.formats
-    )
+    formats = tuple(ExportedFormat(entry.name, entry.backend, entry.precision, entry.file) for entry in manifest.formats)
     write_export(target, Export(manifest.space, formats))
 
 

@@ -1,11 +1,11 @@
-"""The walk: every door and every hop of the platform, in the order in which it would meet a fault; the first refusal ends it.
+"""The walk: every door and hop of the platform, in the order in which they meet a fault; the first refusal ends it.
 
 process start ─> training/export ─> export parity ─> release files ─> triton load ─> client ─> consumer start
                                                 ─> index open ─> query ─> the hops of `twinline skew`, live sample last
 
-Two steps take long: the parity gate and loading models. Like the platform, the walk takes neither again over files that are,
-file by file, those that passed. The training framework's vectors of documents are kept for the weights and token ids they were
-made of; those of golden texts are made anew each time, which shows whether the framework still is what it was.
+Two steps take long: the parity stage and loading models. Like the platform, the walk repeats neither over files that have passed
+before. The training framework's vectors of documents are cached by weights and token ids. Its vectors of golden texts are
+computed in every walk, which shows whether the framework has changed.
 """
 
 import time
@@ -51,19 +51,19 @@ from twinline.upkeep.skew.stored import KafkaLog
 
 Hashes: TypeAlias = Mapping[str, str]
 _QUESTION: Final = Question("How do I read a file line by line?")
-# More than there are: the sample is the whole of the small corpus, so that a fault in one document is no matter of luck.
+# More than the small corpus has, so that the sample holds every document and finds a fault in any of them.
 _ALL_DOCUMENTS: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What ended a walk, or its report where nothing did.
+    """The refusal that ended a walk, or the report of a walk without one.
 
     Attributes:
-        found_by: the door or hop; None where nothing was found.
-        message: what it said.
+        found_by: the door or hop; None without a refusal.
+        message: of the refusal.
         seconds: from the start of the walk until then.
-        report: of the hops, where the walk came so far.
+        report: of the hops, if the walk reached them.
     """
 
     found_by: str | None
@@ -74,7 +74,7 @@ class Finding:
 
 @dataclass
 class Walker:
-    """Walks over one system, again and again."""
+    """Walks over one system, any number of times."""
 
     system: System
     _passed: dict[str, list[Hashes]] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class Walker:
         """Go through all doors, then all hops, until one refuses.
 
         Raises:
-            TransientError: a part of the system is away, so that nothing can be said.
+            TransientError: a part of the system is away, so that the walk has no result.
         """
         started = time.perf_counter()
         place = ""
@@ -119,7 +119,7 @@ class Walker:
         return settings.model_repository, settings.model_repository.parent / "backends"
 
     def _start_process(self) -> None:
-        # As a process that starts now would: the cases are run once in each.
+        # As in a new process, which runs the cases once.
         check_rules_in_code.cache_clear()
         check_chunks_in_code.cache_clear()
         check_process()
@@ -133,7 +133,7 @@ class Walker:
         check_parity(self.system.encoder, self.system.exported, [], buckets, ParityParams())
 
     def _load_models(self) -> None:
-        """Load what serves A anew, as a server that starts does; the stable name last, as a switch does."""
+        """Load A's models again, as in a server's start; the stable name last, as in a switch."""
         name = embed_model(self.system.a.release)
         with closing(TritonControl(self.system.settings.triton_grpc_address)) as control:
             for model in (STABLE_MODEL, name):
@@ -195,9 +195,9 @@ class Walker:
 
 
 class NoDeadLetters:
-    """Of a consumer that is only started."""
+    """The dead letters of a consumer that is only started."""
 
     def put(self, letters: Sequence[DeadLetter]) -> None:
-        """Refuse: nothing was handled."""
+        """Refuse every letter: no message was handled."""
         if letters:
             raise RuntimeError(f"{len(letters)} messages were set aside: {letters[0].error}")

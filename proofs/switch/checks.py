@@ -1,4 +1,4 @@
-"""Every answer of a switch against the collection of its own release: a hit that is not from there is a mixed answer."""
+"""Every answer of a switch against the collection of its own release: a hit from elsewhere makes a mixed answer."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -17,15 +17,15 @@ _NAMED: Final = 5
 
 
 class ReadsPoints(Protocol):
-    """What is read of served collections."""
+    """A reader of served collections."""
 
     def read_points(self, name: str, ids: Sequence[UUID], with_vectors: bool = False) -> dict[UUID, StoredPoint]:
-        """Return the points that exist, by their id."""
+        """Return the existing points, by their id."""
 
 
 @dataclass
 class Verdict:
-    """How many answers were looked at, how many of their hits, and how many answers were mixed."""
+    """The numbers of checked answers, checked hits and mixed answers."""
 
     answers: int = 0
     hits: int = 0
@@ -40,9 +40,9 @@ class Verdict:
 
 
 def check_answers(answers: Sequence[Asked], releases: Mapping[str, Manifest], points: ReadsPoints, verdict: Verdict) -> None:
-    """Judge answers by what they say of themselves, and each hit by what its release's own collection has now.
+    """Judge answers by their own fields, and each hit by its release's current collection.
 
-    A chunk that is gone from there, or is of a later version, is accounted for by its document's head: it was superseded.
+    For a chunk that is gone or of a later version, the document's head must show that it was superseded.
     """
     by_release: dict[str, list[Asked]] = {}
     for answer in answers:
@@ -78,7 +78,7 @@ def _contradiction(answer: Asked, releases: Mapping[str, Manifest]) -> str:
 
 
 def _foreign(hit: HitSeen, stored: Mapping[UUID, StoredPoint], manifest: Manifest) -> str:
-    """Return why a hit cannot have come from its release's collection; empty when it can."""
+    """Return why a hit cannot have come from its release's collection; empty if it can."""
     place = f"{hit.source}/{hit.key} chunk {hit.chunk_index}, version {hit.version.number}"
     point = stored.get(UUID(hit.point))
     if point is not None and (point.payload["release"], point.payload["space"]) != (manifest.release, manifest.space):
@@ -93,9 +93,9 @@ def _foreign(hit: HitSeen, stored: Mapping[UUID, StoredPoint], manifest: Manifes
 
 
 class AnswerChecker:
-    """Judges answers beside the searches, for the time of a block; at its end all of them are judged.
+    """Judges answers beside the searches while a block runs; at its end all answers are judged.
 
-    Unless the block is left by an exception: then whoever still searches is not waited for.
+    After an exception in the block, the check does not wait for running searches.
     """
 
     def __init__(self, answers: "SimpleQueue[Asked]", releases: Mapping[str, Manifest], points: ReadsPoints) -> None:
@@ -117,7 +117,7 @@ class AnswerChecker:
             self._given_up.set()
         self._ended.set()
         self._thread.join()
-        # What ended the block is the news, not what ended us because of it.
+        # The block's own error matters, not the checker's error after it.
         if self._broken and error is None:
             raise self._broken[0]
 

@@ -1,4 +1,4 @@
-"""Searches over HTTP by several clients at a steady rate, each answer kept with what it says of itself."""
+"""Searches over HTTP by several clients at a steady rate, with a record of each answer."""
 
 import threading
 import time
@@ -20,7 +20,7 @@ _LIMIT: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class HitSeen:
-    """One hit, as its answer showed it."""
+    """One hit of an answer."""
 
     point: str
     source: str
@@ -34,7 +34,7 @@ class HitSeen:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One search: when it was sent, in which phase, how long it took, and what came; `problem` is empty for an answer."""
+    """One search: time of sending, phase, duration, and answer; `problem` is empty for an answer."""
 
     sent_at: float
     phase: str
@@ -47,13 +47,13 @@ class Asked:
 
 
 class Searchers:
-    """Clients in threads of their own, for the time of a block.
+    """Clients in threads of their own while a block runs.
 
     Args:
         url: of the search API.
         queries: asked in turn.
-        clients: how many ask at once.
-        per_second: searches of all clients together; a client whose answer is late asks the next one at once.
+        clients: number of clients at once.
+        per_second: searches of all clients together; after a late answer a client sends the next one at once.
     """
 
     def __init__(self, url: str, queries: Sequence[str], clients: int, per_second: float) -> None:
@@ -76,7 +76,7 @@ class Searchers:
         self.stop()
 
     def stop(self) -> None:
-        """End, and raise what kept a client from asking."""
+        """Stop, and raise the error that stopped a client."""
         self._stop.set()
         for thread in self._threads:
             thread.join(_TIMEOUT_SECONDS + 5)
@@ -86,7 +86,7 @@ class Searchers:
     def _run(self, number: int) -> None:
         try:
             with httpx.Client(base_url=self._url, timeout=_TIMEOUT_SECONDS, trust_env=False) as client:
-                # The clients' turns are spread over the pause, so that they do not all ask at once.
+                # The clients' turns are spread over the pause, so that they do not all search at once.
                 due = time.monotonic() + self._pause * number / len(self._threads)
                 turn = number
                 while not self._stop.wait(max(0.0, due - time.monotonic())):
@@ -137,7 +137,7 @@ def latencies(asked: Sequence[Asked]) -> dict[str, JSON]:
 
 
 def longest_gap_seconds(asked: Sequence[Asked], since: float = 0.0) -> float:
-    """Return the longest time in which no search was answered, from the first search on."""
+    """Return the longest time without an answered search, from the first search on."""
     sent = sorted(one.sent_at for one in asked if one.sent_at >= since)
     ends = sorted(one.sent_at + one.milliseconds / 1000 for one in asked if not one.problem and one.sent_at >= since)
     if not ends:
@@ -147,7 +147,7 @@ def longest_gap_seconds(asked: Sequence[Asked], since: float = 0.0) -> float:
 
 
 def wait_until(holds: Callable[[], bool], limit_seconds: float, pause_seconds: float = 0.2) -> bool:
-    """Wait until something holds; say whether it did in time."""
+    """Wait until a condition holds; return whether it did in time."""
     give_up = time.monotonic() + limit_seconds
     while not holds():
         if time.monotonic() > give_up:

@@ -1,4 +1,4 @@
-"""A switch under load: does any search fail, is any answer of two releases, is any document lost?
+"""A switch under load: counts of failed searches, answers that mix two releases, and lost documents.
 
 search and publish, without a pause ─> fetch, publish, build, verify, promote B ─> back to A ─> promote B ─> account
 
@@ -35,7 +35,7 @@ from twinline.release.verify.index import wait_until_caught_up
 
 CLIENTS: Final = 4
 SEARCHES_PER_SECOND: Final = 24.0
-# What two cores embed twice, once a release, beside the searches: it is the switch that is measured, not the encoder.
+# Few enough for two cores to embed twice, once a release, beside the searches: the switch is measured, not the encoder.
 DOCUMENTS_PER_SECOND: Final = 2.0
 _PATIENCE_SECONDS: Final = 120.0
 _NAMED: Final = 5
@@ -56,17 +56,17 @@ class Releases:
 
 
 def make_releases(workspace: Workspace) -> Releases:
-    """Package both, unless they lie there already."""
+    """Package both, unless they exist already."""
     folders = {name: release_folder(workspace, name) for name in ("a", "b")}
     return Releases(folders, Manifest.load(folders["a"]), Manifest.load(folders["b"]))
 
 
 def measure_switch(folder: Path, seconds: float, *, short: bool = False) -> dict[str, JSON]:
-    """Switch there, back and there again under load, and return one JSON object.
+    """Switch to B, back and to B again under load, and return one JSON object.
 
     Args:
-        folder: of the system; its packaged releases are used again.
-        seconds: how long the load runs before the first step, after the last one, and between two switches.
+        folder: of the system; its packaged releases are reused.
+        seconds: duration of the load before the first step, after the last one, and between two switches.
         short: over few documents.
     """
     shutil.rmtree(folder / "home", ignore_errors=True)
@@ -94,7 +94,7 @@ def _under_load(workspace: Workspace, releases: Releases, seconds: float) -> dic
             switches = _switch_there_and_back(workspace, releases, seconds)
             searchers.phase = "after"
             time.sleep(seconds)
-            # Before the checker, whose end is that no answer waits any more.
+            # Before the checker, which ends once no answer is left.
             searchers.stop()
             publisher.stop()
         lost = _account(settings, releases, publisher.ledger, admin)
@@ -110,7 +110,7 @@ def _under_load(workspace: Workspace, releases: Releases, seconds: float) -> dic
 
 
 def _bring_up(workspace: Workspace, releases: Releases) -> tuple[list[Done], tuple[float, float]]:
-    """Make B ready to be promoted; return its steps, and from when to when its collection was built."""
+    """Make B ready for promotion; return its steps, and the start and end of its collection's build."""
     b = releases.b.release
     before = [require(run_release(workspace, step)) for step in (["fetch", str(releases.folders["b"])], ["publish", b])]
     began = time.time()
@@ -134,7 +134,7 @@ def _switch_there_and_back(workspace: Workspace, releases: Releases, seconds: fl
 
 
 def _account(settings: Settings, releases: Releases, ledger: Ledger, admin: AdminClient) -> dict[str, JSON]:
-    """Return what is missing from, or stale in, either collection, once both have read all of the log."""
+    """Return missing and stale documents of both collections, once both have read the whole log."""
     missing, stale, named = 0, 0, list[JSON]()
     ends = end_offsets(settings, settings.topic)
     for release in releases.by_id:
@@ -171,7 +171,7 @@ def _side(manifest: Manifest) -> dict[str, JSON]:
 
 
 def passed(report: Mapping[str, JSON]) -> bool:
-    """Say whether nothing failed, was mixed or was lost, and whether enough was looked at to say so."""
+    """Return whether nothing failed, was mixed or was lost, and whether enough answers were checked."""
     nothing_wrong = all(report[name] == 0 for name in ("failed", "mixed", "missing", "stale"))
     seen = report["release_seen"]
     return nothing_wrong and isinstance(seen, Mapping) and len(seen) == 2 and report["answers_checked"] == report["searches"]

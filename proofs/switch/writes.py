@@ -1,4 +1,4 @@
-"""Documents created, updated and deleted without a pause; a ledger of what the broker took; the count of what is not there."""
+"""Documents created, updated and deleted without a pause, a ledger of acknowledged messages, and the account of losses."""
 
 import inspect
 import random
@@ -25,7 +25,7 @@ _NAMED: Final = 5
 
 
 def real_texts(*modules: ModuleType) -> list[str]:
-    """Return the docstrings of some modules' functions and classes, the same ones in the same order each time."""
+    """Return the docstrings of some modules' functions and classes, always in the same order."""
     found: dict[str, None] = {}
     for module in modules:
         for _, thing in sorted(inspect.getmembers(module, lambda one: inspect.isfunction(one) or inspect.isclass(one))):
@@ -37,7 +37,7 @@ def real_texts(*modules: ModuleType) -> list[str]:
 
 @dataclass
 class Ledger:
-    """The newest version of each key that the broker has acknowledged, and whether that is a deletion."""
+    """The newest acknowledged version of each key, and whether it is a deletion."""
 
     versions: dict[str, int] = field(default_factory=dict)
     deleted: set[str] = field(default_factory=set)
@@ -46,12 +46,12 @@ class Ledger:
     deletes: int = 0
 
     def counts(self) -> dict[str, JSON]:
-        """Return what was published."""
+        """Return the counts of published messages."""
         return {"creates": self.creates, "updates": self.updates, "deletes": self.deletes}
 
 
 class Publisher:
-    """Writes to the log at a steady rate, in a thread of its own, for the time of a block."""
+    """Writes to the log at a steady rate, in a thread of its own, while a block runs."""
 
     def __init__(self, settings: Settings, texts: Sequence[str], per_second: float, seed: int = 11) -> None:
         self.ledger = Ledger()
@@ -71,7 +71,7 @@ class Publisher:
         self.stop()
 
     def stop(self) -> None:
-        """End, and raise what kept it from publishing."""
+        """Stop, and raise the error that stopped the thread."""
         self._stop.set()
         self._thread.join(_CONFIRM_SECONDS + 5)
         if self._broken:
@@ -94,7 +94,7 @@ class Publisher:
         if alive and chance < 0.15:
             item: Document | Deletion = self._deletion(self._random.choice(alive))
         elif ledger.versions and chance < 0.5:
-            # Of all keys: one that was deleted comes back.
+            # Among all keys, so that deleted documents come back.
             item = self._document(self._random.choice(sorted(ledger.versions)))
         else:
             item = self._document(f"note-{len(ledger.versions)}")
@@ -107,7 +107,7 @@ class Publisher:
 
     def _document(self, key: str) -> Document:
         version = self.ledger.versions.get(key, 0) + 1
-        # One text or several: documents grow and shrink, in chunks too.
+        # One text or several, so that documents grow and shrink, in chunks too.
         text = "\n\n".join(self._random.sample(self._texts, self._random.randint(1, 3)))
         return Document(SOURCE, key, f"{key}, edition {version}. {text}", f"Note {key}", version)
 
@@ -128,7 +128,7 @@ class Publisher:
 
 @dataclass
 class Account:
-    """Documents that a collection does not have as the log has them: not there, or there in another state."""
+    """Differences of a collection from the log: missing documents, and documents in another state."""
 
     missing: list[str] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
@@ -139,11 +139,11 @@ class Account:
 
 
 def account(ledger: Ledger, collection: str, points: ReadsPoints) -> Account:
-    """Compare a collection that has caught up with the ledger: every document whole, in its last version, or gone."""
+    """Compare a caught-up collection with the ledger: every document complete and in its last version, or gone."""
     result = Account()
     found = points.read_points(collection, [head_id(SOURCE, key) for key in ledger.versions])
     heads = {id_: Head.from_payload(point.payload) for id_, point in found.items()}
-    # One beyond the last: what is there is left over from a longer version.
+    # One beyond the last: a chunk there is left over from a longer version.
     wanted = {
         point_id(SOURCE, head.key, index): (head, index) for head in heads.values() for index in range(head.chunk_count + 1)
     }

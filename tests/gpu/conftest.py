@@ -1,4 +1,4 @@
-"""What the tests on a GPU share: the real model, real pairs, and one clear word where there is no GPU."""
+"""Fixtures of the tests on a GPU: the real model, real pairs, and one clear error without a GPU."""
 
 import json
 from dataclasses import dataclass, replace
@@ -48,7 +48,7 @@ def _gpu() -> None:
         pytest.skip(reason)
     import torch
 
-    # TF32 rounds the factors of a product to ten bits, a thousand times what parity allows.
+    # TF32 rounds the factors of a product to ten bits, a thousand times the limit of parity.
     torch.set_float32_matmul_precision("highest")
 
 

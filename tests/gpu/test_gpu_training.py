@@ -33,7 +33,7 @@ RESUMED = {"fp32": 1e-4, "bf16": 1e-3}
 
 
 class StoppedError(Exception):
-    """What a run is stopped with."""
+    """The error that stops a run."""
 
 
 def stop_after(step: int) -> Any:
@@ -93,7 +93,7 @@ def test_a_resumed_run_ends_where_an_uninterrupted_one_does(
 ) -> None:
     paths = paths_in(tmp_path, whole[precision].paths.pairs)
     params = replace(TRAIN, precision=precision)  # type: ignore[arg-type]
-    # The checkpoint is of the end of the second epoch, so that the third one's order is needed anew.
+    # The checkpoint is of the end of the second epoch, so that the order of the third is needed again.
     start_and_stop(base, paths, params, 23, monkeypatch)
     resumed = run_fit(base, paths, params)
     assert resumed.record["resumed_from_step"] == 20

@@ -55,7 +55,7 @@ class Project:
         self.before = self.state()
 
     def state(self) -> tuple[str, str, str]:
-        """Return what a pipeline run must leave alone: the branch, its commit, and the workspace with its changes."""
+        """Return the state that a pipeline run must not change: the branch, its commit, and the workspace with its changes."""
         return (
             git(self.folder, "branch", "--show-current"),
             git(self.folder, "rev-parse", "HEAD"),
@@ -222,7 +222,7 @@ def test_documents_that_did_not_change_train_nothing_and_neither_does_a_back_fil
 
 
 def _why_nothing_was_trained(airflow: Airflow, run_id: str) -> str:
-    """Follow an ingest to the training that it starts, and return what that was skipped for."""
+    """Follow an ingest to its training, and return the reason why the training was skipped."""
     for _ in chain.follow_run(airflow, "ingest_documents", run_id, chain.Progress()):
         pass
     (started,) = _until(lambda: _started(airflow, run_id))

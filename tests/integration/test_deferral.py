@@ -68,7 +68,7 @@ class Lives:
         self._arguments = [program, *arguments]
 
     def live(self, what: str, timeout: float = 60) -> list[Any]:
-        """Return what the life printed last."""
+        """Return the last line of the life's output."""
         environment = {**os.environ, "AIRFLOW_HOME": str(self._home / "airflow"), "TWINLINE_HOME": str(self._home)}
         command = [sys.executable, "-W", "ignore", "-c", _LIFE, str(CHECKOUT / "dags"), what, json.dumps(self._arguments)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=timeout)
@@ -127,7 +127,7 @@ def test_a_result_that_nobody_took_is_not_made_a_second_time(lives: Lives, tmp_p
     assert (tmp_path / "starts").read_text() == "x"
 
 
-def test_a_command_that_was_killed_fails_the_try_and_the_next_one_starts_it_anew(lives: Lives, tmp_path: Path) -> None:
+def test_a_command_that_was_killed_fails_the_try_and_the_next_one_starts_it_again(lives: Lives, tmp_path: Path) -> None:
     assert lives.live("execute")[0] == "deferred"
     session = os.getsid(int((tmp_path / "pid").read_text()))
     os.killpg(session, signal.SIGKILL)

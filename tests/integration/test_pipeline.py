@@ -87,7 +87,7 @@ def test_the_pipeline_runs_on_a_data_set_it_has_never_seen_and_then_has_nothing_
         "encoder.train.max_steps": 3,
         "encoder.train.batch_size": 8,
         "encoder.train.mini_batch_size": 4,
-        # a gate that this encoder of random weights fails: the stages after it must run all the same
+        # a gate that this encoder of random weights fails: the stages after it must still run
         "encoder.evaluate.margin": 0.0,
     }
     checkout, home = copy_checkout(tmp_path / "checkout", changes), tmp_path / "home"

@@ -41,7 +41,7 @@ def messages_kept(stack: Stack) -> int:
 
 
 def marked_processes(home: Path) -> list[str]:
-    """Find what carries the stack's mark; written out here so that the product's own search is not what judges it."""
+    """Find processes with the stack's mark; written out here, so that the product's own search does not judge itself."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -104,7 +104,7 @@ def test_the_whole_stack_comes_up_and_a_crash_leaves_nothing_behind(make_stack: 
             assert ports.is_free("127.0.0.1", port), f"{part['name']} still holds {port}"
 
 
-def test_up_after_a_crash_ends_the_leftovers_and_starts_anew(small_stack: Stack) -> None:
+def test_up_after_a_crash_ends_the_leftovers_and_starts_again(small_stack: Stack) -> None:
     small_stack.run(*_BROKER_ONLY)
     publish(small_stack, 10)
     kill_supervisor(small_stack)

@@ -58,7 +58,7 @@ def control(triton_server: RunningTriton) -> Iterator[TritonControl]:
 
 
 def infer_by_plain_http(server: RunningTriton, model: str, texts: list[str], role: str) -> dict[str, list[object]]:
-    """Do what a person does with curl: JSON in, JSON out."""
+    """Send JSON and return JSON, as a person does with curl."""
     body = {
         "inputs": [
             {"name": "TEXT", "shape": [len(texts), 1], "datatype": "BYTES", "data": texts},
@@ -160,7 +160,7 @@ def test_no_request_waits_for_a_timer_beside_a_free_instance(embedder: TritonEmb
     assert stalled <= 4, f"{stalled} of {len(seconds)} requests took half a second: {sorted(seconds)[-10:]}"
 
 
-def test_who_finds_the_queue_full_is_told_at_once_and_all_others_are_answered(
+def test_a_request_that_finds_the_queue_full_is_rejected_at_once_and_all_others_are_answered(
     triton_server: RunningTriton, control: TritonControl, onnx_release: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # So short a queue is full on any machine.

@@ -108,7 +108,7 @@ def test_where_one_server_refuses_nothing_changes_anywhere(pair: Pair, fleet: Tr
     everywhere_as_before(pair, fleet)
     with pair.embedder(pair.base) as embedder:
         assert len(embedder.embed(["a question"] * 4, "query").vectors) == 4
-    # and to switch all the same is refused
+    # and a switch in spite of it is refused
     with pytest.raises(ContractError, match=f"{sound.address}, {other.address} has not loaded"):
         publish.require_everywhere(pair.manifest.release, embed_model(pair.manifest.release), fleet.replicas)
 
@@ -159,7 +159,7 @@ def test_a_server_that_hangs_costs_no_query_and_is_asked_again_when_it_goes_on(p
             started = time.monotonic()
             for _ in range(6):
                 assert golden.distance(embedder.embed([golden.text], "query").vectors[0]) <= 1e-6
-            # Whoever waits for ever, or as long as documents do, is not here yet.
+            # A search that waits for ever, or as long as documents do, would not be here yet.
             assert time.monotonic() - started < 25
         finally:
             os.kill(hanging.pid, signal.SIGCONT)
@@ -177,7 +177,7 @@ def test_a_server_that_dies_costs_no_query(pair: Pair) -> None:
             found = embedder.embed([golden.text], "query")
             assert golden.distance(found.vectors[0]) <= 1e-6
     with closing(TritonFleet.connect(pair.settings)) as fleet:
-        # who is left is enough to go back, and too little to publish
+        # the remaining server is enough to go back, and too little to publish
         publish.require_everywhere(
             Manifest.load(pair.base).release, embed_model(Manifest.load(pair.base).release), fleet.replicas
         )

@@ -8,7 +8,7 @@ import pytest
 
 from tests.checkout import CHECKOUT
 
-# The two exported releases are kept there; the rest is made anew.
+# The two exported releases are kept there; the rest is made again.
 _WORKSPACE = CHECKOUT / "var" / "test-cache" / "bench-skew"
 
 

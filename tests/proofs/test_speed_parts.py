@@ -26,7 +26,7 @@ from twinline.contract.release.manifest import Manifest
 
 @pytest.fixture
 def system(base_release: Path, triton_server: RunningTriton, broker: str, tmp_path: Path) -> Served:
-    """What a bench sees of a stack: a broker, a Triton that serves the base release, and its folder."""
+    """A bench's view of a stack: a broker, a Triton that serves the base release, and its folder."""
     release = Manifest.load(base_release).release
     shutil.copytree(base_release, tmp_path / "releases" / release)
     topic = f"documents-{uuid4().hex[:8]}"
@@ -47,7 +47,7 @@ def test_encoders_that_are_compared_give_the_same_vectors(base_release: Path, tm
         np.testing.assert_allclose(vectors, reference, atol=1e-5)
 
 
-def test_a_turn_of_the_whole_path_indexes_every_document_and_one_of_the_naive_consumer_as_many_as_it_is_told(
+def test_a_turn_of_the_whole_path_indexes_every_document_and_one_of_the_naive_consumer_as_many_as_asked_for(
     system: Served, tmp_path: Path
 ) -> None:
     documents = read_documents("pydocs", 16)

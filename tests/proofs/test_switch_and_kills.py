@@ -9,7 +9,7 @@ import pytest
 
 from tests.checkout import CHECKOUT
 
-# The two exported releases are kept there, for these and for the mutation run; the rest is made anew.
+# The two exported releases are kept there, for these and for the mutation run; the rest is made again.
 _WORKSPACE = CHECKOUT / "var" / "test-cache" / "bench-skew"
 
 
@@ -38,5 +38,5 @@ def test_kills_at_named_points_leave_one_whole_release_active() -> None:
     report = bench("kills", "--short")
     assert report["kills"] == report["survived"] >= 3
     assert report["faults"] == []
-    # Whoever was to kill itself did: the exit code is that of kill -9, or the builder's end was told as a failure.
+    # The victim has killed itself: the exit code is that of kill -9, or the builder's end was reported as a failure.
     assert all(case["exit_code"] != 0 for case in report["cases"] if case["victim"] == "self")

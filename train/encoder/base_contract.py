@@ -1,4 +1,4 @@
-"""The contract of a run: what params.yaml says, and for the rest what the base model's own files say."""
+"""The contract of a run: the values of params.yaml, and for the rest those of the base model's own files."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def contract_for(folder: Path, params: ContractParams) -> tuple[Contract, bytes]
 
 
 def training_tokens(contract: Contract, tokenizer_json: bytes, max_tokens: int | None) -> TokenEncoder:
-    """Return the contract's tokenizer, cut at `max_tokens` where training reads less of each text than serving does."""
+    """Return the contract's tokenizer, cut at `max_tokens` where training reads less of each text than serving."""
     vector: VectorContract = contract.vector
     if max_tokens is None or max_tokens >= vector.max_tokens:
         return TokenEncoder(vector, tokenizer_json)
@@ -67,12 +67,12 @@ def training_tokens(contract: Contract, tokenizer_json: bytes, max_tokens: int |
 
 
 def own_contract(folder: Path) -> tuple[Contract, bytes]:
-    """Return the contract under which the base model in `folder` would be served untuned: what it says about itself, no more."""
+    """Return the contract of the untuned base model in `folder`, from its own files alone."""
     if (folder / CONTRACT_FILE).is_file():
         return Contract.load(folder)
     facts = read_facts(folder)
     usual = ChunkerSettings()
-    # A model that reads less than the usual title and overlap gets the same shares of what it reads.
+    # A model with a lower token limit gets the usual shares of title and overlap.
     chunker = ChunkerSettings(
         overlap_tokens=min(usual.overlap_tokens, facts.max_tokens // 8),
         title_max_tokens=min(usual.title_max_tokens, facts.max_tokens // 4),

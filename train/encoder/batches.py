@@ -1,4 +1,4 @@
-"""Batches of pairs, tokenised by the contract, each side in its role, and the trainer that takes them."""
+"""Batches of pairs, tokenised by the contract, each side in its role, and their trainer."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ COLUMNS: dict[str, str] = {"query": "query", "document": "document"}
 
 
 def contract_collator(tokens: TokenEncoder) -> SentenceTransformerDataCollator:
-    """Return a collator whose every token id comes from the contract, prefix and truncation included.
+    """Return a collator whose token ids all come from the contract, prefix and truncation included.
 
-    The trainer's own path (prompts, then its tokenizer's call) is a second implementation; this leaves it out.
+    The trainer's own path (prompts, then its tokenizer's call) would be a second implementation, so it is not used.
     """
 
     def preprocess(texts: list[str], prompt: str | None = None, task: Role | None = None) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def token_counts(pairs: TrainingPairs, tokens: TokenEncoder) -> NDArray[np.int32
 class PairTrainer(SentenceTransformerTrainer):
     """sentence-transformers' trainer, with batches by length where counts are given.
 
-    Less its model card, which asks the hub for names and tokenises samples anew.
+    It makes no model card: that would ask the hub for names and tokenise samples again.
     """
 
     def __init__(self, *, counts: NDArray[np.int32] | None, **kwargs: Any) -> None:
@@ -57,7 +57,7 @@ class PairTrainer(SentenceTransformerTrainer):
         self._counts = counts
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
-        """Add nothing: training.json and the release's manifest say what the encoder was made from."""
+        """Add nothing: training.json and the release's manifest record the encoder's inputs."""
 
     def get_batch_sampler(
         self,
@@ -74,5 +74,5 @@ class PairTrainer(SentenceTransformerTrainer):
         return LengthGroupedBatchSampler(dataset, self._counts, batch_size, drop_last=drop_last, seed=seed)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
-        """Load the weights by name into the model that is trained: a new model would have no place for LoRA's updates."""
+        """Load the weights by name into the current model: a new model would have no place for LoRA's updates."""
         load_model(backbone(self.model), Path(resume_from_checkpoint) / WEIGHTS_FILE)

@@ -1,4 +1,4 @@
-"""Vectors that were computed before, by space and text: a second evaluation of an encoder embeds nothing."""
+"""A cache of vectors by space and text: a second evaluation of an encoder embeds nothing."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _LOOKUP_BLOCK = 500
 def cached_vectors(
     encoder: TorchEncoder, texts: Sequence[str], role: Role, folder: Path, *, progress: str
 ) -> NDArray[np.float32]:
-    """Return vectors `(n, dim)` of the texts, embedding only those that the cache does not hold.
+    """Return vectors `(n, dim)` of the texts; only texts outside the cache are embedded.
 
-    The key is the space, which covers weights, tokenizer, prefixes, limit and pooling, with role and text: nothing else
-    decides a vector, so an entry is never stale and may be deleted at any time.
+    The key is space, role and text; the space covers weights, tokenizer, prefixes, limit and pooling. They decide a vector
+    completely, so an entry is never stale and may be deleted at any time.
     """
     keys = [_key(text, role) for text in texts]
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Who is compared with the tuned encoder, each read under a contract of its own: base model and champion."""
+"""The encoders to compare, each under its own contract: the tuned one, the base model and the champion."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHAMPION = "champion"
 
 @dataclass(frozen=True)
 class Contender:
-    """An encoder with the contract that it would serve with."""
+    """An encoder with its contract for serving."""
 
     name: str
     encoder: TorchEncoder
@@ -30,12 +30,12 @@ class Contender:
 def contenders(tuned: Path, base: Path, champion: str, home: Path) -> Iterator[Contender]:
     """Yield the tuned encoder, the base model and, where there is one, the champion.
 
-    The base model comes under its own contract: under the tuned one's, a wrong prefix would hurt both and go unseen. Where the
-    two contracts differ it comes under the tuned one's as well, which tells what training itself has done.
+    The base model comes under its own contract: under the tuned encoder's, a wrong prefix would hurt both and go unseen. Where
+    the two contracts differ, it comes under the tuned encoder's as well, which shows the effect of training alone.
 
     Raises:
         SettingsError: the champion is not below `home`.
-        MismatchError: an encoder is not what its record says.
+        MismatchError: an encoder differs from its record.
     """
     preprocessor = Preprocessor.load(tuned)
     yield Contender(TUNED, TorchEncoder.load(tuned), preprocessor)

@@ -30,7 +30,7 @@ BM25 = "bm25"
 
 @dataclass(frozen=True)
 class EvaluatePaths:
-    """Where the stage reads and writes; vectors are cached and looks at test are logged under `home`."""
+    """The stage's inputs and outputs; `home` holds the cache of vectors and the log of looks at the test split."""
 
     documents: Path
     pairs: Path
@@ -42,16 +42,16 @@ class EvaluatePaths:
 
 @dataclass(frozen=True)
 class Reading:
-    """Queries by split and documents as one contract reads them."""
+    """Queries by split, and documents, under one contract."""
 
     held_out: Mapping[Split, HeldOut]
     corpus: Corpus
 
 
 def evaluate(base: Path, params: EvaluateParams, similarity: SimilarityParams, paths: EvaluatePaths) -> Verdict:
-    """Measure on the development split, judge by it, and look at the test split only when params.yaml says so.
+    """Measure and judge on the development split; look at the test split only when params.yaml asks for it.
 
-    Whatever is compared answers the same queries over the same documents, each under its own contract.
+    All contenders answer the same queries over the same documents, each under its own contract.
     """
     started = time.perf_counter()
     splits: list[Split] = ["dev", "test"] if params.look_at_test else ["dev"]

@@ -35,7 +35,7 @@ _VERSIONED = ("torch", "transformers", "sentence-transformers", "tokenizers", "a
 
 @dataclass(frozen=True)
 class FitPaths:
-    """Where the stage reads and writes, and where a killed run finds its checkpoints."""
+    """The stage's inputs and outputs, and the place of its checkpoints."""
 
     pairs: Path
     encoder: Path
@@ -46,8 +46,8 @@ class FitPaths:
 def fit(base: Path, base_name: str, contract_params: ContractParams, params: TrainParams, paths: FitPaths) -> None:
     """Fine-tune the base model in folder `base` on the pairs and write the encoder's folder.
 
-    A run that is killed and started again on the same inputs goes on from its last checkpoint. Under torchrun or
-    accelerate every process calls this; the first one writes.
+    A killed run continues from its last checkpoint when it is started again on the same inputs. Under torchrun or accelerate
+    every process calls this; the first process writes.
 
     Raises:
         MismatchError: the base model does not fit the contract.
@@ -77,7 +77,7 @@ def fit(base: Path, base_name: str, contract_params: ContractParams, params: Tra
             base_space = space_id(contract.vector_fingerprint, base_sha256)
             record = {"base_model": base_name, "base_space": base_space, **inputs, **_describe(pairs), **asdict(result)}
             _deliver(model, preprocessor, paths.encoder, record)
-            # Last: until the encoder is in its place, a restart must find the checkpoints.
+            # Last: a restart needs the checkpoints until the encoder is in its place.
             sweep(checkpoints)
 
 
@@ -91,7 +91,7 @@ def _describe(pairs: TrainingPairs) -> dict[str, JSON]:
 
 
 def _deliver(model: SentenceTransformer, preprocessor: Preprocessor, encoder: Path, record: dict[str, JSON]) -> None:
-    """Write the folder beside its place, then rename it in: no reader sees half an encoder."""
+    """Write the folder beside its place, then rename it, so that no reader sees half an encoder."""
     beside = encoder.with_name(f"{encoder.name}.{os.getpid()}.new")
     save_model(model, beside, preprocessor.contract, preprocessor.tokenizer_json)
     record |= encoder_identity(beside, preprocessor.contract, weights_sha256(beside))

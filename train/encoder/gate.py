@@ -19,21 +19,21 @@ Scores = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Reference:
-    """What the encoder is compared with, by the word that the verdict uses for it."""
+    """A contender's scores, and its name in the verdict."""
 
     name: str
     scores: Scores
 
 
 def judge_base(tuned: Scores, references: Sequence[Reference], params: EvaluateParams) -> Check:
-    """Accept an encoder that is not worse than its base model by more than the margin, under any contract that it was read by."""
+    """Accept an encoder that loses at most the margin to its base model, under every contract that was tried."""
     return _judge(BETTER_THAN_BASE, tuned, references, params)
 
 
 def judge_champion(tuned: Scores, champion: Reference | None, params: EvaluateParams) -> Check:
-    """Accept an encoder that is not worse than the release in production by more than the margin."""
+    """Accept an encoder that loses at most the margin to the release in production."""
     if champion is None:
-        said = "encoder.evaluate.champion is empty: no release is in production, so there was none to compare with"
+        said = "encoder.evaluate.champion is empty: no release is in production, so there is none to compare with"
         return Check(NOT_WORSE_THAN_CHAMPION, True, said, {"champion": None})
     return _judge(NOT_WORSE_THAN_CHAMPION, tuned, [champion], params)
 
@@ -41,7 +41,7 @@ def judge_champion(tuned: Scores, champion: Reference | None, params: EvaluatePa
 def judge_slices(
     tuned: Scores, references: Sequence[Reference], slices: Mapping[str, Sequence[str]], params: EvaluateParams
 ) -> Check:
-    """Accept an encoder that no guarded slice pays for; a slice of too few queries is told, and does not decide."""
+    """Accept an encoder that loses at most the margin on every guarded slice; a slice of too few queries is only reported."""
     few = {name: len(queries) for name, queries in slices.items() if len(queries) < params.slice_min_queries}
     rows: list[dict[str, JSON]] = []
     refused: list[str] = []
@@ -76,7 +76,7 @@ def judge_slices(
 
 
 def difference(tuned: Scores, other: Scores, params: EvaluateParams) -> Interval:
-    """Return tuned - other over the same queries, paired, with its interval."""
+    """Return the paired difference tuned - other over the same queries, with its interval."""
     return paired_bootstrap(tuned, other, samples=params.bootstrap_samples, confidence=params.confidence, seed=params.seed)
 
 
@@ -98,7 +98,7 @@ def _judge(name: str, tuned: Scores, references: Sequence[Reference], params: Ev
 
 
 def _holds(found: Interval, margin: float) -> bool:
-    # An encoder that equals its reference exactly passes a margin of 0.
+    # An encoder equal to its reference passes a margin of 0.
     return found.low > -margin or found.low == found.high == 0
 
 

@@ -1,4 +1,4 @@
-"""Batches of pairs of like length: what is shorter than the longest text of its batch is padding, computed for nothing."""
+"""Batches of pairs of similar length, because every token of padding is computed for nothing."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from sentence_transformers.base.sampler import DefaultBatchSampler
 
-# Lengths are sorted within so many batches of the shuffled order. More would save little padding, and put the same pairs
-# together in every epoch.
+# Lengths are sorted within this many batches of the shuffled order. A larger window would save little padding and put the same
+# pairs together in every epoch.
 WINDOW_BATCHES = 16
 
 
 class LengthGroupedBatchSampler(DefaultBatchSampler):
-    """Draws each epoch's batches by `grouped_batches`; the epoch and the seed decide them, nothing else does."""
+    """Draws each epoch's batches by `grouped_batches`; only epoch and seed decide them."""
 
     def __init__(self, dataset: Dataset, counts: NDArray[np.int32], batch_size: int, *, drop_last: bool, seed: int) -> None:
         super().__init__(dataset, batch_size=batch_size, drop_last=drop_last, seed=seed)
@@ -23,16 +23,16 @@ class LengthGroupedBatchSampler(DefaultBatchSampler):
         self._texts = _numbered([dataset[name] for name in dataset.column_names])
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Yield the batches of the epoch that was set. A resumed run sets its epoch, and skips what it has done."""
+        """Yield the batches of the current epoch. A resumed run sets its epoch and skips the finished batches."""
         random = np.random.default_rng([self.seed, self.epoch])
         batches = grouped_batches(self._counts, self._texts, self.batch_size, random)
         if self.drop_last:
             batches = [batch for batch in batches if len(batch) == self.batch_size]
-        # The trainer was told how many there are. Where there are more, short ones of texts that repeat come last.
+        # The trainer expects a fixed number. Repeated texts can give more, and the short batches come last.
         yield from batches[: len(self)]
 
     def __len__(self) -> int:
-        """Return how many batches an epoch has."""
+        """Return the number of batches in an epoch."""
         rows = len(self._counts)
         return rows // self.batch_size if self.drop_last else -(-rows // self.batch_size)
 
@@ -43,7 +43,7 @@ def grouped_batches(
     """Return batches of row numbers: every row once, no text twice in a batch, full batches first, in random order.
 
     Args:
-        counts: tokens of each pair's texts, `(n, sides)`. The last side is padded most, and is sorted by first.
+        counts: tokens of each pair's texts, `(n, sides)`. The last side has most padding, so it is the first sort key.
         texts: a number for each text, `(n, sides)`; equal texts have equal numbers.
     """
     order = random.permutation(len(counts))
@@ -53,22 +53,15 @@ def grouped_batches(
         order[start : start + window] = part[np.lexsort(counts[part].T)]
     batches = _without_repeats(order, texts, batch_size)
     full = [batch for batch in batches if len(batch) == batch_size]
-    # By length they would be a curriculum: short texts first in every window.
+    # Sorted by length the batches would be a curriculum: short texts first in every window.
     shuffled = [full[place] for place in random.permutation(len(full))]
     return shuffled + [batch for batch in batches if len(batch) < batch_size]
 
 
-def padded_share(counts: NDArray[np.int32], batches: Sequence[Sequence[int]]) -> float:
-    """Return which share of the tokens computed for these batches is padding."""
-    real = sum(int(counts[batch].sum()) for batch in map(list, batches))
-    computed = sum(int(counts[batch].max(axis=0).sum()) * len(batch) for batch in map(list, batches))
-    return 1 - real / computed
-
-
 def _without_repeats(order: NDArray[np.int64], texts: NDArray[np.int64], batch_size: int) -> list[list[int]]:
-    """Cut an order into batches; a row with a text that its batch has already waits for the next one."""
+    """Cut an order into batches; a row whose text is already in the batch waits for the next batch."""
     batches: list[list[int]] = []
-    # The newest batch is the one being filled; a row that waits is tried first when another begins.
+    # Waiting rows are tried first in every new batch.
     waiting: list[int] = []
     rest = iter(order.tolist())
     while True:
@@ -91,7 +84,7 @@ def _without_repeats(order: NDArray[np.int64], texts: NDArray[np.int64], batch_s
 
 
 def _chain(waiting: list[int], rest: Iterator[int]) -> Iterator[int]:
-    """Yield the waiting rows, taking each off its list, then the rest."""
+    """Yield the waiting rows, each removed from its list, then the rest."""
     while waiting:
         yield waiting.pop(0)
     yield from rest

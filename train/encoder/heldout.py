@@ -1,4 +1,4 @@
-"""What an evaluation is about: held-out queries of one split, their judgements, and the documents to search."""
+"""The data of an evaluation: held-out queries of one split, their judgements, and the documents to search."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents with their chunks, as the index would hold them."""
+    """Documents with their chunks, as in the index."""
 
     document_ids: list[str]
     full_texts: list[str]
@@ -43,7 +43,7 @@ class Corpus:
 
 
 def read_held_out(pairs: Path, split: Split, preprocessor: Preprocessor, *, max_queries: int, seed: int) -> HeldOut:
-    """Read one split. At most `max_queries` (0: all) are drawn, by the seed, of those with a relevant document.
+    """Read one split. The seed draws at most `max_queries` (0: all) of the queries with a relevant document.
 
     Raises:
         ContractError: the split has no judged query.
@@ -75,12 +75,12 @@ def read_corpus(
 ) -> Corpus:
     """Read and chunk the documents.
 
-    With `max_documents` (0: all), the needed ones are there and others are drawn by the seed to fill up; scores on such a
-    corpus are higher than on the whole, and are to be compared only with each other.
+    With `max_documents` (0: all), the needed documents are read, and the seed draws others to fill up. Scores on such a corpus
+    are higher than on the whole, so compare them only with each other.
 
     Args:
-        withheld: documents that a held-out query was taken from, as they read without it: with it in the text, whoever
-            finds words would win. They stand in for the whole ones.
+        withheld: documents without the held-out query that was taken from them; they replace the whole ones. With the query
+            in its text, a search by words would always win.
 
     Raises:
         ContractError: a judged document is not among the documents.

@@ -1,4 +1,4 @@
-"""The held-out part as files, so that an exported format can be asked the same questions without the pairs, splits and chunks."""
+"""The held-out part as files, so that exported formats answer the same questions without pairs, splits and chunks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHUNKS_FILE: Final = "chunks.parquet"
 def write_held_out(
     folder: Path, contract_fingerprint: str, part: HeldOut, corpus: Corpus, slices: Mapping[str, Sequence[str]]
 ) -> None:
-    """Write questions with judgements and slices, and the encoder text of every chunk, under one contract."""
+    """Write questions with judgements and slices, and every chunk's encoder text, under one contract."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     questions = {

@@ -1,8 +1,8 @@
-"""What training has seen of the evaluation, found out anew from the finished rows; the stage that made the split is not asked.
+"""The part of the evaluation that training has seen, by an independent check of the finished rows.
 
-A leak is a held-out query among the training queries (word for word, or judged for the same document), and, for a split that
-the pairs stage made, a training document that is a relevant document of the split or nearly its copy. A split that the data set
-brought may share documents with its training part, as published benchmarks do: those are counted and stated.
+A leak is a held-out query among the training queries, word for word or judged for the same document. In a split that the pairs
+stage made, a training document that equals or nearly equals a relevant document is a leak too. A data set's own split may
+share documents with its training part, as published benchmarks do: these are counted and reported.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from twinline.contract.release.verdict import NO_EVALUATION_LEAK
 TOLERATED = 0
 _SHOWN = 3
 _SHOWN_CHARS = 100
-# A chance that no corpus is large enough to meet: five standard errors.
+# Five standard errors: no corpus is large enough to exceed them by chance.
 _STANDARD_ERRORS = 5
 
 Row = Mapping[str, Any]
@@ -36,7 +36,7 @@ _WORD = re.compile(r"[^\W_]+")
 
 @dataclass(frozen=True)
 class LeakFiles:
-    """Where the rows are: `snapshot_queries` says which splits the data set brought itself."""
+    """The files of the rows; `snapshot_queries` shows the data set's own splits."""
 
     train: Path
     queries: Path
@@ -47,7 +47,7 @@ class LeakFiles:
 
 @dataclass
 class Leaks:
-    """Leaked rows by kind, as a person would name them, and what is allowed but to be known."""
+    """Leaked rows by kind, in words, and shared documents that are allowed but reported."""
 
     found: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     shared_documents: dict[str, int] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class Leaks:
 
 
 def read_leaks(files: LeakFiles, params: SimilarityParams) -> Leaks:
-    """Compare the training pairs with all that is held out, not only with what is sampled for scoring."""
+    """Compare the training pairs with everything held out, not only with the sample for scoring."""
     train = pq.read_table(files.train, columns=["query_id", "query", "source", "key", "title", "text"]).to_pylist()
     queries = pq.read_table(files.queries).to_pylist()
     judgements = pq.read_table(files.judgements).to_pylist()
@@ -78,15 +78,15 @@ def find_leaks(
     texts: Mapping[str, str],
     params: SimilarityParams,
 ) -> Leaks:
-    """Return what leaked. Pure.
+    """Return the leaks. Pure.
 
     Args:
         train: rows with query_id, query, source, key, title, text.
         queries: held-out rows with query_id, text, split.
         judgements: held-out rows with query_id, source, key, grade, split.
-        brought: the splits that the data set brought.
-        texts: the whole clean text of documents, by id; a training row whose document is not there stands for itself.
-        params: what the prepare stage takes for a near-duplicate.
+        brought: the data set's own splits.
+        texts: the whole clean text of documents, by id; a training row without its document is compared by its own text.
+        params: the prepare stage's definition of a near-duplicate.
     """
     leaks = Leaks()
     held_texts = {normal_text(row["text"]): row for row in queries}
@@ -126,7 +126,7 @@ def _near_duplicates(trained: Mapping[str, str], held: Mapping[str, tuple[str, s
             having[member].append(name)
     for name, text in trained.items():
         if name in held:
-            continue  # the document itself: said already
+            continue  # the document itself, reported above
         own = shingles(text, params.shingle_words)
         common = Counter(other for member in own for other in having.get(member, ()))
         for other, count in common.items():
@@ -136,27 +136,27 @@ def _near_duplicates(trained: Mapping[str, str], held: Mapping[str, tuple[str, s
 
 
 def certain_similarity(params: SimilarityParams) -> float:
-    """Return the Jaccard similarity that the prepare stage's estimate, from so many hashes, cannot have taken for less.
+    """Return the lowest Jaccard similarity that the prepare stage's estimate cannot have put below its threshold.
 
-    Exact similarity at the very threshold would accuse pairs which the estimate put just below it.
+    The exact threshold would accuse pairs that the estimate put just below it.
     """
     threshold = params.near_duplicate_similarity
     return min(1.0, threshold + _STANDARD_ERRORS * sqrt(threshold * (1 - threshold) / params.hashes))
 
 
 def shingles(text: str, words: int) -> set[str]:
-    """Return the sets of consecutive words of a text; a text of fewer words is one shingle."""
+    """Return the shingles of a text, runs of so many words; a shorter text is one shingle."""
     found = normal_text(text).split()
     return {" ".join(found[start : start + words]) for start in range(max(1, len(found) - words + 1))}
 
 
 def normal_text(text: str) -> str:
-    """Return the words alone, whatever their case, punctuation and width."""
+    """Return the words alone, without case, punctuation and width."""
     return " ".join(_WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
 
 
 def judge_leaks(leaks: Leaks) -> Check:
-    """Accept an evaluation of which training has seen nothing."""
+    """Accept an evaluation if training has seen nothing of it."""
     count = sum(map(len, leaks.found.values()))
     shared = "".join(
         f"; {n} documents of {split} train as well, as the data set has it" for split, n in leaks.shared_documents.items()
@@ -175,7 +175,7 @@ def judge_leaks(leaks: Leaks) -> Check:
     if count <= TOLERATED:
         return Check(NO_EVALUATION_LEAK, True, f"{looked}: none found{shared}", numbers)
     kinds = ", ".join(f"{len(rows)} x {kind} (for example {rows[0]})" for kind, rows in leaks.found.items())
-    remedy = "the scores say nothing; mend the pairs stage (etl/pairs.py) and train again"
+    remedy = "the scores are worthless; fix the pairs stage (etl/pairs.py) and train again"
     return Check(NO_EVALUATION_LEAK, False, f"{looked}: {kinds}, {TOLERATED} tolerated: {remedy}{shared}", numbers)
 
 

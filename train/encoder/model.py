@@ -34,8 +34,8 @@ def load_model(base: Path, contract: Contract, tokenizer_json: bytes) -> Sentenc
     """Return the base model with the contract's tokenizer in place of its own.
 
     Raises:
-        MismatchError: the tokenizer that the training framework made of the contract's file gives other token ids, or
-            the weights do not fit the contract.
+        MismatchError: the training framework's tokenizer gives other token ids than the contract's file, or the weights do not
+            fit the contract.
     """
     import torch
     from sentence_transformers import SentenceTransformer
@@ -60,7 +60,7 @@ def load_model(base: Path, contract: Contract, tokenizer_json: bytes) -> Sentenc
 
 
 def backbone(model: SentenceTransformer) -> PreTrainedModel:
-    """Return the transformer of a stack that `load_model` made."""
+    """Return the transformer of a stack from `load_model`."""
     found: PreTrainedModel = model[0].auto_model  # type: ignore[assignment]
     return found
 
@@ -68,21 +68,21 @@ def backbone(model: SentenceTransformer) -> PreTrainedModel:
 def save_model(model: SentenceTransformer, folder: Path, contract: Contract, tokenizer_json: bytes) -> None:
     """Write the encoder's folder: safetensors, and the contract's own files byte for byte.
 
-    Saving rewrites tokenizer.json and so changes its hash; the contract's file goes over it, last.
+    Saving rewrites tokenizer.json and changes its hash, so the contract's file is written over it, last.
     """
     model.save(str(folder), create_model_card=False, safe_serialization=True)
     write_tokenizer(folder, contract, tokenizer_json)
     if not (folder / WEIGHTS_FILE).is_file():
         raise MismatchError(f"{folder} has no {WEIGHTS_FILE} after saving: the weights must fit one file")
-    # safetensors makes files that only their owner can read; a server may run as another user.
+    # Only the owner can read a file from safetensors, and a server may run as another user.
     (folder / WEIGHTS_FILE).chmod(0o644)
 
 
 def write_tokenizer(folder: Path, contract: Contract, tokenizer_json: bytes) -> None:
-    """Write contract.json, tokenizer.json, and a tokenizer_config.json under which transformers reads it as it is.
+    """Write contract.json, tokenizer.json, and a tokenizer_config.json that makes transformers read the file unchanged.
 
-    The class must be PreTrainedTokenizerFast: a model-specific one such as BertTokenizer rebuilds the normaliser from
-    its own options and silently discards what the file says.
+    The class must be PreTrainedTokenizerFast: a model-specific class such as BertTokenizer silently replaces the file's
+    normaliser by its own.
     """
     contract.save(folder, tokenizer_json)
     tokenizer = Tokenizer.from_str(tokenizer_json.decode())

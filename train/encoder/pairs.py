@@ -1,4 +1,4 @@
-"""Training pairs as the encoder will see such texts when it serves: through the contract, in the contract's roles."""
+"""Training pairs as the encoder sees texts when it serves: through the contract, in the contract's roles."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from twinline.contract.documents.records import Document
 from twinline.contract.encoder.preprocess import Preprocessor
 from twinline.contract.errors import ContractError, DocumentError
 
-# Pairs that the contract refuses (no text left, a query too long) are counted; more than this share means that the
-# wrong file was given, not that a few rows are bad.
+# The contract refuses single pairs (no text left, a query too long). More than this share means a wrong file, not bad rows.
 MAX_SET_ASIDE_SHARE = 0.05
 
 
 @dataclass(frozen=True)
 class TrainingPairs:
-    """Clean queries and the encoder's text of their documents, row by row."""
+    """Clean queries, and the encoder texts of their documents, row by row."""
 
     queries: list[str]
     documents: list[str]
@@ -29,8 +28,8 @@ class TrainingPairs:
 def read_pairs(path: Path, preprocessor: Preprocessor) -> TrainingPairs:
     """Read `data/pairs/train.parquet` and pre-process both sides.
 
-    A document stands for itself by its first chunk: a judgement names a document, not a place in it, and the first
-    chunk (after the title) is where texts say what they are about. With the chunker `none` it is the whole document.
+    The first chunk stands for a document: a judgement names no place in it, and texts name their subject at the beginning.
+    With the chunker `none` it is the whole document.
 
     Raises:
         ContractError: too many pairs were refused, or none is left.

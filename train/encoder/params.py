@@ -1,4 +1,4 @@
-"""What params.yaml may say about the contract, the training and the evaluation."""
+"""The sections of params.yaml for the contract, the training and the evaluation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from twinline.contract.errors import SettingsError
 
 @dataclass(frozen=True)
 class PipelineParams:
-    """The keys at the top of params.yaml, which belong to no stage and no kind of model."""
+    """The keys at the top of params.yaml, outside every stage and kind of model."""
 
     source: str
     snapshot: str
@@ -19,14 +19,14 @@ class PipelineParams:
 
 @dataclass(frozen=True)
 class EncoderParams:
-    """The keys of section `encoder` that are no sections themselves."""
+    """The plain keys of section `encoder`."""
 
     base_model: str
 
 
 @dataclass(frozen=True)
 class ContractParams:
-    """Section `contract`. `null` takes what the base model's own files say."""
+    """Section `contract`. `null` takes the value from the base model's own files."""
 
     max_tokens: int | None
     pooling: Literal["mean", "cls", "last"] | None
@@ -47,7 +47,7 @@ class LoraParams:
     dropout: float = 0.0
     targets: list[str] = field(default_factory=list)
 
-    # How a mapping of params.yaml becomes this: an unknown key is an error, as at the level above.
+    # An unknown key of the mapping in params.yaml is an error, as at the level above.
     __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
@@ -63,10 +63,10 @@ class LoraParams:
 class TrainParams:
     """Section `train`.
 
-    `batch_size` is the number of pairs that see each other as negatives, over all GPUs together; `mini_batch_size` is
-    what one GPU (or the CPU) holds at once. `max_tokens` cuts texts shorter for training only; the contract's own
-    limit is not touched. `max_steps: 0` means that `epochs` decides; `epochs: 0` passes the base weights through.
-    `freeze_layers: N` leaves the embeddings and the first N layers as they are.
+    `batch_size` is the number of pairs that are each other's negatives, over all GPUs together; `mini_batch_size` is the number
+    on one GPU (or the CPU) at once. `max_tokens` cuts texts shorter for training only; the contract's own limit stays.
+    `max_steps: 0` lets `epochs` decide; `epochs: 0` passes the base weights through. `freeze_layers: N` freezes the embeddings
+    and the first N layers.
     """
 
     seed: int
@@ -110,8 +110,8 @@ class TrainParams:
 class EvaluateParams:
     """Section `evaluate`. `max_documents` and `max_queries`: 0 takes all; a sample is stated in the result.
 
-    `champion` is the id of a release below `<home>/releases`, empty for none. `margin` is how much worse than base or
-    champion the encoder may be, `slice_margin` the same on a slice of at least `slice_min_queries` queries.
+    `champion` is the id of a release below `<home>/releases`, empty for none. `margin` is the largest loss against base or
+    champion, `slice_margin` the same on a slice of at least `slice_min_queries` queries.
     """
 
     seed: int
@@ -137,7 +137,7 @@ class EvaluateParams:
 
 @dataclass(frozen=True)
 class SimilarityParams:
-    """Section `prepare`, as far as the search for leaks needs it: what the data stages take for a near-duplicate."""
+    """Section `prepare`, as far as the search for leaks needs it: the definition of a near-duplicate."""
 
     near_duplicate_similarity: float
     shingle_words: int

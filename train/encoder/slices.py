@@ -1,4 +1,4 @@
-"""The groups of held-out queries that must not pay for a better mean: by length, answer, source, and what BM25 makes of them."""
+"""The groups of held-out queries that must not pay for a better mean: by length, answer, source, and score of BM25."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _MISSED = 0.0
 
 
 def query_slices(part: HeldOut, corpus: Corpus, bm25: Mapping[str, float]) -> dict[str, list[str]]:
-    """Return query ids by the name of their slice; every query is in several.
+    """Return query ids by slice; every query is in several slices.
 
-    No slice depends on an encoder: what is compared cannot choose where.
+    No slice depends on an encoder, so no contender can choose its own slices.
 
     Args:
         bm25: query id -> nDCG@10 of BM25.
@@ -43,7 +43,7 @@ def query_slices(part: HeldOut, corpus: Corpus, bm25: Mapping[str, float]) -> di
 
 
 def _halves(sizes: Mapping[str, int], name: str) -> dict[str, list[str]]:
-    """Return the queries up to the median size, and those above."""
+    """Return the queries up to the median size, and the longer ones."""
     middle = int(median(sizes.values()))
     low: Sequence[str] = [query for query, size in sizes.items() if size <= middle]
     high: Sequence[str] = [query for query, size in sizes.items() if size > middle]
@@ -51,5 +51,5 @@ def _halves(sizes: Mapping[str, int], name: str) -> dict[str, list[str]]:
 
 
 def _best(grades: Mapping[str, int]) -> str:
-    """Return the document of the highest grade; of several, the first by id."""
+    """Return the document of the highest grade; among equals, the first by id."""
     return min(grades, key=lambda document: (-grades[document], document))

@@ -1,4 +1,4 @@
-"""An encoder run by torch in this process: the reference that exported formats and live servers are compared with."""
+"""An encoder in torch in this process: the reference for exported formats and live servers."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class TorchEncoder:
         """Load an encoder's folder.
 
         Args:
-            folder: what the training stage wrote; or a base model's folder, with `preprocessor` saying under which
-                contract its weights are to be read.
+            folder: the training stage's output, or a base model's folder.
+            preprocessor: of the contract for a base model's weights.
 
         Raises:
-            MismatchError: tokenizer, dimension or weights are not what the contract and training.json say.
+            MismatchError: tokenizer, dimension or weights differ from the contract and training.json.
         """
         own = preprocessor or Preprocessor.load(folder)
         weights = weights_sha256(folder)
@@ -67,7 +67,7 @@ class TorchEncoder:
         """Return one vector a text, `(n, dim)`, in the order given.
 
         Args:
-            progress: what to write beside a progress bar; empty for none.
+            progress: the label of a progress bar; empty for none.
         """
         encoded = self._preprocessor.encode(texts, role)
         vectors = np.zeros((len(texts), self._preprocessor.contract.vector.dimension), dtype=np.float32)
@@ -91,7 +91,7 @@ class TorchEncoder:
 def _batches(token_counts: NDArray[np.int32], budget: int) -> Iterator[NDArray[np.intp]]:
     """Yield row numbers, longest text first, in batches of at most `budget` padded tokens and at least one row.
 
-    Batches of like length waste little on padding, and the first one shows whether memory suffices.
+    Batches of similar length waste little on padding, and the first batch shows whether memory suffices.
     """
     order = np.argsort(-token_counts, kind="stable")
     start = 0

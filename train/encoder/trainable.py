@@ -1,4 +1,4 @@
-"""Which weights are trained: all of them, those above the first layers, or low-rank updates that are merged in at the end."""
+"""The trained weights: all, the layers above the first ones, or low-rank updates that are merged in at the end."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ if TYPE_CHECKING:
 
 
 class Adapted:
-    """A backbone whose linear layers have low-rank updates beside their weights, which do not move."""
+    """A backbone with frozen weights, and low-rank updates beside those of its linear layers."""
 
     def __init__(self, model: LoraModel) -> None:
         self._model = model
 
     def merge(self) -> None:
-        """Add the updates to the weights, and take the layers apart again: what is left is a model like any other.
+        """Add the updates to the weights and remove the extra layers, so that a plain model is left.
 
-        The layers are exchanged in place, so whoever holds the backbone has the merged one.
+        The layers are exchanged in place: every reference to the backbone sees the merged model.
         """
         self._model.merge_and_unload(safe_merge=True)
 
 
 def choose_trainable(backbone: PreTrainedModel, params: TrainParams) -> Adapted | None:
-    """Freeze what the parameters say; return what has to be merged after the training, or None.
+    """Freeze weights by the parameters; return the updates to merge after the training, or None.
 
     Raises:
-        SettingsError: the backbone has fewer layers than are to be frozen, or none of LoRA's targets.
+        SettingsError: the backbone has too few layers to freeze, or none of LoRA's targets.
     """
     if params.lora.rank:
         return _add_lora(backbone, params.lora)
@@ -42,10 +42,10 @@ def choose_trainable(backbone: PreTrainedModel, params: TrainParams) -> Adapted 
 
 
 def freeze(backbone: PreTrainedModel, count: int) -> None:
-    """Keep the embeddings and the first `count` layers as they are. Their gradients are not computed either.
+    """Freeze the embeddings and the first `count` layers, without gradients.
 
     Raises:
-        SettingsError: there are not that many layers, or none would be left to train.
+        SettingsError: there are too few layers, or none would be left to train.
     """
     layers = _layers(backbone)
     if count >= len(layers):
@@ -59,13 +59,13 @@ def freeze(backbone: PreTrainedModel, count: int) -> None:
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """Return how many numbers are trained, and how many there are."""
+    """Return the number of trained parameters, and of all parameters."""
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     return sum(size for size, trained in sizes if trained), sum(size for size, _ in sizes)
 
 
 def _layers(backbone: PreTrainedModel) -> nn.ModuleList:
-    """Return the transformer's layers, whatever a family of models calls them: the list that is as long as the config says."""
+    """Return the transformer's layers, under any name: the list whose length is in the config."""
     wanted = backbone.config.num_hidden_layers
     found = [module for module in backbone.modules() if isinstance(module, nn.ModuleList) and len(module) == wanted]
     if not found:
@@ -87,7 +87,7 @@ def _add_lora(backbone: PreTrainedModel, params: LoraParams) -> Adapted:
         task_type=TaskType.FEATURE_EXTRACTION,
     )
     try:
-        # Not get_peft_model: the wrapper's own forward and files are not wanted, only layers exchanged in the backbone.
+        # Not get_peft_model: its wrapper brings a forward and files of its own, and only exchanged layers are needed.
         return Adapted(LoraModel(backbone, {"default": config}, "default"))
     except ValueError as exc:
         raise SettingsError(

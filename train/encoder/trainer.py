@@ -13,7 +13,7 @@ from train.encoder.model import backbone
 from train.encoder.pairs import TrainingPairs
 from train.encoder.params import TrainParams
 from train.encoder.trainable import choose_trainable, count_parameters
-from train.hardware import Precision, choose_precision, device, is_first_process, world_size
+from train.hardware import TrainingPrecision, choose_precision, device, is_first_process, world_size
 from twinline.contract.encoder.tokens import TokenEncoder
 from twinline.contract.errors import SettingsError
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FitResult:
-    """How the training went, for training.json."""
+    """The facts of a training run, for training.json."""
 
     steps: int
     final_loss: float | None
     seconds: float
     resumed_from_step: int
-    precision: Precision
+    precision: TrainingPrecision
     trained_parameters: int
     parameters: int
 
@@ -38,9 +38,9 @@ class FitResult:
 def train_model(
     model: SentenceTransformer, pairs: TrainingPairs, tokens: TokenEncoder, params: TrainParams, checkpoints: Path, curves: Path
 ) -> FitResult:
-    """Train `model` in place, going on from the newest checkpoint in `checkpoints`, and write the curves.
+    """Train `model` in place from the newest checkpoint in `checkpoints` on, and write the curves.
 
-    Its weights are whole and plain afterwards, whichever of them were trained.
+    The model is plain afterwards: LoRA's updates are merged into its weights.
     """
     from datasets import Dataset
     from transformers import set_seed
@@ -49,7 +49,7 @@ def train_model(
     from train.sealing import CheckpointSealer
 
     set_seed(params.seed)
-    # Before LoRA puts its own beside them.
+    # Before LoRA adds its own.
     _, parameters = count_parameters(model)
     adapted = choose_trainable(backbone(model), params)
     trained, _ = count_parameters(model)
@@ -87,7 +87,7 @@ def train_model(
     )
 
 
-def _arguments(params: TrainParams, precision: Precision, checkpoints: Path) -> Any:
+def _arguments(params: TrainParams, precision: TrainingPrecision, checkpoints: Path) -> Any:
     from sentence_transformers import SentenceTransformerTrainingArguments
     from sentence_transformers.base.sampler import BatchSamplers
 
@@ -99,13 +99,13 @@ def _arguments(params: TrainParams, precision: Precision, checkpoints: Path) -> 
         )
     arguments = SentenceTransformerTrainingArguments(
         output_dir=str(checkpoints),
-        # Without this, processes on a CPU do not find each other, and each trains alone.
+        # Without this, processes on a CPU do not find each other, and each would train alone.
         use_cpu=device().type == "cpu",
         # -1 is the trainer's "epochs decide".
         max_steps=params.max_steps or -1,
         num_train_epochs=params.epochs,
-        # One batch is drawn and then split among the processes: no text is in it twice, not even on two GPUs, and the
-        # batches are the same however many there are. A rest that cannot be split evenly would leave one of them waiting.
+        # One batch is drawn and then split among the processes: no text is in it twice, even on two GPUs, and the number of
+        # processes does not change the batches. A remainder that does not split evenly would leave a process waiting.
         per_device_train_batch_size=params.batch_size,
         accelerator_config={"split_batches": True},
         dataloader_drop_last=processes > 1,
@@ -118,9 +118,9 @@ def _arguments(params: TrainParams, precision: Precision, checkpoints: Path) -> 
         data_seed=params.seed,
         bf16=precision == "bf16",
         fp16=precision == "fp16",
-        # The same text twice in a batch would be its own negative.
+        # A text that is twice in a batch would be its own negative.
         batch_sampler=BatchSamplers.NO_DUPLICATES,
-        # fork after a tokenizer has run in threads may hang; tokenising is a small part of a step.
+        # A fork after a tokenizer has run in threads may hang; tokenising is a small part of a step.
         dataloader_num_workers=0,
         dataloader_pin_memory=device().type == "cuda",
         logging_strategy="steps",
@@ -147,10 +147,10 @@ def _loss(model: SentenceTransformer, params: TrainParams) -> Any:
     )
 
     processes = world_size()
-    # Negatives from every GPU: the loss is then that of one batch of `batch_size`, however many GPUs there are.
+    # Negatives from every GPU: the loss is that of one batch of `batch_size` on any number of GPUs.
     gather = processes > 1
     if params.batch_size // processes <= params.mini_batch_size:
-        # All of it fits at once: the same loss and gradient, without the cached one's second forward pass.
+        # The whole batch fits at once: same loss and gradient, without the second forward pass of the cached loss.
         return MultipleNegativesRankingLoss(model, scale=params.scale, gather_across_devices=gather)
     return CachedMultipleNegativesRankingLoss(
         model, scale=params.scale, mini_batch_size=params.mini_batch_size, gather_across_devices=gather

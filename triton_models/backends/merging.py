@@ -1,6 +1,6 @@
-"""What the embedded backends share: run the requests that Triton hands over as one batch, and answer each of them.
+"""The common part of the embedded backends: run the requests from Triton as one batch, and answer each of them.
 
-Native backends do this in C++. A request that cannot be run gets its own error, and never takes its neighbours with it.
+Native backends do this in C++. A request that fails gets its own error, and the other requests are answered.
 """
 
 import json
@@ -16,7 +16,7 @@ Run = Callable[[Tensors], NDArray[np.float32]]
 
 
 class TensorNames:
-    """Input and output names, and parameters, of the model that a backend serves, from its config."""
+    """Input names, output names and parameters of a served model, from its config."""
 
     def __init__(self, model_config: str) -> None:
         config = json.loads(model_config)
@@ -45,18 +45,18 @@ def answer(requests: Sequence[Any], names: TensorNames, run: Run) -> list[Any]:
 
 def _run_group(group: list[tuple[int, Tensors]], names: TensorNames, run: Run) -> list[tuple[int, Any]]:
     try:
-        # One request alone, the rule for a query, goes in as it is.
+        # A single request, the usual case for a query, needs no copy.
         merged = (
             group[0][1]
             if len(group) == 1
             else {name: np.concatenate([tensors[name] for _, tensors in group]) for name in names.inputs}
         )
         output = run(merged)
-    # Each runtime has its own error types; whatever it says belongs in the answer, not in a dead server.
+    # Each runtime has its own error types; any of them belongs in the answer and must not end the server.
     except Exception as exc:  # noqa: BLE001
         if len(group) == 1:
             return [(group[0][0], _error(f"{type(exc).__name__}: {exc}"))]
-        # One bad request may have spoilt the batch: alone, each shows its own worth.
+        # One bad request may have failed the batch, so each runs again alone.
         return [answered for entry in group for answered in _run_group([entry], names, run)]
     sizes = [len(next(iter(tensors.values()))) for _, tensors in group]
     parts = np.split(output, np.cumsum(sizes)[:-1])

@@ -13,6 +13,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from twinline.clients.settings import Settings, load_settings
+from twinline.clients.source_spec import PUBLISH_USAGE
 from twinline.commands.search import ask, snippet
 from twinline.registry.remote import ensure_remote
 
@@ -26,7 +27,7 @@ QUESTIONS: Final = (
 
 def command(
     *,
-    source: Annotated[str, typer.Option(help="Other documents: files:FOLDER, beir:FOLDER.")] = "pydocs:",
+    source: Annotated[str, typer.Option(help=f"Other documents, {PUBLISH_USAGE}.")] = "pydocs:",
     question: Annotated[list[str] | None, typer.Option(help="Ask this at the end; may be repeated.")] = None,
 ) -> None:
     """Show the whole platform at work; safe to run again. The stack is left running: `twinline down` stops it."""

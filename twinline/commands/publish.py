@@ -9,6 +9,7 @@ import typer
 
 from twinline.clients.run import VerdictError
 from twinline.clients.settings import Settings, load_settings
+from twinline.clients.source_spec import PUBLISH_USAGE
 from twinline.contract.errors import SettingsError
 from twinline.contract.principal import LOCAL_OPERATOR
 
@@ -23,7 +24,7 @@ class ErasedError(VerdictError):
 def command(
     files: Annotated[list[str] | None, typer.Argument(help="Files and folders; `-` reads JSON Lines.")] = None,
     *,
-    source: Annotated[str, typer.Option(help="KIND:LOCATION: pydocs:, files:FOLDER, beir:FOLDER.")] = "",
+    source: Annotated[str, typer.Option(help=f"{PUBLISH_USAGE}.")] = "",
     delete: Annotated[list[str] | None, typer.Option(help="Key of a document to delete; may be repeated.")] = None,
     name: Annotated[str, typer.Option(help="Source name of the documents in FILES or of the keys to delete.")] = "files",
     version: Annotated[int | None, typer.Option(help="Version of a deletion, where documents have explicit ones.")] = None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from twinline.clients.settings import load_settings
+from twinline.clients.source_spec import USAGE
 from twinline.contract.errors import SettingsError
 from twinline.contract.principal import LOCAL_OPERATOR
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 def command(
     *,
-    source: Annotated[str, typer.Option(help="KIND:LOCATION, as beir:FOLDER or files:FOLDER; params.yaml's by default.")] = "",
+    source: Annotated[str, typer.Option(help=f"{USAGE}; params.yaml's by default.")] = "",
     snapshot: Annotated[str, typer.Option(help="A stored snapshot to train on, instead of reading a source.")] = "",
     name: Annotated[str, typer.Option(help="Name of the experiment; by default made from source and time.")] = "",
     set_param: Annotated[

@@ -1,5 +1,5 @@
-"""The contract: everything that turns a document into vectors except the weights.
+"""The contract: everything except the weights that turns a document into vectors.
 
 Pure code: numpy, tokenizers, a splitter library and the standard library. No network, no GPU, no environment variables. Its
-rooms, from the ground up: documents, encoder, then release and monitor.
+rooms, bottom to top: documents, encoder, then release and monitor.
 """

@@ -1,4 +1,4 @@
-"""Canonical JSON (RFC 8785) and hashes over it: the same bytes from any language, whatever the key order or white space."""
+"""Canonical JSON (RFC 8785) and hashes over it: the same bytes from any language, for any key order and white space."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ def canonical_json(value: JSON) -> bytes:
     """Return the RFC 8785 form of a JSON value.
 
     Raises:
-        ValueError: the value holds something that JSON cannot say exactly, such as NaN or an integer above 2**53.
+        ValueError: JSON cannot hold the value exactly, as with NaN or an integer above 2**53.
     """
     return rfc8785.dumps(value)
 

@@ -1,1 +1,1 @@
-"""What `twinline demo` is made of: the chain of DAG runs, how it is shown, and a document that did not exist before."""
+"""The parts of `twinline demo`: the chain of DAG runs, its display, and a new document."""

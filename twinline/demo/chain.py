@@ -1,4 +1,4 @@
-"""Follow the chain of DAG runs that one triggered run sets off, from asset to asset."""
+"""Follow the chain of DAG runs after one triggered run, from asset to asset."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +23,7 @@ _STARTED_SECONDS: Final = 60.0
 
 
 class TaskFailedError(TwinlineError):
-    """A task of the chain failed; carries what its log says last, and where the log is."""
+    """A task of the chain failed; carries the end of its log, and the place of the log."""
 
     def __init__(self, dag_id: str, task_id: str, lines: Sequence[str], log_file: str) -> None:
         super().__init__(f"{dag_id}.{task_id} failed; the whole log: {log_file}")
@@ -32,7 +32,7 @@ class TaskFailedError(TwinlineError):
 
 @dataclass(slots=True)
 class Step:
-    """One task as it is shown."""
+    """One task of the display."""
 
     dag_id: str
     task_id: str
@@ -42,29 +42,29 @@ class Step:
     says: str = ""
 
     def seconds(self, now: datetime) -> float | None:
-        """Return how long the task has run, None before it starts."""
+        """Return the task's running time, None before it starts."""
         return None if self.started_at is None else ((self.ended_at or now) - self.started_at).total_seconds()
 
 
 @dataclass(slots=True)
 class Progress:
-    """The whole chain as it stands."""
+    """The state of the whole chain."""
 
     steps: list[Step] = field(default_factory=lambda: [Step(dag_id, task_id) for dag_id, tasks in CHAIN for task_id in tasks])
 
     def update(self, dag_id: str, tasks: Sequence[TaskRun], last_line: Callable[[TaskRun], str]) -> None:
-        """Take over what Airflow says of one DAG's tasks, and what a running one says itself."""
+        """Update one DAG's tasks from Airflow, and the last line of a running task from its log."""
         by_id = {task.task_id: task for task in tasks}
         for step in self.steps:
             if step.dag_id == dag_id and step.task_id in by_id:
                 task = by_id[step.task_id]
-                # A deferred task is at work too: its command runs, and no worker waits for it.
+                # A deferred task runs too: its command runs without a waiting worker.
                 step.state = "running" if task.state == "deferred" else task.state
                 step.started_at, step.ended_at = task.started_at, task.ended_at if step.state != "running" else None
                 step.says = last_line(task) if step.state == "running" else ""
 
     def ends_early(self, dag_id: str) -> str:
-        """Return the task of a DAG's run that was skipped, which starts nothing after it; empty if none was."""
+        """Return the skipped task of a DAG's run, which ends the chain; empty if none was skipped."""
         return next((step.task_id for step in self.steps if step.dag_id == dag_id and step.state == "skipped"), "")
 
 
@@ -72,7 +72,7 @@ def start(airflow: Airflow, conf: dict[str, Any], sleep: Callable[[float], None]
     """Unpause the three DAGs and trigger the first; return the run's id."""
     give_up = time.monotonic() + _PARSED_SECONDS
     for dag_id, _ in CHAIN:
-        # Airflow answers before it has read the files of its DAGs.
+        # Airflow answers before it has read its DAG files.
         while not airflow.has_dag(dag_id):
             if time.monotonic() > give_up:
                 raise TransientError(f"Airflow has not read dags/{dag_id}.py after {_PARSED_SECONDS:.0f} s: see its log")
@@ -106,7 +106,7 @@ def follow_run(
         TaskFailedError: a task of the run failed.
     """
     while True:
-        # The run first: when it has ended, its tasks have, and what is read of them then is final.
+        # The run first: once it has ended, the states of its tasks are final.
         state = airflow.run(dag_id, run_id).state
         tasks = airflow.tasks(dag_id, run_id)
         progress.update(dag_id, tasks, partial(airflow.last_line, dag_id, run_id))
@@ -125,13 +125,13 @@ def _next_run(airflow: Airflow, dag_id: str, run_id: str, wanted: str, sleep: Ca
         try:
             started = airflow.runs_started_by(dag_id, run_id)
         except TransientError as exc:
-            # So it answers while the run is there and has not begun; any other reason is told at the end.
+            # Airflow answers so while the run exists and has not begun; any other reason is reported at the end.
             started, problem = [], str(exc)
         for run in started:
             if run.dag_id == wanted:
                 return run.run_id
         if airflow.is_busy(wanted):
-            # A DAG has one run at a time: ours begins when an earlier one has ended, however long that takes.
+            # A DAG has one run at a time, so this run waits for an earlier one without a limit.
             give_up = time.monotonic() + _STARTED_SECONDS
         sleep(_POLL_SECONDS)
     raise TransientError(f"{dag_id} succeeded, but {wanted} has not started within {_STARTED_SECONDS:.0f} s: {problem}")

@@ -1,4 +1,4 @@
-"""A document that did not exist before: published, and looked for until a search finds it."""
+"""A new document: published, and searched for until it is found."""
 
 import json
 import os
@@ -23,7 +23,7 @@ _POLL_SECONDS: Final = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """How long it took: until Kafka had the document, and from then until a search found it."""
+    """Seconds until Kafka had the document, and from then until a search found it."""
 
     title: str
     query: str
@@ -32,7 +32,7 @@ class Found:
 
 
 def publish_and_find(settings: Settings, moment: datetime | None = None) -> Found:
-    """Publish one new document and search for it until it is there.
+    """Publish one new document and search for it until it is found.
 
     Raises:
         TransientError: it was not found for half a minute.

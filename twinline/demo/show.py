@@ -1,4 +1,4 @@
-"""How the demo looks: a live table on a terminal, a line a change in a log, and one table of times at the end."""
+"""The demo's display: a live table on a terminal, a line a change in a log, and one table of times at the end."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -18,7 +18,7 @@ _MARKS: Final = {"success": "done", "upstream_failed": "not run", "": "waits", "
 
 DOES: Final = {
     "ingest_documents.ingest": "read the source into an immutable snapshot",
-    "ingest_documents.publish": "write what changed to the Kafka topic",
+    "ingest_documents.publish": "write the changed documents to the Kafka topic",
     "train_encoder.changed": "how much changed since the last training",
     "train_encoder.train": "DVC experiment: pairs, fine-tuning, evaluation, export, parity",
     "train_encoder.gate": "read the verdict, check by check",
@@ -63,7 +63,7 @@ class Times:
 
 
 def watch(progress: Iterable[Progress], console: Console) -> Progress:
-    """Show the chain until it ends, and return how it ended."""
+    """Show the chain until it ends, and return its last state."""
     return _watch_live(progress, console) if console.is_terminal else _watch_lines(progress, console)
 
 

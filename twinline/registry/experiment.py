@@ -18,6 +18,7 @@ from typing import Final
 import psutil
 
 from twinline.clients.settings import PROJECT_VARIABLE
+from twinline.clients.source_spec import PATH_SCHEMES
 from twinline.contract.errors import SettingsError, TwinlineError
 from twinline.registry.git import experiment_references, git, identity, resolve_commit
 
@@ -26,7 +27,6 @@ Value = str | int | float | None
 EXPERIMENTS: Final = Path(".dvc/tmp/exps/standalone")
 # A run that is being laid out has no process in its folder yet.
 LEFTOVER_AFTER_SECONDS: Final = 600
-_LOCAL_SCHEMES: Final = ("files:", "beir:")
 
 
 class PipelineFailedError(TwinlineError):
@@ -123,7 +123,7 @@ def absolute_source(source: str, folder: Path) -> str:
 
     A path with a scheme of its own (`files:s3://...`) stays as it is.
     """
-    scheme = next((scheme for scheme in _LOCAL_SCHEMES if source.startswith(scheme)), None)
+    scheme = next((scheme for scheme in PATH_SCHEMES if source.startswith(scheme)), None)
     if scheme is None:
         return source
     place = source.removeprefix(scheme)

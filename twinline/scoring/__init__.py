@@ -1,1 +1,1 @@
-"""How well a ranking answers judged queries: metrics, paired comparison, exact ranking, BM25; no torch, no network."""
+"""Scores of rankings on judged queries: metrics, paired comparison, exact ranking, BM25; no torch, no network."""

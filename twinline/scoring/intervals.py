@@ -1,4 +1,4 @@
-"""The paired bootstrap: by how much one ranking beats another on the same queries, with an interval.
+"""The paired bootstrap: the mean difference of two rankings on the same queries, with an interval.
 
 Efron and Tibshirani, "An Introduction to the Bootstrap" (1993), percentile interval.
 """
@@ -32,7 +32,7 @@ def paired_bootstrap(
 
     Args:
         candidate, reference: query id -> value of one metric; both must hold the same queries.
-        samples: how many times the queries are drawn again, with replacement.
+        samples: number of resamples of the queries, with replacement.
     """
     if set(candidate) != set(reference):
         raise ValueError(f"not paired: {len(candidate)} and {len(reference)} queries, not the same ones")

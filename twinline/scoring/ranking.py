@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 BM25_K1 = 0.9
 BM25_B = 0.4
 
-# Rows of the score matrix held at once: 256 queries x 1 M chunks in float32 is 1 GB.
+# Rows of the score matrix in memory at once: 256 queries x 1 M chunks in float32 are 1 GB.
 _QUERY_BLOCK = 256
 
 
@@ -28,7 +28,7 @@ def rank_by_vectors(
 
     Args:
         query_vectors: (queries, dim), normalised.
-        chunk_counts: how many chunks each document has, at least one.
+        chunk_counts: number of chunks of each document, at least one.
         chunk_vectors: (chunks, dim), normalised, the chunks of one document next to each other in `document_ids` order.
     """
     starts = np.concatenate([[0], np.cumsum(chunk_counts)[:-1]]).astype(np.intp)
@@ -55,7 +55,7 @@ def rank_by_bm25(
     for query_id, words in zip(query_ids, tokens, strict=True):
         scores = retriever.get_scores(words) if words else np.zeros(len(texts), dtype=np.float32)
         ranked = best_documents(document_ids, scores, limit)
-        # A document that shares no word with the query is not an answer of BM25's.
+        # A document without a word of the query is no answer of BM25.
         run[query_id] = {document: score for document, score in ranked.items() if score > 0}
     return run
 

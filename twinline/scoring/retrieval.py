@@ -24,7 +24,7 @@ def trec_order(scores: Mapping[str, float]) -> list[str]:
 
 
 def score_queries(run: Run, judgements: Judgements) -> PerQuery:
-    """Score every judged query. A judged query for which the run has no answer scores 0; it is never left out."""
+    """Score every judged query. A judged query without an answer in the run scores 0; it is never left out."""
     import pytrec_eval
 
     graded = {query: {d: int(g) for d, g in grades.items()} for query, grades in judgements.items()}

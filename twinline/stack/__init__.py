@@ -1,1 +1,1 @@
-"""The embedded stack: what runs on one machine, started, watched and stopped as a whole."""
+"""The embedded stack: all processes of one machine, started, supervised and stopped as a whole."""

@@ -1,4 +1,4 @@
-"""Run `airflow standalone`, set up by environment alone, so that no file of ours can be out of date.
+"""Run `airflow standalone`, configured by environment alone, so that no file of ours can be out of date.
 
 python -m twinline.stack.airflow
 """
@@ -12,7 +12,7 @@ from twinline.clients.run import run
 from twinline.clients.settings import PROJECT_VARIABLE, Settings, load_settings
 from twinline.stack import requirements
 
-# Airflow's default of 32 workers is for a server farm: each is a process. Training and indexing use every core anyway.
+# Airflow's default of 32 worker processes is for a server farm. Training and indexing use every core anyway.
 _PARALLEL_TASKS = 4
 _SHIMS = Path(__file__).parent / "bin"
 
@@ -26,22 +26,22 @@ def environment(settings: Settings, scripts: Path) -> dict[str, str]:
     home, dags = settings.home / "airflow", settings.project / "dags"
     return {
         "AIRFLOW_HOME": str(home),
-        # `airflow standalone` starts its parts by name, and a DAG's task its command.
+        # `airflow standalone` finds its parts on PATH, and a DAG's task its command.
         "PATH": f"{_SHIMS}:{scripts}:{os.environ.get('PATH', os.defpath)}",
         "TWINLINE_AIRFLOW": str(scripts / "airflow"),
         # Tasks run their commands there.
         PROJECT_VARIABLE: str(settings.project),
-        # The triggerer imports a trigger by its name, and looks for it nowhere else.
+        # The triggerer imports a trigger by its name, only from this path.
         "PYTHONPATH": os.pathsep.join(filter(None, [str(dags), os.environ.get("PYTHONPATH")])),
-        # Processes that write their title over their environment could not be found by it (processes.py).
+        # A process that writes its title over its environment could not be found by it (processes.py).
         "SPT_NOENV": "1",
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__PARALLELISM": str(_PARALLEL_TASKS),
         "AIRFLOW__CORE__MAX_ACTIVE_RUNS_PER_DAG": "1",
-        # On loopback, who can reach it has an account on this machine. Elsewhere Airflow asks for the password that it
-        # generates into its home folder.
+        # On loopback every client has an account on this machine. Elsewhere Airflow asks for the password that it generates
+        # into its home folder.
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": str(_is_loopback(settings.host)),
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{settings.airflow_url}/execution/",
         "AIRFLOW__API__HOST": settings.host,

@@ -1,7 +1,7 @@
 """Run the embedded Kafka broker in the foreground, and stop it without losing a message.
 
-The broker writes a snapshot every second and exits at once on SIGTERM, which loses what came since. Told to stop its
-Kafka service first, it saves everything. So the supervisor runs this module, and this module runs the broker.
+The broker writes a snapshot every second and exits at once on SIGTERM, which loses all later messages. If its Kafka service is
+stopped first, it saves everything. So the supervisor runs this module, and this module runs the broker.
 
     python -m twinline.stack.broker HOST PORT DATA_FOLDER
 """
@@ -16,25 +16,25 @@ from types import FrameType
 
 from twinline.clients.run import run
 
-_STOP_LIMIT_SECONDS = 60  # saving is one JSON file: seconds at the sizes that this broker is good for
+_STOP_LIMIT_SECONDS = 60  # the broker saves one JSON file: seconds at the sizes that suit this broker
 _POLL_SECONDS = 0.2
 
 
 def binary() -> Path:
-    """Return the broker's executable; its wheel does not mark it as one."""
+    """Return the broker's executable; its wheel does not mark it as executable."""
     path = Path(str(files("noida_db").joinpath("noida-db")))
     path.chmod(path.stat().st_mode | 0o111)
     return path
 
 
 def stop_losslessly(data_folder: Path) -> None:
-    """Save and stop a broker that runs on a data folder; do nothing when none does."""
+    """Save and stop the broker of a data folder; do nothing when none runs."""
     if not (data_folder / "noida.control.json").exists():
         return
     for command in (("stop", "kafka"), ("down",)):
         stopping = subprocess.run(
             [binary(), *command, "--data-dir", data_folder],
-            check=False,  # "not running" is an answer like another: it ended by itself, or in a crash
+            check=False,  # "not running" is a valid answer: the broker ended by itself, or in a crash
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

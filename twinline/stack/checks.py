@@ -1,4 +1,4 @@
-"""What `twinline doctor` looks at: each check says what it found, and what to do when that will not do."""
+"""The checks of `twinline doctor`: each returns its finding, and a remedy where the finding is bad."""
 
 import importlib.util
 import os
@@ -29,7 +29,7 @@ from twinline.stack.parts import parts
 
 Verdict = Literal["good", "warning", "bad"]
 
-_DISK_BYTES = 5 * 2**30  # a training run, its exports and two releases' collections, with room to spare
+_DISK_BYTES = 5 * 2**30  # a training run, its exports and two releases' collections, with a margin
 _MEMORY_BYTES = 6 * 2**30  # the stack takes 2.5, fine-tuning of a small encoder 2 more
 _BROKER_GLIBC = (2, 34)
 _LIMIT_SECONDS = 60
@@ -99,7 +99,7 @@ def _model_server(settings: Settings) -> Finding:
         with closing(TritonFleet.connect(settings)) as fleet:
             away = [server.address for server in fleet.replicas if not server.control.ready()]
         found = f"no answer at {', '.join(away)}" if away else f"elsewhere, at {settings.triton_grpc}"
-        return _finding("model server", not away, found, "start it; searches go to the servers that answer, publishing needs all")
+        return _finding("model server", not away, found, "start it; searches use the servers that answer, publishing needs all")
     try:
         requirements.check_model_server(settings.server_environment)
     except SettingsError as error:
@@ -177,7 +177,7 @@ def _telemetry(_: Settings) -> Finding:
     leaky = [name for name, value in TELEMETRY_OFF.items() if os.environ.get(name) != value]
     if "openvino_telemetry" not in sys.modules and importlib.util.find_spec("openvino_telemetry") is not None:
         leaky.append("openvino_telemetry")
-    detail = f"not off: {', '.join(leaky)}" if leaky else "off, for every dependency that has some"
+    detail = f"not off: {', '.join(leaky)}" if leaky else "off, for every dependency that has any"
     return _finding("telemetry", not leaky, detail, "start through `twinline`, which turns it off")
 
 

@@ -1,8 +1,8 @@
 """Start and stop the stack as a whole.
 
-up      refuse what cannot work (system libraries, ports), end what a crash left, start each part when what it needs is
-        ready, wait until all are.
-down    stop what makes work, then what does it, then what it is kept in; then end whatever is left of ours.
+up      check system libraries and ports, end processes left by a crash, start each part once its dependencies are ready, wait
+        until all parts are.
+down    stop the sources of work, then the workers, then the stores; then end all leftover processes of the stack.
 """
 
 import json
@@ -17,23 +17,23 @@ from twinline.stack import broker, ports, processes, requirements
 from twinline.stack.parts import Part, parts
 from twinline.stack.supervisor import Supervisor
 
-# Airflow first, so that no task starts on a stack that is going; the broker last, so that every offset gets home.
+# Airflow first, so that no task starts on a stopping stack; the broker last, so that every offset is committed.
 _STOP_ORDER = ("airflow", "online", "triton", "broker")
 _POLL_SECONDS = 0.2
 _FOLLOW_LIMIT_SECONDS = 15
 
-Waiting = Callable[[str], AbstractContextManager[object]]  # shows a line while something is waited for
-Report = Callable[[str], None]  # says a line that stays
+Waiting = Callable[[str], AbstractContextManager[object]]  # shows a line during a wait
+Report = Callable[[str], None]  # prints a lasting line
 
 
 def up(settings: Settings, without: Collection[str], waiting: Waiting, report: Report) -> None:
-    """Start the stack, or what is missing of it, and return when every part is ready.
+    """Start the stack, or its missing parts, and return when every part is ready.
 
     Args:
-        without: names of parts that are not wanted; one that runs already is left alone.
+        without: names of unwanted parts; a running one of them is left alone.
 
     Raises:
-        SettingsError: this machine lacks something, or a port is taken.
+        SettingsError: this machine lacks a requirement, or a port is taken.
         TransientError: a part did not become ready; carries the end of its log. The others stay up.
     """
     every = parts(settings)
@@ -59,7 +59,7 @@ def up(settings: Settings, without: Collection[str], waiting: Waiting, report: R
     ready: set[str] = set()
     names = {part.name for part in wanted}
     for part in wanted:
-        # Every part that can start does, before one of them is waited for.
+        # Every part that can start is started before the first wait.
         for other in wanted:
             if other.name not in started and ready.issuperset(names.intersection(other.needs)):
                 supervisor.start_part(other.name)
@@ -72,7 +72,7 @@ def up(settings: Settings, without: Collection[str], waiting: Waiting, report: R
 
 
 def down(settings: Settings, waiting: Waiting, report: Report) -> None:
-    """Stop the stack and leave no process of it behind, whatever state it is in."""
+    """Stop the stack from any state and leave no process of it behind."""
     supervisor = Supervisor(settings.home)
     if supervisor.is_running():
         programs = supervisor.programs()
@@ -82,28 +82,28 @@ def down(settings: Settings, waiting: Waiting, report: Report) -> None:
             began = time.monotonic()
             with waiting(f"stopping {name} ..."):
                 supervisor.stop_part(name)
-                # supervisord looks at a part's first process only, and Airflow's goes before the others.
+                # supervisord watches a part's first process only, and Airflow's ends before the others.
                 all_gone = processes.wait_until_gone(settings.home, name, _FOLLOW_LIMIT_SECONDS)
                 stragglers = {} if all_gone else processes.end(settings.home, name, patience_seconds=5)
             report(f"{name:<8} stopped after {time.monotonic() - began:4.1f} s")
             for straggler in stragglers.values():
                 report(f"         had to end its {straggler}")
         supervisor.shut_down()
-    with waiting("looking for processes that were left ..."):
+    with waiting("looking for leftover processes ..."):
         leftovers = end_leftovers(settings)
     for leftover in leftovers:
         report(f"ended a leftover: {leftover}")
 
 
 def end_leftovers(settings: Settings) -> list[str]:
-    """End processes of this stack that nothing supervises, in the order of a regular stop. Return what they were."""
+    """End unsupervised processes of this stack, in the order of a regular stop; return their descriptions."""
     stop_as_group = {part.name for part in parts(settings) if part.stops_as_group}
     ended: dict[int, str] = {}
     for name in _STOP_ORDER:
         if name == "broker" and (left := processes.find(settings.home, name)):
-            # Named before they are stopped: the broker's processes are gone when this returns.
+            # Described before they are stopped: the broker's processes are gone afterwards.
             ended |= {process.pid: processes.describe(process) for process in left}
-            # Its own process may be gone and the broker's not: a plain signal would lose messages.
+            # The broker's process may outlive our own around it, and a plain signal would lose messages.
             broker.stop_losslessly(settings.home / "kafka")
         ended |= processes.end(settings.home, name, patience_seconds=30, as_group=name in stop_as_group)
     ended |= processes.end(settings.home, None, patience_seconds=10)
@@ -115,12 +115,12 @@ def _check_ports(settings: Settings, listed: Sequence[Part]) -> None:
 
 
 def _settings_file(settings: Settings) -> Path:
-    """Return where the settings of a running stack are noted; secrets are masked in it."""
+    """Return the file with a running stack's settings; secrets are masked in it."""
     return settings.home / "run" / "settings.json"
 
 
 def _check_same_settings(settings: Settings) -> None:
-    """Refuse to add to a stack that was started with other ports or addresses: its parts would not find each other."""
+    """Refuse to add to a stack with other ports or addresses: its parts would not find each other."""
     now, then = json.loads(settings.model_dump_json()), json.loads(_settings_file(settings).read_text())
     changed = [f"{name} was {then.get(name)!r} and is {value!r}" for name, value in now.items() if then.get(name) != value]
     if changed:
@@ -135,7 +135,7 @@ def _wait_until_ready(supervisor: Supervisor, part: Part) -> None:
         waited_seconds = time.monotonic() - began
         program = supervisor.programs()[part.name]
         if program.state == "FATAL":
-            problem = f"it ends whenever it is started ({program.problem or 'exit'})"
+            problem = f"it ends after every start ({program.problem or 'exit'})"
         elif waited_seconds < part.start_limit_seconds:
             time.sleep(_POLL_SECONDS)
             continue

@@ -1,4 +1,4 @@
-"""The parts of the embedded stack, in the order in which they start: the table of contents of `twinline up`."""
+"""The parts of the embedded stack in starting order: the table of contents of `twinline up`."""
 
 import sys
 from collections.abc import Callable
@@ -15,10 +15,10 @@ class Part:
     """One supervised program.
 
     Attributes:
-        probe: returns nothing when the part is ready, and else why it is not.
+        probe: returns None when the part is ready, else the reason why not.
         needs: parts that must be ready before this one starts.
-        stops_as_group: the stop signal goes to every process of the part at once; without it, only to the first one,
-            which then stops the others in its own order.
+        stops_as_group: the stop signal goes to every process of the part at once; without it, only to the first process, which
+            then stops the others in its own order.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Part:
 
 
 def parts(settings: Settings) -> tuple[Part, ...]:
-    """Return the parts that this machine runs; one with an address elsewhere is not among them."""
+    """Return the parts that this machine runs, without parts that have an address elsewhere."""
     listed = []
     if not settings.kafka_bootstrap:
         listed.append(_broker(settings))
@@ -50,8 +50,8 @@ def _broker(settings: Settings) -> Part:
         command=_module("twinline.stack.broker", settings.host, str(settings.kafka_port), str(settings.home / "kafka")),
         ports=(Port(settings.kafka_port, "TWINLINE_KAFKA_PORT"),),
         probe=partial(readiness.broker, settings.kafka_address),
-        start_limit_seconds=90,  # it reads its whole log before it answers
-        stop_limit_seconds=150,  # and writes it, in two steps of 60 seconds at most
+        start_limit_seconds=90,  # the broker reads its whole log before it answers
+        stop_limit_seconds=150,  # it writes the log in two steps of 60 seconds at most
     )
 
 
@@ -82,7 +82,7 @@ def _online(settings: Settings) -> Part:
         ),
         probe=partial(readiness.http, f"{settings.admin_url}/status"),
         start_limit_seconds=120,
-        stop_limit_seconds=60,  # the batch in flight is finished, the shards are closed
+        stop_limit_seconds=60,  # for the batch in flight, and for closing the shards
         needs=("broker", "triton"),
     )
 
@@ -96,7 +96,7 @@ def _airflow(settings: Settings) -> Part:
         probe=partial(readiness.airflow, f"{settings.airflow_url}/api/v2/monitor/health"),
         start_limit_seconds=300,  # ten seconds alone, minutes beside a training run on two cores
         stop_limit_seconds=30,
-        # Its first process ends at once on SIGTERM and leaves the others running.
+        # Airflow's first process ends at once on SIGTERM and leaves the others running.
         stops_as_group=True,
     )
 

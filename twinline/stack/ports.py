@@ -1,4 +1,4 @@
-"""Ports are checked before use: a taken one is an error that names its holder and the setting to change."""
+"""Ports are checked before use: a taken port is an error with its holder and the setting to change."""
 
 import errno
 import socket
@@ -19,9 +19,9 @@ class Port:
 
 
 def is_free(host: str, number: int) -> bool:
-    """Say whether a server could listen there now."""
+    """Return whether a server could listen there now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        # As servers do: an address that lingers from a closed connection is not in use.
+        # As in servers: an address that lingers from a closed connection is not in use.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, number))
@@ -43,7 +43,7 @@ def holder(number: int) -> str:
             process = psutil.Process(connection.pid)
             return f"{process.name()} (pid {process.pid}: {' '.join(process.cmdline())[:80]})"
         except psutil.Error:
-            # It ended, or belongs to someone else, between the two looks.
+            # The process has ended between the two looks, or belongs to another user.
             return f"pid {connection.pid}"
     return "a process of another user"
 

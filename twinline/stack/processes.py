@@ -1,7 +1,7 @@
-"""Find and end the processes of a stack, also when nothing supervises them any more.
+"""Find and end the processes of a stack, even without a supervisor.
 
-Every process of a stack inherits two environment variables, so that a supervisor killed with -9, whose children live
-on without a parent, leaves nothing that cannot be found.
+Every process of a stack inherits two environment variables. So the children of a supervisor killed with -9, which live on
+without a parent, can still be found.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,14 +10,14 @@ from pathlib import Path
 import psutil
 
 STACK_VARIABLE = "TWINLINE_STACK"  # the absolute home of the stack that a process belongs to
-PART_VARIABLE = "TWINLINE_PART"  # which part of it
+PART_VARIABLE = "TWINLINE_PART"  # the part of the stack
 
 
 def find(home: Path, part: str | None = None) -> list[psutil.Process]:
-    """Return the processes of the stack at `home`, this one excepted.
+    """Return the processes of the stack at `home` except this one.
 
     Args:
-        part: only those of this part.
+        part: only processes of this part.
     """
     wanted = {STACK_VARIABLE: str(home.resolve())}
     if part is not None:
@@ -27,20 +27,20 @@ def find(home: Path, part: str | None = None) -> list[psutil.Process]:
     for process in psutil.process_iter():
         if process.pid not in own and _is_marked(process, wanted):
             found[process.pid] = process
-            # A program that writes its title over its environment hides from the line above, not from its parent.
+            # A program that writes its title over its environment is found by its parent instead.
             found.update((child.pid, child) for child in _descendants(process) if child.pid not in own)
     return [process for process in found.values() if not _has_ended(process)]
 
 
 def oldest(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """Return those whose parent is not among them: the ones to ask first, since they know how to stop the rest."""
+    """Return the processes whose parent is not among them: they get the first signal, because they can stop the rest."""
     listed = list(processes)
     pids = {process.pid for process in listed}
     return [process for process in listed if _parent_pid(process) not in pids]
 
 
 def describe(process: psutil.Process) -> str:
-    """Name a process for a person: pid and command."""
+    """Return a process's name for a person: pid and command."""
     try:
         return f"pid {process.pid} ({' '.join(process.cmdline())[:100] or process.name()})"
     except psutil.Error:
@@ -48,12 +48,12 @@ def describe(process: psutil.Process) -> str:
 
 
 def end(home: Path, part: str | None, patience_seconds: float, *, as_group: bool = False) -> dict[int, str]:
-    """End the processes of a stack, or of one part: ask, wait, then kill. Return a description of each one by its pid.
+    """End the processes of a stack, or of one part: SIGTERM, wait, then SIGKILL. Return a description of each by its pid.
 
-    The oldest are asked first and the rest get the time to follow; whoever is left is asked, and at last killed.
+    The oldest processes get SIGTERM first, and the others have time to follow; the rest gets SIGTERM, and at last SIGKILL.
 
     Args:
-        as_group: ask every process at once.
+        as_group: send SIGTERM to every process at once.
     """
     named: dict[int, str] = {}
     rounds = ((list, patience_seconds),) if as_group else ((oldest, patience_seconds), (list, 5.0))
@@ -70,18 +70,18 @@ def end(home: Path, part: str | None, patience_seconds: float, *, as_group: bool
 
 
 def wait_until_gone(home: Path, part: str, limit_seconds: float) -> bool:
-    """Give processes that were told to stop the time to do so. Say whether all did."""
+    """Wait for processes that are stopping; return whether all have ended."""
     _, alive = psutil.wait_procs(find(home, part), timeout=limit_seconds)
     return not alive
 
 
 def memory_bytes(processes: Iterable[psutil.Process]) -> int:
-    """Return the resident memory of processes in sum; pages that they share count once for each."""
+    """Return the sum of the processes' resident memory; shared pages count once for each."""
     total = 0
     for process in processes:
         try:
             total += process.memory_info().rss
-        except psutil.Error:  # ended meanwhile: holds no memory
+        except psutil.Error:  # ended meanwhile
             continue
     return total
 
@@ -89,7 +89,7 @@ def memory_bytes(processes: Iterable[psutil.Process]) -> int:
 def _is_marked(process: psutil.Process, wanted: dict[str, str]) -> bool:
     try:
         return wanted.items() <= process.environ().items()
-    except psutil.Error:  # another user's, or ended: either way not ours to end
+    except psutil.Error:  # another user's, or ended: not to be ended here
         return False
 
 
@@ -118,5 +118,5 @@ def _signal(processes: Sequence[psutil.Process], method: str) -> None:
     for process in processes:
         try:
             getattr(process, method)()
-        except psutil.NoSuchProcess:  # what was wanted
+        except psutil.NoSuchProcess:  # ended already
             continue

@@ -1,20 +1,20 @@
-"""Is a part ready? Each probe returns nothing when it is, and else one line saying why not."""
+"""Probes of the parts: each returns None when its part is ready, else one line with the reason."""
 
 import socket
 
 import httpx
 
-_LIMIT_SECONDS = 5.0  # a busy machine answers late, which is not the same as not at all
+_LIMIT_SECONDS = 5.0  # a busy machine answers late and is still ready
 
 
 def broker(bootstrap: str) -> str | None:
-    """Ready means that the broker lists its topics: its port is open earlier than it can answer."""
+    """Ready means that the broker lists its topics: its port opens before it can answer."""
     from kafka import KafkaAdminClient
     from kafka.errors import KafkaError
 
     host, _, port = bootstrap.split(",")[0].rpartition(":")
     try:
-        # First the port alone: kafka-python leaves the sockets of a bootstrap that fails unclosed.
+        # First the port alone: kafka-python does not close the sockets of a failed bootstrap.
         socket.create_connection((host, int(port)), timeout=_LIMIT_SECONDS).close()
     except OSError as error:
         return f"nothing listens at {bootstrap}: {error}"
@@ -52,5 +52,5 @@ def airflow(url: str) -> str | None:
 
 
 def _get(url: str) -> httpx.Response:
-    # `trust_env` off: a proxy for the outside world has no business between us and loopback.
+    # `trust_env` off: a proxy for the outside world must not stand before loopback.
     return httpx.get(url, timeout=_LIMIT_SECONDS, trust_env=False)

@@ -1,4 +1,4 @@
-"""What the stack needs of the machine, each with the line that provides it."""
+"""The stack's requirements on the machine, each with the command that provides it."""
 
 import importlib.util
 import os
@@ -28,7 +28,7 @@ def check_model_server(server_environment: Path) -> None:
         server_environment: the model server's virtual environment.
 
     Raises:
-        SettingsError: names what is missing and the line that installs it.
+        SettingsError: a requirement is missing; the message has the command that installs it.
     """
     wheel = find_wheel(server_environment)
     check_libraries(wheel, environment_of_server(wheel, os.environ))

@@ -1,4 +1,4 @@
-"""What runs, where, since when, how large, and what is being served."""
+"""The status of the stack: processes, ports, start times, memory, and served releases."""
 
 import time
 from contextlib import closing
@@ -33,7 +33,7 @@ class PartStatus:
 
 @dataclass(frozen=True)
 class ModelServerStatus:
-    """One Triton server of several, or elsewhere: does it answer, and which releases does it serve?"""
+    """One Triton server of several, or elsewhere: whether it answers, and its releases."""
 
     address: str
     ready: bool
@@ -42,9 +42,9 @@ class ModelServerStatus:
 
 @dataclass(frozen=True)
 class StackStatus:
-    """The whole stack. `served` is the online process's own account: collections, active release, counts, lag.
+    """The whole stack. `served` is the online process's own report: collections, active release, counts, lag.
 
-    When it runs and gives none, `served_problem` says why.
+    If it runs and gives no report, `served_problem` has the reason.
     """
 
     home: str
@@ -57,12 +57,12 @@ class StackStatus:
 
     @property
     def is_ready(self) -> bool:
-        """Say whether every part, and every model server elsewhere, is ready."""
+        """Return whether every part, and every model server elsewhere, is ready."""
         return all(part.state == "ready" for part in self.parts) and all(server.ready for server in self.model_servers)
 
 
 def read_status(settings: Settings) -> StackStatus:
-    """Look at every part, and ask the online process what it serves."""
+    """Read the state of every part, and the online process's report."""
     supervisor = Supervisor(settings.home)
     supervised = supervisor.is_running()
     programs = supervisor.programs() if supervised else {}
@@ -100,7 +100,7 @@ def _served(settings: Settings) -> tuple[OnlineStatus | None, str | None]:
     with closing(AdminClient(settings.admin_url)) as online:
         try:
             return online.status(), None
-        except TransientError as error:  # busy: the rest of the picture is worth showing all the more
+        except TransientError as error:  # the process is busy; the rest of the status is still useful
             return None, str(error)
 
 
@@ -123,7 +123,7 @@ def _state(part: Part, program: Program | None, found: list[psutil.Process]) -> 
     if program is None:
         return ("unsupervised", "left by a crash: run `twinline down`") if found else ("stopped", None)
     if program.state == "FATAL":
-        return "failed", program.problem or "ends whenever it is started"
+        return "failed", program.problem or "ends after every start"
     if program.pid is None:
         return ("starting", program.problem) if program.state == "BACKOFF" else ("stopped", None)
     problem = part.probe()

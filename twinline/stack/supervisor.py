@@ -1,6 +1,6 @@
-"""supervisord keeps the parts running: its configuration, its start, and the few calls made to it.
+"""supervisord keeps the parts running: its configuration, its start, and the few calls to it.
 
-It is reached over a unix socket in a folder that only this user may open; nothing listens on the network.
+Its unix socket lies in a folder that only this user may open; nothing listens on the network.
 """
 
 import http.client
@@ -29,7 +29,7 @@ _LONGEST_SOCKET_PATH = 100  # Linux allows 107 bytes, and supervisord appends it
 
 @dataclass(frozen=True)
 class Program:
-    """What supervisord knows of a part. `state` is its word: RUNNING, STARTING, BACKOFF, FATAL, EXITED, STOPPED ..."""
+    """supervisord's view of a part. `state` is its word: RUNNING, STARTING, BACKOFF, FATAL, EXITED, STOPPED ..."""
 
     name: str
     state: str
@@ -54,7 +54,7 @@ class Supervisor:
             )
 
     def is_running(self) -> bool:
-        """Say whether a supervisord answers for this stack."""
+        """Return whether a supervisord answers for this stack."""
         try:
             self._call("getState")
         except TransientError:
@@ -65,7 +65,7 @@ class Supervisor:
         """Start supervisord, which starts no part by itself; parts run in the project's folder.
 
         Raises:
-            TransientError: it did not answer in time; its log is named.
+            TransientError: it did not answer in time; the message names its log.
         """
         for folder in (self._run, self.logs):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -95,7 +95,7 @@ class Supervisor:
             time.sleep(0.05)
 
     def programs(self) -> dict[str, Program]:
-        """Return what supervisord knows of each part, by name."""
+        """Return supervisord's view of each part, by name."""
         return {info["name"]: _program(info) for info in self._call("getAllProcessInfo")}
 
     def start_part(self, name: str) -> None:
@@ -123,8 +123,8 @@ class Supervisor:
         return "\n".join(lines[-count:])
 
     def _render(self, parts: Iterable[Part], project: Path) -> RawConfigParser:
-        # No part starts by itself: `up` starts each when what it needs is ready. supervisord restarts one that ends,
-        # and gives up on one that ends four times within ten seconds of its start; `up` and `status` then show why.
+        # No part starts by itself: `up` starts each once its dependencies are ready. supervisord restarts a part that ends. It
+        # gives up after four ends within ten seconds of a start; `up` and `status` then show the reason.
         configuration = RawConfigParser()
         configuration["unix_http_server"] = {"file": _escaped(self._socket), "chmod": "0700"}
         configuration["supervisord"] = {
@@ -173,7 +173,7 @@ class Supervisor:
 
 
 def _escaped(value: str | Path) -> str:
-    """Return a value that supervisord's %-expansion leaves as it is."""
+    """Return a value that supervisord's %-expansion leaves unchanged."""
     return str(value).replace("%", "%%")
 
 

@@ -98,13 +98,13 @@ def test_a_case_that_is_refused_where_it_should_be_is_right(tmp_path: Path) -> N
         (run_of(BETTER_THAN_BASE, NO_EVALUATION_LEAK), False, "refused by no evaluation leak as well"),
         # another gate alone
         (run_of(NO_EVALUATION_LEAK), False, "`better than base` let it pass"),
-        # refused, and registered all the same
+        # refused, and still registered
         (run_of(BETTER_THAN_BASE), True, "v2.0.0"),
         # a task that tries a verdict again
         (run_of(BETTER_THAN_BASE, attempts=3), False, "3 times"),
         # Airflow's page does not say why
         (run_of(BETTER_THAN_BASE, log="it failed"), False, "log of the task"),
-        # nor whoever asks Airflow's API
+        # nor a client of Airflow's API
         (run_of(BETTER_THAN_BASE, returned=False), False, "what the task `gate` returned"),
     ],
 )

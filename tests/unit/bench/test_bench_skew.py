@@ -26,7 +26,7 @@ REPORT = SkewReport("r1", "space", "contract", (Hop("rules", "ok"), Hop("onnx_fp
 
 
 class Platform:
-    """What is wrong with it now, and a walk that finds it, unless it is hidden."""
+    """The current fault, and a walk that finds it, unless it is hidden."""
 
     def __init__(self, *hidden: str) -> None:
         self.wrong: list[str] = []

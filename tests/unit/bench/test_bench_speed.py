@@ -1,4 +1,4 @@
-"""What benches of speed compute, keep and show; that they measure is shown in the integration tests."""
+"""The computing, storing and display of speed benches; the integration tests show that they measure."""
 
 import json
 from dataclasses import dataclass, field
@@ -72,7 +72,7 @@ def test_the_exponent_of_a_power_is_found(power: float) -> None:
     assert exponent(sizes, [3 * size**power for size in sizes]) == pytest.approx(power)
 
 
-def test_a_fixed_cost_and_one_per_document_are_told_apart() -> None:
+def test_a_fixed_cost_and_one_per_document_are_separated() -> None:
     found = line([100, 200, 400], [2 + 0.01 * size for size in (100, 200, 400)])
     assert (found["fixed"], found["each"]) == (pytest.approx(2), pytest.approx(0.01))
     assert found["standard_error"] == pytest.approx(0, abs=1e-9)

@@ -1,4 +1,4 @@
-"""The switch bench finds what it is there to find: planted mixtures, losses and failures are counted."""
+"""The switch bench can fail: planted mixtures, losses and failures are counted."""
 
 import collections
 from collections.abc import Sequence
@@ -160,7 +160,7 @@ class Endless(SimpleQueue[Asked]):
 
 
 @pytest.mark.timeout(30)
-def test_a_step_that_fails_is_told_though_answers_still_come(manifests: tuple[Manifest, Manifest]) -> None:
+def test_a_step_that_fails_is_reported_though_answers_still_come(manifests: tuple[Manifest, Manifest]) -> None:
     answers = Endless(answer(manifests[0]))
     with pytest.raises(ContractError, match="refused"), AnswerChecker(answers, {}, Stored()):
         raise ContractError("the release is refused")

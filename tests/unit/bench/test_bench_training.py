@@ -1,4 +1,4 @@
-"""Who is compared when training is measured, and what a step's meter counts; that it measures is shown by running it."""
+"""The contenders of the training bench, and the counts of a step's meter; the bench itself shows that it measures."""
 
 import importlib.util
 from pathlib import Path

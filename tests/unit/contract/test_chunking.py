@@ -130,7 +130,7 @@ def test_a_sentence_that_ends_inside_a_token_is_no_place_to_cut() -> None:
     assert {each[-2:] for each in _texts("一句。二句 " * 40, 8, tokenizer="words")} == {"二句"}
 
 
-def test_where_all_is_one_token_the_cut_is_between_words_all_the_same() -> None:
+def test_where_all_is_one_token_the_cut_is_still_between_words() -> None:
     whole = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
     text = "several words " * 2_000
     found = list(cuts_by_offsets.spans(whole, text, 16, 4))

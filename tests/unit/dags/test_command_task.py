@@ -135,7 +135,7 @@ def test_a_back_fill_and_a_run_by_hand_for_an_older_interval_are_about_the_past(
     backfill, manual_for_an_old_one, manual, manual_for_today, late, by_asset = outcome["past"]
     assert backfill == "run x is a back-fill"
     assert "2026-05-08" in str(manual_for_an_old_one)
-    # a scheduled run that comes late is the present all the same
+    # a late scheduled run still is the present
     assert [manual, manual_for_today, late, by_asset] == [""] * 4
 
 

@@ -19,7 +19,7 @@ from twinline.commands.skew import EXIT_UNMEASURED
 from twinline.demo.chain import CHAIN
 from twinline.demo.show import DOES
 
-# What the DAGs are made of.
+# The parts of the DAGs.
 MODULES = {"command_trigger"}
 DAGS = sorted(path.stem for path in (CHECKOUT / "dags").glob("*.py") if path.stem not in MODULES)
 

@@ -1,4 +1,4 @@
-"""A detached command is found again, whoever started it, and nothing of it is left when it is ended."""
+"""A detached command is found again by any process, and nothing of it is left when it is ended."""
 
 import os
 import signal

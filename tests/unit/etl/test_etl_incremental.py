@@ -1,11 +1,11 @@
-"""What is remembered of the last run saves work and changes nothing: random edits, and then every byte as from nothing."""
+"""The state of the last run saves work and changes nothing: random edits, and then every byte as from nothing."""
 
 import hashlib
 import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from random import Random
 
@@ -13,23 +13,26 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from etl import source_state as remembered_module
+from etl import source_state
 from etl.fields import FieldNames
 from etl.ingest import ingest
 from etl.snapshots import Snapshot, store_snapshot
-from etl.source_state import remembered_of
+from etl.source_state import mark_of, open_source_state
 from etl.sources import open_source
 from etl.sources.files import Files
+from etl.sources.items import Item, Made, Same
 from tests.unit.etl.factories import body
 from twinline.clients.erasure_list import Erasures
 from twinline.clients.settings import Settings
+from twinline.contract.canonical import JSON
+from twinline.contract.documents.records import Document
 from twinline.contract.errors import ContractError, MismatchError
 
 FIELDS = FieldNames()
 
 
 class Run:
-    """Ingests of one source, each with what the one before left, and each from nothing as well."""
+    """Ingests of one source: each with the state of the one before, and again from nothing."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
@@ -37,9 +40,9 @@ class Run:
 
     def warm(self, spec: str) -> Snapshot:
         source = open_source(spec, self.settings, FIELDS)
-        known = remembered_of(source, self.settings, FIELDS, Erasures())
+        known = open_source_state(source, self.settings, FIELDS, Erasures())
         assert known is not None
-        taken = ingest(source, self.home / "warm", max_reject_share=1, remembered=known)
+        taken = ingest(source, self.home / "warm", max_reject_share=1, state=known)
         store_snapshot(self.home / "warm", self.settings.snapshots)
         known.save(taken.id)
         return taken
@@ -61,8 +64,8 @@ def run(tmp_path: Path) -> Run:
 
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take files for old enough to be told by their stamps: a test does not wait for two seconds."""
-    monkeypatch.setattr(remembered_module, "_FRESH_NS", -(10**12))
+    """Let stamps of fresh files count: a test does not wait for two seconds."""
+    monkeypatch.setattr(source_state, "_FRESH_NS", -(10**12))
 
 
 LINE = st.one_of(
@@ -176,15 +179,15 @@ def test_another_reader_setting_or_source_remembers_nothing_of_this_one(run: Run
     run.warm(f"files:{corpus}")
     other = FieldNames(text="body")
     source = open_source(f"files:{corpus}", run.settings, other)
-    known = remembered_of(source, run.settings, other, Erasures())
+    known = open_source_state(source, run.settings, other, Erasures())
     assert known is not None
     assert (
-        ingest(source, run.home / "other", max_reject_share=1, remembered=known).id
+        ingest(source, run.home / "other", max_reject_share=1, state=known).id
         != ingest(open_source(f"files:{corpus}", run.settings, FIELDS), run.home / "this", max_reject_share=1).id
     )
 
 
-def test_a_snapshot_that_is_gone_from_the_store_is_read_anew_and_a_damaged_one_is_named(run: Run) -> None:
+def test_a_snapshot_that_is_gone_from_the_store_is_read_again_and_a_damaged_one_is_named(run: Run) -> None:
     corpus = run.home / "corpus.jsonl"
     corpus.write_text('{"key": "a", "text": "one"}\n')
     taken = run.warm(f"files:{corpus}")
@@ -214,3 +217,60 @@ def test_damaged_marks_are_named_and_not_believed(run: Run, damage: Callable[[Pa
     damage(path)
     with pytest.raises(ContractError, match=r"ingest-.*damaged.*remove it"):
         run.warm(f"files:{corpus}")
+
+
+class Pages:
+    """A source behind an API: its list names each page with the time of the last edit, its text costs a request."""
+
+    name, uri = "pages", "pages:"
+
+    def __init__(self, pages: Mapping[str, tuple[str, str]], unsettled: frozenset[str] = frozenset()) -> None:
+        self._pages, self._unsettled = pages, unsettled
+        self.fetched: list[str] = []
+
+    def items(self) -> Iterator[Item]:
+        for page in self._pages:
+            yield self._fetch(page)
+
+    def items_since(self, state: source_state.SourceState) -> Iterator[Item]:
+        for page, (edited, _) in self._pages.items():
+            mark = mark_of(page.encode(), edited.encode())
+            [row] = state.rows([mark])
+            if row >= 0:
+                yield Same(row)
+            elif page in self._unsettled:
+                yield self._fetch(page)
+            else:
+                yield Made(self._fetch(page), mark)
+
+    def provenance(self) -> Mapping[str, JSON]:
+        return {}
+
+    def _fetch(self, page: str) -> Document:
+        self.fetched.append(page)
+        return Document(self.name, page, self._pages[page][1])
+
+
+def _ingest_pages(run: Run, source: Pages) -> list[str]:
+    state = open_source_state(source, run.settings, FIELDS, Erasures())
+    assert state is not None
+    taken = ingest(source, run.home / "warm", max_reject_share=1, state=state)
+    store_snapshot(run.home / "warm", run.settings.snapshots)
+    state.save(taken.id)
+    fetched = list(source.fetched)
+    ingest(Pages(source._pages), run.home / "cold", max_reject_share=1)
+    assert hashes(run.home / "warm") == hashes(run.home / "cold")
+    return fetched
+
+
+def test_an_api_is_asked_only_for_documents_with_another_time_of_the_last_edit(run: Run) -> None:
+    pages = {"a": ("10:00", "one"), "b": ("10:00", "two"), "c": ("10:00", "three")}
+    assert _ingest_pages(run, Pages(pages)) == ["a", "b", "c"]
+    assert _ingest_pages(run, Pages(pages)) == []
+    later = {"b": ("10:05", "another two"), "c": ("10:00", "three"), "d": ("10:05", "four")}
+    assert _ingest_pages(run, Pages(later)) == ["b", "d"]
+
+
+def test_an_edit_too_fresh_to_have_a_time_of_its_own_is_fetched_again(run: Run) -> None:
+    assert _ingest_pages(run, Pages({"a": ("10:00", "one"), "b": ("10:00", "two")}, frozenset("b"))) == ["a", "b"]
+    assert _ingest_pages(run, Pages({"a": ("10:00", "one"), "b": ("10:00", "edited in the same minute")})) == ["b"]

@@ -58,7 +58,7 @@ def message(partition: int, offset: int, document: Document) -> Record:
 def test_everything_up_to_the_recorded_ends_is_read_and_nothing_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, two, after = Document("s", "a", "one"), Document("s", "a", "two"), Document("s", "b", "after")
     records = [
-        message(0, 3, one),  # what came before offset 3 has expired
+        message(0, 3, one),  # messages before offset 3 have expired
         Record(0, 4, b"not json", b"x"),
         message(0, 5, two),
         message(0, 6, after),

@@ -192,7 +192,7 @@ def test_the_stage_fails_on_a_leak_and_writes_the_report_alone(tmp_path: Path, m
         items += judged("train", n)
     items += [*judged("test", 1, text="why is the sea salty"), *judged("train", 30, key="d003", text="Why is the sea salty?")]
     # A planner that forgets to compare texts.
-    monkeypatch.setattr("etl.pairs._asides", lambda rows, splits, held_texts: [None for _ in rows])
+    monkeypatch.setattr("etl.pairs._asides", lambda rows, texts, splits, held_texts: [None for _ in rows])
 
     with pytest.raises(ContractError, match="test_query_text 1"):
         made(items, tmp_path)

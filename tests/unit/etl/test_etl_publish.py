@@ -110,7 +110,7 @@ def test_everything_can_be_sent_again(tmp_path: Path, log: Log) -> None:
     assert len(log.messages) == 2
 
 
-def test_a_log_that_was_made_anew_gets_everything_again(tmp_path: Path, log: Log) -> None:
+def test_a_new_log_of_the_same_name_gets_everything_again(tmp_path: Path, log: Log) -> None:
     send(tmp_path, [document("a"), document("b")])
     log.messages.pop()  # as a broker does that was killed before it had written its last message
 

@@ -227,7 +227,7 @@ def test_a_format_over_its_budget_stays_out_and_the_others_carry_their_figures(p
     assert (read.quality.ndcg_at_10, read.parity) == (0.7, PARITY)
 
 
-def test_where_no_wanted_format_is_left_the_evidence_is_whole_all_the_same(parts: ReleaseParts, tmp_path: Path) -> None:
+def test_where_no_wanted_format_is_left_the_evidence_is_still_whole(parts: ReleaseParts, tmp_path: Path) -> None:
     manifest = package(with_quality(parts, ("onnx_fp32", "openvino_fp32"), "onnx_fp32"), tmp_path / "release")
     assert [entry.name for entry in manifest.formats] == [manifest.serving.format] == ["onnx_fp32"]
     assert {entry.name for entry in manifest.dropped_formats} >= {"onnx_fp32", "openvino_fp32"}

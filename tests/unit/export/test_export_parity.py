@@ -1,4 +1,4 @@
-"""Parity must catch what exports have got wrong before: each fault is planted here, and has to be seen."""
+"""Parity must catch known faults of exports: each is planted here, and must be found."""
 
 from collections.abc import Sequence
 from types import SimpleNamespace

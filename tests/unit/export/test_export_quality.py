@@ -9,13 +9,14 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from export.encoder.formats import Export, ExportedFormat, Precision, export_sha256, write_export
+from export.encoder.formats import Export, ExportedFormat, export_sha256, write_export
 from export.encoder.heldout import HeldOutPart, sample
 from export.encoder.params import QualityParams
 from export.encoder.parity_stage import ParityReport
 from export.encoder.quality import QualityReport, choose, measure_quality, over_budget, read_quality
 from tests.unit.export.test_export_profile import ONNX, WORDS, world, write_graph  # noqa: F401  (world is a fixture)
 from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.encoder.runtime import Precision
 from twinline.contract.errors import ContractError, MismatchError, SettingsError
 from twinline.contract.release.manifest import DroppedFormat, Format, Parity, Quality
 
@@ -72,7 +73,7 @@ def test_a_format_that_answers_like_the_exact_one_loses_nothing_and_is_served(wo
     assert figure.query_ms > 0
     assert figure.texts_per_second > 0
     assert (report.serves, report.dropped, report.check.passed) == ("onnx_coarse", (), True)
-    # what parity has left out is told here as well
+    # formats dropped by parity are reported here as well
     assert "dropped openvino_int8: too far off" in report.check.detail
     report.save(world / "quality.json")
     assert read_quality(world / "quality.json") == report

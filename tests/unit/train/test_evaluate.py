@@ -198,7 +198,7 @@ def test_a_judged_document_that_is_not_there_stops_the_evaluation(tiny_base: Pat
         read_corpus(paths.documents, [document_id("s", "gone")], preprocessor_of(tiny_base), max_documents=0, seed=0)
 
 
-def test_the_contract_takes_limits_and_pooling_from_the_base_model_unless_told_otherwise(tmp_path: Path) -> None:
+def test_the_contract_takes_limits_and_pooling_from_the_base_model_unless_params_say_otherwise(tmp_path: Path) -> None:
     base = write_tiny_base(tmp_path / "base", max_tokens=24)
     (base / "1_Pooling").mkdir()
     (base / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_cls_token": True}))

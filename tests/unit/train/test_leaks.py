@@ -1,4 +1,4 @@
-"""What training may not have seen: every way in is planted once, and the way that published data sets go is let through."""
+"""Leaks into training: every kind is planted once and found; sharing as in published data sets is allowed."""
 
 from typing import Any
 
@@ -61,7 +61,7 @@ def test_a_data_set_of_published_splits_may_share_documents_and_they_are_counted
     assert check.passed
     assert check.numbers["shared_documents"] == {"dev": 1}
     assert "1 documents of dev train as well" in check.detail
-    # its queries may not be shared all the same
+    # its queries still may not be shared
     assert not judge_leaks(look(pair(query="how is it held out"), brought=("dev",))).passed
 
 

@@ -62,7 +62,7 @@ def test_a_slice_that_pays_for_a_better_mean_is_refused_and_named() -> None:
     assert [(row["slice"], row["passed"]) for row in check.numbers["slices"]] == [("losers", False), ("winners", True)]
 
 
-def test_a_slice_of_too_few_queries_is_told_and_does_not_decide() -> None:
+def test_a_slice_of_too_few_queries_is_reported_and_does_not_decide() -> None:
     scores = dict.fromkeys(QUERIES, 0.9) | dict.fromkeys(QUERIES[:4], 0.2)
     slices = {"few": QUERIES[:4], "many": QUERIES[4:]}
     check = judge_slices(scores, [BASE], slices, evaluate_params(slice_min_queries=5))

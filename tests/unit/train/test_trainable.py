@@ -14,7 +14,7 @@ from tests.unit.train.factories import contract_params, fit_paths, train_params
 from train.curves import CurveWriter
 from train.encoder.base_contract import contract_for
 from train.encoder.fit import FitPaths, fit
-from train.encoder.grouping import LengthGroupedBatchSampler, grouped_batches, padded_share
+from train.encoder.grouping import LengthGroupedBatchSampler, grouped_batches
 from train.encoder.model import backbone, load_model
 from train.encoder.params import LoraParams, TrainParams
 from train.encoder.torch_encoder import TorchEncoder
@@ -48,6 +48,13 @@ def lengths(count: int) -> np.ndarray:
 
 def distinct(count: int) -> np.ndarray:
     return np.arange(2 * count).reshape(count, 2)
+
+
+def padded_share(counts: np.ndarray, batches: list[list[int]]) -> float:
+    """Return the share of padding in the tokens computed for these batches."""
+    real = sum(int(counts[batch].sum()) for batch in batches)
+    computed = sum(int(counts[batch].max(axis=0).sum()) * len(batch) for batch in batches)
+    return 1 - real / computed
 
 
 def test_grouped_batches_hold_every_pair_once_in_full_batches() -> None:
@@ -198,14 +205,14 @@ def test_lora_on_layers_that_are_not_there_is_refused(tiny_base: Path) -> None:
 
 
 class StoppedError(Exception):
-    """What a run is stopped with; killing it is what test_fit.py does."""
+    """The error that stops a run; test_fit.py kills it."""
 
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_a_run_that_was_stopped_ends_with_the_same_weights_under_each_option(
     option: str, tiny_base: Path, pairs_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # the second epoch begins at step 7, so that its order is needed anew
+    # the second epoch begins at step 7, so that its order is needed again
     params = train_params(**({"checkpoint_every_steps": 4} | OPTIONS[option]))
     uninterrupted = run_fit(tiny_base, fit_paths(tmp_path / "whole", pairs_file), params)
     assert uninterrupted["space"] != uninterrupted["base_space"]

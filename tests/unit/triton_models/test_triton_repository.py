@@ -48,12 +48,11 @@ input [
 output [
   {{ name: "sentence_embedding" data_type: TYPE_FP32 dims: [ 4 ] }}
 ]
-# Requests of equal length are merged. No delay: under load a queue forms by itself, and without load nobody should wait.
+# Requests of equal length are merged. No delay: under load a queue forms anyway, and without load no request should wait.
 # A CPU gains nothing from batches beyond a few texts, and a query must not wait behind a long one.
 dynamic_batching {{ priority_levels: 2 default_priority_level: 2 {queue_policy} preferred_batch_size: [ 4, 8 ] }}
-# Two, so that a query is computed beside a document that came before it. With one, moreover, a request that comes while it
-# works may wait for 500 ms: given priorities or limits, Triton looks for an instance just before this one is free again, and
-# then on a timer.
+# Two instances, so that a query runs beside an earlier document. With one, a request that comes while it works may also wait for
+# 500 ms: with priorities or limits, Triton looks for an instance just before this one is free, and then on a timer.
 instance_group [ {{ kind: KIND_CPU count: 2 }} ]
 model_warmup {{
   name: "length_16"

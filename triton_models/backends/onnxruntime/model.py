@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 
 class TritonPythonModel:
-    """One session over all cores, in each of two processes: beside a document a query has its share at once."""
+    """One session over all cores, in each of two processes, so that a query runs at once beside a document."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Open the model's file."""

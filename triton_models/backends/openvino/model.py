@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-# The converter's usage reports: not here.
+# No usage reports of the converter.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -18,7 +18,7 @@ _PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "bf16"
 
 
 class TritonPythonModel:
-    """One inference request over all cores, in each of two processes: beside a document a query has its share at once."""
+    """One inference request over all cores, in each of two processes, so that a query runs at once beside a document."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Compile the model's file at the precision that its config names."""
@@ -26,7 +26,7 @@ class TritonPythonModel:
         path = Path(args["model_repository"], args["model_version"], self._names.file)
         precision = self._names.parameters["precision"]
         core = openvino.Core()
-        # Left to itself OpenVINO takes bfloat16 wherever the CPU has it, whatever the release was judged at.
+        # Without a hint OpenVINO takes bfloat16 wherever the CPU has it, also for a release judged in fp32.
         hint = _PRECISION_HINTS[precision]
         if hint == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             # It would be emulated, far slower than fp32.
@@ -36,7 +36,7 @@ class TritonPythonModel:
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": "1",
             "INFERENCE_NUM_THREADS": str(len(os.sched_getaffinity(0))),
-            # The machine is shared with broker, store and search: a thread that is tied to a busy core keeps all others waiting.
+            # Broker, store and search share the machine: a thread pinned to a busy core would hold up all others.
             "ENABLE_CPU_PINNING": "NO",
         }
         self._request = core.compile_model(path, "CPU", options).create_infer_request()

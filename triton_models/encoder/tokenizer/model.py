@@ -1,7 +1,7 @@
 """Triton model `tokenizer_<release>`: TEXT and ROLE to padded token ids, by the very code of the contract.
 
-Beside this file lie the contract's package and the release's own files. They, and all other files that serve the release (the
-encoder's, and the configs), are hashed before anything is served.
+Beside this file lie the contract's package and the release's own files. They and all other served files, the encoder's and the
+configs, are hashed before the first answer.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ class TritonPythonModel:
     """Tokenise, apply role prefixes, cut at the limit, pad to a served length."""
 
     def initialize(self, args: dict[str, str]) -> None:
-        """Load the release's contract; a file of the release that is not as it was published keeps the model from loading."""
+        """Load the release's contract; a file that differs from its published form stops the model from loading."""
         manifest = Manifest.load(_RELEASE)
         _check_files(manifest)
         check_served(Path(args["model_repository"]), manifest)
@@ -47,9 +47,9 @@ class TritonPythonModel:
         self._space = manifest.space.encode()
 
     def execute(self, requests: list[Any]) -> list[Any]:
-        """Answer each request; a bad one gets an error of its own.
+        """Answer each request; a bad request gets an error of its own.
 
-        All texts go through the tokenizer in one call, which spreads them over the cores; each request is padded by itself.
+        All texts go through the tokenizer in one call, which spreads them over the cores; each request is padded alone.
         """
         responses: list[Any] = [None] * len(requests)
         texts: list[str] = []

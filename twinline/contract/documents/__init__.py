@@ -1,1 +1,1 @@
-"""Documents: how they travel, how they are cleaned and cut, and the ids that every path computes alike."""
+"""Documents: their envelope, cleaning and cutting, and the ids that every path computes alike."""

@@ -1,7 +1,7 @@
 r"""Cleaning: versioned rules that map raw text to clean text, and every clean position back to a raw one.
 
-A rule is a function from text to edits `(start, end, replacement)`. Its integer version is part of the index fingerprint; an
-unknown one is refused, and an old one stays as long as an unretired release names it.
+A rule is a function from text to edits `(start, end, replacement)`. Its integer version is part of the index fingerprint. An
+unknown version is refused, and an old version stays as long as an unretired release names it.
 """
 
 import re
@@ -20,7 +20,7 @@ DEFAULT_CLEANING: tuple[tuple[str, int], ...] = (("newlines", 1), ("controls", 1
 
 @dataclass(frozen=True, slots=True)
 class _Alignment:
-    """Where each edit of one rule lies in the rule's input and output; strictly ordered."""
+    """The places of one rule's edits in its input and output; strictly ordered."""
 
     out_starts: Sequence[int]
     out_ends: Sequence[int]
@@ -36,7 +36,7 @@ class _Alignment:
         return self.in_ends[i] + position - self.out_ends[i]
 
     def end(self, position: int) -> int:
-        # The end of a span is one past its last character, so it is that character that is looked up.
+        # The end of a span is one past its last character, so the last character is looked up.
         if position == 0:
             return 0
         last = position - 1
@@ -50,13 +50,13 @@ class _Alignment:
 
 @dataclass(frozen=True, slots=True)
 class CleanText:
-    """Clean text and the way back: `raw_span(a, b)` is the piece of raw text that became `text[a:b]`."""
+    """Clean text and the way back: `raw_span(a, b)` is the span of the raw text behind `text[a:b]`."""
 
     text: str
     _alignments: tuple[_Alignment, ...]
 
     def raw_span(self, start: int, end: int) -> tuple[int, int]:
-        """Return the raw span, in code points, of a clean one that is not empty."""
+        """Return the raw span, in code points, of a non-empty clean span."""
         for alignment in reversed(self._alignments):
             start, end = alignment.start(start), alignment.end(end)
         return start, end
@@ -66,7 +66,7 @@ def clean(text: str, rules: Sequence[tuple[str, int]]) -> CleanText:
     """Apply the named rules in order.
 
     Raises:
-        MismatchError: a rule or a version that this code does not have.
+        MismatchError: a rule or a version that is unknown to this code.
     """
     alignments = []
     for name, version in rules:
@@ -78,7 +78,7 @@ def clean(text: str, rules: Sequence[tuple[str, int]]) -> CleanText:
 
 
 def check_rules(rules: Sequence[tuple[str, int]]) -> None:
-    """Raise MismatchError for a rule or a version that this code does not have."""
+    """Raise MismatchError for a rule or a version that is unknown to this code."""
     for name, version in rules:
         _rule(name, version)
 
@@ -118,7 +118,7 @@ def _substitute(pattern: str, replacement: str) -> Callable[[str], Iterable[Edit
 def _nfc(text: str) -> Iterable[Edit]:
     """Yield the stretches that NFC (Unicode Standard Annex 15) changes.
 
-    A stretch runs from one character that can start a composition to the next: composing each alone is composing the whole.
+    A stretch runs from one character that can start a composition to the next, so each stretch can be composed alone.
     """
     if unicodedata.is_normalized("NFC", text):
         return
@@ -153,7 +153,7 @@ _SPACES = re.compile(r"\s+")
 
 _RULES: dict[tuple[str, int], Callable[[str], Iterable[Edit]]] = {
     ("newlines", 1): _substitute(r"\r\n?|[\u0085\u2028\u2029]", "\n"),
-    # Control characters, the byte-order mark and zero-width space, none of which a reader sees. Joiners stay: they shape words.
+    # Invisible characters: control characters, the byte-order mark and zero-width space. Joiners stay: they shape words.
     ("controls", 1): _substitute(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\u200b\ufeff]+", ""),
     ("nfc", 1): _nfc,
     # One space for a run of them, at most one empty line in a row, nothing at either end.

@@ -1,9 +1,9 @@
 """Version 2 of the chunker: a text is tokenised once, and cut by its tokens' offsets at the best boundary that still fits.
 
-From where a chunk starts, as many tokens as fit are its window. If the rest of the text fits, that is the last chunk. Otherwise
-the cut is at the best boundary in the last half of what is new in the window: paragraph, line, sentence, word, any token; of
-equals the last one. The next chunk starts up to `overlap` tokens earlier, at the start of a sentence, or else of a word.
-All is linear in the length of the text, and no more than a section of it is held as tokens.
+A chunk's window holds as many tokens from its start as fit. If the rest of the text fits, that is the last chunk. Otherwise the
+cut is at the best boundary in the last half of the window's new part: paragraph, line, sentence, word, any token; the last one
+of equals. The next chunk starts up to `overlap` tokens earlier, at the start of a sentence, or else of a word. The time is
+linear in the length of the text, and memory holds the tokens of one section.
 """
 
 from bisect import bisect_left, bisect_right
@@ -24,33 +24,32 @@ from twinline.contract.documents.boundaries import (
     white_start,
 )
 
-# A tokenizer may give one token to a word of any length, or none to what it drops: characters bound a chunk as well. Sixteen
-# for each token is three times what prose has, and chunks of short limits still hold a long word.
+# A tokenizer may give one token to a word of any length, and none to dropped characters, so a limit of characters bounds a chunk
+# as well. Sixteen a token is three times the rate of prose, and chunks of short limits still hold a long word.
 CHARS_A_TOKEN: Final = 16
 LEAST_CHARS: Final = 4_096
-# A section is what is tokenised at once. It is no place to cut: where a window reaches its end, the next section starts with
-# that chunk.
+# A section is tokenised at once. Its end is no place to cut: where a window reaches it, the next section starts with that chunk.
 SECTION_CHARS: Final = 32_768
 _WINDOWS_A_SECTION: Final = 4
-# How far back a stop may lie from the sentence that it lets begin: the stop, what closes it, a space.
+# The largest distance from a stop to the sentence after it: the stop, closing marks, a space.
 _STOP_CHARS: Final = 4
-# How many characters are tried, last first, for a cut inside a token that has more of them than a chunk may.
+# Number of characters tried, last first, for a cut inside a token with more characters than a chunk may hold.
 _TRIES: Final = 32
 
 
 class _Tokens(NamedTuple):
-    """Where the tokens of a text start and end; neither ever falls, whatever a normaliser did to the order of characters."""
+    """The starts and ends of a text's tokens; both never fall, even if a normaliser has reordered characters."""
 
     starts: Sequence[int]
     ends: Sequence[int]
 
     def fit(self, start: int, end: int) -> bool:
-        """Say whether a cut between `start` and `end` (white space lies between them) goes through no token."""
+        """Return whether a cut between `start` and `end` (white space lies between them) goes through no token."""
         index = bisect_left(self.starts, start)
         return index == 0 or self.ends[index - 1] <= end
 
     def last_seam(self, text: str, after: int, end: int) -> int | None:
-        """Return the last place in `text[after + 1 : end + 1]` between two tokens, and between two characters as seen."""
+        """Return the last place in `text[after + 1 : end + 1]` between two tokens and between two visible characters."""
         found = None
         index = bisect_right(self.starts, end) - 1
         while index > 0 and self.starts[index] > after:
@@ -66,14 +65,14 @@ class _Tokens(NamedTuple):
 
 
 def spans(tokenizer: Tokenizer, text: str, capacity: int, overlap: int) -> Iterator[tuple[int, int]]:
-    """Yield the spans of a text, each of at most `capacity` tokens as this text is tokenised; white space is at no end of them.
+    """Yield the spans of a text, each of at most `capacity` tokens of this text, without white space at either end.
 
     Every character that is not white space is in a span.
 
     Args:
-        tokenizer: one that does not truncate.
+        tokenizer: a tokenizer without truncation.
         capacity: the most tokens of a span, at least one.
-        overlap: the most tokens that a span shares with the one before it; half of the capacity is the most that is honoured.
+        overlap: the most tokens that a span shares with the one before it, up to half of the capacity.
     """
     longest = max(CHARS_A_TOKEN * capacity, LEAST_CHARS)
     size = max(SECTION_CHARS, _WINDOWS_A_SECTION * longest)
@@ -97,7 +96,7 @@ def spans(tokenizer: Tokenizer, text: str, capacity: int, overlap: int) -> Itera
                 break
             cut = _cut(tokens, section, fresh, limit)
             if cut is None and inside < fresh:
-                # One character of very many tokens: without the overlap there is room for it.
+                # One character of very many tokens has room without the overlap.
                 start = new
                 continue
             if cut is None:
@@ -118,7 +117,7 @@ def _tokens(tokenizer: Tokenizer, text: str) -> _Tokens:
 
 
 def _cut(tokens: _Tokens, text: str, fresh: int, limit: int) -> Boundary | None:
-    """Return the best boundary in the last half of `text[fresh:limit]`; in all of it only where the last half is one token."""
+    """Return the best boundary in the last half of `text[fresh:limit]`, or in all of it if the last half is one token."""
     for since in (fresh + max(limit - fresh, 0) // 2, fresh):
         found = [each for each in breaks(text, since, limit) if each.before > fresh and tokens.fit(each.before, each.after)]
         best = max(found, default=None)
@@ -135,9 +134,9 @@ def _cut(tokens: _Tokens, text: str, fresh: int, limit: int) -> Boundary | None:
 
 
 def _forced(tokens: _Tokens, text: str, start: int, limit: int, longest: int) -> Boundary:
-    """Return where to cut when no place between tokens is left: in a token that is too long, or behind a character too rich."""
+    """Return the cut where none between tokens is left: in an overlong token, or behind a character of too many tokens."""
     if limit - start > 1:
-        # A tokenizer that does not part words makes one token of all of them.
+        # A tokenizer that does not separate words makes one token of all of them.
         word = last_word(text, start + (limit - start) // 2, limit)
         if word is not None and word.before > start:
             return word
@@ -149,7 +148,7 @@ def _forced(tokens: _Tokens, text: str, start: int, limit: int, longest: int) ->
 
 
 def _overlapping(tokens: _Tokens, text: str, cut: Boundary, overlap: int, earliest: int) -> int:
-    """Return where the next chunk starts, after `earliest`: up to `overlap` tokens before the cut, or right behind it."""
+    """Return the start of the next chunk, after `earliest`: up to `overlap` tokens before the cut, or right behind it."""
     last = bisect_left(tokens.starts, cut.before)
     if overlap == 0 or last == 0 or tokens.ends[last - 1] > cut.after:
         return cut.after

@@ -1,6 +1,6 @@
-"""Version 1 of the chunker: `semantic-text-splitter` with the contract's own tokenizer, which it asks some fifteen times a chunk.
+"""Version 1 of the chunker: `semantic-text-splitter` calls the contract's own tokenizer about fifteen times a chunk.
 
-It stays, unchanged, for releases whose contract names it.
+It stays unchanged for releases whose contract names it.
 """
 
 from collections.abc import Iterator
@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from semantic_text_splitter import TextSplitter
 from tokenizers import Tokenizer
 
-# The splitter's search is quadratic in texts without structure, and a tokenizer may give one token to a word of any length:
-# sections bound both. They end at a paragraph, a line or a space where there is one.
+# The splitter's search is quadratic in texts without structure, and a tokenizer may give one token to a word of any length.
+# Sections bound both. They end at a paragraph, a line or a space, if there is any.
 SECTION_CHARS = 8_192
 
 
 class SplitterCuts:
-    """Splitters of one tokenizer. Thread-safe: a splitter made twice is the same one."""
+    """Splitters of one tokenizer. Thread-safe: two threads that make the same splitter get equal ones."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -28,7 +28,7 @@ class SplitterCuts:
                 yield start + offset, start + offset + len(piece)
 
     def _splitter(self, capacity: int, overlap: int) -> TextSplitter:
-        # Each splitter holds a copy of the vocabulary, and titles come in all lengths: steps of eight keep them few.
+        # Each splitter holds a copy of the vocabulary, and titles have all lengths: steps of eight limit their number.
         capacity = max(capacity - capacity % 8, 8)
         overlap = min(overlap, capacity // 2)
         if (capacity, overlap) not in self._splitters:
@@ -41,7 +41,7 @@ def _sections(text: str) -> Iterator[tuple[int, int]]:
     while len(text) - start > SECTION_CHARS:
         end = start + SECTION_CHARS
         for separator in ("\n\n", "\n", " "):
-            # Not in the first half: a section must stay worth splitting.
+            # Not in the first half: sections must stay large enough to split well.
             found = text.rfind(separator, start + SECTION_CHARS // 2, end)
             if found > 0:
                 end = found + len(separator)

@@ -1,4 +1,4 @@
-"""Ids that every path computes alike, which is what makes a redelivery an overwrite rather than a duplicate."""
+"""Ids that every path computes alike, so that a redelivery is an overwrite rather than a duplicate."""
 
 import json
 from uuid import UUID, uuid5

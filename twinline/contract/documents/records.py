@@ -1,11 +1,11 @@
-"""Documents and deletions, and the one form in which they travel on the Kafka topic.
+"""Documents and deletions, and their one form on the Kafka topic.
 
 key    a JSON array `[source, key]`
 value  a JSON object `{"schema": 1, "title", "text", "version", "metadata", "tenant"}`, or null, which deletes the key
 header `version`: the explicit version of a deletion, whose null value has no room for it
-header `replay-version`: on a message sent again, the place in time (`timestamp_ms/offset`) that the log gave it at first
+header `replay-version`: on a message sent again, its first place in time (`timestamp_ms/offset`) on the log
 
-For those who write such messages: docs/envelope.md and `schemas/document-v1.schema.json`.
+For authors of producers: docs/envelope.md and `schemas/document-v1.schema.json`.
 """
 
 import json
@@ -25,12 +25,12 @@ MAX_TITLE_CHARS = 10_000
 MAX_NAME_CHARS = 1_024
 MAX_METADATA_BYTES = 64 * 1024
 MAX_JSON_DEPTH = 32
-# RFC 8785, and so every JSON reader in any language, is exact only up to here.
+# RFC 8785, and with it every JSON reader in any language, is exact only up to here.
 MAX_VERSION = 2**53 - 1
-# The fields of the envelope. One that a later version adds, or a producer on its own, is kept in the metadata under `UNKNOWN`.
+# The fields of the envelope. A field of a later version, or of a producer's own, is kept in the metadata under `UNKNOWN`.
 FIELDS = ("schema", "title", "text", "version", "metadata", "tenant")
 UNKNOWN = "_fields"
-# JSON may say any letter as \uXXXX, which is six bytes.
+# JSON may spell any letter as \uXXXX, which is six bytes.
 _MAX_JSON_BYTES = 2 * MAX_TEXT_BYTES
 _DIGITS = re.compile(r"[0-9]{1,16}")
 REPLAY_VERSION_HEADER = "replay-version"
@@ -38,12 +38,12 @@ REPLAY_VERSION_HEADER = "replay-version"
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where the bytes stand that a document was read from.
+    """The place of a document's bytes.
 
     Args:
-        place: the file, as the source names it: the same wherever the source lies.
+        place: the source's name of the file, independent of where the source lies.
         line: line or row in a file of many documents, counted from 1.
-        uri: opens the file (fsspec); empty where nothing can be opened again, as standard input.
+        uri: opens the file (fsspec); empty for an input that cannot be opened again, such as standard input.
         sha256: hash of the whole file as it was read.
     """
 
@@ -55,9 +55,9 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One document as its source says it: extracted, not cleaned. Character spans are code points into `text`.
+    """One document from its source: extracted, not cleaned. Character spans are code points into `text`.
 
-    `origin` is no part of what it says: the same document read elsewhere is equal, and its value on the log is the same.
+    `origin` is no part of its content: the same document read elsewhere is equal, and its value on the log is the same.
     """
 
     source: str
@@ -70,7 +70,7 @@ class Document:
     origin: Origin | None = field(default=None, compare=False)
 
     def validate(self) -> "Document":
-        """Return the document itself, or raise DocumentError naming the field that is out of bounds."""
+        """Return the document itself, or raise DocumentError with the field that is out of bounds."""
         _check_names(self.source, self.key, self.tenant)
         _check_version(self.version)
         for name, value in (("text", self.text), ("title", self.title)):
@@ -94,13 +94,13 @@ class Document:
 
     @property
     def place(self) -> str:
-        """Return how error messages name this document."""
+        """Return the document's name in error messages."""
         return f"document [{short(self.source)}, {short(self.key)}]"
 
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """The order to remove a document; its head point remembers the version, so that a late update cannot revive it."""
+    """The order to remove a document; its head point keeps the version, so that a late update cannot revive it."""
 
     source: str
     key: str
@@ -116,7 +116,7 @@ class Deletion:
 @total_ordering
 @dataclass(frozen=True, slots=True)
 class Version:
-    """Which state of a document is newer: explicit numbers, or the log's append time (ms) and offset."""
+    """The order of a document's states: explicit numbers, or the log's append time (ms) and offset."""
 
     kind: Literal["explicit", "log"]
     number: int
@@ -124,11 +124,11 @@ class Version:
 
     @property
     def rank(self) -> tuple[int, int]:
-        """Return what versions of one kind are ordered by."""
+        """Return the sort key among versions of one kind."""
         return (self.number, self.offset)
 
     def check_comparable(self, other: "Version") -> None:
-        """Raise DocumentError when one version is explicit and the other comes from the log."""
+        """Raise DocumentError if one version is explicit and the other comes from the log."""
         if self.kind != other.kind:
             raise DocumentError(
                 "mixed_versions",
@@ -149,7 +149,7 @@ def encode_key(source: str, key: str) -> bytes:
 def encode_value(document: Document) -> bytes:
     """Return the message value of a document."""
     metadata = dict(document.metadata)
-    # What was kept of a reader that did not know it goes back to where it came from.
+    # Fields that a reader did not know go back to their own place.
     unknown = metadata.pop(UNKNOWN, None)
     envelope = {
         "schema": ENVELOPE_SCHEMA,
@@ -169,7 +169,7 @@ def version_header(deletion: Deletion) -> list[tuple[str, bytes]]:
 
 
 def decode_message(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]] = ()) -> Document | Deletion:
-    """Return what a message says.
+    """Return the document or deletion of a message.
 
     Raises:
         DocumentError: the message breaks the envelope or a limit; retrying cannot help.
@@ -199,12 +199,12 @@ def decode_message(key: bytes | None, value: bytes | None, headers: Sequence[tup
 
 
 def version_of(item: Document | Deletion, timestamp_ms: int, offset: int, headers: Sequence[tuple[str, bytes]] = ()) -> Version:
-    """Return the version of a message: its explicit one, else the time (ms) the log appended it and its offset.
+    """Return the version of a message: its explicit one, else its append time (ms) on the log and its offset.
 
-    A message that was sent again keeps the time and offset it first had, or an old state would come back as the newest.
+    A message that was sent again keeps its first time and offset, or an old state would come back as the newest.
 
     Raises:
-        DocumentError: it claims a time that is not older than its own.
+        DocumentError: the message claims a time that is not older than its own.
     """
     if item.version is not None:
         return Version("explicit", item.version)
@@ -214,7 +214,7 @@ def version_of(item: Document | Deletion, timestamp_ms: int, offset: int, header
         return own
     first = re.fullmatch(rb"(\d{1,15})/(\d{1,15})", claimed)
     version = Version("log", int(first[1]), int(first[2])) if first else None
-    # Whoever may write to the topic can say a time: one from the future would shut out every later state.
+    # Any producer can claim a time, and a time in the future would shut out every later state.
     if version is None or version > own:
         raise DocumentError(
             "bad_version",
@@ -224,7 +224,7 @@ def version_of(item: Document | Deletion, timestamp_ms: int, offset: int, header
 
 
 def content_hash(document: Document) -> str:
-    """Return the hash of everything a document says, its version left out."""
+    """Return the hash of a document's content, without its version."""
     try:
         return fingerprint(
             {
@@ -250,7 +250,7 @@ def _decode_key(key: bytes | None) -> tuple[str, str]:
 
 
 def _with_unknown(envelope: Mapping[str, JSON], place: str) -> Mapping[str, JSON]:
-    """Return the metadata, and in it the fields that this version does not know: dropped, they would be missed by a later one."""
+    """Return the metadata with the fields that this version does not know: a later version will need them."""
     metadata = envelope.get("metadata")
     unknown = {name: value for name, value in envelope.items() if name not in FIELDS}
     if not isinstance(metadata, Mapping):
@@ -264,7 +264,7 @@ def _with_unknown(envelope: Mapping[str, JSON], place: str) -> Mapping[str, JSON
 
 def _agreed_version(own: object, header: int | None, place: str) -> int | None:
     if isinstance(own, float) and own.is_integer():
-        own = int(own)  # 7.0 is an integer to JSON Schema, and to languages that know one kind of number
+        own = int(own)  # 7.0 is an integer to JSON Schema, and to languages with one kind of number
     _check_version(own)
     if header is not None and own is not None and own != header:
         raise DocumentError("bad_version", f"{place}: version is {own} in the value and {header} in the header: send one")

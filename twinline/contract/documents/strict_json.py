@@ -1,6 +1,6 @@
-"""JSON as every language reads it: one value a name, no NaN, whatever its size or depth.
+"""JSON as every language reads it: one value a name, no NaN, of any size or depth.
 
-Pure: what is found wrong is the sender's fault, and is a DocumentError.
+Pure: every violation is the sender's fault, and is a DocumentError.
 """
 
 import json
@@ -47,7 +47,7 @@ def integers(value: object) -> Iterator[int]:
 
 
 def short(value: object) -> str:
-    """Return a value as an error message shows it: whatever was sent must not make the message long."""
+    """Return a value as an error message shows it: a long value must not make the message long."""
     try:
         shown = repr(value)
     except RecursionError:

@@ -1,4 +1,4 @@
-"""Chunking: a clean text is cut into pieces that fit the encoder, with their spans in the raw text."""
+"""Chunking: cut a clean text into pieces that fit the encoder, with their spans in the raw text."""
 
 import hashlib
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from twinline.contract.documents.cleaning import CleanText
 from twinline.contract.documents.cuts_by_splitter import SplitterCuts
 from twinline.contract.encoder.specification import Contract
 
-# The fewest tokens for which room is made in a chunk.
+# The least room for text in a chunk, in tokens.
 _LEAST_TOKENS: Final = 8
 
 
@@ -19,10 +19,10 @@ _LEAST_TOKENS: Final = 8
 class Chunk:
     """A piece of a document that fits the encoder.
 
-    `start` and `end` are code points into the document's raw text. `text` is the clean piece; `encoder_text` is what is sent to
-    `embed` with the role `document`: the title and a space before it, where the contract says so. `token_count` counts what the
-    encoder reads, prefix and special tokens included, after truncation. `content_hash` covers all that decides the vector
-    besides the encoder: the same hash in the same space is the same vector.
+    `start` and `end` are code points into the document's raw text. `text` is the clean piece. `encoder_text` goes to `embed` with
+    the role `document`; it has the title and a space before the piece, where the contract asks for it. `token_count` counts the
+    encoder's tokens, prefix and special tokens included, after truncation. `content_hash` covers everything but the encoder that
+    decides the vector: the same hash in the same space means the same vector.
     """
 
     index: int
@@ -36,19 +36,19 @@ class Chunk:
 
 
 class Chunker:
-    """Cuts texts under one contract, by the version of the rule that it names."""
+    """Cuts texts under one contract, by its version of the chunker."""
 
     def __init__(self, contract: Contract, tokenizer_json: bytes) -> None:
         self._settings = contract.index.chunker
         self._vector = contract.vector
-        # A counting tokenizer: no truncation, or a long piece would look like one that fits.
+        # This tokenizer counts, so it must not truncate, or a long piece would seem to fit.
         self._tokenizer = Tokenizer.from_str(tokenizer_json.decode())
         self._tokenizer.no_truncation()
         self._special_tokens = len(self._tokenizer.encode("").ids)
         self._splitters = SplitterCuts(self._tokenizer)
 
     def lead(self, title: str) -> str:
-        """Return what stands before each piece in the encoder's text: the title, cut at its limit, and a space."""
+        """Return the lead of each piece in the encoder's text: the title, cut at its limit, and a space."""
         if self._settings.title == "omit" or not title:
             return ""
         if self._settings.name == "tokens":
@@ -58,13 +58,13 @@ class Chunker:
         return title + " " if title else ""
 
     def spans(self, text: str, lead: str, spare_tokens: int = 0) -> list[tuple[int, int]]:
-        """Return spans of clean text that, with the lead before them, fit the encoder; none where there is no text.
+        """Return spans of clean text that fit the encoder together with the lead; none where there is no text.
 
         Args:
             text: the clean text.
-            lead: what stands before each piece, from `lead()`.
-            spare_tokens: how many tokens to leave free. Lead and piece together may have more tokens than each alone
-                (byte-level vocabularies merge across the seam): the caller asks again with room for that.
+            lead: the text before each piece, from `lead()`.
+            spare_tokens: number of tokens to leave free. Lead and piece together may have more tokens than each alone, because
+                byte-level vocabularies merge across the seam: the caller then asks again with room for that.
         """
         if self._settings.name == "none":
             return [(0, len(text))] if text else []
@@ -72,8 +72,7 @@ class Chunker:
         overlap = self._settings.overlap_tokens
         if self._settings.version == 1:
             return list(self._splitters.spans(text, capacity - spare_tokens, overlap))
-        # Where the lead leaves no room nothing fits, and where spare tokens would leave none they take less: a chunk for every
-        # token would help nobody.
+        # Without room beside the lead nothing fits. Spare tokens leave a least room: a chunk for every token would be useless.
         capacity = capacity if capacity > 0 else _LEAST_TOKENS
         capacity = max(capacity - spare_tokens, min(capacity, _LEAST_TOKENS))
         return list(cuts_by_offsets.spans(self._tokenizer, text, capacity, overlap))
@@ -84,10 +83,10 @@ class Chunker:
 
 
 def raw_span(cleaned: CleanText, start: int, end: int) -> tuple[int, int]:
-    """Return the raw span of a clean one; an empty one (a document that is only a title) stays at the start."""
+    """Return the raw span of a clean one; an empty span (a document without text) stays at the start."""
     return (0, 0) if start == end else cleaned.raw_span(start, end)
 
 
 def encoder_text_hash(encoder_text: str) -> str:
-    """Return the hash of what the encoder reads, 64 hexadecimal digits."""
+    """Return the hash of an encoder text, 64 hexadecimal digits."""
     return hashlib.sha256(encoder_text.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""What an encoder looks like from outside, whether it runs in this process or behind Triton."""
+"""The interface of an encoder, in this process or behind Triton."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from twinline.contract.encoder.specification import Role
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """Vectors of n texts `(n, dim)`, what the tokenizer said of each, and the space they live in."""
+    """Vectors of n texts `(n, dim)`, the tokenizer's count and truncation of each, and their space."""
 
     vectors: NDArray[np.float32]
     token_counts: NDArray[np.int32]
@@ -31,11 +31,11 @@ class Embedder(Protocol):
         """Return one vector a text.
 
         Args:
-            texts: what `encoder_text` of chunks, or `query_text` of a query, is.
-            role: whose prefix is put before each.
-            token_counts: of the texts, where the caller knows them: whoever pads puts texts of like length together by them.
+            texts: `encoder_text` of chunks, or `query_text` of a query.
+            role: decides the prefix of the texts.
+            token_counts: of the texts, where the caller knows them: they put texts of similar length into one padded batch.
 
         Raises:
             TransientError: the encoder is away or busy.
-            MismatchError: the encoder is not the one that was asked for.
+            MismatchError: another encoder answered.
         """

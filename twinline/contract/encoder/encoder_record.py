@@ -1,4 +1,4 @@
-"""What an encoder folder is: recorded in its `training.json` when it is written, compared whenever it is read."""
+"""The identity of an encoder folder: recorded in its `training.json` at its writing, compared at every reading."""
 
 import hashlib
 import json
@@ -11,12 +11,12 @@ from twinline.contract.encoder.specification import Contract
 from twinline.contract.errors import MismatchError
 
 TRAINING_FILE: Final = "training.json"
-# Heads, activation, epsilon: what the tensors alone do not say, and what changes every vector.
+# Heads, activation, epsilon: they change every vector, and the tensors alone do not show them.
 _CONFIG_FILE: Final = "config.json"
 
 
 def encoder_identity(folder: Path, contract: Contract, weights_sha256: str) -> dict[str, JSON]:
-    """Return what `training.json` has to say of the encoder in a folder, beside how it was trained."""
+    """Return the identity of the encoder in a folder, for its `training.json`."""
     return {
         "space": space_id(contract.vector_fingerprint, weights_sha256),
         "contract": contract.fingerprint,
@@ -49,6 +49,6 @@ def check_encoder(folder: Path, contract: Contract, weights_sha256: str) -> str:
         if found[key] != expected:
             raise MismatchError(
                 f"{folder} has {key} {found[key]}, {TRAINING_FILE} says {expected}: a file was changed after training; fetch "
-                "the encoder again (`dvc checkout`), or train it anew"
+                "the encoder again (`dvc checkout`), or train it again"
             )
     return str(found["space"])

@@ -20,7 +20,7 @@ from twinline.contract.encoder.specification import Role
 from twinline.contract.errors import MismatchError
 
 if TYPE_CHECKING:
-    # The chunker's library is not there in the model server, which reads golden texts but cuts none.
+    # The model server reads golden texts and cuts none: it does not have the chunker's library.
     from twinline.contract.encoder.preprocess import Preprocessor
     from twinline.contract.encoder.tokens import TokenEncoder
 
@@ -39,13 +39,13 @@ __all__ = [
 GOLDEN_SCHEMA: Final = 1
 GOLDEN_FILE: Final = "golden.json"
 
-# Worst cosine distance to the float32 vectors of the training framework. Beyond it a format is another encoder, not a faster one.
+# Largest cosine distance to the training framework's float32 vectors. Beyond it a format is another encoder, not a faster one.
 PARITY_LIMITS: Final[Mapping[str, float]] = {"fp32": 1e-6, "bf16": 1e-3, "fp16": 1e-3, "int8": 1e-2}
 
 
 @dataclass(frozen=True, slots=True)
 class GoldenVector:
-    """What one golden text must become: token ids after truncation, special tokens included, and the vector `(dim,)`."""
+    """The expected result of one golden text: token ids after truncation, special tokens included, and vector `(dim,)`."""
 
     name: str
     role: Role
@@ -64,21 +64,21 @@ class GoldenVector:
 
 @dataclass(frozen=True, slots=True)
 class GoldenSet:
-    """A release's golden texts, and how far (cosine distance) its served format may be from the training framework."""
+    """A release's golden texts, and its served format's largest cosine distance from the training framework."""
 
     entries: tuple[GoldenVector, ...]
     limit: float
 
     @property
     def stored_limit(self) -> float:
-        """Return how far two vectors of the served format may be apart, as one stored earlier and one made now are.
+        """Return the largest distance of two vectors of the served format, a stored one and a new one.
 
         Each may be `limit` away from the training framework: twice the angle is four times the distance.
         """
         return 4 * self.limit
 
     def worst_stored(self, found: Mapping[str, NDArray[np.float32]]) -> tuple[GoldenVector, float]:
-        """Return the golden text whose found vector `(dim,)` is farthest off, and how far; infinite where there is none."""
+        """Return the golden text with the worst found vector `(dim,)`, and its distance; infinite for a missing vector."""
         distances = [entry.distance(found[entry.name]) if entry.name in found else float("inf") for entry in self.entries]
         worst = int(np.argmax(distances))
         return self.entries[worst], distances[worst]
@@ -132,10 +132,10 @@ def read_golden(folder: Path) -> tuple[GoldenVector, ...]:
 
 
 def check_tokens(entries: Sequence[GoldenVector], preprocessor: "Preprocessor | TokenEncoder", place: str) -> None:
-    """Tokenise every golden text again and compare with what the release says.
+    """Tokenise every golden text again and compare with the release's tokens.
 
     Raises:
-        MismatchError: this process tokenises one of them otherwise.
+        MismatchError: this process gives other tokens for a golden text.
     """
     for entry in entries:
         found = tuple(preprocessor.encode([entry.text], entry.role).token_ids[0])
@@ -153,5 +153,5 @@ def encode_vector(vector: NDArray[np.float32]) -> str:
 
 
 def decode_vector(text: str) -> NDArray[np.float32]:
-    """Return what `encode_vector` wrote."""
+    """Return the vector from `encode_vector`."""
     return np.frombuffer(base64.b64decode(text, validate=True), dtype="<f4").astype(np.float32)

@@ -1,4 +1,4 @@
-"""Pooling, normalisation and distance in numpy: the reference that exported graphs are judged by, not the serving path."""
+"""Pooling, normalisation and distance in numpy: the reference for exported graphs, not the serving path."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from twinline.contract.errors import SettingsError
 def pool(hidden: NDArray[np.float32], mask: NDArray[np.int64], pooling: Pooling) -> NDArray[np.float32]:
     """Return one vector a text, `(batch, dim)`, of token states `(batch, length, dim)` and a mask `(batch, length)`.
 
-    `mean` is the mean over unmasked tokens; `cls` the first token; `last` the last unmasked one (right padding).
+    `mean` is the mean over unmasked tokens; `cls` the first token; `last` the last unmasked token (right padding).
     """
     if pooling == "cls":
         return np.asarray(hidden[:, 0])

@@ -19,8 +19,8 @@ from twinline.contract.encoder.specification import Contract, Role
 from twinline.contract.encoder.tokens import Encoded, TokenEncoder
 from twinline.contract.errors import DocumentError
 
-# Room that is left for tokens which appear only where lead and piece meet, tried in turn. What is still cut off after the
-# last (a limit of a few tokens, a piece that cannot be split) is flagged on its chunk.
+# Room for tokens that appear only where lead and piece meet, tried in turn. Text still cut off after the last try (a limit of a
+# few tokens, a piece that cannot be split) is flagged on its chunk.
 _SPARE_TOKENS = (0, 8, 16)
 
 
@@ -83,7 +83,7 @@ class Preprocessor:
         ]
 
     def query_text(self, raw: str) -> str:
-        """Return what a query sends to `embed`: cleaned by the same rules as documents.
+        """Return a query's text for `embed`: cleaned by the same rules as documents.
 
         Raises:
             DocumentError: the query is empty (`empty_query`) or too long (`query_too_long`).

@@ -1,9 +1,12 @@
-"""An encoder as an exported file runs it: padded ids in, vectors out."""
+"""The runtime of an exported encoder: padded ids in, vectors out."""
 
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+Precision: TypeAlias = Literal["fp32", "bf16", "fp16", "int8"]
+Backend: TypeAlias = Literal["onnxruntime", "openvino", "tensorrt"]
 
 
 class Runtime(Protocol):

@@ -1,6 +1,6 @@
-"""Golden cases for the rules that are code: every process runs them before it touches a document.
+"""Golden cases for the rules in code: every process runs them before it touches a document.
 
-A changed library or a changed rule under an old version number would quietly move spans, ids or hashes. Here it stops the start.
+A changed library, or a changed rule under an old version, would quietly move spans, ids or hashes. Here it stops the start.
 """
 
 from functools import lru_cache
@@ -19,7 +19,7 @@ _WORDS_AS_TOKENS: Final = (
     b'"pre_tokenizer":{"type":"Whitespace"},"post_processor":null,"decoder":null,'
     b'"model":{"type":"WordLevel","vocab":{"[PAD]":0,"[UNK]":1},"unk_token":"[UNK]"}}'
 )
-# One of every seam that a splitter looks for: paragraph, line, list, sentence, word; scripts without spaces, joined emoji.
+# Every kind of seam for a splitter: paragraph, line, list, sentence, word; scripts without spaces, joined emoji.
 _TO_CUT: Final = (
     "A heading\n\nThe first sentence is short. "
     "The second one, though, goes on for rather longer than a chunk may be, so it is cut.\n"
@@ -35,7 +35,7 @@ _CHUNKS_2: Final = [
 ]  # fmt: skip
 _LONG: Final = "One more sentence of the log, and its offset. " * 400
 _LONG_CHUNKS: Final = "8905e602487dc58f8697e93cff428ef892b8ad3eb264d8952111c384d7043889"
-# Joined emoji, more of them than fit, which stay whole; and a word of more characters than a chunk may have.
+# More joined emoji than fit, each of which stays whole, and a word of more characters than a chunk may have.
 _UNBROKEN: Final = "First, a line.\nThen " + "\U0001f469\u200d\U0001f467" * 12 + " and " + "x" * 9_000 + " ends."
 _UNBROKEN_CHUNKS_2: Final = [
     (0, 19), (15, 42), (42, 60), (61, 4157), (4157, 8253), (8253, 9067),
@@ -48,10 +48,10 @@ def check_rules_in_code() -> None:
     """Compare cleaning, ids and the canonical form with their golden values, once per process.
 
     Raises:
-        MismatchError: this process would write other ids, spans or fingerprints than the platform's.
+        MismatchError: this process would write ids, spans or fingerprints that differ from the platform's.
     """
     cleaned = clean(_RAW, DEFAULT_CLEANING)
-    # First: the cases below look for places in it.
+    # First, because the cases below look for places in it.
     _compare("cleaning", cleaned.text, _CLEAN)
     found_at = cleaned.text.index("\u0130stanbul")
     start, end = cleaned.raw_span(found_at, found_at + len("\u0130stanbul"))
@@ -72,12 +72,12 @@ def check_rules_in_code() -> None:
 
 @lru_cache(maxsize=1)
 def check_chunks_in_code() -> None:
-    """Compare the cutting of two texts with its golden values, once per process; apart, since the model server cuts nothing.
+    """Compare the chunks of two texts with their golden values, once per process. The model server cuts nothing.
 
     Raises:
-        MismatchError: this process would cut documents otherwise than the platform's: another splitter, most likely.
+        MismatchError: this process would cut documents in another way than the platform's, most likely by another splitter.
     """
-    # The libraries that cut are not there in the model server.
+    # The model server does not have the libraries for cutting.
     from twinline.contract.encoder.chunking import Chunker
     from twinline.contract.encoder.specification import CHUNKER_VERSIONS, ChunkerSettings, make_contract
 
@@ -97,7 +97,7 @@ def check_chunks_in_code() -> None:
 
 
 def check_process() -> None:
-    """Run all golden cases: what the entry point of a process that touches documents calls first.
+    """Run all golden cases; a process that touches documents calls this first.
 
     Raises:
         MismatchError: see the two checks.

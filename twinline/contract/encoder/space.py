@@ -8,13 +8,13 @@ from pathlib import Path
 from twinline.contract.canonical import canonical_json, fingerprint
 from twinline.contract.errors import ContractError
 
-# A header of 100 MB is what the format's own reader allows.
+# The limit of the format's own reader.
 _MAX_HEADER_BYTES = 100_000_000
 _BLOCK_BYTES = 1 << 20
 
 
 def weights_hash(tensors: Iterable[tuple[str, str, list[int], bytes]]) -> str:
-    """Return the hash of tensors `(name, dtype, shape, bytes)`, sorted by name: the file's layout and metadata do not count."""
+    """Return the hash of tensors `(name, dtype, shape, bytes)`, sorted by name, without the file's layout and metadata."""
     digest = hashlib.sha256()
     for name, dtype, shape, content in sorted(tensors):
         digest.update(canonical_json([name, dtype, shape, len(content)]))

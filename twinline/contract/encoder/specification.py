@@ -1,7 +1,7 @@
 """`contract.json`: the vector part, the index part, and their fingerprints.
 
-The vector part is all that decides a vector but the weights; the index part is all that decides what is embedded and how it is
-stored. `contract.json` and `tokenizer.json` always lie side by side.
+The vector part is everything but the weights that decides a vector. The index part decides the embedded texts and their storage.
+`contract.json` and `tokenizer.json` always lie side by side.
 """
 
 import json
@@ -20,7 +20,7 @@ CONTRACT_SCHEMA = 1
 CONTRACT_FILE = "contract.json"
 TOKENIZER_FILE = "tokenizer.json"
 
-# 1: semantic-text-splitter; 2: by the offsets of one tokenisation. An old one stays as long as an unretired release names it.
+# 1: semantic-text-splitter; 2: offsets of one tokenisation. An old version stays as long as an unretired release names it.
 CHUNKER_VERSIONS = (1, 2)
 
 Role = Literal["query", "document"]
@@ -30,7 +30,7 @@ ROLES: tuple[Role, ...] = ("query", "document")
 
 @dataclass(frozen=True, slots=True)
 class VectorContract:
-    """What decides a vector, the weights apart."""
+    """Everything but the weights that decides a vector."""
 
     tokenizer_sha256: str
     max_tokens: int
@@ -41,7 +41,7 @@ class VectorContract:
     dimension: int
 
     def prefix(self, role: Role) -> str:
-        """Return what the platform puts before a text of this role."""
+        """Return the prefix of a text of this role."""
         if role not in ROLES:
             raise SettingsError(f"role is {role!r}, must be one of {', '.join(ROLES)}")
         return self.query_prefix if role == "query" else self.document_prefix
@@ -49,7 +49,7 @@ class VectorContract:
 
 @dataclass(frozen=True, slots=True)
 class ChunkerSettings:
-    """How a document is cut. `none`: one vector a document, truncated, as published benchmarks do it.
+    """Settings of the chunker. `none`: one vector a document, truncated, as in published benchmarks.
 
     `title`: `prepend` puts the title and a space before the text of every chunk that goes to the encoder; `omit` leaves it out.
     """
@@ -63,7 +63,7 @@ class ChunkerSettings:
 
 @dataclass(frozen=True, slots=True)
 class IndexContract:
-    """What decides what is embedded and how it is stored."""
+    """The rules for the embedded texts and their storage."""
 
     cleaning: tuple[tuple[str, int], ...] = DEFAULT_CLEANING
     chunker: ChunkerSettings = ChunkerSettings()
@@ -90,7 +90,7 @@ class Contract:
 
     @property
     def fingerprint(self) -> str:
-        """Return the contract's fingerprint, made of the two."""
+        """Return the contract's fingerprint, made of both."""
         return fingerprint({"vector": self.vector_fingerprint, "index": self.index_fingerprint})
 
     def to_json(self) -> dict[str, JSON]:
@@ -99,10 +99,10 @@ class Contract:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], place: str = CONTRACT_FILE) -> Self:
-        """Read the JSON form; a key that is missing or unknown is an error.
+        """Read the JSON form; a missing or unknown key is an error.
 
         Raises:
-            MismatchError: another schema, a cleaning rule or chunker this code does not have, a field missing or unknown.
+            MismatchError: another schema, an unknown cleaning rule or chunker, or a missing or unknown field.
         """
         if value.get("schema") != CONTRACT_SCHEMA:
             raise MismatchError(f"{place}: schema is {value.get('schema')!r}, this code reads {CONTRACT_SCHEMA}")
@@ -160,7 +160,7 @@ class Contract:
         """Return the contract of a folder and its tokenizer's bytes, which must have the hash that the contract names.
 
         Raises:
-            MismatchError: a file is missing, or is not what the contract says.
+            MismatchError: a file is missing, or differs from the contract.
         """
         try:
             value = json.loads((folder / CONTRACT_FILE).read_bytes())
@@ -186,7 +186,7 @@ def make_contract(
 ) -> tuple[Contract, bytes]:
     """Return a contract and the contract's own `tokenizer.json`: truncation at `max_tokens`, padding off.
 
-    Truncation lives in the file, so that every reader of it cuts alike; padding is a serving setting and does not.
+    Truncation is in the file, so that every reader cuts alike; padding is a serving setting and is not.
     """
     tokenizer = Tokenizer.from_str(tokenizer_json.decode())
     tokenizer.no_padding()
@@ -223,7 +223,7 @@ def _only(value: object, known: set[str]) -> dict[str, Any]:
 
 
 def _exactly(value: object, known: set[str]) -> dict[str, Any]:
-    # A default may move on, as the version did: what a stored contract does not say must not be filled in.
+    # Defaults may change, so a missing field of a stored contract must not be filled in.
     fields = _only(value, known)
     if known - set(fields):
         raise ValueError(f"field {sorted(known - set(fields))} is missing")

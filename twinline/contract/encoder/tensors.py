@@ -18,8 +18,8 @@ SPACE: Final = "SPACE"
 
 
 def served_length(longest: int, buckets: tuple[int, ...] | list[int]) -> int:
-    """Return the padded length that a batch is served at: the shortest bucket that holds its longest text.
+    """Return the padded length of a batch: the shortest bucket that holds its longest text.
 
-    A few fixed lengths let Triton merge requests, which it does only where shapes are equal.
+    A few fixed lengths let Triton merge requests: it merges only equal shapes.
     """
     return next((bucket for bucket in sorted(buckets) if bucket >= longest), longest)

@@ -1,6 +1,6 @@
-"""Drift: whether the texts of now still look like the texts the encoder was trained with. The world's change, no fault of ours.
+"""Drift: whether live texts still resemble the encoder's training texts. The world changes; it is no fault of the platform.
 
-Every figure is compared with what chance alone would give at these sample sizes: where chance could reach the first mark, the
+Every figure is compared with the value from chance alone at these sample sizes. Where chance could reach the first mark, the
 verdict is `too few`, never `stable`.
 """
 
@@ -16,7 +16,7 @@ from twinline.contract.canonical import JSON
 Verdict = Literal["stable", "moderate", "drifted", "too few"]
 Values = NDArray[np.float64]
 
-# Quintiles, not the customary deciles: the noise of PSI grows with the bins, and half of them need half of the texts.
+# Quintiles, not the customary deciles: the noise of PSI grows with the bins, and half the bins need half the texts.
 BINS: Final = 5
 # Stands in for the share of an empty bin, whose logarithm would be infinite.
 EMPTY_SHARE: Final = 1e-4
@@ -24,8 +24,8 @@ EMPTY_SHARE: Final = 1e-4
 _Z_ONE_SIDED: Final = 2.326
 _Z_TWO_SIDED: Final = 2.576
 _KOLMOGOROV: Final = 1.628
-# Where `moderate` and `drifted` begin. PSI: the marks customary in credit scoring (Siddiqi, Credit Risk Scorecards, 2006).
-# The others are ours: KS and rates have no customary marks. An unknown token is rarer than a long text, so its marks are lower.
+# The marks of `moderate` and `drifted`. PSI: customary in credit scoring (Siddiqi, Credit Risk Scorecards, 2006). The others are
+# our choice: KS and rates have no customary marks. An unknown token is rarer than a long text, so its marks are lower.
 MARKS: Final[Mapping[str, tuple[float, float]]] = {
     "psi": (0.10, 0.25),
     "ks": (0.15, 0.30),
@@ -36,14 +36,14 @@ MARKS: Final[Mapping[str, tuple[float, float]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What is kept of n texts: numbers, never the text.
+    """The figures of n texts: numbers, never the text.
 
     Attributes:
         token_count: `(n,)`, special tokens included, after truncation.
         truncated: `(n,)`, 1 where the text was cut at the token limit.
         similarity: `(n,)`, cosine to the nearest vector of the training sample.
         unknown_share: `(n,)`, share of the tokens that are the unknown token; None where the tokenizer has none.
-        independent: how many of the texts are independent of each other: chunks of one document are not, queries are.
+        independent: number of texts that are independent of each other: queries are, chunks of one document are not.
     """
 
     token_count: Values
@@ -80,7 +80,7 @@ class Features:
 
 @dataclass(frozen=True, slots=True)
 class DriftFigure:
-    """One comparison. `noise` is the value that chance alone exceeds once in a hundred times without any drift."""
+    """One comparison. Without drift, chance alone exceeds `noise` once in a hundred times."""
 
     feature: str
     statistic: str
@@ -101,7 +101,7 @@ class Distribution:
 
     @classmethod
     def of(cls, values: Values, bins: int = BINS) -> Self:
-        """Return the distribution of `values` `(n,)`, n > 0; ties may leave fewer bins than asked for."""
+        """Return the distribution of `values` `(n,)`, n > 0; ties may leave fewer than `bins` bins."""
         edges = np.unique(np.quantile(values, np.arange(1, bins) / bins))
         return cls(edges, _shares(values, edges), np.sort(values))
 
@@ -113,9 +113,9 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """The reference for one role: distributions of the continuous features, rates of the others, and how many texts they rest on.
+    """The reference for one role: distributions of the continuous features, rates of the others, and the number of texts.
 
-    A rate that the tokenizer does not have (`unknown_share` without an unknown token) is absent.
+    `unknown_share` is absent for a tokenizer without an unknown token.
     """
 
     distributions: Mapping[str, Distribution]
@@ -135,7 +135,7 @@ class Profile:
         )
 
     def to_json(self) -> dict[str, JSON]:
-        """Return all but the raw values, which are arrays and go into a file of arrays."""
+        """Return the JSON form without the raw values, which go into a file of arrays."""
         bins: dict[str, JSON] = {
             name: {"edges": distribution.edges.tolist(), "shares": distribution.shares.tolist()}
             for name, distribution in self.distributions.items()
@@ -144,7 +144,7 @@ class Profile:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], raw: Mapping[str, Values]) -> Self:
-        """Read the JSON form; `raw` has each distribution's sorted values. KeyError when a part is missing."""
+        """Read the JSON form; `raw` has each distribution's sorted values. A missing part is a KeyError."""
         distributions = {
             name: Distribution(np.array(entry["edges"], np.float64), np.array(entry["shares"], np.float64), raw[name])
             for name, entry in value["distributions"].items()
@@ -153,7 +153,7 @@ class Profile:
 
 
 def compare(reference: Profile, sample: Features) -> list[DriftFigure]:
-    """Return PSI and KS of the continuous features, and the difference of the rates; nothing for a sample of no texts."""
+    """Return PSI and KS of the continuous features, and the differences of the rates; an empty list for an empty sample."""
     if sample.count == 0:
         return []
     continuous = {"token_count": sample.token_count, "similarity": sample.similarity}
@@ -186,8 +186,8 @@ def psi_noise(bins: int, n: int, m: int) -> float:
 
     Without drift PSI / (1/n + 1/m) follows chi-square with bins - 1 degrees of freedom, so its mean is
     (bins - 1) * (1/n + 1/m) (Yurdakul, Statistical Properties of Population Stability Index, 2018). The quantile is the
-    approximation of Wilson and Hilferty (1931). With five bins and many reference texts, a sample of 134 is the smallest that is
-    not too few; with 300 reference documents, 240.
+    approximation of Wilson and Hilferty (1931). With five bins and many reference texts, the smallest sufficient sample is 134;
+    with 300 reference documents it is 240.
     """
     freedom = bins - 1
     if freedom == 0:
@@ -205,7 +205,7 @@ def ks(first: Values, second: Values) -> float:
 
 def _rate_noise(before: float, after: float, n: int, m: int) -> float:
     pooled = (before * n + after * m) / (n + m)
-    # Where neither sample shows any, the normal approximation says 0; (1 - p) ** n = 0.01 at p = 4.6 / n says otherwise.
+    # The normal approximation gives 0 where both samples have none, but (1 - p) ** n = 0.01 at p = 4.6 / n.
     return max(_Z_TWO_SIDED * float((pooled * (1 - pooled) * _both(n, m)) ** 0.5), 4.6 / min(n, m))
 
 

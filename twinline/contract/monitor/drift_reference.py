@@ -1,6 +1,6 @@
-"""The drift reference of a release: the profiles of its training texts, and the vectors that live texts are compared with.
+"""The drift reference of a release: profiles and sample vectors of its training texts.
 
-Two files of the release, `profile.json` and `profile.safetensors`. A release that was never trained here has neither.
+Two files of the release, `profile.json` and `profile.safetensors`. A release of an untrained base model has neither.
 """
 
 import json
@@ -32,7 +32,7 @@ class DriftReference:
         profiles: one a role; a role without training texts is absent.
         vectors: `(n, dimension)`, of unit length.
         documents: the head id of the document of each vector, as text.
-        space: what the vectors live in.
+        space: of the vectors.
     """
 
     profiles: Mapping[Role, Profile]
@@ -43,8 +43,8 @@ class DriftReference:
     def nearest(self, vectors: NDArray[np.float32], documents: Sequence[str] | None = None) -> Values:
         """Return the cosine of each of `vectors` `(n, dimension)` to the nearest of the sample, `(n,)`.
 
-        With `documents`, vectors of the text's own document do not count: the corpus that was trained with may well be the one
-        that is published, and a document is no neighbour of itself.
+        With `documents`, vectors of the text's own document do not count: the training corpus may be the published one, and a
+        document is no neighbour of itself.
         """
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         return nearest(vectors / np.maximum(lengths, np.finfo(np.float32).tiny), documents, self.vectors, self.documents)
@@ -94,9 +94,9 @@ class DriftReference:
 def nearest(
     vectors: NDArray[np.float32], documents: Sequence[str] | None, among: NDArray[np.float32], owners: Sequence[str]
 ) -> Values:
-    """Return the cosine of each vector `(n, dim)` to the nearest of `among` `(m, dim)` that is not of its own document, `(n,)`.
+    """Return the cosine of each vector `(n, dim)` to the nearest of `among` `(m, dim)` outside its own document, `(n,)`.
 
-    All are unit vectors, so the cosine is their product. -1 where nothing is left to compare with.
+    All are unit vectors, so the cosine is their product. It is -1 where no vector is left to compare.
     """
     cosines = vectors @ among.T
     if documents is not None:
@@ -106,7 +106,7 @@ def nearest(
 
 
 def unknown_id(tokenizer_json: bytes) -> int | None:
-    """Return the id of a tokenizer's unknown token; None for one that knows every byte and so has none."""
+    """Return the id of a tokenizer's unknown token; None for a byte-level tokenizer without one."""
     model = json.loads(tokenizer_json)["model"]
     if model.get("unk_id") is not None:
         return int(model["unk_id"])

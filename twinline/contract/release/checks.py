@@ -1,4 +1,4 @@
-"""A condition with what was measured, and the refusal that lists the ones that failed."""
+"""A condition with its measurement, and the refusal that lists failed conditions."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,13 +8,13 @@ from typing import Final
 from twinline.contract.canonical import JSON
 from twinline.contract.errors import ContractError
 
-# How much worse than the active release, live, the lower end of the 95 % interval may be.
+# The largest loss against the active release, live, at the lower end of the 95 % interval.
 MARGIN: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One condition, what was measured in words, and the numbers themselves."""
+    """One condition, its measurement in words, and the numbers themselves."""
 
     name: str
     passed: bool
@@ -27,7 +27,7 @@ class Check:
 
 
 class RefusedError(ContractError):
-    """A release must not go on; the message carries the numbers, and `checks` what was looked at."""
+    """A release is refused; the message carries the numbers, and `checks` the conditions."""
 
     def __init__(self, message: str, checks: Sequence[Check] = ()) -> None:
         super().__init__(message)
@@ -35,7 +35,7 @@ class RefusedError(ContractError):
 
 
 def require_pass(checks: Sequence[Check], place: str, remedy: str) -> None:
-    """Raise RefusedError naming each condition that failed."""
+    """Raise RefusedError with each failed condition."""
     failed = [check for check in checks if not check.passed]
     if failed:
         reasons = "; ".join(f"{check.name}: {check.detail}" for check in failed)
@@ -43,5 +43,5 @@ def require_pass(checks: Sequence[Check], place: str, remedy: str) -> None:
 
 
 def refusal_line(error: RefusedError) -> str:
-    """Return the JSON object that a refused command ends with: the reason, and what was looked at."""
+    """Return the last line of a refused command, a JSON object: the reason and the checks."""
     return json.dumps({"refused": str(error), "checks": [check.to_json() for check in error.checks]}, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""A release folder, read whole: manifest, runnable contract, golden texts. What does not fit together is refused."""
+"""A release folder, read whole: manifest, runnable contract, golden texts. Parts that do not fit together are refused."""
 
 import hashlib
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from twinline.contract.release.manifest import Fingerprints, Manifest
 
 @dataclass(frozen=True, slots=True)
 class ReleaseFolder:
-    """What every process that writes or reads a release's vectors needs of it."""
+    """The parts of a release for every process that writes or reads its vectors."""
 
     manifest: Manifest
     preprocessor: Preprocessor
@@ -24,8 +24,8 @@ class ReleaseFolder:
         """Read a release folder.
 
         Raises:
-            MismatchError: a file is missing or was changed, contract and manifest are not of one release, or this process
-                tokenises a golden text otherwise than the release says.
+            MismatchError: a file is missing or was changed, contract and manifest belong to two releases, or this process gives
+                other tokens for a golden text.
         """
         manifest = Manifest.load(folder)
         preprocessor = Preprocessor.load(folder)
@@ -35,7 +35,7 @@ class ReleaseFolder:
                 f"release folder {folder}: its contract has fingerprint {found.contract}, its manifest says "
                 f"{manifest.fingerprints.contract}: fetch the release again"
             )
-        # By its bytes: all other doors are judged by what it says.
+        # By its bytes: the golden texts judge all other doors.
         digest = hashlib.sha256((folder / GOLDEN_FILE).read_bytes()).hexdigest() if (folder / GOLDEN_FILE).is_file() else "none"
         if digest != manifest.files.get(GOLDEN_FILE):
             raise MismatchError(

@@ -1,6 +1,6 @@
-"""How a release's collection is indexed: what decides speed, memory and recall of a search, and never a vector.
+"""The index settings of a release's collection: they decide speed, memory and recall of a search, and never a vector.
 
-Part of the release: two releases that differ only in here are two releases, with a collection each.
+They are part of the release: two releases that differ only in them have a collection each.
 """
 
 from collections.abc import Mapping
@@ -13,25 +13,25 @@ from twinline.contract.errors import SettingsError
 Quantization: TypeAlias = Literal["none", "int8", "binary"]
 
 _QUANTIZATIONS: Final = ("none", "int8", "binary")
-# Lower and upper bounds: below them there is no graph, beyond them only memory is spent.
+# Lower and upper bounds: below them there is no graph, beyond them only memory use grows.
 _BOUNDS: Final = {"m": (4, 128), "ef_construct": (4, 4_096), "ef_search": (1, 10_000), "oversampling_percent": (100, 2_000)}
 
 
 @dataclass(frozen=True, slots=True)
 class IndexSettings:
-    """The settings of a collection's index. The defaults are never changed: a manifest that says nothing means them.
+    """The settings of a collection's index.
 
     Attributes:
         m: links of each point in the graph (HNSW).
-        ef_construct: candidates that are looked at while the graph is built.
-        ef_search: candidates that a search looks at.
-        quantization: how vectors are compressed for the search; the full ones are kept beside them.
-        rescore: whether candidates found by compressed vectors are compared again by the full ones.
-        oversampling_percent: how many candidates the compressed vectors give for 100 that are wanted, before rescoring.
+        ef_construct: candidates during the building of the graph.
+        ef_search: candidates of a search.
+        quantization: compression of the vectors for the search; the full vectors stay beside them.
+        rescore: whether full vectors rank the candidates from compressed vectors again.
+        oversampling_percent: candidates from compressed vectors, before rescoring, for 100 wanted ones.
         keywords: payload fields, beside the platform's own, that are indexed for filters, such as `metadata.team`.
     """
 
-    # What a manifest that does not say means, so for good; what is best now is in params.yaml.
+    # The defaults never change: they are the values of manifests without the field. The current best ones are in params.yaml.
     m: int = 16
     ef_construct: int = 100
     ef_search: int = 128
@@ -52,7 +52,7 @@ class IndexSettings:
 
     @property
     def oversampling(self) -> float:
-        """Return how many candidates are looked at for each one that is wanted."""
+        """Return the number of candidates for each wanted one."""
         return self.oversampling_percent / 100
 
     def to_json(self) -> dict[str, JSON]:
@@ -61,10 +61,10 @@ class IndexSettings:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Read the JSON form; what it does not say is as by default.
+        """Read the JSON form; missing settings have their defaults.
 
         Raises:
-            SettingsError: it says something that there is not, or that cannot be.
+            SettingsError: a setting is unknown or out of bounds.
         """
         unknown = sorted(set(value) - {field.name for field in fields(cls)})
         if unknown:

@@ -11,19 +11,20 @@ from pathlib import Path
 from typing import Any, Self
 
 from twinline.contract.canonical import JSON, fingerprint
+from twinline.contract.encoder.runtime import Backend, Precision
 from twinline.contract.encoder.specification import Contract
 from twinline.contract.errors import MismatchError, SettingsError
 from twinline.contract.release.index_settings import IndexSettings
 
 MANIFEST_SCHEMA = 2
-# What schema 2 adds may be absent, so releases of before stay readable.
+# The additions of schema 2 may be absent, so older releases stay readable.
 READABLE_SCHEMAS = (1, 2)
 MANIFEST_FILE = "manifest.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """How far a format is from the training framework: cosine distances over the parity texts, and the worst of them."""
+    """A format's cosine distances from the training framework over the parity texts, and the worst text."""
 
     worst: float
     median: float
@@ -33,11 +34,11 @@ class Parity:
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """What a format answers to the held-out queries, and at what cost.
+    """A format's quality on the held-out queries, and its cost.
 
-    `lost` is nDCG@10 of the fp32 format minus its own, paired, with its interval; `budget` is what the interval's upper end may
-    reach. Bytes are those of its files, `query_ms` the median of one short query, `texts_per_second` documents in batches, as
-    measured where it was exported: to be compared with each other.
+    `lost` is nDCG@10 of the fp32 format minus its own, paired, with its interval; `budget` is the limit for the interval's upper
+    end. `bytes` is the size of its files, `query_ms` the median of one short query, `texts_per_second` documents in batches. The
+    times come from the exporting machine: compare them only with each other.
     """
 
     ndcg_at_10: float
@@ -54,28 +55,28 @@ class Quality:
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """One exported form of the encoder that passed its gates. `file` is relative to the release folder.
+    """One exported format of the encoder that passed its gates. `file` is relative to the release folder.
 
-    `quality` is None in a release that was not evaluated, as that of an untuned base model.
+    `quality` is None in a release without evaluation, such as that of an untuned base model.
     """
 
     name: str
-    backend: str
-    precision: str
+    backend: Backend
+    precision: Precision
     file: str
     parity: Parity
     quality: Quality | None = None
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Self:
-        """Read what `asdict` gave."""
+        """Read the form from `asdict`."""
         quality = value.get("quality")
         return cls(**{**value, "parity": Parity(**value["parity"]), "quality": Quality(**quality) if quality else None})
 
 
 @dataclass(frozen=True, slots=True)
 class DroppedFormat:
-    """A form that was tried and refused, or could not be built here."""
+    """A format that was refused, or could not be built here."""
 
     name: str
     reason: str
@@ -106,7 +107,7 @@ class Fingerprints:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What a release is, what it was made from and what it measured. `files` maps relative paths to SHA-256."""
+    """A release's identity, lineage and measurements. `files` maps relative paths to SHA-256."""
 
     release: str
     space: str
@@ -186,9 +187,9 @@ class Manifest:
 def release_id(
     space: str, contract_fingerprint: str, serving: Serving, files: Mapping[str, str], index: IndexSettings | None = None
 ) -> str:
-    """Return `r` and twelve hexadecimal digits, a name that Triton models and collections can carry.
+    """Return `r` and twelve hexadecimal digits, a valid name for Triton models and collections.
 
-    Reports (what was measured, and when) do not count: only what is served does.
+    Only served content counts, not reports with measurements and times.
     """
     served = {name: digest for name, digest in files.items() if name not in REPORT_FILES}
     identity: dict[str, JSON] = {
@@ -197,13 +198,13 @@ def release_id(
         "serving": {**asdict(serving), "length_buckets": list(serving.length_buckets)},
         "files": served,
     }
-    # By default they do not count: releases from before there were any keep their ids.
+    # Default index settings do not count, so releases from before there were any keep their ids.
     if index is not None and index != IndexSettings():
         identity["index"] = index.to_json()
     return "r" + fingerprint(identity)[:12]
 
 
-# Files that describe a release without being served.
+# Files that describe a release and are not served.
 REPORT_FILES = frozenset(
     {
         "evaluation.json",
@@ -219,7 +220,7 @@ REPORT_FILES = frozenset(
 
 
 def hash_files(folder: Path) -> dict[str, str]:
-    """Return the SHA-256 of every file below a folder but the manifest, by relative path."""
+    """Return the SHA-256 of every file below a folder except the manifest, by relative path."""
     hashes = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()

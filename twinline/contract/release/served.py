@@ -1,4 +1,4 @@
-"""What a published release's models are made of, file by file: written when they are published, compared when they load.
+"""The files of a published release's models: recorded when they are published, compared when they load.
 
     <repository>/tokenizer_<release>/1/served.json     SHA-256 of every file of the three models below, but itself
     <repository>/encoder_<release>/
@@ -29,7 +29,7 @@ def write_served(models: Mapping[str, Path]) -> None:
 
 
 def check_served(tokenizer: Path, manifest: Manifest) -> None:
-    """Compare all that a release serves with what was published.
+    """Compare all files that a release serves with their published form.
 
     Args:
         tokenizer: the tokenizer model's folder; the release's other models are its neighbours.
@@ -49,7 +49,7 @@ def check_served(tokenizer: Path, manifest: Manifest) -> None:
 
 
 def _of_release(manifest: Manifest) -> dict[str, str]:
-    """Return what the manifest says of the served format's files, by where they lie in the encoder's folder."""
+    """Return the manifest's hashes of the served format's files, by their place in the encoder's folder."""
     source = PurePosixPath(manifest.serving_format().file).parent
     return {
         f"{_VERSION}/{PurePosixPath(name).relative_to(source)}": digest
@@ -71,7 +71,7 @@ def _compare(folder: Path, found: Mapping[str, str], expected: Mapping[str, str]
 
 
 def _check_config(folder: Path, part: str, manifest: Manifest) -> None:
-    """Compare what a config says of the encoder with the manifest: so that no rewritten record can vouch for it."""
+    """Compare a config's facts about the encoder with the manifest, so that no rewritten record can vouch for it."""
     served = manifest.serving_format()
     parameters = {
         "release": manifest.release,
@@ -91,7 +91,7 @@ def _check_config(folder: Path, part: str, manifest: Manifest) -> None:
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    # What Python compiles beside the code is made from it, and remade when it changes.
+    # Python makes its compiled files from the code, and makes them again when the code changes.
     return {
         name: digest
         for name, digest in hash_files(folder).items()

@@ -1,4 +1,4 @@
-"""The verdict on an encoder: named checks with what was found, as the offline stages write them and the gate reads them."""
+"""The verdict on an encoder: named checks with their numbers, written by the offline stages and read by the gate."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ GUARDED_SLICES: Final = "guarded slices"
 NO_EVALUATION_LEAK: Final = "no evaluation leak"
 FORMAT_TO_SERVE: Final = "format to serve"
 
-# What the evaluation stage has to have looked at: a verdict that lacks one of these is none.
+# The checks of the evaluation stage: a verdict that lacks any of them is invalid.
 EVALUATION_CHECKS: Final = (BETTER_THAN_BASE, NOT_WORSE_THAN_CHAMPION, GUARDED_SLICES, NO_EVALUATION_LEAK)
 
 
@@ -35,7 +35,7 @@ def read_stated(value: Mapping[str, Any]) -> Check:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """All checks of one stage, in the order in which they are shown."""
+    """All checks of one stage, in the order of their display."""
 
     checks: Sequence[Check]
 
@@ -50,5 +50,5 @@ class Verdict:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Verdict":
-        """Read what `to_json` gave. The checks decide; the word `accepted` is for people."""
+        """Read the form from `to_json`. The checks decide; the word `accepted` is for people."""
         return cls([read_stated(entry) for entry in value["checks"]])

@@ -80,7 +80,7 @@ def framework_hop(golden: GoldenSet, vectors: Callable[[Sequence[Sequence[int]]]
 def format_hop(subject: Subject, entry: Format, open_format: Callable[[Format], Runtime], pad_id: int) -> Hop:
     """Run an exported format alone and in mixed padded batches, as the parity stage does."""
     entries = subject.golden.entries
-    exported = ExportedFormat(entry.name, entry.backend, entry.precision, entry.file)  # type: ignore[arg-type]
+    exported = ExportedFormat(entry.name, entry.backend, entry.precision, entry.file)
     sample = Sample(
         [golden.name for golden in entries],
         [golden.token_ids for golden in entries],

@@ -84,7 +84,7 @@ def open_offline(subject: Subject, preprocessor: Preprocessor) -> Offline:
 
             if reason := why_unavailable():
                 raise CannotRunError(reason)
-        exported = ExportedFormat(entry.name, entry.backend, entry.precision, entry.file)  # type: ignore[arg-type]
+        exported = ExportedFormat(entry.name, entry.backend, entry.precision, entry.file)
         return open_runtime(subject.folder, exported)
 
     return Offline(

@@ -1,4 +1,4 @@
-"""Rows that pass by: in order whatever runs they came in, in blocks that have an end, and no more of a run held than is said."""
+"""Sorted runs merge to one order, in blocks of bounded size, with a bounded part of each run in memory."""
 
 from pathlib import Path
 from random import Random
@@ -6,7 +6,7 @@ from random import Random
 import pyarrow as pa
 import pytest
 
-from etl import block_tables as streams
+from etl import block_tables
 from etl.block_tables import Run, merge, write_run
 
 KEYS = ("name", "number")
@@ -30,8 +30,8 @@ def table_of(names: str, text: str = "") -> list[dict[str, object]]:
 def test_runs_come_out_in_one_order_and_what_belongs_together_in_one_block(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, together: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr(streams, "_BLOCK_ROWS", 3)
-    monkeypatch.setattr(streams, "_RUN_ROWS", 2)
+    monkeypatch.setattr(block_tables, "_BLOCK_ROWS", 3)
+    monkeypatch.setattr(block_tables, "_RUN_ROWS", 2)
     rows = table_of("aaaaaaabcddddeffffff")
     blocks = list(merge(runs_of(tmp_path, rows, count), KEYS, together))
     assert pa.concat_tables(blocks).to_pylist() == sorted(rows, key=lambda row: (row["name"], row["number"]))
@@ -45,8 +45,8 @@ def test_runs_come_out_in_one_order_and_what_belongs_together_in_one_block(
 def test_a_block_of_large_rows_has_few_of_them_and_so_has_what_is_held_of_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streams, "_BLOCK_BYTES", 100_000)
-    monkeypatch.setattr(streams, "_RUN_BYTES", 25_000)
+    monkeypatch.setattr(block_tables, "_BLOCK_BYTES", 100_000)
+    monkeypatch.setattr(block_tables, "_RUN_BYTES", 25_000)
     rows = table_of("a" * 100, text="x" * 10_000)
     runs = runs_of(tmp_path, rows, 3)
     with pa.OSFile(str(tmp_path / "run-0")) as file, pa.ipc.open_file(file) as reader:
