@@ -129,6 +129,11 @@ def bring_up_to_date(installed: Installation) -> None:
             shutil.copy2(ROOT / name, target)
 
 
+def go_back(installed: Installation) -> None:
+    """Put the checkout back to the old commit."""
+    git(installed.checkout, "checkout", "--quiet", "--force", OLD)
+
+
 def git(folder: Path, *arguments: str) -> str:
     """Return what `git ARGUMENTS` prints."""
     done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)

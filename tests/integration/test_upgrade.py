@@ -15,7 +15,7 @@ import pytest
 from kafka import KafkaProducer
 
 from tests.integration.conftest import Stack
-from tests.integration.old_home import BASE_MODEL, Installation, bring_up_to_date, old_installation, require_history
+from tests.integration.old_home import BASE_MODEL, Installation, bring_up_to_date, go_back, old_installation, require_history
 from triton_models.names import embed_model
 from twinline.clients.online import AdminClient
 from twinline.clients.triton.control import TritonControl
@@ -89,6 +89,7 @@ class Before:
         answers: what each release answered to the question.
         letters: the dead letters as they were listed.
         models: a hash of every published file of the model repository.
+        trained_on: the snapshot of the versions, whose documents were published.
         snapshot: of the log, in the snapshot store.
         deferred: what Airflow's database has of a deferred task.
     """
@@ -99,6 +100,7 @@ class Before:
     answers: Mapping[str, list[dict[str, Any]]]
     letters: list[dict[str, Any]]
     models: Mapping[str, str]
+    trained_on: str
     snapshot: str
     deferred: Mapping[str, Any]
 
@@ -167,7 +169,7 @@ def _use(old: Installation, stack: Stack, base: Path, notes: Path, go: Path) -> 
     second = next(row["release"] for row in listed if row["version"] == "v2.0.0")
     old.require("twinline", "down")
     models = _hashes(stack.settings.model_repository)
-    return Before(untuned, first, second, answers, letters, models, snapshot, deferred)
+    return Before(untuned, first, second, answers, letters, models, stored, snapshot, deferred)
 
 
 def test_a_packaged_base_release_is_the_same_but_for_when_and_by_which_commit(upgraded: Upgraded, short_folder: Path) -> None:
@@ -280,11 +282,16 @@ def test_dead_letters_are_listed_and_what_was_erased_stays_out(upgraded: Upgrade
     with closing(AdminClient(upgraded.stack.settings.admin_url)) as admin:
         for release in (upgraded.before.base, upgraded.before.first):
             name = collection_name(release)
-            _until(lambda name=name: admin.head(name, "notes", "later") is not None)  # type: ignore[misc]
+            _until(lambda name=name: admin.head(name, "notes", "later") is not None)
             head = admin.head(name, "notes", "person.md")
             assert head is not None
             assert head.deleted
     assert [hit for hit in _answer(upgraded.installed, SECRET) if hit["key"] == "person.md"] == []
+
+
+def test_documents_that_did_not_change_are_not_published_again(upgraded: Upgraded) -> None:
+    report = upgraded.installed.require("etl", "publish", "--snapshot", upgraded.before.trained_on)
+    assert (report["sent"], report["unchanged"]) == (0, 60)
 
 
 def test_the_way_back_and_forth_is_open(upgraded: Upgraded) -> None:
@@ -333,6 +340,17 @@ def test_a_lock_file_with_the_former_names_of_stages_is_read(upgraded: Upgraded)
         (checkout / "dvc.lock").unlink()
     assert stale.returncode == 0, stale.stderr
     assert {"ingest", "prepare", "encoder-pairs", "encoder-train", "encoder-package"} <= json.loads(stale.stdout).keys()
+
+
+# The last one: after it the old code runs again.
+def test_the_old_code_goes_on_with_what_the_new_code_made(upgraded: Upgraded) -> None:
+    before, found = upgraded.before, _answer(upgraded.installed)
+    upgraded.installed.require("twinline", "down")
+    go_back(upgraded.installed)
+    upgraded.installed.require("twinline", "up", "--no-scheduler")
+    _wait_until_served(upgraded.stack, before.first, before.second)
+    assert _answer(upgraded.installed) == found
+    assert upgraded.release("rollback")["release"] == before.first
 
 
 def _write_notes(folder: Path) -> Path:
