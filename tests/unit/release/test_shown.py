@@ -167,3 +167,15 @@ def test_a_name_that_nothing_has_is_refused(describer: Describer) -> None:
         describer.describe("nonsense")
     with pytest.raises(SettingsError, match="no release is known to be active"):
         describer.describe("active")
+
+
+def test_parameters_of_before_the_encoder_had_a_section_of_its_own_are_compared_under_their_names_of_now() -> None:
+    before = replace(
+        A, params={"snapshot": "s1", "base_model": "b", "train": {"seed": 17, "lora": {"rank": 0}}, "prepare": {"bands": 32}}
+    )
+    now = {"snapshot": "s2", "encoder": {"base_model": "b", "train": {"seed": 17, "lora": {"rank": 8}}}, "prepare": {"bands": 32}}
+    for a, b, difference in ((before, replace(changed(), params=now), 8), (replace(changed(), params=now), before, -8)):
+        rows = {row.what: row.difference for row in compare(a, b).sections["parameters"]}
+        assert rows == {"snapshot": None, "encoder.train.lora.rank": difference}
+    # one that is not known has no layout
+    assert compare(before, replace(changed(), params=None)).unknown == ("parameters of rb",)

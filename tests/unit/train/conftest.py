@@ -17,7 +17,7 @@ WORDS = (
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
-def write_tiny_base(folder: Path, *, max_tokens: int = 32, seed: int = 0, extra_rows: int = 0) -> Path:
+def write_tiny_base(folder: Path, *, max_tokens: int = 32, seed: int = 0, extra_rows: int = 0, positions: int = 64) -> Path:
     """Write a random BERT of two layers and eight dimensions as a sentence-transformers folder."""
     import torch
     from transformers import BertConfig, BertModel
@@ -38,11 +38,11 @@ def write_tiny_base(folder: Path, *, max_tokens: int = 32, seed: int = 0, extra_
         num_hidden_layers=2,
         num_attention_heads=2,
         intermediate_size=16,
-        max_position_embeddings=64,
+        max_position_embeddings=positions,
     )
     BertModel(config).save_pretrained(folder)
     (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": max_tokens}))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer", "model_max_length": 64}))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "BertTokenizer", "model_max_length": positions}))
     return folder
 
 

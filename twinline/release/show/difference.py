@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from twinline.release.show.described import Described
+from twinline.release.show.former_names import in_one_layout
 
 _ABSENT = "-"
 
@@ -42,7 +43,7 @@ def compare(a: Described, b: Described) -> Difference:
     """Return what differs from `a` to `b`."""
     sections = {
         "contract": _rows(a.contract, b.contract),
-        "parameters": _rows(a.params or {}, b.params or {}),
+        "parameters": _rows(*in_one_layout(a.params or {}, b.params or {})),
         "data": _rows(_data(a), _data(b)),
         "metrics": tuple(_metrics(a.manifest.get("metrics") or {}, b.manifest.get("metrics") or {})),
         "formats": _rows(_formats(a.manifest), _formats(b.manifest)),
