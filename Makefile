@@ -54,7 +54,7 @@ imports: .venv/ready  ## Who may import whom
 	@$(BIN)/lint-imports
 
 unit: setup  ## Tests that start no server, on all cores
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -n logical -m 'not integration and not proof and not gpu'
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n logical tests/unit tests/architecture tests/adapter_suites
 
 integration: setup  ## Tests with a real broker, Triton, store and Airflow, and those of a GPU where there is one
 	@$(BIN)/pytest -m 'integration or gpu'

@@ -5,7 +5,7 @@ import tomllib
 
 import grimp
 
-from twinline.clients.settings import CHECKOUT
+from tests.checkout import CHECKOUT
 
 PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
 ROOTS = PROJECT["tool"]["importlinter"]["root_packages"]

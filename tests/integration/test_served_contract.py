@@ -4,10 +4,10 @@ import ast
 import subprocess
 from pathlib import Path
 
+from tests.checkout import CHECKOUT
 from tests.fixtures_triton import base_release  # noqa: F401  (a fixture)
 from triton_models.names import tokenizer_model
 from triton_models.repository import write_models
-from twinline.clients.settings import CHECKOUT
 from twinline.contract.release.manifest import Manifest
 
 # Alone: neither the checkout nor the platform's packages are on its path.

@@ -122,11 +122,12 @@ def end(folder: Path) -> None:
     if look(folder).phase == "running":
         _signal(folder, signal.SIGTERM)
         wait(folder, _END_SECONDS)
-    for process in _members(folder):
-        try:
+    left = _members(folder)
+    for process in left:
+        with suppress(psutil.NoSuchProcess):
             process.kill()
-        except psutil.NoSuchProcess:
-            continue  # what was wanted
+    # A killed process may work for another moment, on a busy machine for seconds.
+    psutil.wait_procs(left, timeout=_END_SECONDS)
     forget(folder)
 
 

@@ -92,7 +92,7 @@ def test_every_supported_kind_of_file_becomes_documents_with_title_and_text(tmp_
         ("quote.csv", b'id,text\n1,"x"y\n', 2, "invalid_csv"),
         ("bytes.csv", b"id,text\n1,\xff\n", 2, "invalid_utf8"),
         ("cut.parquet", b"PAR1 and no footer", 1, "corrupt_parquet"),
-        ("cut.jsonl.gz", gzip.compress(b'{"id": "1", "text": "x"}\n')[:20], None, "unreadable"),
+        ("cut.jsonl.gz", gzip.compress(b'{"id": "1", "text": "x"}\n', mtime=0)[:20], None, "unreadable"),
     ],
 )
 def test_what_is_broken_is_one_kept_reject_and_its_neighbours_are_read(
