@@ -1,6 +1,8 @@
 """The wheel: built from what Git tracks or would track, and compared with what it must hold."""
 
+import os
 import shutil
+import stat
 import subprocess
 import sys
 import zipfile
@@ -63,10 +65,15 @@ def build_wheel(folder: Path) -> Path:
 def wheel_faults(wheel: Path) -> list[str]:
     """Return what the wheel has too much or too little of, against the files of our packages in the checkout."""
     with zipfile.ZipFile(wheel) as archive:
-        packed = {name for name in archive.namelist() if not name.endswith("/")}
+        packed = {entry.filename: entry.external_attr >> 16 for entry in archive.infolist() if not entry.is_dir()}
     own = {name for name in packed if not name.partition("/")[0].endswith(".dist-info")}
     wanted = {name for name in tracked_files() if name.partition("/")[0] in OURS and "/" in name} - _LEFT_OUT
     return [
         *(f"{name} is not in the wheel: add it to package-data in pyproject.toml" for name in sorted(wanted - own)),
         *(f"{name} is in the wheel and in no package of ours" for name in sorted(own - wanted)),
+        *(
+            f"{name} can be run in the checkout and not from the wheel"
+            for name in sorted(own & wanted)
+            if os.access(CHECKOUT / name, os.X_OK) and not packed[name] & stat.S_IXUSR
+        ),
     ]
