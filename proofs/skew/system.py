@@ -101,7 +101,7 @@ def running_system(folder: Path, source: str) -> Iterator[System]:
         workspace.module("twinline", "publish", "--source", source, "--all")
         # A last, so that it stays active.
         for release in reversed(releases):
-            workspace.module("release", "deploy", str(release))
+            workspace.module("twinline", "release", "deploy", str(release))
         settings = workspace.settings()
         Supervisor(settings.home).stop_part("online")
         exported, scratch = home / "exported", home / "scratch"
