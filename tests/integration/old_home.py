@@ -84,6 +84,8 @@ class Installation:
             "PYTHONPATH": str(self.checkout),
             "TWINLINE_HOME": str(self.home),
             "TWINLINE_PROJECT": str(self.checkout),
+            # With a model this small, more threads only wait for each other.
+            "OMP_NUM_THREADS": "1",
             "GIT_CONFIG_GLOBAL": "/dev/null",
             "GIT_CONFIG_NOSYSTEM": "1",
         }
