@@ -25,8 +25,8 @@ from etl.erased import keep_erased_out
 from etl.marks import MARK_BYTES
 from etl.rejects import RejectsFile
 from etl.snapshots import Snapshot, seal
-from etl.source_state import NO_MARK, SourceState
-from etl.sources.items import NOT_A_DOCUMENT, Item, Judgement, Logged, Made, Query, Reject, Same, Selective, Source, excerpt
+from etl.source_state import NO_MARK, Selective, SourceState
+from etl.sources.items import NOT_A_DOCUMENT, Item, Judgement, Logged, Made, Query, Reject, Same, Source, excerpt
 from etl.storage import DELETIONS, DOCUMENTS, JUDGEMENTS, QUERIES, REJECTS, DocumentsWriter, batches, replaced_folder, write_table
 from twinline.clients.erasure_list import Erasures
 from twinline.contract.documents.records import Deletion, Document, Version, content_hash

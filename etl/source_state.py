@@ -18,7 +18,7 @@ from dataclasses import astuple, dataclass
 from hashlib import blake2b
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from etl.block_tables import Run, TableWriter, read_blocks
 from etl.marks import MARK_BYTES, Marks, marks_of_bytes
 from etl.snapshots import RECORD, document_files, verify_snapshot
-from etl.sources.items import Selective, Source
+from etl.sources.items import Item, Source
 from etl.storage import DOCUMENTS
 from twinline.clients.code import code_hashes
 from twinline.clients.erasure_list import Erasures
@@ -223,6 +223,19 @@ class SourceState:
             block = block.append_column("is_deleted", pa.array(np.zeros(block.num_rows, np.bool_)))
             block = block.append_column("arrival", pa.array(arrivals)).append_column("mark", marks)
             yield block.filter(pa.array(arrivals >= 0))
+
+
+@runtime_checkable
+class Selective(Protocol):
+    """A source that can skip documents unchanged since its last ingest."""
+
+    def items_since(self, state: SourceState) -> Iterator[Item]:
+        """Yield the items of `items`, but an unchanged document as `Same`, and a changed one as `Made` with its mark.
+
+        A mark stands for everything at the source that decides the document: its bytes, or an API's id and time of the last
+        edit. An edit so fresh that another may follow under the same time has no mark: yield the document itself.
+        """
+        ...
 
 
 def open_source_state(source: Source, settings: Settings, fields: "FieldNames", erasures: Erasures) -> SourceState | None:

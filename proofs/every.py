@@ -14,6 +14,7 @@ LONG_FORMS: Final[tuple[tuple[str, ...], ...]] = (
     ("gates",),
     ("kills",),
     ("switch",),
+    ("roles",),
     ("chaos", "--kills", "100"),
 )
 

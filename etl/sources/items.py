@@ -2,14 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias
 
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.records import Deletion, Document, Origin
 from twinline.contract.errors import DocumentError
-
-if TYPE_CHECKING:
-    from etl.source_state import SourceState
 
 MAX_RAW_CHARS = 2_000
 
@@ -105,19 +102,6 @@ class Source(Protocol):
 
     def provenance(self) -> Mapping[str, JSON]:
         """Return the facts of the reading for the snapshot's record, once `items` has run to its end."""
-        ...
-
-
-@runtime_checkable
-class Selective(Protocol):
-    """A source that can skip documents unchanged since its last ingest."""
-
-    def items_since(self, state: "SourceState") -> Iterator[Item]:
-        """Yield the items of `items`, but an unchanged document as `Same`, and a changed one as `Made` with its mark.
-
-        A mark stands for everything at the source that decides the document: its bytes, or an API's id and time of the last
-        edit. An edit so fresh that another may follow under the same time has no mark: yield the document itself.
-        """
         ...
 
 

@@ -46,7 +46,7 @@ def circles(imports: dict[str, set[str]]) -> list[list[str]]:
 
 
 def test_no_two_files_import_each_other_in_a_circle() -> None:
-    graph = grimp.build_graph(*ROOTS, exclude_type_checking_imports=True, cache_dir=None)
+    graph = grimp.build_graph(*ROOTS, cache_dir=None)
     imports = {module: set(graph.find_modules_directly_imported_by(module)) for module in graph.modules}
     assert circles(imports) == []
 
