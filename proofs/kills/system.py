@@ -46,7 +46,7 @@ class KillSystem:
     def run(self, arguments: list[str], plan: Plan | None = None) -> Done:
         """Run a command of `release`, with a kill if there is a plan."""
         placed = plan or Plan(str(self.registry))
-        return run_release(self.workspace, arguments, ("-m", "proofs.kills.kill_at", placed.to_json(), "release"))
+        return run_release(self.workspace, arguments, ("-m", "proofs.kills.kill_at", placed.to_json(), "twinline.release"))
 
     def command(self, step: Step) -> list[str]:
         """Return the command of a step."""
