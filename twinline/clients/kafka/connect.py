@@ -241,7 +241,7 @@ def _create_topic(admin: KafkaAdminClient, topic: str, partitions: int) -> None:
             wait_for_metadata=True,
         )
     except TopicAlreadyExistsError:
-        # Another process was quicker; its topic must be as good as ours.
+        # Another process was quicker; its topic must pass the same checks.
         _check_topic(admin, topic)
 
 
