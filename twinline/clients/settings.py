@@ -112,7 +112,7 @@ class Settings(BaseSettings):
         return self.project
 
     def find_home(self) -> Path:
-        """Return the folder of all state; refuse a folder that was named by accident.
+        """Return the folder of all state; refuse a default outside a project.
 
         Raises:
             SettingsError: TWINLINE_HOME is not set, and the folder of its default is no project.

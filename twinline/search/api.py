@@ -23,7 +23,7 @@ from twinline.search.results import RESULT, Question, SearchResult
 
 
 class ProblemBody(BaseModel):
-    """What every error looks like."""
+    """The body of every error."""
 
     error: str
     detail: str
@@ -52,10 +52,10 @@ def build_app(
     """Return the search application.
 
     Args:
-        releases: what is served, and which of it is active.
+        releases: the served releases, and the active one.
         principal: the caller that every request counts as.
-        checks: what else must hold for this process to be ready, such as running consumers.
-        registry: shown at /metrics; one that other parts of the process may have added to.
+        checks: further conditions of readiness, such as running consumers.
+        registry: shown at /metrics; may hold metrics of other parts of the process.
         admission: how many questions are answered at once, and how many may wait.
     """
     app = FastAPIOffline(
@@ -104,14 +104,14 @@ def _search_routes(ask: Callable[[Question], Awaitable[SearchResult]]) -> APIRou
 
 
 def _as_json(found: SearchResult) -> Response:
-    # Written once, by its own type; left to FastAPI it is taken for a stranger's, and checked again first.
+    # Serialised once, by its own type; FastAPI would validate it again first.
     return Response(RESULT.dump_json(found), media_type="application/json")
 
 
 def _state_routes(releases: Releases, metrics: SearchMetrics, checks: Sequence[Check]) -> APIRouter:
     router = APIRouter(tags=["state"])
 
-    # Plain functions: FastAPI runs them in its thread pool, which searches have no part in.
+    # Plain functions: FastAPI runs them in its thread pool, which searches do not use.
     @router.get("/index", responses={503: _ERRORS[503]})
     def index() -> IndexInfo:
         """Say what is being searched: release, space, contract, counts, and how the encoder came to be."""

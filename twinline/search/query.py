@@ -27,7 +27,7 @@ _NEXT_REACH: Final = 4
 
 
 class ActiveRelease(Protocol):
-    """Whoever knows which release is active."""
+    """The source of the active release."""
 
     def active(self) -> AbstractContextManager[Served]:
         """Resolve the alias once; the release stays open until the context ends."""

@@ -91,7 +91,8 @@ class _Grpc:
         self._address = address
         self._timeout = timeout_seconds
         self._client = triton_grpc.InferenceServerClient(address, channel_args=list(_CHANNEL))
-        # For inference alone, see `infer`. Channels of the same address and arguments share one connection.
+        # For inference alone, whose requests are made by `messages`. Channels of the same address and arguments share one
+        # connection.
         self._channel = grpc.insecure_channel(address, options=_CHANNEL)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
