@@ -76,7 +76,7 @@ class Prefetcher(Generic[C]):
             between: called repeatedly while this waits; an exception of it ends the wait.
 
         Raises:
-            TransientError: a dependency is away, and most likely is for the portion's application too.
+            TransientError: a dependency is away; applying the portion would most likely fail too.
         """
         if not self._under_way:
             return NOTHING

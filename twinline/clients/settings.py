@@ -32,7 +32,7 @@ class Settings(BaseSettings):
         default_factory=lambda known: known["project"] / ".venv-server",
         description="virtual environment of the embedded model server; default: .venv-server in the project",
     )
-    host: str = Field(default="127.0.0.1", description="address that servers bind; loopback unless told otherwise")
+    host: str = Field(default="127.0.0.1", description="address that servers bind; loopback by default")
 
     kafka_port: int = Field(default=19092, ge=1, le=65535, description="port of the embedded broker")
     kafka_bootstrap: str = Field(

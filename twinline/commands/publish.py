@@ -50,7 +50,7 @@ def command(
     report = publish_documents(feed, settings, lineage, LOCAL_OPERATOR, mode, counted("publish", feed.total))
     typer.echo(report.summary(settings.topic))
     if refused := report.rejected.get(ERASED):
-        # Not only counted: whoever publishes a document that must not come back has to hear of it.
+        # An error, not only a count: the publisher must know that this document cannot come back.
         raise ErasedError(
             f"{refused} documents were refused, because they were erased; the others were published. Each is named by its hash "
             f"in {report.rejects_file}: take them out of your source, or, where that is no longer right, twinline erase --lift"
