@@ -95,7 +95,7 @@ class Prefetcher(Generic[C]):
         return NOTHING
 
     def drop(self) -> None:
-        """Drop what was begun, and wait for both threads: at most for one document to be cut, or one request."""
+        """Drop all portions begun, and wait for both threads: at most for one document to be cut, or one request."""
         self._dropped.set()
         begun: list[Future[Any]] = [step for steps in self._under_way for step in steps]
         for step in begun:

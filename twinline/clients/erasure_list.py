@@ -65,7 +65,7 @@ class Erasures:
         return hmac.new(self.secret, json.dumps([source, key]).encode(), hashlib.sha256).hexdigest()
 
     def find(self, source: str, key: str) -> Erased | None:
-        """Return a document's entry, lifted or not; None for one that never was erased."""
+        """Return a document's entry, lifted or not; None if it never was erased."""
         return self.entries.get(self.token(source, key)) if self.entries else None
 
     def verdict(self, source: str, key: str, appended_ms: int | None = None) -> Verdict:

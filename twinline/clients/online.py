@@ -54,7 +54,7 @@ class OnlineStatus:
 
 
 class AdminClient:
-    """Acts on releases, and reads what is stored.
+    """Acts on releases, and reads stored points.
 
     Every method raises TransientError when the online process is away or busy, ContractError when it refuses.
     """

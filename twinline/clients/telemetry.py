@@ -37,7 +37,7 @@ _BLOCKED_MODULES: Final = ("openvino_telemetry",)
 
 
 def apply(environment: MutableMapping[str, str] | None = None) -> None:
-    """Turn telemetry off in this process and in those that it starts.
+    """Turn telemetry off in this process and in its child processes.
 
     Args:
         environment: where to set the variables, `os.environ` by default. Existing values are replaced: a shell profile must not

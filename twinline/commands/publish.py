@@ -33,7 +33,7 @@ def command(
         bool, typer.Option(help="With --source: delete what it held when last published and no longer holds.")
     ] = False,
 ) -> None:
-    """Write documents to the log: FILES, JSON Lines on standard input, or a whole source; only what changed.
+    """Write documents to the log: FILES, JSON Lines on standard input, or a whole source; only changed documents.
 
     A line of JSON Lines is {"key": ..., "title": ..., "text": ...}, and may have "source", "version", "metadata", "tenant";
     {"key": ..., "deleted": true} deletes.

@@ -1,4 +1,4 @@
-"""`twinline reconcile`: does every index hold what the log says, no more and no less?"""
+"""`twinline reconcile`: whether every index agrees with the log."""
 
 import json
 from typing import TYPE_CHECKING, Annotated

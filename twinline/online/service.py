@@ -70,7 +70,7 @@ class OnlineService:
             consumer.check()
 
     def serve(self, name: str) -> None:
-        """Open a collection and start its consumer, also one that had given up; do nothing when both run already.
+        """Open a collection and start its consumer, even after it gave up; do nothing when both run already.
 
         Raises:
             MismatchError: collection, contract and manifest are not of one release.

@@ -29,7 +29,7 @@ class Revision(Protocol):
 
 
 class GitRevision:
-    """The files of one commit: those that Git tracks and those that DVC does, from its cache or its remote.
+    """The files of one commit: Git's, and DVC's from its cache or its remote.
 
     The first group of methods reads a commit that has to be whole. The second reads the parts that are here, and raises
     NotHereError for the others.

@@ -1,4 +1,4 @@
-"""The steps of a release, each safe to repeat: what `python -m twinline.release` and `twinline release` call."""
+"""The steps of a release, each safe to repeat; `python -m twinline.release` and `twinline release` call them."""
 
 from contextlib import closing
 from functools import partial

@@ -1,4 +1,4 @@
-"""The search service over HTTP: questions, what is active, health, metrics, the page and its API documentation."""
+"""The search service over HTTP: questions, the active release, health, metrics, the page and its API documentation."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Final
@@ -114,7 +114,7 @@ def _state_routes(releases: Releases, metrics: SearchMetrics, checks: Sequence[C
     # Plain functions: FastAPI runs them in its thread pool, which searches do not use.
     @router.get("/index", responses={503: _ERRORS[503]})
     def index() -> IndexInfo:
-        """Say what is being searched: release, space, contract, counts, and how the encoder came to be."""
+        """Describe the searched index: release, space, contract, counts, and the encoder's training."""
         return index_info(releases)
 
     @router.get("/healthz")
@@ -124,7 +124,7 @@ def _state_routes(releases: Releases, metrics: SearchMetrics, checks: Sequence[C
 
     @router.get("/readyz", responses={503: {"description": "Not ready; `missing` says what is missing."}})
     def readyz() -> JSONResponse:
-        """Say whether a search would be answered, and if not what is missing."""
+        """Say whether a search would be answered, and name the missing conditions if not."""
         faults = missing(checks)
         return JSONResponse({"ready": not faults, "missing": faults}, 503 if faults else 200)
 

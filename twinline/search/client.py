@@ -166,7 +166,7 @@ class AsyncSearchClient:
         Raises:
             TransientError, ContractError: as `search` does.
         """
-        # Outcomes, not exceptions: a group of tasks would wrap what one of them raises in a group of errors.
+        # Outcomes, not exceptions: a group of tasks would wrap an exception in a group of errors.
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._outcome(query, fields)) for query in queries]
         return exchange.all_or_first_failure([task.result() for task in tasks])

@@ -34,7 +34,7 @@ class ActiveRelease(Protocol):
 
 
 def answer(releases: ActiveRelease, question: Question, principal: Principal) -> SearchResult:
-    """Answer `question` from the release that is active now, whatever is switched meanwhile.
+    """Answer `question` from the release that is active now, even if another is activated meanwhile.
 
     Raises:
         NotAllowedError: the question reaches further than the caller may search.
@@ -51,7 +51,7 @@ def answer(releases: ActiveRelease, question: Question, principal: Principal) ->
 
 
 def answer_from(served: Served, question: Question, principal: Principal) -> SearchResult:
-    """Answer `question` from one given release; a trial: it does not count as somebody's query, and always asks the encoder."""
+    """Answer `question` from one given release; a trial: it does not count as a query, and always asks the encoder."""
     _require_search(principal, question)
     return _answer(served, question, None)[0]
 

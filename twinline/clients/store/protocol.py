@@ -33,7 +33,7 @@ Payload = Mapping[str, Any]
 # Every field must equal its value, or one of its values where several are given. `metadata.team` reaches into objects.
 Filter = Mapping[str, str | int | bool | Sequence[str] | Sequence[int]]
 Kind = Literal["chunk", "head", "golden", "build"]
-# What a collection holds beside documents.
+# The kinds of points in a collection beside documents.
 OWN_KINDS = frozenset({"golden", "build"})
 
 COLLECTION_PREFIX = "documents_"
@@ -49,7 +49,7 @@ VERSION_FIELDS = ("version", "version_kind", "version_offset")
 
 @dataclass(frozen=True, slots=True)
 class CollectionInfo:
-    """What a collection was built with; stored beside its points, and compared whenever it is opened.
+    """The specification of a collection; stored beside its points, and compared whenever it is opened.
 
     Args:
         vectors: by name; the dense one is always among them.
@@ -226,7 +226,7 @@ class Collection(Protocol):
 
     @property
     def info(self) -> CollectionInfo:
-        """Return what the collection was built with."""
+        """Return the specification of the collection."""
 
     def read_heads(self, ids: Sequence[UUID]) -> dict[UUID, Head]:
         """Return the heads that exist, by their id."""
@@ -245,7 +245,7 @@ class Collection(Protocol):
         """
 
     def put_golden(self, vectors: Mapping[str, NDArray[np.float32]]) -> None:
-        """Write the vectors `(dim,)` of golden texts, by the text's name; what is there under a name is replaced."""
+        """Write the vectors `(dim,)` of golden texts, by the text's name; existing vectors of a name are replaced."""
 
     def read_golden(self) -> dict[str, NDArray[np.float32]]:
         """Return the stored vectors `(dim,)` of golden texts by name; none where none were written."""
@@ -316,7 +316,7 @@ class Store(Protocol):
         """Return the names of the collections that were begun and not finished, sorted."""
 
     def info(self, name: str) -> CollectionInfo:
-        """Return what a visible collection was built with, without opening it."""
+        """Return the specification of a visible collection, without opening it."""
 
     def drop(self, name: str) -> None:
         """Remove a closed collection, or one that was begun; ContractError for the active one."""

@@ -2,9 +2,9 @@
 
 1. caught up: the release's consumer has passed the end that the log had when verification began
 2. whole: every document of the log is there in its newest state, but those that were set aside
-3. equal: a sample, cut and embedded here again, is what is stored, text and vectors
+3. equal: a sample, cut and embedded here again, equals the stored text and vectors
 4. stored golden texts: the collection gives them back as the release says
-5. found: a sample is found by its own text, and the index finds what exact search finds
+5. found: a sample is found by its own text, and the index finds the same as exact search
 6. live quality: held-out queries, beside the active release (`live_quality.py`)
 """
 
@@ -159,7 +159,7 @@ def vector_limit(candidate: Candidate) -> float:
 
 
 def look_at(candidate: Candidate, reads: Reads, document: Document) -> Look | None:
-    """Cut and embed a document here, compare it with what is stored, and search for it by its own text.
+    """Cut and embed a document here, compare it with its stored points, and search for it by its own text.
 
     Returns:
         None for a document with nothing to index: the consumer has set it aside.

@@ -103,7 +103,7 @@ def replay_headers(letter: DeadLetter, entry: Entry) -> list[tuple[str, bytes]]:
 
 
 def discard(settings: Settings, entries: Sequence[Entry], why: str = "") -> list[Act]:
-    """Mark messages as discarded, except those that are already."""
+    """Mark messages as discarded, where they are not yet."""
     acts = [Act.of(entry.message, "discarded", why=why) for entry in entries if entry.state != "discarded"]
     if acts:
         with closing(ActLog(settings)) as log:
