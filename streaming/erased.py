@@ -25,8 +25,8 @@ def keep_erased_out(
     Deletions are kept: they remove a document, and hold no text of it.
 
     Returns:
-        The others in their order; the number of messages from before the erasure, which are dropped silently; and the messages
-        from after it, without key, text and headers, each with the error that refuses it.
+        The others in their order; the number of messages from before the erasure, dropped silently; the messages from after it.
+        Those have no key, text or headers, and each has the error that refuses it.
     """
     if not erasures.entries:
         return list(batch), 0, []

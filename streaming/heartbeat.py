@@ -1,4 +1,4 @@
-"""The heartbeat of a batch that takes long: the consumer keeps its place in the group, and notices a rebalance or a stop."""
+"""The heartbeat of a long batch: the consumer keeps its place in the group, and notices a rebalance or a stop."""
 
 import logging
 import time
@@ -36,7 +36,7 @@ class Place(Protocol):
 
 
 class Heartbeat:
-    """The heartbeat of one batch. Both methods raise BatchLeftError once the batch is not this consumer's, or must not be."""
+    """The heartbeat of one batch. Both methods raise BatchLeftError once this consumer has lost the batch, or must leave it."""
 
     def __init__(self, place: Place, assignment: int, stop: Event, limits: ConsumerLimits) -> None:
         self._place = place

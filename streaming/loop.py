@@ -256,7 +256,7 @@ class Consumer:
         return accepted
 
     def _forget_what_was_revoked(self, assignment: int) -> bool:
-        """Drop the messages of an assignment that has ended, whose next owner may be further; return whether it has ended."""
+        """Drop the messages of an ended assignment, whose next owner may be further; return whether it has ended."""
         if assignment == self._assignment:
             return False
         self._assignment, self._committed = assignment, {}
@@ -268,7 +268,7 @@ class Consumer:
         return self._attempt(again, call)
 
     def _attempt(self, again: Retrying, call: Callable[[], T]) -> T | None:
-        """Return the answer of a call, in as many attempts as it takes; None when told to stop, or the batch was left."""
+        """Return the answer of a call, in as many attempts as it takes; None after a stop, or when the batch was left."""
 
         def attempt() -> T:
             try:

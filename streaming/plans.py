@@ -1,7 +1,7 @@
-"""Which messages of a batch count, and what each makes of its document. Pure: decisions over plain data.
+"""The effect of each message of a batch on its document. Pure: decisions over plain data.
 
-The law: an older version never overwrites a newer one, nor brings a deleted document back; an equal one is applied again,
-which finishes what a crash cut short; a message that cannot be used is refused and its neighbours go on.
+The law: an older version never overwrites a newer one, nor brings a deleted document back. An equal one is applied again, which
+finishes an interrupted write. A message that cannot be used is refused and its neighbours go on.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -76,7 +76,7 @@ class Prefetcher(Generic[C]):
             between: called repeatedly while this waits; an exception of it ends the wait.
 
         Raises:
-            TransientError: a dependency is away, and most likely is for the portion's application too.
+            TransientError: a dependency is away; applying the portion would most likely fail too.
         """
         if not self._under_way:
             return NOTHING
@@ -95,7 +95,7 @@ class Prefetcher(Generic[C]):
         return NOTHING
 
     def drop(self) -> None:
-        """Drop what was begun, and wait for both threads: at most for one document to be cut, or one request."""
+        """Drop all portions begun, and wait for both threads: at most for one document to be cut, or one request."""
         self._dropped.set()
         begun: list[Future[Any]] = [step for steps in self._under_way for step in steps]
         for step in begun:

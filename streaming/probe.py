@@ -1,4 +1,4 @@
-"""A probe before a message is blamed: a document that is known to be right must pass, or no message is at fault."""
+"""A probe before a message is blamed: a known good document must pass, or no message is at fault."""
 
 from twinline.clients.store.protocol import Collection, Head
 from twinline.contract.documents.records import Document

@@ -11,7 +11,7 @@ from twinline.clients.run import run
 
 
 class Command(NamedTuple):
-    """Where a sub-command lives, and what the overview says of it."""
+    """The module of a sub-command, and its line in the overview."""
 
     module: str
     summary: str
@@ -29,7 +29,7 @@ COMMANDS = {
     "trace": Command("twinline.commands.trace", "Follow an answer back to its bytes, or a document to its releases."),
     "dead-letters": Command("twinline.commands.dead_letters", "List, show, replay, discard the messages that were set aside."),
     "reconcile": Command("twinline.commands.reconcile", "Compare the log with every index, point by point; --repair."),
-    "replay": Command("twinline.commands.replay", "Apply a stretch of the log again, or build a collection anew from it."),
+    "replay": Command("twinline.commands.replay", "Apply a stretch of the log again, or build a new collection from it."),
     "erase": Command("twinline.commands.erase", "Erase a document from everything, for good, with a receipt."),
     # encoders
     "train": Command("twinline.commands.train", "Run the offline pipeline as an experiment and register the encoder."),

@@ -1,7 +1,7 @@
 """Build the collection of a release: a snapshot's rows, then the log up to its end at the start, then the approximate index.
 
-An interrupted build resumes. It notes its progress in the collection itself: how many of the snapshot's rows are stored, and that
-the group's offsets are this collection's. The note is dropped with the collection, so it never describes another one.
+An interrupted build resumes. Its notes in the collection say how many of the snapshot's rows are stored, and that the group's
+offsets are this collection's. They are dropped with the collection, so they never describe another one.
 """
 
 import logging
@@ -59,7 +59,7 @@ class Inputs:
 
     @property
     def size(self) -> int:
-        """Return the largest number of messages that can be."""
+        """Return the largest possible number of messages."""
         log = sum(max(0, end - self.start.get(partition, 0)) for partition, end in self.until.items())
         return log + (self.snapshot.rows if self.snapshot else 0)
 
@@ -152,7 +152,7 @@ def build(
 
 
 def _begin(release: Release, store: Store, stop: Event) -> Collection | None:
-    """Return the collection to build; None when it was built meanwhile, or when told to stop before.
+    """Return the collection to build; None when it was built meanwhile, or after a stop.
 
     A builder whose command was killed may still run. This one waits for it, and resumes from its progress.
     """
@@ -164,7 +164,7 @@ def _begin(release: Release, store: Store, stop: Event) -> Collection | None:
             _log.warning("build_waits", extra={"collection": name, "error": str(exc)})
             stop.wait(_BUSY_SECONDS)
         except ContractError:
-            # Prefetched visible between the two lines above.
+            # Made visible between the two lines above.
             if name not in store.names():
                 raise
     return None
@@ -213,7 +213,7 @@ class _Position:
 
 
 def _store_golden(release: Release, collection: Collection, limits: ConsumerLimits, stop: Event) -> bool:
-    """Store the live encoder's vectors of the golden texts; return False when told to stop before.
+    """Store the live encoder's vectors of the golden texts; return False after a stop.
 
     They are never copied from the release: they prove that the store returns the vectors of the live encoder.
     """
@@ -255,6 +255,6 @@ def _index_rows(
             progress(len(batch))
         position.note()
     except TransientError:
-        # Told to stop while a dependency was away: the caller checks `stop` too.
+        # Stopped while a dependency was away: the caller checks `stop` too.
         if not stop.is_set():
             raise

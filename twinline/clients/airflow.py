@@ -15,7 +15,7 @@ from twinline.contract.errors import ContractError, SettingsError, TransientErro
 PASSWORDS_FILE: Final = "simple_auth_manager_passwords.json.generated"
 _TIMEOUT_SECONDS: Final = 20.0
 _TAIL_BYTES: Final = 16_384
-# What Airflow's own part of a task says before the command does.
+# Lines that Airflow itself logs before the command prints anything.
 _OWN_WORDS: Final = (
     "DAG bundles", "Filling up", "Worker startup", "Tmp dir root", "Running command:", "Output:", "Trigger ", "trigger ",
     "Pausing task",
@@ -110,10 +110,10 @@ class Airflow:
         self._send("POST", "/api/v2/backfills", json=body)
 
     def returned(self, dag_id: str, run_id: str, task_id: str) -> Any:
-        """Return what a task has left for others: its result, or what it was refused by."""
+        """Return a task's result for other tasks, or the reason why it was refused."""
         place = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
         value = self._send("GET", place)["value"]
-        # It is given as it lies in the database: for a result of more than one field, as JSON inside of JSON.
+        # Airflow returns the database's form: a result of several fields is JSON inside JSON.
         return json.loads(value) if isinstance(value, str) else value
 
     def runs_started_by(self, dag_id: str, run_id: str) -> list[DagRun]:
@@ -137,9 +137,9 @@ class Airflow:
         return [line for entry in found["content"] for line in _lines(entry)] if found else []
 
     def last_line(self, dag_id: str, run_id: str, task: TaskRun) -> str:
-        """Return what a running task's log says last, where the log is a file of this machine; else nothing."""
+        """Return the last line of a running task's log; empty where the log is not a file of this machine."""
         path = self.log_file(dag_id, run_id, task)
-        # Of a deferred task the triggerer writes another file beside it.
+        # The triggerer logs a deferred task to another file beside it.
         found = [*path.parent.glob(f"{path.name}.trigger.*"), *path.parent.glob(path.name)]
         lines = (_last_line(path) for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True))
         return next((line for line in lines if line), "")
@@ -167,7 +167,7 @@ class Airflow:
         return _content(response, f"{method} {path}")
 
     def _log_in(self) -> str:
-        """Return a token: for the asking where Airflow takes everyone for an admin, else for the generated password."""
+        """Return a token. Airflow asks for the generated password, unless it takes every user for an admin."""
         try:
             response = self._http.get("/auth/token")
             if response.is_error:
@@ -196,7 +196,7 @@ def _last_line(path: Path) -> str:
         file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
         entries = file.read().decode(errors="replace").splitlines()
     for entry in reversed(entries):
-        # The first one may be cut, and the last one half written.
+        # The first entry may be cut, the last one half written.
         if entry.startswith("{") and entry.endswith("}"):
             said = [line for line in _lines(json.loads(entry)) if not line.startswith(_OWN_WORDS)]
             if said:
@@ -210,7 +210,7 @@ def _time(value: str | None) -> datetime | None:
 
 
 def _lines(entry: str | Mapping[str, Any]) -> Iterator[str]:
-    """Yield what a log entry says to a person: its text, and the errors that it carries; not Airflow's folding marks."""
+    """Yield the readable lines of a log entry: its text and its errors, without Airflow's folding marks."""
     text = entry if isinstance(entry, str) else str(entry.get("event", ""))
     if not isinstance(entry, str) and entry.get("reason"):
         # Why a task was skipped stands beside the words "Skipping task."

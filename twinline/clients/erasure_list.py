@@ -1,12 +1,12 @@
-"""The list of erased documents, which everything that takes documents in asks: publish, ingest, prepare, consumers, builds.
+"""The list of erased documents. Publish, ingest, prepare, consumers and builds ask it before they take a document in.
 
-It holds no keys, since a key may be personal data itself (an address, a name in a file's path) and the list outlives everything:
-an entry is an HMAC of source and key under a secret of this installation, so that the list alone tells nobody who was erased.
-The price is a secret to be kept. Every record carries a check of it, and a process with another secret, or none, refuses to
-work rather than take an erased document in.
+It holds no keys. A key may be personal data itself (an address, a name in a file's path), and the list outlives everything. An
+entry is an HMAC of source and key under a secret of this installation, so the list alone reveals no document. The price is a
+secret to keep. Every record carries a check of it. A process with another secret, or none, refuses to work rather than take an
+erased document in.
 
-The list is a topic of its own, which nothing expires, and a file under home, `erasures/list.json`, which every process that
-reads the topic brings up to date: stages that have no broker read the file, and a topic that was lost is written again from it.
+The list is a topic of its own, which never expires, and a file under home, `erasures/list.json`. Every reader of the topic
+updates the file. Stages without a broker read the file, and a lost topic is written again from it.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ SECRET_FILE: Final = "secret"  # noqa: S105 (a file name)
 SCHEMA: Final = 1
 _SECRET_BYTES: Final = 32
 
-# free: not erased. before: the log had it already when it was erased, or when that was lifted. refused: it came afterwards.
+# free: not erased. before: appended before its erasure, or before that was lifted. refused: appended afterwards.
 Verdict = Literal["free", "before", "refused"]
 
 
@@ -38,8 +38,8 @@ class Erased:
 
     Args:
         token: the keyed hash of source and key.
-        at_ms: when, by the broker's clock, which dates the messages of the log too.
-        lifted_ms: since when it may come back; None while it may not. What the log had until then stays out for good.
+        at_ms: when, by the broker's clock, which also dates the messages of the log.
+        lifted_ms: since when it may come back; None while it may not. Its messages from before then stay out for good.
     """
 
     token: str
@@ -54,7 +54,7 @@ class Erased:
 
 @dataclass(frozen=True, slots=True)
 class Erasures:
-    """The list as it was at one moment. Without entries it needs no secret."""
+    """The list at one moment. Without entries it needs no secret."""
 
     entries: Mapping[str, Erased] = field(default_factory=dict)
     secret: bytes = b""
@@ -65,14 +65,14 @@ class Erasures:
         return hmac.new(self.secret, json.dumps([source, key]).encode(), hashlib.sha256).hexdigest()
 
     def find(self, source: str, key: str) -> Erased | None:
-        """Return a document's entry, lifted or not; None for one that never was erased."""
+        """Return a document's entry, lifted or not; None if it never was erased."""
         return self.entries.get(self.token(source, key)) if self.entries else None
 
     def verdict(self, source: str, key: str, appended_ms: int | None = None) -> Verdict:
         """Say whether a document may be taken in.
 
         Args:
-            appended_ms: when the log appended the message that holds it; None for what is not on the log, such as a file.
+            appended_ms: when the log appended its message; None for a document outside the log, such as a file.
         """
         entry = self.find(source, key)
         if entry is None:
@@ -82,7 +82,7 @@ class Erasures:
         return "before" if appended_ms is not None and appended_ms <= entry.at_ms else "refused"
 
     def refusal(self, source: str, key: str) -> str:
-        """Return why a document is refused, in words that name it by its hash alone, and what to do."""
+        """Return why a document is refused, and the remedy; the text names it by its hash alone."""
         entry = self.find(source, key)
         when = entry.time if entry else "at some time"
         return (
@@ -91,12 +91,12 @@ class Erasures:
         )
 
     def fingerprint(self) -> str:
-        """Return what identifies the documents that must stay out now; empty when there are none."""
+        """Return a hash of the documents that must stay out now; empty when there are none."""
         tokens: list[JSON] = [*sorted(token for token, entry in self.entries.items() if entry.lifted_ms is None)]
         return fingerprint(tokens)[:16] if tokens else ""
 
     def check(self) -> str:
-        """Return what proves the secret without showing it."""
+        """Return a proof of the secret that does not show it."""
         return secret_check(self.secret)
 
     def with_event(self, event: Mapping[str, Any], appended_ms: int) -> Self:
@@ -113,7 +113,7 @@ class Erasures:
             require_secret(self.secret, check)
             if act == "receipt":
                 return self
-            # Written again from the file after the topic was lost: it counts from when it was first written.
+            # A record that was written again after the topic was lost counts from its first time.
             at_ms, known = int(event.get("at_ms") or appended_ms), self.entries.get(token)
             if act == "erase":
                 entry = Erased(token, at_ms, event["time"], event["by"], event["reason"])
@@ -128,7 +128,7 @@ class Erasures:
             ) from exc
 
     def merged(self, other: "Erasures") -> Self:
-        """Return both lists; of an entry in both, the one that says more or is newer."""
+        """Return both lists; of an entry in both, the fuller or newer version."""
         entries = dict(self.entries)
         for token, entry in other.entries.items():
             if token not in entries or _rank(entry) > _rank(entries[token]):
@@ -141,7 +141,7 @@ def _rank(entry: Erased) -> tuple[int, int]:
 
 
 def secret_check(secret: bytes) -> str:
-    """Return what proves a secret without showing it."""
+    """Return a proof of a secret that does not show it."""
     return hmac.new(secret, b"twinline: the list of erased documents", hashlib.sha256).hexdigest()[:16]
 
 
@@ -170,7 +170,7 @@ def read_secret(settings: Settings) -> bytes:
 
 
 def make_secret(settings: Settings) -> bytes:
-    """Return the secret of this installation; a new one where there is none, kept in a file that only its owner reads."""
+    """Return the secret of this installation; a new one where there is none, in a file that only its owner reads."""
     secret = read_secret(settings)
     if secret:
         return secret
@@ -181,10 +181,10 @@ def make_secret(settings: Settings) -> bytes:
         file.flush()
         os.fsync(file.fileno())
     try:
-        # Not a rename: of two processes that make one at once, both must use the first.
+        # A link, not a rename: two processes that make one at once must both use the first.
         os.link(beside, settings.erasures / SECRET_FILE)
     except FileExistsError:
-        pass  # the other one's is as good
+        pass  # the other process's secret is as good
     finally:
         beside.unlink()
     return read_secret(settings)
@@ -226,6 +226,6 @@ def save_list(settings: Settings, erasures: Erasures) -> None:
 
 
 def require_known_settings(settings: Settings) -> None:
-    """Raise SettingsError where a secret is set that could be guessed."""
+    """Raise SettingsError where the secret is set but easy to guess."""
     if settings.erasure_secret is not None and len(settings.erasure_secret.get_secret_value()) < _SECRET_BYTES:
         raise SettingsError(f"TWINLINE_ERASURE_SECRET is too short: give at least {_SECRET_BYTES} characters, at random")

@@ -30,7 +30,7 @@ def locked(path: Path, patience_seconds: float, who: str) -> Iterator[None]:
     """Hold a lock that the operating system takes back when this process dies, however it dies.
 
     Raises:
-        TransientError: somebody else has held it for as long as our patience lasts.
+        TransientError: another process held it for longer than our patience.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as file:

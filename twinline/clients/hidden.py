@@ -26,7 +26,7 @@ def hidden_modules(root: Path = PACKAGES) -> dict[str, str]:
 
 
 def check_modules(root: Path = PACKAGES) -> None:
-    """Raise SettingsError naming every package of ours that is hidden: other code than ours would run under its name."""
+    """Raise SettingsError naming every hidden package of ours: foreign code would run under its name."""
     if hidden := hidden_modules(root):
         listed = ", ".join(f"`{name}` by {file}" for name, file in hidden.items())
         place = " or start elsewhere than in the working folder" if sys.path[:1] in ([""], [str(Path.cwd())]) else ""

@@ -21,15 +21,15 @@ def configure(level: int = logging.INFO) -> None:
         processors=[
             structlog.stdlib.ProcessorFormatter.remove_processors_meta,
             structlog.processors.format_exc_info,
-            # Values that JSON does not have, such as an exception in `extra`, are written as their text.
+            # Values without a JSON form, such as an exception in `extra`, are written as text.
             structlog.processors.JSONRenderer(default=str),
         ],
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(formatter)
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    # One line a request is ours (with the time it took); the libraries' own would double it.
+    # Our line for each request has its duration; the libraries' own lines would double it.
     for noisy in ("uvicorn", "httpx"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    # Its failures reach us as exceptions, which are logged once; it logs five lines for every connection that it tries.
+    # Its failures reach us as exceptions, logged once; its own log has five lines for every attempted connection.
     logging.getLogger("kafka").setLevel(logging.CRITICAL)

@@ -15,16 +15,16 @@ from twinline.contract.encoder.golden import decode_vector
 from twinline.contract.errors import ContractError, MismatchError, SettingsError, TransientError, TwinlineError
 from twinline.contract.monitor.drift import Features
 
-# Opening a large collection, or waiting for a consumer to finish its batch, takes its time.
+# Enough to open a large collection, or for a consumer to finish its batch.
 _ACT_SECONDS: Final = 90.0
 _READ_SECONDS: Final = 30.0
-# Of one request for points by id: reading them holds up searches for as long as it takes.
+# The limit of one request for points by id: searches wait while they are read.
 MOST_POINTS: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
 class CollectionStatus:
-    """One served collection. A number that could not be had is None, and `faults` say why."""
+    """One served collection. An unknown number is None, and `faults` say why."""
 
     name: str
     release: str
@@ -40,12 +40,12 @@ class CollectionStatus:
 
 @dataclass(frozen=True, slots=True)
 class OnlineStatus:
-    """What is served, what is active, what is not served and why."""
+    """The served collections, the active one, and the reasons why others are not served."""
 
     active: str | None
     collections: list[CollectionStatus]
     refused: dict[str, str]
-    # Collections whose build was not finished.
+    # Collections with an unfinished build.
     begun: tuple[str, ...] = ()
 
     def collection(self, name: str) -> CollectionStatus | None:
@@ -54,7 +54,7 @@ class OnlineStatus:
 
 
 class AdminClient:
-    """Acts on releases, and reads what is stored.
+    """Acts on releases, and reads stored points.
 
     Every method raises TransientError when the online process is away or busy, ContractError when it refuses.
     """
@@ -64,21 +64,21 @@ class AdminClient:
         self._client = httpx.Client(
             base_url=url,
             timeout=_READ_SECONDS,
-            # A proxy for the outside world has no business between us and loopback.
+            # A proxy must not stand between us and loopback.
             trust_env=False,
-            # Acts are rare and loopback is near: a connection that is kept would only be one to forget.
+            # Calls are rare and loopback is near: an idle connection saves nothing.
             limits=httpx.Limits(max_keepalive_connections=0),
             transport=transport,
         )
 
     def status(self) -> OnlineStatus:
-        """Return what is served, what is active and how far behind each collection is."""
+        """Return the served collections, the active one and the lag of each."""
         value = self._send("GET", "/status")
         collections = [CollectionStatus(**listed) for listed in value["collections"]]
         return OnlineStatus(value["active"], collections, value["refused"], tuple(value["begun"]))
 
     def serve(self, name: str) -> None:
-        """Open a collection that was built and start its consumer; harmless when that is so already."""
+        """Open a built collection and start its consumer; no effect when both are so already."""
         self._send("POST", f"/collections/{name}/serve", timeout=_ACT_SECONDS)
 
     def activate(self, name: str) -> None:
@@ -91,11 +91,11 @@ class AdminClient:
         return bool(answer["retired"])
 
     def replace(self, name: str) -> None:
-        """Let a collection that was built anew beside a served one, of the same release, take its place."""
+        """Replace a served collection by the rebuilt one of the same release beside it."""
         self._send("POST", f"/collections/{name}/replace", timeout=_ACT_SECONDS)
 
     def search(self, name: str, query: str, limit: int = 10, exact: bool = False) -> Mapping[str, Any]:
-        """Ask one collection, active or not; returns what the search API returns."""
+        """Ask one collection, active or not; return the search API's result."""
         found: dict[str, Any] = self._send(
             "POST", f"/collections/{name}/search", json={"query": query, "limit": limit, "exact": exact}
         )
@@ -135,7 +135,7 @@ class AdminClient:
         return found
 
     def head(self, name: str, source: str, key: str) -> Head | None:
-        """Return what a collection remembers of one document, or None when it has never seen it."""
+        """Return a collection's head of one document, or None when it has never seen it."""
         value = self._send("GET", f"/collections/{name}/heads", params={"source": source, "key": key})["head"]
         return Head.from_payload(value) if value else None
 
@@ -150,7 +150,7 @@ class AdminClient:
         return Features.from_json(value) if value else None
 
     def audit(self, name: str, limit: int, offset: UUID | None, where: Mapping[str, str]) -> tuple[list[PointFacts], UUID | None]:
-        """Return a page of what is to be known of points, in the order of their ids, and the offset of the next.
+        """Return a page of facts about points, in the order of their ids, and the offset of the next.
 
         Args:
             where: `source` and `key` of a document, or nothing: all points.
@@ -161,17 +161,17 @@ class AdminClient:
         return [PointFacts.from_json(facts) for facts in value["facts"]], UUID(following) if following else None
 
     def apply(self, name: str, messages: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-        """Let a collection take messages of the log in once more, by the consumer's own law; return counts of what came of it."""
+        """Apply messages of the log to a collection again, by the consumer's own law; return counts of the outcomes."""
         done: dict[str, int] = self._send("POST", f"/collections/{name}/apply", timeout=_ACT_SECONDS, json={"messages": messages})
         return done
 
     def remove_points(self, name: str, points: Sequence[StoredPoint]) -> None:
-        """Remove points that should not be there, except where another version of one is stored by now."""
+        """Remove surplus points, except where another version of one is stored by now."""
         body = {"points": [{"id": str(point.id), "version": version_part(point.payload)} for point in points]}
         self._send("POST", f"/collections/{name}/remove", json=body)
 
     def close(self) -> None:
-        """Let go of the client."""
+        """Close the client."""
         self._client.close()
 
     def _send(self, method: str, path: str, **options: Any) -> Any:

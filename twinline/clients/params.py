@@ -24,7 +24,7 @@ def load_params(section: str, cls: type[T], path: Path | str = PARAMS) -> T:
 
 
 def load_plain_params(section: str, cls: type[T], path: Path | str = PARAMS) -> T:
-    """Return the keys of a section that are no sections themselves; an empty `section` is the top of the file.
+    """Return the keys of a section that are not sections themselves; an empty `section` is the top of the file.
 
     Raises:
         SettingsError: as `load_params`.
@@ -74,7 +74,7 @@ def set_params(tree: dict[str, Any], values: Mapping[str, Any]) -> None:
     """Change values of a tree of parameters in place, by dotted name.
 
     Raises:
-        SettingsError: a name is not in the tree: a number that no stage reads would change nothing.
+        SettingsError: a name is not in the tree; a number that no stage reads would change nothing.
     """
     for name, value in values.items():
         *sections, key = name.split(".")

@@ -12,7 +12,7 @@ FIRST_WAIT_SECONDS = 0.25
 
 
 class WaitAsAsked(wait_base):
-    """Exponential with full jitter, and no shorter than the dependency asked for."""
+    """An exponential pause with full jitter, no shorter than the dependency's own request."""
 
     def __init__(self, longest_seconds: float) -> None:
         # Jitter: many consumers that lost the same server must not come back in step.
@@ -36,9 +36,9 @@ def retrying(
 
     Args:
         attempts: how many calls in all; the last one's error is raised as it is.
-        longest_wait_seconds: the longest pause of ours; a longer one that the dependency asks for is kept.
+        longest_wait_seconds: the longest pause of ours; a longer one requested by the dependency is respected.
         stop: another rule than the count of attempts, such as an event.
-        sleep: what to do in the pauses, instead of nothing.
+        sleep: called for each pause, in place of sleeping.
     """
     policy = Retrying(
         retry=retry_if_exception_type(TransientError),

@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 
 class VerdictError(ContractError):
-    """A command that judges has done its work and found a fault: the message names it."""
+    """A judging command did its work and found a fault, which the message names."""
 
 
 def run(
@@ -97,7 +97,7 @@ def exit_code(error: TwinlineError) -> int:
     """Return the exit code of an error of ours."""
     if isinstance(error, SettingsError):
         return USED_WRONGLY
-    # A mismatch ends when the other side is made right, which this command cannot see coming.
+    # A mismatch ends once the other side is fixed; this command cannot tell when.
     if isinstance(error, ContractError) and not isinstance(error, VerdictError | MismatchError):
         return REFUSED
     return FAILED
@@ -118,7 +118,7 @@ def _check_contract(check: Literal["nothing", "rules", "all"]) -> None:
 def _say(name: str, error: TwinlineError) -> None:
     typer.secho(f"{name}: {error}", err=True, fg=typer.colors.RED)
     if isinstance(error, RefusedError):
-        # For whatever called: the reason, and what was looked at.
+        # For the calling program: the reason and the evidence.
         typer.echo(refusal_line(error))
 
 

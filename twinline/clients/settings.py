@@ -11,7 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from twinline.contract.errors import SettingsError
 
 PROJECT_VARIABLE: Final = "TWINLINE_PROJECT"
-# By these two a folder is known for a project: the pipeline, and its numbers.
+# A folder with these two, the pipeline and its numbers, is a project.
 PROJECT_FILES: Final = ("dvc.yaml", "params.yaml")
 
 
@@ -32,7 +32,7 @@ class Settings(BaseSettings):
         default_factory=lambda known: known["project"] / ".venv-server",
         description="virtual environment of the embedded model server; default: .venv-server in the project",
     )
-    host: str = Field(default="127.0.0.1", description="address that servers bind; loopback unless told otherwise")
+    host: str = Field(default="127.0.0.1", description="address that servers bind; loopback by default")
 
     kafka_port: int = Field(default=19092, ge=1, le=65535, description="port of the embedded broker")
     kafka_bootstrap: str = Field(
@@ -94,14 +94,14 @@ class Settings(BaseSettings):
     @field_validator("server_environment")
     @classmethod
     def _absolute(cls, folder: Path) -> Path:
-        # Not resolved: the environment may be a link to another one, and is spoken of by its own name.
+        # Not resolved: the environment may be a link, and messages use its own name.
         return folder.expanduser().absolute()
 
     def find_project(self) -> Path:
-        """Return the project's folder, for what reads or runs something in it.
+        """Return the project's folder.
 
         Raises:
-            SettingsError: the folder is no project; names what it lacks, and how another one is named.
+            SettingsError: the folder is no project; names the missing files, and how to name another folder.
         """
         missing = [name for name in PROJECT_FILES if not (self.project / name).is_file()]
         if missing:
@@ -112,10 +112,10 @@ class Settings(BaseSettings):
         return self.project
 
     def find_home(self) -> Path:
-        """Return the folder of all state, for what would otherwise find nothing in a folder that nobody meant.
+        """Return the folder of all state; refuse a default outside a project.
 
         Raises:
-            SettingsError: TWINLINE_HOME is not set, and the folder that it would be in is no project.
+            SettingsError: TWINLINE_HOME is not set, and the folder of its default is no project.
         """
         if "home" not in self.model_fields_set:
             self.find_project()
@@ -123,17 +123,17 @@ class Settings(BaseSettings):
 
     @property
     def dead_letter_topic(self) -> str:
-        """Return the topic of messages that were set aside."""
+        """Return the topic of dead letters."""
         return f"{self.topic}.dead-letters"
 
     @property
     def dead_letter_acts_topic(self) -> str:
-        """Return the topic that remembers which dead letters were replayed or discarded."""
+        """Return the topic that records which dead letters were replayed or discarded."""
         return f"{self.topic}.dead-letter-acts"
 
     @property
     def erasure_topic(self) -> str:
-        """Return the topic of documents that were erased, by a keyed hash."""
+        """Return the topic of erased documents, each by a keyed hash."""
         return f"{self.topic}.erasures"
 
     @property
@@ -143,12 +143,12 @@ class Settings(BaseSettings):
 
     @property
     def triton_grpc_address(self) -> str:
-        """Return host:port of Triton's gRPC endpoint; of several, with commas."""
+        """Return host:port of Triton's gRPC endpoint; several are separated by commas."""
         return self.triton_grpc or f"{self.host}:{self.triton_grpc_port}"
 
     @property
     def triton_http_address(self) -> str:
-        """Return host:port of Triton's HTTP endpoint; of several, with commas."""
+        """Return host:port of Triton's HTTP endpoint; several are separated by commas."""
         return self.triton_http or f"{self.host}:{self.triton_http_port}"
 
     @property
@@ -173,7 +173,7 @@ class Settings(BaseSettings):
 
     @property
     def release_state(self) -> Path:
-        """Return the folder of what happened to releases here: promotions, verifications."""
+        """Return the folder of the records of releases here: promotions, verifications."""
         return self.home / "release-state"
 
     @property
@@ -183,7 +183,7 @@ class Settings(BaseSettings):
 
     @property
     def model_repositories(self) -> tuple[Path, ...]:
-        """Return the model repositories of all servers: as many as there are, or one that they share."""
+        """Return the model repositories of all servers: one for each, or a shared one."""
         listed = [folder.strip() for folder in self.triton_repositories.split(",") if folder.strip()]
         return tuple(Path(folder).expanduser().resolve() for folder in listed) or (self.model_repository,)
 
@@ -194,7 +194,7 @@ class Settings(BaseSettings):
 
     @property
     def erasures(self) -> Path:
-        """Return the folder of the list of erased documents, of its secret and of the receipts."""
+        """Return the folder of the list of erased documents, its secret and the receipts."""
         return self.home / "erasures"
 
     @property
@@ -204,7 +204,7 @@ class Settings(BaseSettings):
 
     @property
     def kept(self) -> Path:
-        """Return the folder of what the offline stages made of each document; removing it costs time only."""
+        """Return the folder of the stage cache; removing it costs time only."""
         return self.home / "kept"
 
 
@@ -217,7 +217,7 @@ def load_settings() -> Settings:
     """Read the settings from the environment.
 
     Raises:
-        SettingsError: a value is wrong; names the variable, the value and what is allowed.
+        SettingsError: a value is wrong; names the variable, the value and the allowed values.
     """
     try:
         settings = Settings()

@@ -12,7 +12,7 @@ class SourceKind:
     Args:
         usage: its spec, as help texts and errors spell it.
         is_path: whether its location may be a path on this machine.
-        is_log: whether it is the log itself, which is not published again.
+        is_log: whether it is the log itself, whose documents are not published again.
     """
 
     usage: str

@@ -1,7 +1,7 @@
 """Keep every dependency from calling home.
 
-A platform for other people's documents tells nobody that it runs. Each entry point calls `apply()` before it imports
-anything heavy, and processes that it starts inherit the environment.
+A platform for other people's documents must not report that it runs. Each entry point calls `apply()` before heavy imports, and
+child processes inherit the environment.
 """
 
 import os
@@ -15,12 +15,12 @@ TELEMETRY_OFF: Final[dict[str, str]] = {
     "SCARF_ANALYTICS": "false",
     "DAFT_ANALYTICS_ENABLED": "0",
     "DVC_NO_ANALYTICS": "1",
-    # Its look for a newer version has no switch in the environment, only an address: the discard port, on loopback.
+    # Its check for a newer version has no switch, only an address: the discard port, on loopback.
     "DVC_UPDATER_ENDPOINT": "http://127.0.0.1:9",
     "ITERATIVE_DO_NOT_TRACK": "1",  # GTO
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_UPDATE_CHECK": "1",
-    "NNCF_CI": "1",  # its only switch: what it reports in its makers' own test runs is nothing
+    "NNCF_CI": "1",  # its only switch: it reports nothing in its makers' own test runs
     "WANDB_MODE": "disabled",  # the trainer's reporters, should one be installed
     "RAY_USAGE_STATS_ENABLED": "0",
     # The wheels for Linux carry an uploader that is on by default.
@@ -31,17 +31,17 @@ TELEMETRY_OFF: Final[dict[str, str]] = {
     "OTEL_SDK_DISABLED": "true",  # opentelemetry comes with Airflow
 }
 
-# OpenVINO's converter reads no environment variable, and takes the absence of an answer for a yes. It has a
-# do-nothing stand-in for machines where this module is not installed.
+# OpenVINO's converter reads no environment variable, and takes no answer for a yes. Without this module it uses a stand-in that
+# does nothing.
 _BLOCKED_MODULES: Final = ("openvino_telemetry",)
 
 
 def apply(environment: MutableMapping[str, str] | None = None) -> None:
-    """Turn telemetry off in this process and in those that it starts.
+    """Turn telemetry off in this process and in its child processes.
 
     Args:
-        environment: where to set the variables, `os.environ` by default. Values already there are replaced: a variable
-            that a shell profile happens to set must not open a way out.
+        environment: where to set the variables, `os.environ` by default. Existing values are replaced: a shell profile must not
+            turn telemetry on.
     """
     target = os.environ if environment is None else environment
     target.update(TELEMETRY_OFF)

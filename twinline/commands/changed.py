@@ -13,9 +13,9 @@ def command(
     snapshot: Annotated[str, typer.Option(help="The stored snapshot to compare; empty: what the next training will read.")] = "",
     min_share: Annotated[float, typer.Option(min=0.0, help="Below this share there is nothing to do.")] = 0.05,
 ) -> None:
-    """Compare a snapshot with the one that the version in stage `prod` was trained on.
+    """Compare a snapshot with the training snapshot of the version in stage `prod`.
 
-    The last line is a JSON object; with a field `skipped`, which says why, when too little has changed.
+    The last line is a JSON object. When too little has changed, its field `skipped` says why.
     """
     from twinline.upkeep.training.changed import decide, production_snapshot
 

@@ -1,4 +1,4 @@
-"""`twinline dead-letters`: the messages that were set aside, why, and what becomes of them."""
+"""`twinline dead-letters`: the messages that were set aside, the reasons, and their replay."""
 
 import json
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ def list_letters(
     limit: Annotated[int, typer.Option(min=1, help="Name at most so many one by one, the newest.")] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """Show dead letters in groups of like failures, with counts, and the newest one by one."""
+    """Show dead letters in groups of equal failures, with counts, and the newest one by one."""
     from twinline.upkeep.dead_letters.entries import group_entries
 
     entries = _entries(_settings(), _selection(reason, stage, stack, since, until, source, key, partition, offset, state))
@@ -104,7 +104,7 @@ def replay_letters(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Send messages back to the log as they were, once each. Newer states of their documents stay the newest."""
+    """Send messages back to the log unchanged, once each. Newer states of their documents stay the newest."""
     from twinline.upkeep.dead_letters.replay import choose, replay
 
     settings = _settings()
@@ -141,7 +141,7 @@ def discard_letters(
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Note that nothing will be done about messages; they are not listed as open any more, and stay where they are."""
+    """Mark messages as discarded: they are no longer listed as open, and stay in the topic."""
     from twinline.upkeep.dead_letters.replay import discard
 
     settings = _settings()
@@ -190,7 +190,7 @@ def _selection(
     if state not in (*known, "all"):
         raise SettingsError(f"--state {state!r}: there are {', '.join(known)} and all")
     states = frozenset(known if state == "all" else (cast(State, state),))
-    # An empty filter is none: a scheduler fills in what it was given.
+    # An empty filter is none: a scheduler passes its parameters on, empty ones too.
     named = (
         reason or None,
         stage or None,

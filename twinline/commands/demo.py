@@ -1,6 +1,6 @@
 """`twinline demo`: the whole platform at work, on documents that this machine has.
 
-up -> ingest_documents -> train_encoder -> release_encoder -> three questions -> one new document -> what it took
+up -> ingest_documents -> train_encoder -> release_encoder -> three questions -> one new document -> the times
 """
 
 import time

@@ -1,4 +1,4 @@
-"""`twinline doctor`: is this machine fit, and if not, what to do?"""
+"""`twinline doctor`: whether this machine is fit, and the remedy if not."""
 
 import json
 from dataclasses import asdict

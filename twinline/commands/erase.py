@@ -1,4 +1,4 @@
-"""`twinline erase`: one document out of everything, kept out, and an account of where it still is."""
+"""`twinline erase`: remove one document everywhere, keep it out, and list where it still is."""
 
 import json
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class IncompleteError(VerdictError):
-    """Something of the document is still in an index."""
+    """An index still holds a part of the document."""
 
 
 def command(
@@ -32,7 +32,7 @@ def command(
 ) -> None:
     """Erase a document: from every index, from the dead letters, and for good. Exit code 1 when an index still has it.
 
-    Its texts in the log, in snapshots and in what was trained are listed on the receipt, each with how it goes from there.
+    The receipt lists its texts in the log, in snapshots and in training data, each with the way to remove it.
     """
     from twinline.clients.settings import load_settings
     from twinline.upkeep.dead_letters.acts import who

@@ -1,4 +1,4 @@
-"""Moments as people type them: `2h` ago, or ISO 8601."""
+"""Moments on the command line: `2h` ago, or ISO 8601."""
 
 import re
 from datetime import UTC, datetime, timedelta

@@ -33,7 +33,7 @@ def command(
         bool, typer.Option(help="With --source: delete what it held when last published and no longer holds.")
     ] = False,
 ) -> None:
-    """Write documents to the log: FILES, JSON Lines on standard input, or a whole source; only what changed.
+    """Write documents to the log: FILES, JSON Lines on standard input, or a whole source; only changed documents.
 
     A line of JSON Lines is {"key": ..., "title": ..., "text": ...}, and may have "source", "version", "metadata", "tenant";
     {"key": ..., "deleted": true} deletes.
@@ -50,7 +50,7 @@ def command(
     report = publish_documents(feed, settings, lineage, LOCAL_OPERATOR, mode, counted("publish", feed.total))
     typer.echo(report.summary(settings.topic))
     if refused := report.rejected.get(ERASED):
-        # Not only counted: whoever publishes a document that must not come back has to hear of it.
+        # An error, not only a count: the publisher must know that this document cannot come back.
         raise ErasedError(
             f"{refused} documents were refused, because they were erased; the others were published. Each is named by its hash "
             f"in {report.rejects_file}: take them out of your source, or, where that is no longer right, twinline erase --lift"

@@ -1,4 +1,4 @@
-"""`twinline reconcile`: does every index hold what the log says, no more and no less?"""
+"""`twinline reconcile`: whether every index agrees with the log."""
 
 import json
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from twinline.clients.settings import Settings
     from twinline.upkeep.reconcile.measure import Comparison
 
-# Beside 0 (they agree) and 1 (they do not): it could not be found out.
+# Beside 0 (they agree) and 1 (they do not): the comparison was not possible.
 EXIT_UNMEASURED = 2
 
 
@@ -30,9 +30,9 @@ def command(
     patience_seconds: Annotated[float, typer.Option(help="How long a consumer that is behind may stand still.")] = 60.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, on one line.")] = False,
 ) -> None:
-    """Compare the log with every index, point by point. Exit code 0: they agree; 1: they do not; 2: it could not be found out.
+    """Compare the log with every index, point by point. Exit code 0: they agree; 1: they do not; 2: no comparison was possible.
 
-    Nothing is published. --repair applies the log's own messages once more, and removes points that belong to no document.
+    Nothing is published. --repair applies the log's own messages again, and removes points that belong to no document.
     """
     from twinline.clients.kafka.connect import ensure_topics
     from twinline.clients.settings import load_settings
@@ -49,7 +49,7 @@ def command(
     except (MismatchError, SettingsError):
         raise
     except ContractError as exc:
-        # An artefact that cannot be read is a fault that was found, and comparing again would find it again.
+        # An unreadable artefact is a difference: another comparison would find it again.
         raise DifferenceError(str(exc)) from exc
     clean = all(after.clean for _, _, after in results)
     if as_json:

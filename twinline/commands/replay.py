@@ -1,4 +1,4 @@
-"""`twinline replay`: a stretch of the log once more, into a collection in service or a new one."""
+"""`twinline replay`: apply a stretch of the log again, to a collection in service or a new one."""
 
 import json
 from dataclasses import asdict
@@ -22,14 +22,14 @@ def command(
     until: Annotated[str | None, typer.Option(help="End before what came at this time.")] = None,
     into: Annotated[str, typer.Option("--into", help="A release that is in service; the active one by default.")] = "",
     new: Annotated[
-        bool, typer.Option("--new", help="Build the release's collection anew, and let it take the old one's place.")
+        bool, typer.Option("--new", help="Build a new collection of the release, and replace the old one by it.")
     ] = False,
     snapshot: Annotated[str, typer.Option(help="With --new: begin with this snapshot of the topic.")] = "",
     embed_again: Annotated[bool, typer.Option("--embed-again", help="With --new: keep no vector of the old collection.")] = False,
     partial: Annotated[bool, typer.Option("--partial", help="With --new: go on although documents are left out.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object, on one line.")] = False,
 ) -> None:
-    """Apply messages of the log once more, by the consumer's own law: what is newer stays, what is there is not made twice.
+    """Apply messages of the log again, by the consumer's own law: newer states stay, and nothing is stored twice.
 
     Nothing is published. With --new and no stretch, all of the log goes into a new collection, after --snapshot if one is named.
     """

@@ -30,7 +30,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object; its `hits` are the documents.")] = False,
     url: Annotated[str | None, typer.Option(help="The search API; by default the one of the settings.")] = None,
 ) -> None:
-    """Ask a question; get documents by their best chunk, with scores and where each came from."""
+    """Ask a question; get documents by their best chunk, with scores and origins."""
     question = Question(query, limit, tenant, source, exact)
     answer = ask(url or load_settings().search_url, asdict(question))
     if as_json:
@@ -43,7 +43,7 @@ def ask(url: str, fields: Mapping[str, Any], transport: httpx.BaseTransport | No
     """Return the search API's answer.
 
     Raises:
-        TransientError: nothing answers there, or what answers is not ready.
+        TransientError: there is no answer, or the service is not ready.
         SettingsError: the question or the address is wrong.
     """
     try:
@@ -58,7 +58,7 @@ def ask(url: str, fields: Mapping[str, Any], transport: httpx.BaseTransport | No
     try:
         value: dict[str, Any] = response.json()
         if response.is_success:
-            # Whatever else answers with JSON there fails here, or in the next line.
+            # JSON from another service fails here, or in the next line.
             return {"hits": value["hits"], **value}
         message = f"{value['detail']}. {value['remedy']}"
     except (ValueError, KeyError, TypeError) as exc:
@@ -75,7 +75,7 @@ def snippet(text: str, ranges: Sequence[Sequence[int]], limit: int = _SNIPPET_CH
     end = min(len(text), start + limit)
     shown = Text(_printable(text[start:end]))
     for low, high in ranges:
-        # Parts of a highlight outside the snippet fall away.
+        # Parts of a highlight outside the snippet are dropped.
         shown.stylize("bold yellow", max(0, low - start), max(0, high - start))
     before, after = ("… " if start else ""), (" …" if end < len(text) else "")
     return Text.assemble(before, shown, after)
@@ -122,5 +122,5 @@ def _version(version: Mapping[str, Any]) -> str:
 
 
 def _printable(text: str) -> str:
-    """Return a text without the characters that steer a terminal; as many characters as before, so that ranges hold."""
+    """Return a text without a terminal's control characters; its length stays, so that ranges hold."""
     return "".join(character if character.isprintable() else " " for character in text)

@@ -35,7 +35,7 @@ def command(
     except (MismatchError, SettingsError):
         raise
     except ContractError as exc:
-        # An artefact that cannot be read is a fault that was found, and measuring again would find it again.
+        # An unreadable artefact is a fault: another measurement would find it again.
         raise SkewError(str(exc)) from exc
     if report is None:
         reason = "no release is active, so there is nothing to measure yet: twinline release deploy"

@@ -1,4 +1,4 @@
-"""`twinline status`: what runs, and what is being served."""
+"""`twinline status`: the running processes and the served releases."""
 
 import json
 from collections.abc import Iterable

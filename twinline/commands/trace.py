@@ -1,4 +1,4 @@
-"""`twinline trace`: from an answer back to its bytes, or from a document to all that was made of it."""
+"""`twinline trace`: from an answer back to its bytes, or from a document to everything made from it."""
 
 import json
 import sys

@@ -50,7 +50,7 @@ def command(
 
 
 def parse_overrides(pairs: list[str]) -> "dict[str, Value]":
-    """Return `section.name=value` options as parameters; a value that reads as JSON is that, anything else is text."""
+    """Return `section.name=value` options as parameters; a value is JSON where it parses as JSON, otherwise text."""
     overrides: dict[str, Value] = {}
     for pair in pairs:
         parameter, equals, value = pair.partition("=")

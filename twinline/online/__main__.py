@@ -2,9 +2,9 @@
 
     python -m twinline.online
 
-It starts without a release, without Triton and without a broker, and says in /readyz what it is waiting for. SIGTERM:
-take no more requests, drain the consumers, flush and close the collections, exit 0. A bug in a consumer stops the process
-in the same order with the exit code of a bug, so that the supervisor starts it afresh.
+It starts without a release, without Triton and without a broker, and /readyz names the missing ones. SIGTERM: take no more
+requests, drain the consumers, flush and close the collections, exit 0. A bug in a consumer stops the process in the same order
+with the exit code of a bug, so the supervisor restarts it.
 """
 
 import logging
@@ -92,5 +92,5 @@ def _serve(stop: threading.Event) -> int:
 if __name__ == "__main__":
     exit_code = main()
     sys.stdout.flush()
-    # A thread that hangs in a library must not keep the port and the store from the next process.
+    # A thread that hangs in a library must not hold the port and the store of the next process.
     os._exit(exit_code)

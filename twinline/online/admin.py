@@ -1,4 +1,4 @@
-"""The admin API: acts on releases and reads of single points, for the other commands of this machine. Loopback only."""
+"""The admin API: acts on releases and reads of points, for the other commands of this machine. Loopback only."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
@@ -30,7 +30,7 @@ LOOPBACK: Final = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True)
 class TrialQuestion(Question):
-    """A question to one given collection, active or not: verification looks further down than people do."""
+    """A question to one given collection, active or not; verification reads more hits than people do."""
 
     limit: Annotated[int, Field(ge=1, le=1_000)] = 10
 
@@ -43,14 +43,14 @@ class WantedPoints(BaseModel):
 
 
 class PointState(BaseModel):
-    """A point, and the version fields that it had when somebody looked."""
+    """A point, and its version fields at the caller's read."""
 
     id: UUID
     version: dict[str, Any]
 
 
 class UnwantedPoints(BaseModel):
-    """Points to be removed where they are as they were."""
+    """Points to be removed where they are unchanged."""
 
     points: list[PointState] = Field(max_length=MOST_POINTS)
 
@@ -62,14 +62,14 @@ class Messages(BaseModel):
 
 
 def build_admin(service: OnlineService, applier: Applier | None = None, *, principal: Principal) -> FastAPI:
-    """Return the admin application; without an applier, nothing of the log can be applied again through it.
+    """Return the admin application; without an applier, it cannot apply messages of the log.
 
     Args:
         principal: the caller that every request counts as.
     """
     app = FastAPI(title="Twinline online process", docs_url=None, redoc_url=None)
     problems.install(app)
-    # A page in somebody's browser can reach loopback too: it would name itself as the origin, or name another host.
+    # A web page in a browser can reach loopback too: it would send its origin, or another host's name.
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[LOOPBACK, "localhost"])
 
     @app.middleware("http")
@@ -81,7 +81,7 @@ def build_admin(service: OnlineService, applier: Applier | None = None, *, princ
 
     @app.get("/status")
     def status() -> OnlineStatus:
-        """Say which collections are served, which is active, how far behind each is, and what is wrong."""
+        """Return the served collections, the active one, the lag of each, and the faults."""
         return read_status(service)
 
     _add_acts(app, service)
@@ -93,7 +93,7 @@ def build_admin(service: OnlineService, applier: Applier | None = None, *, princ
 def _add_acts(app: FastAPI, service: OnlineService) -> None:
     @app.post("/collections/{name}/serve", status_code=204)
     def serve(name: str) -> None:
-        """Open a collection that was built, and start its consumer."""
+        """Open a built collection, and start its consumer."""
         service.serve(name)
 
     @app.post("/collections/{name}/activate", status_code=204)
@@ -108,14 +108,14 @@ def _add_acts(app: FastAPI, service: OnlineService) -> None:
 
     @app.post("/collections/{name}/replace", status_code=204)
     def replace(name: str) -> None:
-        """Let the collection that was built anew beside this one take its place."""
+        """Replace this collection by the rebuilt one beside it."""
         service.replace(name)
 
 
 def _add_reads(app: FastAPI, service: OnlineService, principal: Principal) -> None:
     @app.post("/collections/{name}/search")
     def search(name: str, trial: TrialQuestion) -> SearchResult:
-        """Answer a question from one collection, as verification needs it before a switch."""
+        """Answer a question from one collection, for verification before a switch."""
         with service.releases.using(name) as served:
             return answer_from(served, trial, principal)
 
@@ -138,7 +138,7 @@ def _add_reads(app: FastAPI, service: OnlineService, principal: Principal) -> No
 
     @app.post("/collections/{name}/points")
     def points_by_id(name: str, wanted: WantedPoints) -> dict[str, Any]:
-        """Return those of the points that exist, heads too."""
+        """Return the existing points, heads too."""
         with service.releases.using(name) as served:
             found = served.collection.read_points(wanted.ids, wanted.with_vectors)
         return {"points": [point.to_json() for point in found.values()]}
@@ -158,14 +158,14 @@ def _add_reads(app: FastAPI, service: OnlineService, principal: Principal) -> No
 
     @app.get("/collections/{name}/heads")
     def head(name: str, source: str, key: str) -> dict[str, Any]:
-        """Return what the collection remembers of one document; null when it has never seen it."""
+        """Return the collection's head of one document; null when it has never seen it."""
         with service.releases.using(name) as served:
             found = served.collection.read_heads([head_id(source, key)]).get(head_id(source, key))
         return {"head": found and found.to_payload()}
 
     @app.get("/collections/{name}/golden")
     def golden(name: str) -> dict[str, Any]:
-        """Return the golden texts' vectors as the collection gives them back: base64 of little-endian float32."""
+        """Return the collection's vectors of the golden texts: base64 of little-endian float32."""
         with service.releases.using(name) as served:
             return {"golden": {text: encode_vector(vector) for text, vector in served.collection.read_golden().items()}}
 
@@ -179,7 +179,7 @@ def _add_upkeep(app: FastAPI, service: OnlineService, applier: Applier | None) -
         source: str | None = None,
         key: str | None = None,
     ) -> dict[str, Any]:
-        """Return a page of what reconciliation must know of each point, vectors looked at but not sent."""
+        """Return a page of each point's facts for reconciliation; vectors are checked here, not sent."""
         named = {"source": source, "key": key}
         only = {field: value for field, value in named.items() if value is not None}
         with service.releases.using(name) as served:
@@ -189,13 +189,13 @@ def _add_upkeep(app: FastAPI, service: OnlineService, applier: Applier | None) -
 
     @app.post("/collections/{name}/remove", status_code=204)
     def remove(name: str, unwanted: UnwantedPoints) -> None:
-        """Remove points that should not be there, where they are still as they were."""
+        """Remove surplus points, where they are unchanged."""
         with service.releases.using(name) as served:
             served.collection.remove_points([StoredPoint(point.id, point.version) for point in unwanted.points])
 
     @app.post("/collections/{name}/apply")
     def apply(name: str, wanted: Messages) -> dict[str, int]:
-        """Take messages of the log in once more, by the consumer's own law."""
+        """Apply messages of the log again, by the consumer's own law."""
         if applier is None:
             raise SettingsError("this process applies nothing but what its consumers read")
         return applier.apply(name, [message_of_json(message) for message in wanted.messages])

@@ -1,6 +1,6 @@
-"""Messages of the log applied once more to a served collection, for a repair or a replay, by the consumer's own `handle()`.
+"""Messages of the log applied again to a served collection, for a repair or a replay, by the consumer's own `handle()`.
 
-The consumer of the collection goes on beside it: the law makes two of them as good as one.
+The collection's consumer runs beside it: by the law, two writers leave the same result as one.
 """
 
 import threading
@@ -23,10 +23,10 @@ class Applier:
         self._applying = threading.Lock()
 
     def apply(self, name: str, messages: Sequence[Message]) -> dict[str, int]:
-        """Make messages durable in a collection, or in the dead letters; return counts of what came of them.
+        """Make messages durable in a collection, or in the dead letters; return counts of the outcomes.
 
         Raises:
-            TransientError: something is away; the same call may be made again.
+            TransientError: a dependency is away; the same call may be made again.
         """
         with (
             self._applying,

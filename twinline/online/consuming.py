@@ -1,4 +1,4 @@
-"""One consumer on a thread of its own: started again when a dependency was away, given up when that cannot help."""
+"""One consumer on a thread of its own: restarted after a TransientError, ended by a ContractError."""
 
 import logging
 import threading
@@ -16,34 +16,34 @@ from twinline.contract.encoder.specification import Role
 from twinline.contract.errors import ContractError, TransientError
 
 _LONGEST_PAUSE_SECONDS: Final = 15.0
-# A consumer that has run this long without a failure is well again.
+# A consumer has recovered after this long without a failure.
 _RECOVERED_SECONDS: Final = 10.0
 _FINISHING_SHARE: Final = 0.6
 _log = logging.getLogger(__name__)
 
 
 class State(Protocol):
-    """What a consumer says of itself while it runs."""
+    """The state of a running consumer."""
 
     lag: dict[int, int]
     last_error: str
 
 
 class Runnable(Protocol):
-    """What the thread runs: a consumer of one release."""
+    """A consumer of one release, which the thread runs."""
 
     @property
     def state(self) -> State:
-        """Return how far behind it is, by partition, and why it does not get on, if so."""
+        """Return its lag by partition, and its last error if it is stuck."""
 
     def run(self, stop: threading.Event) -> None:
         """Consume until `stop` is set, then finish the batch in flight, commit and return."""
 
 
 class Interruptible:
-    """An embedder that refuses from a moment on, so that a large batch does not hold up the end of the process.
+    """An embedder that refuses after a given moment, so that a large batch does not delay the end of the process.
 
-    A batch is embedded before any of it is written, and committed after: what is cut short here is delivered again.
+    A batch is embedded before it is written, and committed after that: an interrupted batch is delivered again.
     """
 
     def __init__(self, embedder: Embedder, given_up: threading.Event) -> None:
@@ -65,13 +65,13 @@ class Interruptible:
 class ConsumerThread:
     """Keeps one release's consumer running.
 
-    A TransientError starts it again after a pause; a ContractError ends it, and search goes on with what is indexed;
-    anything else is a bug, and `check()` raises it to whoever owns this thread.
+    A TransientError restarts it after a pause. A ContractError ends it, and search continues with the indexed documents. Any
+    other error is a bug, and `check()` raises it to the owner of this thread.
 
     Args:
-        release: whose consumer it is.
+        release: the id of the release.
         embedder: the encoder of that release.
-        make: makes the consumer around an embedder; called again for every start.
+        make: makes the consumer around an embedder; called for every start.
     """
 
     def __init__(self, release: str, embedder: Embedder, make: Callable[[Embedder], Runnable]) -> None:
@@ -92,20 +92,20 @@ class ConsumerThread:
 
     @property
     def lag(self) -> int | None:
-        """Return how many messages wait to be indexed, as the consumer last saw it; None before it saw any."""
+        """Return how many messages wait to be indexed, by the consumer's last count; None before the first."""
         lag = dict(self._consumer.state.lag) if self._consumer else {}
         return sum(lag.values()) if lag else None
 
     @property
     def fault(self) -> str | None:
-        """Return why documents are not being indexed, or None when all is well."""
+        """Return why documents are not indexed, or None without a fault."""
         recovered = self.is_running and time.monotonic() - self._began > _RECOVERED_SECONDS
         own = "" if recovered else self._last_error
         error = own or (self._consumer.state.last_error if self._consumer else "")
         return f"release {self._release} is not being indexed: {error}" if error else None
 
     def check(self) -> None:
-        """Raise what the consumer did not expect, if it ended so."""
+        """Raise the error of a consumer that ended by a bug."""
         if self._future.done():
             self._future.result()
 
@@ -116,7 +116,7 @@ class ConsumerThread:
     def join(self, timeout_seconds: float) -> bool:
         """Wait for the consumer to return after `ask_to_stop()`; say whether it did.
 
-        For the larger part of the time it may finish the batch in flight, then the batch is given up.
+        Most of the time is for finishing the batch in flight; after that the batch is given up.
         """
         wait([self._future], timeout_seconds * _FINISHING_SHARE)
         self._given_up.set()
@@ -133,7 +133,7 @@ class ConsumerThread:
         try:
             policy(self._consume)
         except TransientError as error:
-            # Asked to stop while a dependency was away: nothing was committed, so nothing is lost.
+            # Stopped while a dependency was away: nothing was committed, so nothing is lost.
             _log.warning("consumer_stopped", extra={"release": self._release, "error": str(error)})
         except ContractError as error:
             self._last_error = str(error)

@@ -1,4 +1,4 @@
-"""HTTP servers on threads of their own, so that an act on one does not hold up the other."""
+"""HTTP servers on threads of their own, so that a call to one does not delay the other."""
 
 import socket
 import time
@@ -13,7 +13,7 @@ from twinline.contract.errors import SettingsError, TransientError
 from twinline.stack import ports
 from twinline.stack.ports import Port
 
-_GRACE_SECONDS: Final = 3  # for requests under way when the end comes
+_GRACE_SECONDS: Final = 3  # for requests in progress at the end
 _BACKLOG: Final = 512
 
 
@@ -35,7 +35,7 @@ class Servers:
         config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=_GRACE_SECONDS)
         server = uvicorn.Server(config)
         self._servers.append(server)
-        # On a thread that is not the main one uvicorn leaves signals alone.
+        # Outside the main thread uvicorn installs no signal handlers.
         self._futures.append(self._executor.submit(server.run, [listening]))
         return self
 
@@ -47,7 +47,7 @@ class Servers:
                 raise TransientError("an HTTP server ended by itself: see the log above")
 
     def stop(self) -> None:
-        """Finish the requests under way, take no new ones, and return."""
+        """Finish the requests in progress, take no new ones, and return."""
         for server in self._servers:
             server.should_exit = True
         deadline = time.monotonic() + _GRACE_SECONDS + 2
@@ -65,5 +65,5 @@ def _listen(host: str, port: Port) -> socket.socket:
 
 
 def _explain(taken: Sequence[Port], host: str) -> None:
-    # Raises with the name of the process that holds the port, if that is what is wrong.
+    # If the port is taken, this raises with the name of its process.
     ports.check_free(host, taken)

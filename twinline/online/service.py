@@ -1,7 +1,7 @@
-"""Which releases this process serves, and the acts on them: serve, activate, retire.
+"""The releases of this process, and the acts on them: serve, activate, retire.
 
-A served release has its collection open, its encoder checked at first use, and a consumer that keeps it fresh. All
-collections that the store has are served from the start on; which one is active is the store's own record.
+A served release has its collection open, its encoder checked at first use, and a consumer that keeps it fresh. All collections of
+the store are served from the start on. The store's own record names the active one.
 """
 
 import logging
@@ -23,12 +23,12 @@ _log = logging.getLogger(__name__)
 
 
 class OnlineService:
-    """The releases of this process. Acts may come from several threads; they happen one after another.
+    """The releases of this process. Several threads may call; the acts run one after another.
 
     Args:
-        store: has the collections, and the record of the active one.
-        releases: what search answers from.
-        open_release: opens a release by its collection's name; the doors are in there.
+        store: holds the collections, and the record of the active one.
+        releases: the releases that search answers from.
+        open_release: opens a release by its collection's name, with all checks of the doors.
         start_consumer: starts the consumer of a release.
     """
 
@@ -45,7 +45,7 @@ class OnlineService:
         self._start_consumer = start_consumer
         self._acting = threading.RLock()
         self._consumers: dict[str, ConsumerThread] = {}
-        # Collections that wait for their turn or for a dependency, with what they wait for; None: the store was not asked yet.
+        # Collections that wait for their turn or for a dependency, with the reason; None: the store was not asked yet.
         self._pending: dict[str, str] | None = None
         self._refused: dict[str, str] = {}
         self._due = 0.0
@@ -53,11 +53,11 @@ class OnlineService:
 
     @property
     def releases(self) -> Releases:
-        """Return what search answers from."""
+        """Return the releases that search answers from."""
         return self._releases
 
     def tend(self) -> None:
-        """Open what is not open yet, when it is time to try; raise what a consumer did not expect."""
+        """Open collections that are not open yet, when their next attempt is due; raise a consumer's bug."""
         if time.monotonic() >= self._due:
             try:
                 self._open_pending()
@@ -70,7 +70,7 @@ class OnlineService:
             consumer.check()
 
     def serve(self, name: str) -> None:
-        """Open a collection and start its consumer, also one that had given up; do nothing when both are so already.
+        """Open a collection and start its consumer, even after it gave up; do nothing when both run already.
 
         Raises:
             MismatchError: collection, contract and manifest are not of one release.
@@ -89,7 +89,7 @@ class OnlineService:
             _log.info("release_served", extra={"collection": name, "space": served.info.space})
 
     def activate(self, name: str) -> None:
-        """Make a served release the one that searches are answered from.
+        """Make a served release the active one.
 
         Raises:
             SettingsError: it is not served here.
@@ -99,14 +99,14 @@ class OnlineService:
             if name not in self._consumers:
                 raise SettingsError(f"collection `{name}` is not served here (served: {self._names()}): serve it first")
             with self._releases.using(name) as served:
-                # A release whose encoder does not answer must not become the one that every search needs.
+                # A release without a working encoder must not become active: every search needs it.
                 served.embedder.embed([served.preprocessor.query_text("ready")], "query")
             before = self._store.active()
             self._store.activate(name)
             _log.info("release_activated", extra={"collection": name, "before": before})
 
     def retire(self, name: str) -> bool:
-        """Stop a release's consumer, close its collection and drop it, also one whose build never came to its end.
+        """Stop a release's consumer, close its collection and drop it, also after an unfinished build.
 
         Returns:
             Whether there was anything to drop.
@@ -135,7 +135,7 @@ class OnlineService:
             return is_there
 
     def replace(self, name: str) -> None:
-        """Let a collection that was built anew beside a served one take its place. Searches of it wait meanwhile.
+        """Replace a served collection by the rebuilt one beside it. Searches of it wait meanwhile.
 
         Raises:
             SettingsError: it is not served, or none was built beside it.
@@ -151,7 +151,7 @@ class OnlineService:
                 raise TransientError(f"the consumer of `{name}` has not finished in {_RETIRE_SECONDS} s: try again")
             try:
                 with self._releases.using(name) as old:
-                    pass  # only looked at: it must be there again if its users do not let go of it
+                    pass  # checked only: it must be there again if its users do not release it
                 with self._releases.held(name):
                     try:
                         self._releases.remove(name, _RETIRE_SECONDS)
@@ -161,7 +161,7 @@ class OnlineService:
                     old.collection.close()
                     self._exchange(self._store, name)
             finally:
-                # Whichever of the two is served now.
+                # The one of the two that is served now.
                 with self._releases.using(name) as served_now:
                     self._consumers[name] = self._start_consumer(served_now)
             _log.info("collection_replaced", extra={"collection": name})
@@ -184,7 +184,7 @@ class OnlineService:
         return self._consumers.get(name)
 
     def begun(self) -> list[str]:
-        """Return the collections whose build was not finished; a builder may be at work on them."""
+        """Return the collections with an unfinished build, which a builder may be running."""
         return self._store.begun()
 
     def refused(self) -> dict[str, str]:
@@ -192,14 +192,14 @@ class OnlineService:
         return {**(self._pending or {}), **self._refused}
 
     def faults(self) -> list[str]:
-        """Return what keeps this process from being ready, in words."""
+        """Return the reasons why this process is not ready, in words."""
         active = self._releases.active_name()
         unserved = [f"collection `{name}`: {reason}" for name, reason in self.refused().items() if name == active]
         stale = [consumer.fault for consumer in list(self._consumers.values())]
         return [*unserved, *(fault for fault in stale if fault)]
 
     def stop(self, timeout_seconds: float) -> bool:
-        """Drain all consumers, then flush and close all collections; say whether all of them ended in time."""
+        """Drain all consumers, then flush and close all collections; say whether all ended in time."""
         deadline = time.monotonic() + timeout_seconds
         for consumer in self._consumers.values():
             consumer.ask_to_stop()
@@ -207,7 +207,7 @@ class OnlineService:
         for name, consumer in self._consumers.items():
             ended = consumer.join(max(0.1, deadline - time.monotonic()))
             if not ended:
-                # Closing the collection under a consumer that still writes would break what it is writing.
+                # Closing the collection under a writing consumer would break its writes.
                 _log.error("consumer_did_not_end", extra={"collection": name})
                 all_ended = False
                 continue

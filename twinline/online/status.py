@@ -1,4 +1,4 @@
-"""The online process's own account of itself."""
+"""The status of the online process."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from twinline.search.index import count_documents
 
 
 def read_status(service: OnlineService) -> OnlineStatus:
-    """Look at every served collection. Answers also when a dependency is away: that is when it is needed.
+    """Return the state of every served collection, also when a dependency is away: then it is needed most.
 
     Raises:
         TransientError: the store cannot say which collection is active.

@@ -25,7 +25,7 @@ from twinline.registry.git import experiment_references, git, identity, resolve_
 Value = str | int | float | None
 
 EXPERIMENTS: Final = Path(".dvc/tmp/exps/standalone")
-# A run that is being laid out has no process in its folder yet.
+# A run in preparation has no process in its folder yet.
 LEFTOVER_AFTER_SECONDS: Final = 600
 
 
@@ -47,9 +47,9 @@ def run_experiment(
     Args:
         repository: the checkout.
         home: the folder of all state; the stages find snapshots and checkpoints there.
-        name: the experiment's name; a finished experiment of that name gives way, unless it is registered under a tag.
+        name: the experiment's name; it replaces a finished experiment of that name, unless a tag registers that one.
         overrides: values for parameters of `params.yaml`, by dotted name.
-        targets: stages to run, each with all that it depends on; none: the whole pipeline.
+        targets: stages to run, each with its dependencies; none: the whole pipeline.
 
     Raises:
         PipelineFailedError: a stage failed; no experiment is left, and a repeat starts at that stage.
@@ -77,8 +77,8 @@ def experiment_command(name: str, overrides: Mapping[str, Value], targets: Seque
 def take_snapshot(repository: Path, home: Path, source: str, environment: Mapping[str, str] = os.environ) -> str:
     """Read a source into the snapshot store, and return the snapshot's id.
 
-    A run that names a source by its address would get yesterday's documents out of DVC's cache: DVC cannot see that
-    another place has changed. An id names what is in it.
+    DVC cannot see changes in another place: a run that names a source by its address would get yesterday's documents from the
+    cache. An id names the content.
 
     Raises:
         PipelineFailedError: the source could not be read; the reason has been printed.
@@ -101,16 +101,16 @@ def take_snapshot(repository: Path, home: Path, source: str, environment: Mappin
 def pipeline_environment(repository: Path, home: Path, environment: Mapping[str, str]) -> dict[str, str]:
     """Return the environment in which DVC runs stages: our interpreter first, absolute places, a Git identity.
 
-    It names no project: stages run in a copy of it, and that copy, the working folder, is theirs.
+    It names no project: each stage uses its working folder, a copy of the checkout.
     """
     name, email = identity(repository)
     return {
         **{variable: value for variable, value in environment.items() if variable != PROJECT_VARIABLE},
-        # The stages say `python`: without an activated environment that would be another one.
+        # The stages call `python`, which without an activated environment is another interpreter.
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{environment.get('PATH', os.defpath)}",
-        # Stages run in a copy of the checkout, where a relative place would be another.
+        # Stages run in a copy of the checkout, where a relative path means another folder.
         "TWINLINE_HOME": str(home.resolve()),
-        # `dvc exp run` makes commits, and stops where Git does not know who does.
+        # `dvc exp run` makes commits, and fails without an identity in Git.
         "GIT_AUTHOR_NAME": name,
         "GIT_AUTHOR_EMAIL": email,
         "GIT_COMMITTER_NAME": name,
@@ -136,10 +136,10 @@ def absolute_source(source: str, folder: Path) -> str:
 
 
 def hydra_literal(value: Value) -> str:
-    """Return a value for `--set-param`, in which no character of a text can become syntax: Hydra reads commas and braces."""
+    """Return a value for `--set-param`, escaped: Hydra reads commas and braces as syntax."""
     if not isinstance(value, str):
         return json.dumps(value)
-    # Hydra's quoted strings know two escapes: a quote, and backslashes that stand before one.
+    # Hydra's quoted strings have two escapes: a quote, and backslashes before a quote.
     escaped = re.sub(r'(\\*)"', lambda match: match[1] * 2 + '\\"', value)
     trailing = len(escaped) - len(escaped.rstrip("\\"))
     return '"' + escaped + "\\" * trailing + '"'
@@ -148,8 +148,8 @@ def hydra_literal(value: Value) -> str:
 def sweep_leftovers(repository: Path, now: float | None = None) -> list[Path]:
     """Remove the folders of experiments that were killed, and return them.
 
-    DVC never looks at them again, and each holds a copy of data and weights. A folder goes when no process works in it and
-    it is older than any run takes to get there.
+    DVC never uses them again, and each holds a copy of data and weights. A folder is removed when no process works in it and it
+    is older than the preparation of a run takes.
     """
     root = (repository / EXPERIMENTS).resolve()
     folders = [path for path in root.glob("tmp*") if path.is_dir()]
@@ -171,13 +171,13 @@ def _working_folders() -> Iterator[Path]:
         try:
             yield Path(process.cwd())
         except (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-            continue  # gone meanwhile, or another user's, which cannot be working in our checkout's folder
+            continue  # gone meanwhile, or another user's: such a process cannot work in our checkout
 
 
 def _discard_experiment(repository: Path, name: str) -> None:
     """Remove a finished experiment of this name, so that a scheduler's repeat is not refused.
 
-    `dvc exp run --force` would do it too, and would run every stage again. What was registered stays: a tag holds it.
+    `dvc exp run --force` would do it too, and would run every stage again. A registered experiment stays: a tag holds it.
     """
     for reference in experiment_references(repository, name):
         git(repository, "update-ref", "-d", reference)

@@ -13,17 +13,17 @@ _PARTIAL: Final = ".partial"
 
 
 def fetch(what: str, releases: Path, registry: Registry) -> Manifest:
-    """Make sure that a release lies whole in `releases`, under its id, and return its manifest.
+    """Make sure that `releases` holds a release whole, under its id, and return its manifest.
 
-    Every file is hashed, also when the release is there already: a disk that lies is found here and not in a vector.
+    Every file is hashed, also when the release is there already: a corrupt disk is found here, not by a wrong vector.
 
     Args:
         what: a version (`v3.0.0`), a stage (`prod`), an experiment or commit, the path of a release folder, or the id of a
             release that is here already.
 
     Raises:
-        SettingsError: there is no such thing.
-        MismatchError: a file is not the one that the manifest names.
+        SettingsError: there is no such version, stage, experiment, folder or release.
+        MismatchError: a file differs from the manifest.
     """
     known = fetched_releases(releases)
     if what in known:
@@ -59,11 +59,11 @@ def open_release(releases: Path, release: str) -> Manifest:
 
 
 def read_manifest(releases: Path, release: str) -> Manifest:
-    """Return the manifest of a fetched release; its files are not looked at.
+    """Return the manifest of a fetched release without reading its files.
 
     Raises:
         SettingsError: it was not fetched.
-        MismatchError: what lies there is another release, or was edited.
+        MismatchError: the folder holds another release, or was edited.
     """
     folder = releases / release
     if not (folder / MANIFEST_FILE).is_file():
@@ -71,7 +71,7 @@ def read_manifest(releases: Path, release: str) -> Manifest:
         raise SettingsError(f"release {release!r} is not in {releases}, which has {known}: fetch it first")
     manifest = Manifest.load(folder)
     if manifest.release != release:
-        # Edited throughout it is whole again, under its own name: Triton, collection and group would still go by this one.
+        # A consistent edit has a new id of its own; Triton, collection and group would still use this one.
         raise MismatchError(f"{folder} holds release {manifest.release}: remove the folder, and fetch {release} again")
     return manifest
 

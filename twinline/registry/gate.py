@@ -1,7 +1,7 @@
-"""The gate: read what the offline stages concluded about a model, and say yes, or no with the numbers.
+"""The gate: read the verdicts of the offline stages about a model, and pass it, or refuse it with the numbers.
 
-The stages themselves always succeed and write their verdict down; refusing here, one step later, keeps the evidence of a
-refusal in the experiment.
+The stages always succeed and write their verdict down. The refusal comes one step later, here, so the experiment keeps its
+evidence.
 """
 
 import json
@@ -17,14 +17,14 @@ REMEDY: Final = "The active release stays as it is, and the experiment keeps the
 
 
 def read_checks(revision: Revision, artifact: Artifact, required: Sequence[str]) -> list[Check]:
-    """Return every condition that the evaluation, the parity and the quality stage wrote down for a revision.
+    """Return all checks that the evaluation, the parity and the quality stage wrote down for a revision.
 
     Args:
-        required: the checks that the evaluation must have made; one that the verdict lacks does not hold.
+        required: the checks that the evaluation must have made; a missing one fails.
 
     Raises:
         SettingsError: the revision lacks one of the three files.
-        RefusedError: a file says something else than a verdict; what cannot be read is never a pass.
+        RefusedError: a file is not a verdict; an unreadable verdict is never a pass.
     """
     verdict = _read_object(revision, artifact.verdict)
     parity = _read_object(revision, artifact.parity)
@@ -46,7 +46,7 @@ def read_checks(revision: Revision, artifact: Artifact, required: Sequence[str])
 def _evaluation_checks(value: Mapping[str, Any], path: str, required: Sequence[str]) -> list[Check]:
     found = Verdict.from_json(value).checks
     missing = [name for name in required if name not in {check.name for check in found}]
-    # A condition that nobody looked at is not one that holds.
+    # A check that was not made has not passed.
     return [*found, *(Check(name, False, f"{path} does not say: train again") for name in missing)]
 
 

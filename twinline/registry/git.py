@@ -1,4 +1,4 @@
-"""The few things that we ask of Git: who commits, what a name stands for, where experiments are."""
+"""The queries that we send to Git: the committer, the commit of a name, the references of experiments."""
 
 import subprocess
 from pathlib import Path
@@ -6,12 +6,12 @@ from typing import Final
 
 from twinline.contract.errors import SettingsError
 
-# DVC and GTO refuse to work for a user whom Git cannot name, as on a machine that was set up a minute ago.
+# DVC and GTO refuse to work without an identity in Git, as on a new machine.
 _NOBODY: Final = ("Twinline", "twinline@localhost")
 
 
 def git(repository: Path, *arguments: str) -> str:
-    """Return what `git ARGUMENTS` prints.
+    """Return the output of `git ARGUMENTS`.
 
     Raises:
         SettingsError: Git refused.
@@ -30,12 +30,12 @@ def identity(repository: Path) -> tuple[str, str]:
 
 def experiment_references(repository: Path, name: str) -> list[str]:
     """Return the references of the experiments called `name`; one name may stand on several base commits."""
-    # Git alone does not find an experiment: its name is the last part of a reference that starts with its base commit.
+    # Git does not resolve an experiment's name: it is the last part of a reference that starts with the base commit.
     return git(repository, "for-each-ref", "--sort=committerdate", "--format=%(refname)", f"refs/exps/*/*/{name}").split()
 
 
 def resolve_commit(repository: Path, name: str) -> str:
-    """Return the commit of an experiment by its name, or of anything else that Git can name.
+    """Return the commit of an experiment by its name, or of any revision in Git.
 
     Raises:
         SettingsError: nothing has that name.

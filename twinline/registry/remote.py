@@ -11,8 +11,8 @@ NAME: Final = "local"
 def ensure_remote(repository: Path, home: Path) -> Path | None:
     """Make a folder of ours the default DVC remote, unless the project names one; return the folder, or None then.
 
-    It goes into `.dvc/config.local`, which Git does not track, with an absolute path: DVC takes a relative one from the
-    folder that it happens to work in, and an experiment works in a copy of the checkout.
+    It goes into `.dvc/config.local`, which Git does not track. The path is absolute: DVC resolves a relative one in its working
+    folder, which for an experiment is a copy of the checkout.
 
     Raises:
         SettingsError: the checkout is no DVC project.

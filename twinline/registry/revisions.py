@@ -1,4 +1,4 @@
-"""Where the files of an experiment are read from: a commit, whose large files DVC holds, or the workspace."""
+"""The sources of an experiment's files: a commit, whose large files DVC holds, or the workspace."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from twinline.contract.errors import ContractError, SettingsError, TwinlineError
 
 
 class NotHereError(ContractError):
-    """What is asked for is not on this machine; the message says how to get it."""
+    """The object is not on this machine; the message says how to get it."""
 
 
 class Revision(Protocol):
@@ -22,17 +22,17 @@ class Revision(Protocol):
 
     @property
     def name(self) -> str:
-        """Return how messages name this state."""
+        """Return the name of this state in messages."""
 
     def read_text(self, path: str) -> str:
         """Return a file's text. Raises SettingsError when this state does not have it."""
 
 
 class GitRevision:
-    """The files of one commit: those that Git tracks and those that DVC does, from its cache or its remote.
+    """The files of one commit: Git's, and DVC's from its cache or its remote.
 
-    The first group of methods reads a commit that has to be whole. The second asks what of it can be had here, and raises
-    NotHereError for all that cannot.
+    The first group of methods reads a commit that has to be whole. The second reads the parts that are here, and raises
+    NotHereError for the others.
     """
 
     def __init__(self, repository: Path, revision: str) -> None:
@@ -120,7 +120,7 @@ class GitRevision:
         return sorted(Path(entry).name for entry in self._files().ls(folder, detail=False))
 
     def _files(self) -> Any:
-        """Return the files as DVC opens them: once, at the first look, since opening a revision takes a moment."""
+        """Return the files as DVC opens them; cached, since opening a revision takes a moment."""
         if self._opened is None:
             from dvc.api import DVCFileSystem
 

@@ -1,7 +1,7 @@
 """The registry: versions are Git tags by GTO on the commits of DVC experiments, and their files lie in the DVC remote.
 
-Of the encoder, `encoder@v3.0.0` names a version and `encoder#prod#7` says which one is in production. Both are tags, so the
-user's branch and workspace stay as they are.
+For the encoder, the tag `encoder@v3.0.0` names a version, and the tag `encoder#prod#7` puts a version in production. The user's
+branch and workspace stay unchanged.
 """
 
 import json
@@ -28,7 +28,7 @@ _RELEASE = re.compile(r"release (\S+)")
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """One version of a kind of model, and the stages that it is in now."""
+    """One version of a kind of model, and its current stages."""
 
     number: int
     revision: str
@@ -38,13 +38,13 @@ class Registered:
 
     @property
     def version(self) -> str:
-        """Return the version as GTO writes it: every new model is a new major one, since vectors never mix."""
+        """Return the version in GTO's form: every new model is a major one, since vectors never mix."""
         return f"v{self.number}.0.0"
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """One time that a version took a stage, as its tag says: the message is what whoever assigned it wrote down."""
+    """One assignment of a version to a stage, from its tag; `message` is the note of its author."""
 
     version: str
     stage: str
@@ -75,7 +75,7 @@ class Registry:
         """Return the version called `name`, or the one in the stage called `name`.
 
         Raises:
-            SettingsError: there is none; the message lists what there is.
+            SettingsError: there is none; the message lists the existing ones.
         """
         entries = self.versions()
         for entry in entries:
@@ -94,7 +94,7 @@ class Registry:
         return next((entry for entry in self.versions() if self.release_of(entry) == release), None)
 
     def assignments(self) -> list[Assignment]:
-        """Return every time that a version took a stage, oldest first, wherever that was done."""
+        """Return every assignment of a version to a stage, oldest first, on any machine."""
         import gto
 
         try:
@@ -109,7 +109,7 @@ class Registry:
 
     def release_of(self, entry: Registered) -> str:
         """Return the id of the release that a version holds."""
-        # The tag says it: opening the commit of every version takes longer with each one.
+        # From the tag: opening the commit of every version takes longer with each one.
         stated = _RELEASE.match(entry.message)
         return stated[1] if stated else self.release_in(GitRevision(self._repository, entry.revision))
 
@@ -122,10 +122,9 @@ class Registry:
         return next((entry for entry in self.versions() if PRODUCTION in entry.stages), None)
 
     def register(self, revision: str, message: str) -> Registered:
-        """Register a commit as the next version, and push its files; again is the same version.
+        """Register a commit as the next version, and push its files; a repeat returns the same version.
 
-        Two commits that hold the same release are one version: an experiment that was run again on the same data under
-        another name has made nothing new.
+        Two commits with the same release are one version, for example two runs on the same data under different names.
         """
         import gto
 
@@ -138,7 +137,7 @@ class Registry:
         if same is not None:
             self.push(same.revision)
             return same
-        # Files first: a version that others can see and not fetch is worse than files without a version.
+        # Files first: a visible version that cannot be fetched is worse than files without a version.
         self.push(commit)
         number = entries[0].number + 1 if entries else 1
         name, email = identity(self._repository)
@@ -154,10 +153,10 @@ class Registry:
         return self.find(f"v{number}.0.0")
 
     def assign(self, version: str, message: str, stage: str = PRODUCTION) -> bool:
-        """Put a version in a stage, where it takes the place of another; return whether it was not there yet.
+        """Put a version in a stage, in place of another; return whether that changed anything.
 
         Args:
-            message: kept in the tag, and so carried to every clone.
+            message: stored in the tag, which every clone gets.
         """
         import gto
 
@@ -165,7 +164,7 @@ class Registry:
             return False
         self._wait_for_another_second(stage)
         name, email = identity(self._repository)
-        # force: a version that was in this stage before comes back when a release is rolled back.
+        # force: a roll-back returns a version to a stage that it had before.
         gto.api.assign(
             str(self._repository),
             self.artifact.name,
@@ -179,7 +178,7 @@ class Registry:
         return True
 
     def _wait_for_another_second(self, stage: str) -> None:
-        """Wait until a new tag is younger than the last one: tags have times of whole seconds, and the youngest one counts."""
+        """Wait until a new tag is younger than the last one: the youngest tag counts, and tags have whole seconds."""
         times = [datetime.fromisoformat(entry.created_at) for entry in self.assignments() if entry.stage == stage]
         last = max((stamp if stamp.tzinfo else stamp.astimezone() for stamp in times), default=None)
         while last is not None and datetime.now(UTC).replace(microsecond=0) <= last:

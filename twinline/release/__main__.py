@@ -9,12 +9,12 @@
     promote   the verified release answers; the one before it stays loaded, for a way back
 
     rollback  the release before it answers again, in seconds
-    repair    the model `embed`, the registry's stage and the journal agree with what answers
-    retire    what is not needed any more is taken out of service
+    repair    the model `embed`, the registry's stage and the journal agree with the active release
+    retire    releases that are no longer needed are taken out of service
 
-`list`, `show` and `diff` say what there is. The last line on standard output is one JSON object, for whatever calls this
-(`list`, `show` and `diff`: with `--json`); what a person reads is on standard error.
-Exit codes: 1 failed, 2 used wrongly, 3 refused; the whole table stands in twinline/clients/run.py.
+`list`, `show` and `diff` only report. The last line on standard output is one JSON object, for the calling program (`list`,
+`show` and `diff`: with `--json`). Standard error has the lines for a person. Exit codes: 1 failed, 2 used wrongly, 3 refused; the
+whole table stands in twinline/clients/run.py.
 """
 
 import json
@@ -99,7 +99,7 @@ def verify_command(
 
 @app.command("promote")
 def promote_command(release: Release, margin: Margin = MARGIN) -> None:
-    """Make a release the active one; it is verified first, unless that was seen beside the release that is active now."""
+    """Make a release the active one; it is verified first, unless a verification against the active release has passed."""
     before = _flow().promote(release, margin)
     _result(release=release, before=before)
 
@@ -177,7 +177,7 @@ def bootstrap_command(
 
 @app.command("list")
 def list_command(as_json: AsJson = False) -> None:
-    """List registered versions, and what is fetched, verified, served and active."""
+    """List registered versions, and the fetched, verified, served and active releases."""
     from twinline.release.show.overview import overview, table
 
     settings = load_settings()
@@ -196,7 +196,7 @@ def show_command(
     as_json: AsJson = False,
     manifest: Annotated[bool, typer.Option("--manifest", help="The manifest as it lies in the release folder.")] = False,
 ) -> None:
-    """Show what a release is, what it was made from, how it was judged, who promoted it and what is served."""
+    """Show a release: its parts, its inputs, its checks, its promotions and its service."""
     from twinline.release.show.described import Describer
     from twinline.release.show.tables import show_release
 
@@ -214,7 +214,7 @@ def show_command(
 
 @app.command("diff")
 def diff_command(a: Which, b: Which, as_json: AsJson = False) -> None:
-    """Show what differs between two releases, and what going from the first to the second means."""
+    """Show the differences between two releases, and the meaning of a switch from the first to the second."""
     from twinline.release.show.described import Describer
     from twinline.release.show.difference import compare
     from twinline.release.show.tables import show_difference

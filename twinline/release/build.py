@@ -12,10 +12,10 @@ from twinline.contract.release.manifest import collection_name
 
 
 class Online(Protocol):
-    """What we ask of the online process."""
+    """The calls to the online process."""
 
     def status(self) -> OnlineStatus:
-        """Return what is served."""
+        """Return the served collections."""
 
     def serve(self, name: str) -> None:
         """Open a collection and start its consumer."""
@@ -24,19 +24,19 @@ class Online(Protocol):
 def build(release: str, snapshot: str, online: Online, project: Path) -> bool:
     """Make sure that the release's collection is built and served; return whether it had to be built.
 
-    The builder is another process, since building the vector index holds the interpreter for seconds to minutes, in which
-    no search would be answered. It leaves off where the log ended when it began, and the online process goes on there.
+    The builder is another process: building the vector index holds the interpreter for seconds to minutes, in which no search
+    would be answered. It stops where the log ended at its start, and the online process continues there.
 
     Args:
         snapshot: a snapshot of the topic to start from; empty: all of the log.
         project: the project's folder, in which the builder runs.
 
     Raises:
-        TransientError: the builder did not come to its end; what it has done is kept, and a repeat goes on from there.
+        TransientError: the builder did not finish; its progress is kept, and a repeat resumes from it.
     """
     name = collection_name(release)
     if online.status().collection(name) is not None:
-        # Served already, perhaps with a consumer that had given up: this starts it again.
+        # Served already, perhaps with a consumer that had given up: this restarts it.
         online.serve(name)
         return False
     command = [sys.executable, "-m", "streaming", "build", "--release", release]

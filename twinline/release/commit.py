@@ -1,7 +1,7 @@
 """The commit point of a kind of model: the one change that makes another release answer.
 
-Of the encoder it is the alias of collections in the store, which the online process renames. A generator has no collection:
-its commit point will be a pointer file that is replaced by a rename.
+The encoder's is the alias of collections in the store, which the online process renames. A generator has no collection: its
+commit point will be a pointer file, replaced by a rename.
 """
 
 from collections.abc import Iterator, Mapping
@@ -21,12 +21,12 @@ _PREFIX: Final = collection_name("")
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What answers, and what could.
+    """The release that answers, and those that could.
 
     Args:
         active: the release that answers, empty where there is none.
-        served: every release that could be switched to, the active one too.
-        refused: why a release that is there is not served.
+        served: every release that a switch could choose, the active one included.
+        refused: the reasons why existing releases are not served.
     """
 
     active: str
@@ -38,36 +38,36 @@ class CommitPoint(Protocol):
     """Reads and changes which release of a kind answers."""
 
     def standing(self) -> Standing:
-        """Return what answers, and what could."""
+        """Return the release that answers, and those that could."""
 
     def require_healthy(self, release: str) -> None:
-        """Make sure that a served release is kept up to date.
+        """Make sure that a served release is up to date.
 
         Raises:
-            RefusedError: nothing keeps it so.
+            RefusedError: no consumer keeps it up to date.
             TransientError: it is not up to date at the moment.
         """
 
     def switch(self, release: str) -> None:
-        """Let a served release answer: one atomic change, after which it does.
+        """Make a served release the active one, by one atomic change.
 
         Raises:
             SettingsError: it is not served.
         """
 
     def retire(self, release: str) -> bool:
-        """Take a release that does not answer out of what is served; return whether it was there."""
+        """Take an inactive release out of service; return whether it was there."""
 
 
 class Online(switch.Online, Protocol):
-    """What the alias asks of the online process."""
+    """The alias's calls to the online process."""
 
     def retire(self, name: str) -> bool:
         """Stop a collection's consumer, close it and drop it, finished or not; return whether it was there."""
 
 
 class CollectionAlias:
-    """The encoder's commit point: the alias that searches follow to a collection."""
+    """The encoder's commit point: the alias that leads searches to a collection."""
 
     def __init__(self, online: Online) -> None:
         self._online = online
@@ -82,7 +82,7 @@ class CollectionAlias:
         """Make sure that the consumer of a served collection keeps up with the log."""
         listed = self._online.status().collection(collection_name(release))
         if listed is None:
-            return  # refused where it is activated, with the reason
+            return  # `activate` refuses it, with the reason
         if not listed.consumer_running:
             reasons = "; ".join(listed.faults) or "its consumer does not run"
             raise RefusedError(

@@ -1,4 +1,4 @@
-"""The steps of a release, each safe to repeat: what `python -m twinline.release` and `twinline release` call."""
+"""The steps of a release, each safe to repeat; `python -m twinline.release` and `twinline release` call them."""
 
 from contextlib import closing
 from functools import partial
@@ -31,11 +31,11 @@ from twinline.release.verify.record import Verification, forget_verification
 class Flow:
     """The steps for one kind of model, over one project and one set of settings.
 
-    Building and verifying are about the encoder's collection; all other steps are any kind's.
+    Building and verifying handle the encoder's collection; all other steps fit any kind.
 
     Args:
-        principal: the caller, whose name signs what is recorded.
-        say: takes a line for a person.
+        principal: the caller, whose name signs the records.
+        say: shows a line to a person.
 
     Raises:
         NotAllowedError: the caller may not release.
@@ -79,7 +79,7 @@ class Flow:
         try:
             self.operations.repair()
         except TwinlineError as error:
-            # Publishing touches nothing that is active, and may be the way out of a release that cannot be repaired.
+            # Publishing changes nothing active, and may be the way out of a release that cannot be repaired.
             self._say(f"NOT repaired before publishing: {error}")
         folder = self._settings.releases / release
         manifest = fetch.open_release(self._settings.releases, release)
@@ -101,7 +101,7 @@ class Flow:
         self._manifest(release)
         with closing(AdminClient(self._settings.admin_url)) as admin:
             if admin.status().collection(collection_name(release)) is None:
-                # What was found of an earlier collection of this name says nothing of the one to come.
+                # The record of an earlier collection of this name does not hold for the next one.
                 forget_verification(self._state, release)
             done = build.build(release, snapshot, admin, self._project)
         self._say(f"collection {collection_name(release)} {'built and served' if done else 'was there, and is served'}")
@@ -109,7 +109,7 @@ class Flow:
     def verify(self, release: str, sample: int = 24, patience_seconds: float = 120.0, margin: float = MARGIN) -> Verification:
         """Refuse a collection that is behind, lacks documents, holds other vectors, or answers worse than the active one.
 
-        What was found is kept in the release's state folder, also when it is refused.
+        The record stays in the release's state folder, also after a refusal.
         """
         from twinline.clients.kafka.connect import committed_offsets, end_offsets
 
@@ -132,7 +132,7 @@ class Flow:
             checks.append(verify.whole_check(state, heads, partial(refused_keys, settings)))
             checks.append(verify.golden_check(name, opened.golden, admin))
             if state.is_empty:
-                # A platform without documents yet. Documents that were all set aside are another matter, and are refused below.
+                # A platform without documents yet. The case that all documents were set aside is refused below.
                 checks.append(Check("sample", True, "the log holds no document: there is nothing to compare or to find"))
             else:
                 checks += live_sample_checks(candidate, admin, state, heads)
@@ -152,9 +152,9 @@ class Flow:
         return live_quality.quality_checks(admin, sides, self.registry.revision(entry.version), state, margin)
 
     def promote(self, release: str, margin: float = MARGIN) -> str:
-        """Make a release the active one that verification has seen to pass; return the one before it, empty if it is this one.
+        """Make a verified release the active one; return the one before it, empty if it was active already.
 
-        It is verified now where there is no record of that, or one beside another active release.
+        It is verified now where there is no record, or only one against another active release.
         """
         self._manifest(release)
         seen = self.operations.verified(release)

@@ -1,7 +1,7 @@
-"""The journal of promotions: which release became the active one, when, from which one, and who or what did it.
+"""The journal of promotions: which release became the active one, when, from which one, and by which user or DAG run.
 
-One JSON object a line, only ever added to. Before the alias is renamed the intent is written down, so that a switch that was
-cut short is recorded as what it was: `settle` records it where the alias says that it happened, and forgets it where not.
+One JSON object a line, append-only. The intent is written down before the alias is renamed. After a crash `settle` records the
+intent if the alias shows that the switch happened, and forgets it otherwise.
 """
 
 import getpass
@@ -19,7 +19,7 @@ from twinline.contract.errors import MismatchError
 
 Act = Literal["promote", "rollback", "switch", "repair"]
 
-# How a DAG run signs.
+# The signature of a DAG run.
 AIRFLOW: Final = "airflow "
 _FIELDS: Final = ("time", "before", "release", "kind", "by")
 
@@ -30,7 +30,7 @@ class Promotion:
 
     Args:
         time: ISO 8601, UTC.
-        kind: `repair` is a change that nobody wrote down: the alias was found pointing there.
+        kind: `repair` is an unrecorded change: the alias was found pointing there.
         by: `user@host`, or the DAG and its run.
     """
 
@@ -51,7 +51,7 @@ class Promotion:
 
     @classmethod
     def parse(cls, line: str, place: str) -> Self:
-        """Read what `line` wrote; raise MismatchError where it is something else."""
+        """Read a line of `line`; raise MismatchError for anything else."""
         try:
             value = json.loads(line)
             return cls(**{name: str(value[name]) for name in _FIELDS})  # type: ignore[arg-type]  # kinds are only shown
@@ -69,7 +69,7 @@ class Journal:
         self._intent = folder / "intent.json"
 
     def read(self) -> list[Promotion]:
-        """Return every promotion, oldest first. A last line that was cut off by a kill was never told to anyone.
+        """Return every promotion, oldest first. A last line cut off by a kill does not count: it was never reported.
 
         Raises:
             MismatchError: a whole line is not a promotion.
@@ -88,17 +88,17 @@ class Journal:
             os.fsync(file.fileno())
 
     def intend(self, promotion: Promotion) -> None:
-        """Write down what is about to happen."""
+        """Write an intent down."""
         replace_file(self._intent, promotion.line())
 
     def settle(self, active: str, by: str) -> Promotion | None:
-        """Bring the journal in line with the commit point; return what had to be added, None if nothing had.
+        """Bring the journal in line with the commit point; return the added promotion, None if there is none.
 
-        An intent that came to nothing is forgotten; one that came about stays until `finish`.
+        A failed intent is forgotten; a successful one stays until `finish`.
 
         Args:
             active: the release that the commit point names, empty where it names none.
-            by: signs a change that nobody wrote down.
+            by: the signature of an unrecorded change.
         """
         last = self.read()[-1:]
         recorded = last[0].release if last else ""
@@ -112,14 +112,14 @@ class Journal:
         return added
 
     def unfinished(self, active: str) -> Promotion | None:
-        """Return the intent that made `active` the active release and has not come to its end; None if there is none."""
+        """Return the unfinished intent that made `active` the active release; None if there is none."""
         if not self._intent.is_file():
             return None
         intended = Promotion.parse(self._intent.read_text(encoding="utf-8"), str(self._intent))
         return intended if intended.release == active else None
 
     def finish(self) -> None:
-        """Forget the intent: all that follows the alias does so."""
+        """Forget the intent: all followers agree with the alias."""
         self._intent.unlink(missing_ok=True)
 
     def _whole(self) -> bytes:
@@ -128,9 +128,9 @@ class Journal:
 
 
 def history(promotions: Iterable[Promotion]) -> list[str]:
-    """Return the way back: releases in the order in which they were active, the one that is active now last.
+    """Return the way back: releases in the order of their activation, the active one last.
 
-    A roll-back takes away what it went back over, so that the next one goes further back and not forth again.
+    A roll-back removes the release that it leaves, so that the next one goes further back, and not forth again.
     """
     stack: list[str] = []
     for promotion in promotions:
@@ -142,7 +142,7 @@ def history(promotions: Iterable[Promotion]) -> list[str]:
 
 
 def way_back(promotions: Sequence[Promotion], active: str) -> list[str]:
-    """Return the releases that were active before this one, nearest first, each once."""
+    """Return the releases that were active before, nearest first, each once."""
     stack = history(promotions)
     if active in stack:
         del stack[_last(stack, active) :]
@@ -150,7 +150,7 @@ def way_back(promotions: Sequence[Promotion], active: str) -> list[str]:
 
 
 def who(environment: Mapping[str, str]) -> str:
-    """Return who or what acts: the DAG and run that a task belongs to, or user and host."""
+    """Return the signature of this process: its DAG and run, or user and host."""
     dag, run = environment.get("AIRFLOW_CTX_DAG_ID"), environment.get("AIRFLOW_CTX_DAG_RUN_ID")
     if dag and run:
         return f"{AIRFLOW}{dag} {run}"

@@ -1,6 +1,6 @@
-"""The kinds of model that are released, and all that a release's steps do otherwise for one than for another.
+"""The kinds of released model, and all differences between their steps.
 
-A second kind is a second entry of `KINDS`. The steps themselves (`operations`) know none of them.
+A second kind is a second entry of `KINDS`. The steps themselves (`operations`) depend on no kind.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,13 +31,13 @@ class Kind:
     """One kind of model.
 
     Args:
-        artifact: its name in the registry, which is also the prefix of its stages and parameters, and the files of its stages.
+        artifact: its name in the registry. It also prefixes stages and parameters, and names the stages' files.
         state: the folder of its journal and lock, below `release_state`.
-        checks: the checks that its evaluation must have made; a verdict that lacks one is none.
-        serve: the model that a server loads for a release, with all that this one is made of.
-        prove: asks the server at an address whether a loaded release answers as it did in training.
+        checks: the checks that its evaluation must have made; a verdict without one of them fails.
+        serve: the model that a server loads for a release, with its parts.
+        prove: checks at a server's address that a loaded release answers as in training.
         commit: opens its commit point.
-        followers: what follows the commit and is repaired from it; each returns a line for everything that it had to do. The
+        followers: the states that follow the commit and are repaired from it; each returns a line for every repair. The
             registry's stage follows too, for every kind.
     """
 
@@ -54,17 +54,17 @@ class Kind:
         return Registry(repository, self.artifact)
 
     def state_folder(self, settings: Settings) -> Path:
-        """Return the folder of its journal, its lock and what its followers note."""
+        """Return the folder of its journal, its lock and its followers' notes."""
         return settings.release_state / self.state
 
     def read_checks(self, revision: Revision) -> list[Check]:
-        """Return what its stages concluded about a revision; see `gate.read_checks`."""
+        """Return its stages' checks of a revision; see `gate.read_checks`."""
         return gate.read_checks(revision, self.artifact, self.checks)
 
 
 ENCODER: Final = Kind(
     artifact=artefacts.ENCODER,
-    # The folder itself: an older home has the encoder's journal there, from when there were no kinds.
+    # The folder itself: homes from before kinds have the encoder's journal there.
     state="",
     checks=EVALUATION_CHECKS,
     serve=embed_model,

@@ -9,8 +9,8 @@ The kind's commit point is the only one: the encoder's is an alias. Around it, i
     5  registry   its version takes the stage `prod`, and the tag carries the line of the journal
 
 A kill before 2 leaves the old release, whole: the next act forgets the intent. A kill after it leaves the new one: the next act
-finds the commit point ahead, records what happened, and does the rest, or makes another release the active one and lets all
-follow that. So the way back is open also when the active release is the one that cannot be repaired.
+finds the commit point ahead, records the switch, and does the rest. It may also make another release the active one and let all
+follow that. So the way back is open even when the active release cannot be repaired.
 """
 
 from collections.abc import Callable, Iterator
@@ -39,8 +39,8 @@ class Operations:
     """The acts on one kind of model, over one state folder, one registry and one stack.
 
     Args:
-        principal: the caller, whose name signs what is recorded.
-        say: takes a line for a person.
+        principal: the caller, whose name signs the records.
+        say: shows a line to a person.
 
     Raises:
         NotAllowedError: the caller may not release.
@@ -59,17 +59,17 @@ class Operations:
         self._journal = Journal(self._state)
 
     def verified(self, release: str) -> Verification | None:
-        """Return the last verification of a release if a promotion may rest on it: passed, and beside what is active now."""
+        """Return the last verification of a release if it passed against the currently active one."""
         found = last_verification(self._state, release)
         with self._kind.commit(self._settings) as commit:
             active = commit.standing().active
         return found if found is not None and found.passed and found.against in (active, release) else None
 
     def promote(self, release: str) -> str:
-        """Make a verified release the active one; return the one before it, empty if there was none or it is this one.
+        """Make a verified release the active one; return the one before it, empty without one or if it was active already.
 
         Raises:
-            RefusedError: nothing keeps it up to date.
+            RefusedError: no consumer keeps it up to date.
             TransientError: it is not up to date at the moment.
             SettingsError: it is not fetched, or not served.
         """
@@ -78,13 +78,13 @@ class Operations:
             return self._activate("promote", release, commit)
 
     def rollback(self, release: str = "") -> tuple[str, str]:
-        """Make a release active again that was so before; by default the one before the active one.
+        """Make a formerly active release active again; by default the one before the active one.
 
         Returns:
             The release that is active now, and the one before it.
 
         Raises:
-            RefusedError: there is none, or it is not served any more.
+            RefusedError: there is none, or it is no longer served.
         """
         with self._alone() as commit:
             standing = commit.standing()
@@ -101,16 +101,16 @@ class Operations:
             return self._activate("switch", release, commit)
 
     def repair(self) -> tuple[str, list[str]]:
-        """Make journal, followers and stage agree with the commit point; return the active release and what had to be done."""
+        """Make journal, followers and stage agree with the commit point; return the active release and the repairs."""
         with self._alone() as commit:
             return commit.standing().active, self._repair(commit)
 
     def retire(self, release: str, force: bool = False) -> bool:
-        """Take a release out of service that is not active; return whether there was anything left of it.
+        """Take an inactive release out of service; return whether there was anything left of it.
 
         Raises:
             SettingsError: it is the active one.
-            RefusedError: a roll-back would go to it, and it is not forced.
+            RefusedError: a roll-back would go to it, and `force` is not set.
         """
         with self._alone() as commit:
             self._repair(commit)
@@ -121,7 +121,7 @@ class Operations:
             return self._retire(release, commit)
 
     def retire_older(self, keep: int) -> tuple[list[str], list[str]]:
-        """Retire what is older than the active release and the `keep` ones before it; return those retired, and those left."""
+        """Retire all releases older than the active one and the `keep` before it; return the retired and the remaining ones."""
         with self._alone() as commit:
             self._repair(commit)
             standing = commit.standing()
@@ -155,9 +155,9 @@ class Operations:
         return before
 
     def _rolled_back(self, wanted: str, active: str) -> Promotion | None:
-        """Return the roll-back that this call repeats: one that was cut short, or an earlier try of the same DAG run.
+        """Return the roll-back that this call repeats: an interrupted one, or an earlier try of the same DAG run.
 
-        Gone back is gone back: a repeat that took the next step back would undo more than anyone asked for.
+        A repeat must not take a second step back, which would undo more than requested.
         """
         self._journal.settle(active, self._by)
         unfinished, last = self._journal.unfinished(active), self._journal.read()[-1:]
@@ -184,14 +184,14 @@ class Operations:
         return done
 
     def _follow(self, manifest: Manifest, fleet: TritonFleet) -> list[str]:
-        """Let everything that stands for the active release follow it; return what had to be done."""
+        """Let all followers follow the active release; return the changes."""
         return [line for follow in self._kind.followers for line in follow(manifest, fleet, self._state, self._say)]
 
     def _assign(self, release: str) -> str:
-        """Let the version of a release take the stage; return what was done, empty if nothing had to be."""
+        """Let the version of a release take the stage; return the change, empty if there was none."""
         entry = self._registry.version_of(release)
         if entry is None:
-            # The stage is left where it is: a release that no version holds, as an untuned one, cannot take it.
+            # The stage stays: an unregistered release, such as an untuned one, cannot take it.
             return ""
         last = next((each for each in reversed(self._journal.read()) if each.release == release), None)
         message = last.line() if last else f"release {release} is active"
@@ -200,7 +200,7 @@ class Operations:
         return f"{entry.version} is in stage {PRODUCTION}"
 
     def _retire(self, release: str, commit: CommitPoint) -> bool:
-        # First: the record speaks of a collection that is about to go, and another one of that name would inherit it.
+        # First: a later collection of the same name would inherit this record.
         if commit.standing().active != release:
             forget_verification(self._state, release)
         model = self._kind.serve(release)
@@ -216,7 +216,7 @@ class Operations:
 
     @contextmanager
     def _alone(self) -> Iterator[CommitPoint]:
-        """Open the commit point for an act that no other one runs beside."""
+        """Open the commit point for one act at a time."""
         with locked(self._state / "lock", _PATIENCE_SECONDS, self._by), self._kind.commit(self._settings) as commit:
             yield commit
 
@@ -230,12 +230,12 @@ def choose_rollback(wanted: str, back: list[str], standing: Standing) -> str:
     """Return the release to go back to. Pure.
 
     Args:
-        wanted: one that was asked for by name, or empty.
+        wanted: the id of the requested release, or empty.
         back: the releases that were active before, nearest first.
 
     Raises:
         RefusedError: there is none, or it is not served any more.
-        SettingsError: the one that was asked for is active already.
+        SettingsError: the requested one is active already.
     """
     if wanted and wanted == standing.active:
         raise SettingsError(f"release {wanted} is the active one already: there is nothing to roll back")

@@ -1,6 +1,6 @@
 """Publish a release to Triton: models into every repository, loaded on every server, warm, and answering as in training.
 
-All of the servers or none: where one refuses or is away, the others are left as they were, and go on serving the old release.
+All servers or none: where one refuses or is away, the others stay unchanged, and continue to serve the old release.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,28 +22,28 @@ REMEDY = "No server was switched and the old release goes on serving; repair thi
 
 
 class ModelControl(Protocol):
-    """What we ask of a model server."""
+    """The calls to a model server."""
 
     def ready(self, model: str = "") -> bool:
         """Say whether the server, or a model, can be used."""
 
     def load(self, model: str) -> None:
-        """Load a model and what it is made of; return when it is warm."""
+        """Load a model and its parts; return when it is warm."""
 
     def unload(self, model: str, *, with_members: bool = False) -> None:
-        """Unload a model, and with it what it is made of."""
+        """Unload a model and its parts."""
 
 
 class Server(Protocol):
-    """One model server, and the folder that it serves from."""
+    """One model server and its folder."""
 
     @property
     def address(self) -> str:
-        """Return what to call it by."""
+        """Return its name in messages."""
 
     @property
     def repository(self) -> Path:
-        """Return its model repository, which others may share."""
+        """Return its model repository, which several servers may share."""
 
     @property
     def control(self) -> ModelControl:
@@ -58,20 +58,20 @@ def publish(
     device: Device,
     confirm: Callable[[str], Sequence[Check]],
 ) -> list[str]:
-    """Make sure that every server serves a release; return the addresses of those that had to load it.
+    """Make sure that every server serves a release; return the addresses of the servers that loaded it now.
 
-    A model that is loaded is left alone: it is immutable, and its tokenizer checked its files when it started.
+    A loaded model stays as it is: it is immutable, and its tokenizer checked its files at the start.
 
     Args:
         folder: of the release.
         manifest: of the release.
-        model: the one that a server loads for it, with what this one is made of.
+        model: the model that a server loads for it, with its parts.
         servers: all of them.
-        device: where they run it.
-        confirm: asks the loaded model of the server at an address, and says what came of it.
+        device: the device that they run it on.
+        confirm: checks the loaded model at a server's address, and returns the checks.
 
     Raises:
-        RefusedError: a server answers otherwise than the release says.
+        RefusedError: a server's answers differ from the release's.
         ContractError: a server cannot load the models.
         TransientError: a server is away.
     """
@@ -82,11 +82,11 @@ def publish(
         for repository in dict.fromkeys(server.repository for server in lacking):
             in_use = any(server.repository == repository and server not in lacking for server in servers)
             new += [] if in_use else [repository]
-            # Whole ones are left as they lie: a server may be loading them, for a call before this one that was cut short.
+            # Whole ones stay unchanged: a server may be loading them for an earlier, interrupted call.
             if not is_whole(manifest.release, repository, None if in_use else device):
                 write_models(folder, repository, device)
         for server in lacking:
-            # Counted before: of a load that fails, parts may have succeeded.
+            # Counted before: a failed load may have succeeded in part.
             loaded.append(server)
             server.control.load(model)
         for server in servers:
@@ -100,7 +100,7 @@ def publish(
 
 
 def _undo(release: str, model: str, loaded: Sequence[Server], new: Sequence[Path]) -> list[str]:
-    """Unload from the servers that were to load, empty the repositories that nobody serves it from; return what failed."""
+    """Unload from the servers of this call, and empty the repositories without a serving server; return the failures."""
     left = []
     for server in loaded:
         try:
@@ -108,14 +108,14 @@ def _undo(release: str, model: str, loaded: Sequence[Server], new: Sequence[Path
         except TwinlineError as exc:
             left.append(str(exc))
     for repository in new:
-        # `embed` may stand for it where a repository was lost and is being made again.
+        # `embed` may point to it where a lost repository is being made again.
         if not is_stable(release, repository):
             remove_models(release, repository)
     return left
 
 
 def require_everywhere(release: str, model: str, servers: Sequence[Server]) -> None:
-    """Make sure, before a switch, that every server that answers has the release loaded; one that is away loads it as it starts.
+    """Make sure, before a switch, that every reachable server has loaded the release; others load it at their start.
 
     Raises:
         SettingsError: a server does not have it.
@@ -130,13 +130,13 @@ def require_everywhere(release: str, model: str, servers: Sequence[Server]) -> N
 
 
 def prove_golden_texts(address: str, folder: Path, manifest: Manifest) -> list[Check]:
-    """Compare what the release that is loaded at an address answers with the golden texts of its folder."""
+    """Compare the answers of the loaded release at an address with the golden texts of its folder."""
     with TritonEmbedder(address, manifest.release, manifest.space) as embedder:
         return golden_checks(folder, manifest, embedder)
 
 
 def golden_checks(folder: Path, manifest: Manifest, embedder: Embedder) -> list[Check]:
-    """Send every golden text through the live encoder and compare with what the training framework gave.
+    """Send every golden text through the live encoder and compare with the training framework's vectors.
 
     The limit is that of the served format's precision.
     """

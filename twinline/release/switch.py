@@ -14,32 +14,32 @@ from twinline.contract.release.manifest import Manifest, collection_name
 
 
 class Online(Protocol):
-    """What we ask of the online process."""
+    """The calls to the online process."""
 
     def status(self) -> OnlineStatus:
-        """Return what is served and what is active."""
+        """Return the served collections and the active one."""
 
     def activate(self, name: str) -> None:
         """Answer searches from a served collection from now on."""
 
 
 class ModelLoader(Protocol):
-    """What we ask of the model server."""
+    """The calls to the model server."""
 
     def ready(self, model: str) -> bool:
         """Say whether a model is loaded."""
 
     def load(self, model: str) -> None:
-        """Load a model, again if it is loaded."""
+        """Load a model, or reload a loaded one."""
 
     def space(self, model: str) -> str:
-        """Return the space that a loaded ensemble serves, as its answers say."""
+        """Return the space of a loaded ensemble's answers."""
 
 
 def activate(release: str, online: Online) -> str | None:
     """Make a release the active one, and return the collection that was active before, None if it is this one.
 
-    This is the only commit point. The release before it stays loaded and goes on indexing, so that the way back is the same
+    This is the only commit point. The release before it stays loaded and continues to index. The way back is therefore the same
     call with its id.
 
     Raises:
@@ -57,11 +57,11 @@ def activate(release: str, online: Online) -> str | None:
 
 
 def follows(release: str, space: str, repository: Path, loader: ModelLoader, followed: Path) -> bool:
-    """Say whether the stable model `embed` stands for a release: by its file, by what was loaded last, and by its answers.
+    """Say whether the stable model `embed` points to a release: by its file, by the last load, and by its answers.
 
     Args:
-        followed: where `follow` notes what it has loaded. Two releases of one space answer alike, so that a load that was
-            cut short would not be seen by the answers.
+        followed: the file in which `follow` notes its loads. Two releases of one space answer alike, so the answers would not
+            show an interrupted load.
     """
     return (
         followed.is_file()
@@ -73,10 +73,10 @@ def follows(release: str, space: str, repository: Path, loader: ModelLoader, fol
 
 
 def follow(release: str, space: str, repository: Path, loader: ModelLoader, followed: Path) -> None:
-    """Let the stable model `embed` stand for the active release; again repairs it after a crash between the two.
+    """Point the stable model `embed` at the active release; a repeat repairs it after a crash between the two.
 
     Raises:
-        MismatchError: `embed` answers from another space all the same.
+        MismatchError: `embed` still answers from another space.
     """
     model = point_stable_model(release, repository)
     loader.load(model)
@@ -90,12 +90,12 @@ def follow(release: str, space: str, repository: Path, loader: ModelLoader, foll
 
 
 def follow_everywhere(manifest: Manifest, fleet: TritonFleet, state: Path, say: Callable[[str], None]) -> list[str]:
-    """Let `embed` stand for a release on every server; return a line for each server where it did not.
+    """Point `embed` at a release on every server; return a line for each server where it did not change.
 
-    A server that is away must not stand in the way of a roll-back: it loads what its repository says when it starts.
+    A server that is away must not block a roll-back: it loads the release from its repository at its start.
 
     Args:
-        state: the folder of what each server was told to load.
+        state: the folder of the notes on each server's loads.
     """
     release, space = manifest.release, manifest.space
     if not any(server.control.ready() for server in fleet.replicas):

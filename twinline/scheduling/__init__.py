@@ -1,1 +1,1 @@
-"""What the DAG files are written with: one task is one command, which outlives its worker and its trigger."""
+"""The parts of the DAG files: one task is one command, which outlives its worker and its trigger."""

@@ -1,12 +1,12 @@
 """One Airflow task is one command in the project's folder: `CommandTask`.
 
-A command says what the next task needs as a JSON object on its last line; the task returns it, and attaches it to the asset
-that it updates. A field `skipped` in it says why there was nothing to do, and the task is shown as skipped; a field `refused`
-why it must not go on, beside what was looked at. Commands are argument lists, never shell lines, so that no parameter of a run
-can become shell syntax.
+A command prints the next task's input as a JSON object on its last line. The task returns it, and attaches it to the asset that
+it updates. A field `skipped` says why there was nothing to do, and the task is shown as skipped. A field `refused` says why it
+must not go on, beside the evidence. Commands are argument lists, never shell lines, so no parameter of a run can become shell
+syntax.
 
-A command that takes long is detached (`detached.py`): the task defers, holds no worker, and survives the death of worker and
-triggerer, since the command runs on by itself and is found again.
+A long command is detached (`detached.py`): the task defers and holds no worker. It survives the death of worker and triggerer,
+since the command runs on by itself and is found again.
 """
 
 import json
@@ -29,16 +29,16 @@ from twinline.clients.settings import PROJECT_VARIABLE, in_project
 from twinline.scheduling import detached
 from twinline.scheduling.trigger import CommandEnd
 
-# Assets carry what the next DAG needs in the extra of each event: a snapshot's id, an encoder's version.
+# The extra of an asset's event carries the next DAG's input: a snapshot's id, an encoder's version.
 CORPUS = Asset("corpus")
 ENCODER = Asset("encoder")
 
-# The command was refused, or was told something wrong: the same call would end the same way.
+# Refused or used wrongly: the same call would end the same way.
 FINAL_EXIT_CODES = frozenset({USED_WRONGLY, REFUSED})
-# A run by hand for an interval that ended longer ago than the schedule's own is about the past, as a back-fill is.
+# A manual run for an interval that ended longer ago than the schedule's own is about the past, like a back-fill.
 PRESENT = timedelta(days=1)
 
-# As long as a deferral costs: a command that ends sooner is not worth one.
+# The cost of a deferral: not worth it for a command that ends sooner.
 _PATIENCE_SECONDS = 5.0
 _LINES_SHOWN = 200
 
@@ -48,9 +48,9 @@ class CommandTask(BaseOperator):
 
     Args:
         command: the argument list; templates and outputs of other tasks are filled in.
-        updates: the asset that this task has brought up to date when the command succeeds.
-        final_exit_codes: those after which the same call would end the same way; any other failure is tried again.
-        skip_reason: a template; what it gives, unless that is empty, is why the command is not run at all.
+        updates: the asset that is up to date once the command succeeds.
+        final_exit_codes: the codes after which the same call would end the same way; any other failure is retried.
+        skip_reason: a template; a non-empty result is the reason for not running the command.
         takes_long: whether the command is detached, and the task deferred until it ends.
     """
 
@@ -81,7 +81,7 @@ class CommandTask(BaseOperator):
         """Run the command and return the JSON object of its last line.
 
         Raises:
-            AirflowFailException: it was refused or used wrongly; Airflow does not try that again.
+            AirflowFailException: it was refused or used wrongly; Airflow does not retry that.
             AirflowSkipException: it says that there was nothing to do.
             AirflowException: it failed otherwise.
         """
@@ -101,11 +101,11 @@ class CommandTask(BaseOperator):
         return self._collect(context, self._folder)
 
     def resume(self, context: Any, event: Any) -> dict[str, Any]:
-        """Go on when the command has ended: as `execute` does."""
+        """Finish like `execute` when the command has ended."""
         return self._collect(context, command_folder(context, os.environ))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Any) -> Any:
-        """End the command when its time is over; nobody else would."""
+        """End the command when its time is over; no other process would."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except TaskDeferralTimeout:
@@ -113,14 +113,14 @@ class CommandTask(BaseOperator):
             raise
 
     def on_kill(self) -> None:
-        """End the command and what it started."""
+        """End the command and its child processes."""
         if self._folder is not None:
             detached.end(self._folder)
         else:
             self._process.send_sigterm()  # type: ignore[no-untyped-call]
 
     def _time_left(self, started_at: float) -> timedelta | None:
-        # A task that was tried again has found the command again, which has had a part of its time.
+        # A retried task has found its command again, and a part of the command's time is over.
         if self.execution_timeout is None:
             return None
         passed = datetime.now(UTC).timestamp() - started_at
@@ -151,7 +151,7 @@ class CommandTask(BaseOperator):
         return result
 
     def _refusal(self, context: Any, last_line: str) -> str:
-        """Return why the command was refused; what it looked at stays with the task, as the result of one that succeeds does."""
+        """Return why the command was refused; its evidence stays with the task, like a result."""
         try:
             result = json.loads(last_line)
         except ValueError:
@@ -163,7 +163,7 @@ class CommandTask(BaseOperator):
 
 
 def read_result(last_line: str) -> dict[str, Any]:
-    """Return the JSON object that a command ends with."""
+    """Return the JSON object on a command's last line."""
     try:
         result = json.loads(last_line)
     except ValueError as exc:
@@ -174,21 +174,21 @@ def read_result(last_line: str) -> dict[str, Any]:
 
 
 def command_environment(context: Mapping[str, Any]) -> dict[str, str]:
-    """Return what a command finds in its environment beside Airflow's own: the interpreter, and which run it belongs to."""
+    """Return a command's environment beside Airflow's own: the interpreter, and the names of the run."""
     scripts = Path(sys.prefix) / "bin"
     return {
         "PATH": f"{scripts}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "PYTHONUNBUFFERED": "1",
-        # What a command prints goes into the task's log, which is the place for tracebacks.
+        # A command's output goes into the task's log, the place for tracebacks.
         DEBUG_VARIABLE: "1",
-        # Airflow's own names for these two: manifests and message headers carry them on.
+        # Airflow's own names for these two, which manifests and message headers record.
         "AIRFLOW_CTX_DAG_ID": str(context["dag"].dag_id),
         "AIRFLOW_CTX_DAG_RUN_ID": str(context["run_id"]),
     }
 
 
 def project_folder(environment: Mapping[str, str]) -> Path:
-    """Return the folder that tasks work in: TWINLINE_PROJECT, else the one that the DAGs folder of this Airflow lies in."""
+    """Return the tasks' working folder: TWINLINE_PROJECT, else the parent of this Airflow's DAGs folder."""
     named = environment.get(PROJECT_VARIABLE)
     return Path(named).resolve() if named else Path(str(conf.get("core", "dags_folder"))).resolve().parent
 
@@ -201,7 +201,7 @@ def command_folder(context: Mapping[str, Any], environment: Mapping[str, str]) -
 
 
 def about_the_past(dag_run: Any, now: datetime) -> str:
-    """Return why what a run has made is about the past, and must not reach production; empty where it is not."""
+    """Return why a run's result is about the past and must not reach production; empty where it is not."""
     run_type = str(getattr(dag_run.run_type, "value", dag_run.run_type)) if dag_run is not None else ""
     if run_type == "backfill":
         return f"run {dag_run.run_id} is a back-fill"
@@ -211,13 +211,13 @@ def about_the_past(dag_run: Any, now: datetime) -> str:
 
 
 def event_field(events: Mapping[Any, Sequence[Any]], name: str) -> str:
-    """Return a field of the newest asset event of the present that started this run; empty when a person started it."""
+    """Return a field of the newest present asset event that started this run; empty for a manual run."""
     started_by = [event for event in _events(events) if not event.extra.get("about_the_past")]
     return str(started_by[-1].extra[name]) if started_by else ""
 
 
 def past_reason(events: Mapping[Any, Sequence[Any]]) -> str:
-    """Return why the events that started this run are no reason for it: all of them are about the past. Empty otherwise."""
+    """Return why the run is not needed: all events that started it are about the past. Empty otherwise."""
     reasons = [str(event.extra.get("about_the_past") or "") for event in _events(events)]
     return reasons[-1] if reasons and all(reasons) else ""
 
@@ -227,7 +227,7 @@ def _events(events: Mapping[Any, Sequence[Any]]) -> list[Any]:
 
 
 def dag_options(doc: str, tags: Sequence[str]) -> dict[str, Any]:
-    """Return the options that every DAG here shares: one run at a time, nothing made up for, errors tried again."""
+    """Return the options that all DAGs here share: one run at a time, no catch-up, errors retried."""
     return {
         "catchup": False,
         "max_active_runs": 1,

@@ -1,13 +1,13 @@
-"""A command that outlives whoever started it: a session of its own, and a folder in which it says how it is.
+"""A command that outlives its starter: a session of its own, and a folder with its state.
 
-    command.json   what was asked for            written first
+    command.json   the command and its options   written first
     lock           held while it runs            the kernel takes it back, however the process dies
     started.json   process id and time
     output         standard output and error
     ended.json     the exit code                 renamed in, last
 
-Starting is finding: whoever asks again for the same command in the same folder gets the one that runs, or the result that nobody
-has taken yet. Run by path, this file is the process that holds the lock and waits for the command.
+Starting is finding: a second start of the same command in the same folder returns the running one, or its uncollected result. Run
+by path, this file is the process that holds the lock and waits for the command.
 """
 
 import fcntl
@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 import psutil
 
-# By it every process of a command is found, also when the one that held the lock was killed.
+# This variable marks every process of a command, so all are found even when the lock's holder was killed.
 VARIABLE = "TWINLINE_COMMAND"
 
 _START_SECONDS = 30.0
@@ -37,7 +37,7 @@ _TAIL_BYTES = 64 * 1024
 
 @dataclass(frozen=True)
 class State:
-    """How a command is. `lost`: it is gone, and nobody saw how it ended."""
+    """The state of a command. `lost`: it is gone, and its exit code is unknown."""
 
     phase: Literal["absent", "running", "ended", "lost"]
     exit_code: int | None = None
@@ -45,7 +45,7 @@ class State:
 
 
 def start(folder: Path, command: Sequence[str], environment: Mapping[str, str], cwd: Path) -> State:
-    """Make sure that a command runs, or has ended and waits to be collected; return how it is.
+    """Make sure that a command runs, or has ended and waits to be collected; return its state.
 
     Raises:
         OSError: it cannot be started.
@@ -54,11 +54,11 @@ def start(folder: Path, command: Sequence[str], environment: Mapping[str, str], 
     if state.phase in ("running", "ended") and _asked_for(folder) == list(command):
         return state
     if state.phase != "absent":
-        # Another command, or one that is gone: what is left of it must not work beside the new one.
+        # Another command, or a lost one: its remaining processes must not run beside the new one.
         end(folder)
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder / "command.json", {"command": list(command), "cwd": str(cwd)})
-    # It returns at once: what holds the lock is its child, and nobody's whom we know.
+    # It returns at once: the lock's holder is its child, and no longer a child of ours.
     subprocess.run(
         [sys.executable, "-m", "twinline.scheduling.detached", str(folder)],
         env={**environment, VARIABLE: str(folder)},
@@ -72,10 +72,10 @@ def start(folder: Path, command: Sequence[str], environment: Mapping[str, str], 
 
 
 def look(folder: Path) -> State:
-    """Return how the command of a folder is."""
+    """Return the state of a folder's command."""
     if not (folder / "command.json").exists():
         return State("absent")
-    # In this order: a command that ends while we look has written its code before it let go of the lock.
+    # In this order: a command that ends meanwhile writes its code before it releases the lock.
     is_running = _is_locked(folder)
     started_at = float(_read(folder / "started.json").get("time", 0.0))
     ended = _read(folder / "ended.json")
@@ -85,12 +85,12 @@ def look(folder: Path) -> State:
 
 
 def wait(folder: Path, seconds: float) -> bool:
-    """Wait a little for a command; say whether it runs no more."""
+    """Wait briefly for a command; say whether it has ended."""
     return _wait(lambda: look(folder).phase != "running", seconds)
 
 
 def read_output(folder: Path, offset: int) -> tuple[list[str], str, int]:
-    """Return the whole lines after an offset, what stands on the unfinished one, and the offset after the lines."""
+    """Return the whole lines after an offset, the text of the unfinished one, and the offset after the lines."""
     try:
         with (folder / "output").open("rb") as file:
             file.seek(offset)
@@ -104,7 +104,7 @@ def read_output(folder: Path, offset: int) -> tuple[list[str], str, int]:
 
 
 def tail(folder: Path, most: int) -> list[str]:
-    """Return the last lines of the output, and before them how many bytes are left out."""
+    """Return the last lines of the output, after the number of omitted bytes."""
     try:
         with (folder / "output").open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -118,7 +118,7 @@ def tail(folder: Path, most: int) -> list[str]:
 
 
 def end(folder: Path) -> None:
-    """End a command and what it started, and forget it: ask, wait, then kill. Harmless where there is none."""
+    """End a command and its child processes, and forget it: ask, wait, then kill. Harmless where there is none."""
     if look(folder).phase == "running":
         _signal(folder, signal.SIGTERM)
         wait(folder, _END_SECONDS)
@@ -132,14 +132,14 @@ def end(folder: Path) -> None:
 
 
 def forget(folder: Path) -> None:
-    """Remove what is known of a command that has ended."""
+    """Remove the folder of an ended command."""
     if folder.is_dir():
-        # Renamed first: half a folder would look like a command that was lost.
+        # Renamed first: half a folder would look like a lost command.
         gone = folder.with_name(f".{folder.name}.{os.getpid()}.gone")
         shutil.rmtree(gone, ignore_errors=True)
         folder.rename(gone)
         shutil.rmtree(gone)
-        # The folder of the run, which the last of its commands leaves empty.
+        # The folder of the run, empty after its last command.
         with suppress(OSError):
             folder.parent.rmdir()
 
@@ -161,10 +161,10 @@ def _is_locked(folder: Path) -> bool:
 
 def _signal(folder: Path, number: signal.Signals) -> None:
     try:
-        # The lock is held, so that the process id is still that of the group's leader.
+        # The lock is held, so the process id is still the group leader's.
         os.killpg(int(_read(folder / "started.json")["pid"]), number)
     except (KeyError, ProcessLookupError):
-        return  # it has just ended, or has not begun: the search by environment finds what there is
+        return  # it has just ended, or has not begun: the search by environment finds any processes
 
 
 def _members(folder: Path) -> list[psutil.Process]:
@@ -173,7 +173,7 @@ def _members(folder: Path) -> list[psutil.Process]:
         try:
             if process.environ().get(VARIABLE) == str(folder) and process.pid != os.getpid():
                 found.append(process)
-        except psutil.Error:  # ended meanwhile, or another user's: not ours to end
+        except psutil.Error:  # ended meanwhile, or another user's
             continue
     return found
 
@@ -206,8 +206,8 @@ def _write(path: Path, value: Mapping[str, object]) -> None:
 
 
 def main(folder: Path) -> None:
-    """Run the command of a folder and write down how it ended, unless somebody else is at it."""
-    # A handler, not SIG_IGN: the command would inherit that. The group is asked to end, and this process sees how it does.
+    """Run the command of a folder and record its exit code, unless another process holds the lock."""
+    # A handler, not SIG_IGN, which the command would inherit. The group gets the signal, and this process records the end.
     signal.signal(signal.SIGTERM, lambda *_: None)
     with (folder / "lock").open("ab") as lock:
         try:

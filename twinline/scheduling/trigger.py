@@ -1,4 +1,4 @@
-"""The trigger that a deferred task leaves behind: it follows a detached command and wakes the task when that has ended.
+"""The trigger of a deferred task: it follows a detached command and wakes the task at its end.
 
 The triggerer imports it by name, so that this folder is on its PYTHONPATH.
 """
@@ -13,16 +13,16 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from twinline.scheduling import detached
 
-# A bar that moves all the time is not worth a line of the log each time.
+# A progress bar must not add a line to the log at every move.
 _PROGRESS_SECONDS = 5.0
 
 
 class CommandEnd(BaseTrigger):
-    """Fires once, when the command of a folder runs no more.
+    """Fires once, when the command of a folder has ended.
 
     Args:
-        folder: of the detached command.
-        poll_seconds: how often it is looked at; what it prints meanwhile goes into the task's log.
+        folder: the detached command's folder.
+        poll_seconds: the pause between two looks; new output goes into the task's log.
     """
 
     def __init__(self, folder: str, poll_seconds: float = 1.0) -> None:
@@ -31,15 +31,15 @@ class CommandEnd(BaseTrigger):
         self.poll_seconds = poll_seconds
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return what another triggerer makes the same trigger from."""
+        """Return the arguments from which another triggerer makes the same trigger."""
         return "twinline.scheduling.trigger.CommandEnd", {"folder": self.folder, "poll_seconds": self.poll_seconds}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Wait for the command. Nothing is held meanwhile: a triggerer that dies is replaced by another, which looks again."""
+        """Wait for the command. No state is held: another triggerer can take over."""
         folder, offset = Path(self.folder), 0
         shown, shown_at = "", 0.0
         while True:
-            # The state first: what is printed before the end is there when the end is.
+            # The state first: after the end, all output before it is there.
             state = await asyncio.to_thread(detached.look, folder)
             lines, progress, offset = await asyncio.to_thread(detached.read_output, folder, offset)
             for line in lines:
@@ -53,5 +53,5 @@ class CommandEnd(BaseTrigger):
             await asyncio.sleep(self.poll_seconds)
 
     async def on_kill(self) -> None:
-        """End the command: somebody has cleared or ended the task."""
+        """End the command: the task was cleared or ended."""
         await asyncio.to_thread(detached.end, Path(self.folder))

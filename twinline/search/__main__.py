@@ -9,7 +9,7 @@ from twinline.clients.run import run
 
 
 def serve() -> None:
-    """Serve until told to stop. A release that another process activates is opened at its first question."""
+    """Serve until a signal to stop. A release activated by another process is opened at its first question."""
     # Imported here so that telemetry is off before any of them loads.
     import uvicorn
 

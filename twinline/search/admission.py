@@ -14,7 +14,7 @@ from twinline.contract.errors import TransientError
 
 # Enough for Triton to find full batches; more only take turns at the interpreter.
 AT_ONCE: Final = 32
-# What is answered in a second or two. Whoever comes later would have given up before it is his turn.
+# As many as are answered in a second or two. More would wait too long, so they are rejected at once.
 MOST_WAITING: Final = 256
 _RETRY_SECONDS: Final = 1.0
 P = ParamSpec("P")

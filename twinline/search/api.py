@@ -1,4 +1,4 @@
-"""The search service over HTTP: questions, what is active, health, metrics, the page and its API documentation."""
+"""The search service over HTTP: questions, the active release, health, metrics, the page and its API documentation."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Final
@@ -23,7 +23,7 @@ from twinline.search.results import RESULT, Question, SearchResult
 
 
 class ProblemBody(BaseModel):
-    """What every error looks like."""
+    """The body of every error."""
 
     error: str
     detail: str
@@ -52,10 +52,10 @@ def build_app(
     """Return the search application.
 
     Args:
-        releases: what is served, and which of it is active.
+        releases: the served releases, and the active one.
         principal: the caller that every request counts as.
-        checks: what else must hold for this process to be ready, such as running consumers.
-        registry: shown at /metrics; one that other parts of the process may have added to.
+        checks: further conditions of readiness, such as running consumers.
+        registry: shown at /metrics; may hold metrics of other parts of the process.
         admission: how many questions are answered at once, and how many may wait.
     """
     app = FastAPIOffline(
@@ -104,17 +104,17 @@ def _search_routes(ask: Callable[[Question], Awaitable[SearchResult]]) -> APIRou
 
 
 def _as_json(found: SearchResult) -> Response:
-    # Written once, by its own type; left to FastAPI it is taken for a stranger's, and checked again first.
+    # Serialised once, by its own type; FastAPI would validate it again first.
     return Response(RESULT.dump_json(found), media_type="application/json")
 
 
 def _state_routes(releases: Releases, metrics: SearchMetrics, checks: Sequence[Check]) -> APIRouter:
     router = APIRouter(tags=["state"])
 
-    # Plain functions: FastAPI runs them in its thread pool, which searches have no part in.
+    # Plain functions: FastAPI runs them in its thread pool, which searches do not use.
     @router.get("/index", responses={503: _ERRORS[503]})
     def index() -> IndexInfo:
-        """Say what is being searched: release, space, contract, counts, and how the encoder came to be."""
+        """Describe the searched index: release, space, contract, counts, and the encoder's training."""
         return index_info(releases)
 
     @router.get("/healthz")
@@ -124,7 +124,7 @@ def _state_routes(releases: Releases, metrics: SearchMetrics, checks: Sequence[C
 
     @router.get("/readyz", responses={503: {"description": "Not ready; `missing` says what is missing."}})
     def readyz() -> JSONResponse:
-        """Say whether a search would be answered, and if not what is missing."""
+        """Say whether a search would be answered, and name the missing conditions if not."""
         faults = missing(checks)
         return JSONResponse({"ready": not faults, "missing": faults}, 503 if faults else 200)
 

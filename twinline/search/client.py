@@ -10,9 +10,9 @@
     async with AsyncSearchClient("http://127.0.0.1:18080") as search:
         results = await search.search_many(["how do I ...", "where is ..."])     # in their order, a few at a time
 
-Results are the service's own types (`results.SearchResult`). What failed is a `TransientError` if the same question may
-succeed later (`retry_after_seconds` says when), else a `ContractError`. Connections are kept and used again; nothing is
-repeated unless `retries` says so.
+Results are the service's own types (`results.SearchResult`). A failure is a `TransientError` if the same question may succeed
+later (`retry_after_seconds` says when), else a `ContractError`. Connections are reused; nothing is repeated unless `retries` says
+so.
 """
 
 import asyncio
@@ -166,7 +166,7 @@ class AsyncSearchClient:
         Raises:
             TransientError, ContractError: as `search` does.
         """
-        # Outcomes, not exceptions: a group of tasks would wrap what one of them raises in a group of errors.
+        # Outcomes, not exceptions: a group of tasks would wrap an exception in a group of errors.
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._outcome(query, fields)) for query in queries]
         return exchange.all_or_first_failure([task.result() for task in tasks])

@@ -1,4 +1,4 @@
-"""What both search clients do with a question and a response; nothing here sends or waits, so that it can be stepped through."""
+"""The shared core of both search clients: questions and responses. Nothing here sends or waits, so tests can step through it."""
 
 from dataclasses import asdict
 from typing import Any, Final
@@ -15,19 +15,19 @@ TIMEOUT_SECONDS: Final = 30.0
 _FIRST_PAUSE_SECONDS: Final = 0.2
 _LONGEST_PAUSE_SECONDS: Final = 5.0
 _BAD_QUERY: Final = 400
-# What a service says that is away, full or behind a proxy that has lost it.
+# The answers of a service that is away or full, or of a proxy that has lost it.
 _MAY_PASS: Final = (429, 502, 503, 504)
 
 
 class Patience:
-    """How often one question is asked again, and how long to wait before: what the service asks for, or a pause that doubles."""
+    """The retries of one question, and the wait before each: the time that the service asks for, or a doubling pause."""
 
     def __init__(self, retries: int) -> None:
         self._left = retries
         self._pause = _FIRST_PAUSE_SECONDS
 
     def seconds_after(self, failure: TransientError) -> float:
-        """Return how long to wait before the next attempt; raise the failure when there is to be none."""
+        """Return how long to wait before the next attempt; raise the failure when no attempt is left."""
         if not self._left:
             raise failure
         self._left -= 1
@@ -38,29 +38,29 @@ class Patience:
 def client_options(url: str, at_once: int, timeout_seconds: float) -> dict[str, Any]:
     """Return the options of an httpx client, the same for both kinds."""
     limits = httpx.Limits(max_connections=at_once, max_keepalive_connections=at_once)
-    # trust_env off: the questions are other people's, and a proxy of the environment is none of theirs.
+    # trust_env off: questions are private, and must not pass a proxy that the environment happens to name.
     return {"base_url": url, "limits": limits, "timeout": timeout_seconds, "trust_env": False}
 
 
 def body(question: Question) -> dict[str, Any]:
-    """Return what is sent."""
+    """Return the request's body."""
     return asdict(question)
 
 
 def no_address(url: str, exc: Exception) -> SettingsError:
-    """Return the error for an address that is none."""
+    """Return the error for an invalid address."""
     return SettingsError(f"{url!r} is no address ({exc}): give one like http://127.0.0.1:18080")
 
 
 def lost(url: str, exc: httpx.TransportError) -> TwinlineError:
-    """Return what it means that no response came."""
+    """Return the error for a missing response."""
     if isinstance(exc, httpx.UnsupportedProtocol):
         return no_address(url, exc)
     return TransientError(f"no search service answers at {url} ({type(exc).__name__}: {exc})")
 
 
 def result(url: str, response: httpx.Response) -> SearchResult:
-    """Return what a response says.
+    """Return the result in a response.
 
     Raises:
         TransientError, DocumentError, ContractError: as `SearchClient.search` does.
@@ -87,7 +87,7 @@ def _failure(url: str, response: httpx.Response) -> TwinlineError:
         message = f"{problem['detail']}. {problem['remedy']}"
         slug = str(problem["error"])
     except (ValueError, KeyError, TypeError):
-        # A proxy in between, say, that has lost what is behind it.
+        # For example a proxy that has lost its service.
         message, slug = f"{url} answers {response.status_code}: {response.text[:200]!r}", ""
     if response.status_code in _MAY_PASS:
         return TransientError(message, _seconds(response.headers.get("Retry-After")))

@@ -16,7 +16,7 @@ _UNSPACED: Final = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}"
 _RUN: Final = regex.compile(rf"(?V1)(?P<unspaced>[{_UNSPACED}]+)|[[\p{{L}}\p{{M}}\p{{N}}]--[{_UNSPACED}]]+")
 _ASCII_LETTERS: Final = frozenset(string.ascii_lowercase + string.digits)
 
-# Marking these tells a reader nothing. Only for display: what is searched for is the whole question.
+# Highlights of these words would not help a reader. Only for display: a search uses the whole question.
 _TOO_COMMON: Final = frozenset(
     "a an and are as at be by can could do does for from had has have how i if in into is it its may me my not of on or "  # noqa: SIM905
     "our s should so t than that the their then there these they this to was we were what when where which who why will "
@@ -43,7 +43,7 @@ def segments(text: str, ranges: Sequence[tuple[int, int]]) -> list[tuple[str, bo
     return [(text[start:end], start in starts) for start, end in pairwise(edges)]
 
 
-# All hits of an answer are looked at for the same question.
+# All hits of an answer are highlighted for the same question.
 @lru_cache(maxsize=16)
 def _wanted(question: str) -> frozenset[str]:
     words = frozenset(word for _, _, word in _words(question))
@@ -51,9 +51,9 @@ def _wanted(question: str) -> frozenset[str]:
 
 
 def _ascii_places(text: str, wanted: Collection[str]) -> Iterator[tuple[int, int]]:
-    """Yield where wanted words stand, in any order: as by `_words`, without a step of Python for every word that is not wanted.
+    """Yield the places of wanted words, in any order: as `_words`, but without a step of Python for every other word.
 
-    Most texts of most corpora go this way, ten of them an answer.
+    Most texts of most corpora take this path, ten of them an answer.
     """
     for word in wanted:
         start = text.find(word)
@@ -70,8 +70,7 @@ def _words(text: str) -> Iterator[tuple[int, int, str]]:
         if match["unspaced"] is None or end - start == 1:
             yield start, end, _folded(match.group())
         else:
-            # Scripts that do not separate words are matched by pairs of characters, as search engines do without a
-            # dictionary.
+            # Scripts without word separators are matched by pairs of characters, as in search engines without a dictionary.
             for left in range(start, end - 1):
                 yield left, left + 2, _folded(text[left : left + 2])
 

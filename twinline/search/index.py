@@ -1,4 +1,4 @@
-"""What is being searched right now."""
+"""The release and the collection that answer searches now."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ class Fingerprints:
 
 @dataclass(frozen=True, slots=True)
 class IndexInfo:
-    """The active release, the form that its encoder is served in, and the size of its collection."""
+    """The active release, its encoder's served format, and the size of its collection."""
 
     release: str
     space: str
@@ -54,6 +54,6 @@ def index_info(releases: Releases) -> IndexInfo:
 
 
 def count_documents(collection: Collection) -> int:
-    """Return how many documents a collection holds: every one that can be found has a first chunk."""
-    # Heads are no measure: those of deleted documents stay. One condition, as only chunks have a number: each is looked up alone.
+    """Return how many documents a collection holds: every searchable document has a first chunk."""
+    # Heads are no measure: those of deleted documents stay. One condition suffices, since only chunks have a number.
     return collection.count({"chunk_index": 0})

@@ -1,4 +1,4 @@
-"""What search counts and times, for Prometheus."""
+"""Search metrics for Prometheus: counts and times."""
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
@@ -8,7 +8,7 @@ _SECONDS = (0.002, 0.004, 0.006, 0.008, 0.012, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 
 
 
 class SearchMetrics:
-    """The instruments of one application; `registry` is what `/metrics` shows."""
+    """The metrics of one application; `/metrics` shows `registry`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
@@ -30,5 +30,5 @@ class SearchMetrics:
             self._empty.inc()
 
     def requested(self, path: str, status: int) -> None:
-        """Count one request; `path` is the route's template, so that strangers cannot grow the set of labels."""
+        """Count one request; `path` is the route's template, so that requests cannot grow the set of labels."""
         self._requests.labels(path, str(status)).inc()

@@ -1,4 +1,4 @@
-"""What every request passes through: a limit on the body, one log line, one count."""
+"""The middleware of every request: a limit on the body, one log line, one count."""
 
 import logging
 import time
@@ -46,7 +46,7 @@ class BodyLimit:
 
 
 class RequestLog:
-    """Log and count each request: method, path, status, time. Never the query: it is somebody's text."""
+    """Log and count each request: method, path, status, time. Never the query: it is private."""
 
     def __init__(self, app: ASGIApp, metrics: SearchMetrics) -> None:
         self._app = app

@@ -12,7 +12,7 @@ from twinline.search.releases import Served
 
 
 def release_of(collection: str) -> str:
-    """Return the release whose collection this is.
+    """Return the release of a collection.
 
     Raises:
         SettingsError: it is no collection of ours.
@@ -27,8 +27,8 @@ def open_served(settings: Settings, store: Store, name: str) -> Served:
     """Open the release that collection `name` belongs to. Its encoder is checked before its first use, not here.
 
     Args:
-        settings: say where fetched releases lie, and where Triton answers.
-        store: has the collection.
+        settings: name the folder of fetched releases, and Triton's address.
+        store: the store that has the collection.
         name: the collection's name.
 
     Raises:
@@ -43,7 +43,7 @@ def open_served(settings: Settings, store: Store, name: str) -> Served:
     try:
         check_index(collection, release.golden)
     except BaseException:
-        # Or the engine's lock would keep out whoever comes to repair it.
+        # Otherwise the engine's lock would block its repair.
         collection.close()
         raise
     return Served(release, collection, recent, RememberedQueries(settings.query_vector_seconds))

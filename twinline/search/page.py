@@ -25,7 +25,7 @@ from twinline.search.results import Question, SearchResult
 _HERE: Final = Path(__file__).parent
 _LIMITS: Final = (10, 25, 50, 100)
 _HASH: Final = re.compile("[0-9a-f]{32,}")
-# Documents are other people's text. Should escaping ever fail, the browser still runs and loads nothing of theirs.
+# Documents are foreign text. Should escaping ever fail, the browser still runs and loads nothing of it.
 _HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
     "img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -37,7 +37,7 @@ _HEADERS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """What the templates show."""
+    """The values for the templates."""
 
     query: str
     limit: int
@@ -49,7 +49,7 @@ class _View:
 
 
 def install(app: FastAPI, releases: Releases, ask: Callable[[Question], SearchResult], admission: Admission) -> None:
-    """Add the page at `/` and the files that it is made of."""
+    """Add the page at `/` and its files."""
     templates = _environment()
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
@@ -65,7 +65,7 @@ def install(app: FastAPI, releases: Releases, ask: Callable[[Question], SearchRe
         try:
             view, status, headers = await admission.run(_look, releases, ask, *asked)
         except TransientError as error:
-            # Too many wait: said on the page as every other problem is.
+            # Too many wait: shown on the page like every other problem.
             status, problem = problem_of(error)
             view, headers = _View(asked[0], _LIMITS[0], *asked[2:], problem=problem), retry_after(error)
         name = "results.html" if x_fragment else "page.html"

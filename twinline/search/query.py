@@ -27,14 +27,14 @@ _NEXT_REACH: Final = 4
 
 
 class ActiveRelease(Protocol):
-    """Whoever knows which release is active."""
+    """The source of the active release."""
 
     def active(self) -> AbstractContextManager[Served]:
         """Resolve the alias once; the release stays open until the context ends."""
 
 
 def answer(releases: ActiveRelease, question: Question, principal: Principal) -> SearchResult:
-    """Answer `question` from the release that is active now, whatever is switched meanwhile.
+    """Answer `question` from the release that is active now, even if another is activated meanwhile.
 
     Raises:
         NotAllowedError: the question reaches further than the caller may search.
@@ -51,7 +51,7 @@ def answer(releases: ActiveRelease, question: Question, principal: Principal) ->
 
 
 def answer_from(served: Served, question: Question, principal: Principal) -> SearchResult:
-    """Answer `question` from one given release; a trial: it does not count as somebody's query, and always asks the encoder."""
+    """Answer `question` from one given release; a trial: it does not count as a query, and always asks the encoder."""
     _require_search(principal, question)
     return _answer(served, question, None)[0]
 

@@ -1,7 +1,7 @@
-"""Vectors of queries that were asked a moment ago: the same question again, a page that is reloaded say, needs no encoder.
+"""The query cache: vectors of recent queries. A repeated question, for example a reloaded page, needs no encoder.
 
-Kept in memory only, by the hash of the text and for a short time: a text is private, and a vector can be turned back into much of
-it. An entry knows its space like every other vector, and is checked like every other.
+It is in memory only, by the hash of the text and for a short time: a text is private, and a vector can be turned back into much
+of it. An entry names its space and is checked like every other vector.
 """
 
 import hashlib
@@ -20,8 +20,8 @@ class RememberedQueries:
     """The embeddings of recent queries, by space and exact clean text. Thread-safe.
 
     Args:
-        seconds: how long an entry is good for; 0 remembers nothing.
-        kept: how many at most; the one that was not asked for the longest goes first.
+        seconds: how long an entry is valid; 0 turns the cache off.
+        kept: the maximum number of entries; the least recently used one is dropped first.
         clock: seconds that only go forward.
     """
 
@@ -34,7 +34,7 @@ class RememberedQueries:
         self.hits = 0
 
     def embed(self, embedder: Embedder, text: str) -> Embeddings:
-        """Return the embeddings of one query: remembered, or made by the embedder.
+        """Return the embeddings of one query, from the cache or the embedder.
 
         Raises:
             TransientError, MismatchError: as the embedder does.
@@ -47,7 +47,7 @@ class RememberedQueries:
                 self.hits += 1
                 return found[1]
         made = embedder.embed([text], "query")
-        # What was answered from another space is for the caller to refuse, and not to be remembered.
+        # An answer from another space is not cached; the caller refuses it.
         if self._seconds > 0 and made.space == embedder.space:
             made.vectors.setflags(write=False)
             with self._changing:

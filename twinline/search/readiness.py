@@ -1,16 +1,16 @@
-"""What must hold before this process says that it is ready."""
+"""The conditions of this process's readiness."""
 
 from collections.abc import Callable, Sequence
 
 from twinline.contract.errors import TwinlineError
 from twinline.search.releases import Releases
 
-# Returns what is missing, in words; nothing when all is well.
+# Returns the missing conditions in words; empty when all hold.
 Check = Callable[[], Sequence[str]]
 
 
 def missing(checks: Sequence[Check]) -> list[str]:
-    """Return everything that is missing; a check that cannot be made is a fault too."""
+    """Return all missing conditions; a check that cannot be made is a fault too."""
     faults: list[str] = []
     for check in checks:
         try:

@@ -1,4 +1,4 @@
-"""What the recent queries of a release looked like: numbers for the drift report, in memory only.
+"""Features of a release's recent queries: numbers for the drift report, in memory only.
 
 Neither a query's text nor its vector is kept: a text is private, and a vector can be turned back into much of its text.
 """
@@ -37,18 +37,18 @@ class RecentQueries:
         self._changing = threading.Lock()
 
     def add(self, text: str, embeddings: Embeddings) -> None:
-        """Note one answered query: its clean text, and what the encoder said of it."""
-        # The encoder does not say the token ids; cutting the text again takes some tens of microseconds.
+        """Note one answered query: its clean text and the encoder's answer."""
+        # The encoder does not return the token ids; tokenizing again takes some tens of microseconds.
         encoded = self._preprocessor.encode([text], "query")
         found = features_of(encoded, self._reference.nearest(embeddings.vectors), self._unknown, 1)
         unknown = None if found.unknown_share is None else float(found.unknown_share[0])
-        # Counts as the served encoder has them, not as this process does.
+        # The served encoder's counts, not this process's.
         seen = _Seen(float(embeddings.token_counts[0]), float(embeddings.truncated[0]), float(found.similarity[0]), unknown)
         with self._changing:
             self._seen.append(seen)
 
     def features(self) -> Features:
-        """Return the features of the queries that are kept, oldest first."""
+        """Return the features of the stored queries, oldest first."""
         with self._changing:
             seen = list(self._seen)
         return Features(

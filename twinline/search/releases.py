@@ -1,4 +1,4 @@
-"""The releases that this process answers from; a release stays open for as long as somebody is using it."""
+"""The releases that this process answers from; a release stays open as long as a request uses it."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +22,7 @@ class Served:
     """One release with its collection open.
 
     Args:
-        recent: the recent queries, where the release has a drift reference to compare them with.
+        recent: the recent queries, where the release has a drift reference for comparison.
         remembered: query vectors of the release's space; None: every query goes to the encoder.
     """
 
@@ -33,7 +33,7 @@ class Served:
 
     @property
     def info(self) -> CollectionInfo:
-        """Return what the release's collection is made of."""
+        """Return the info of the release's collection."""
         return self.release.info
 
     @property
@@ -53,12 +53,11 @@ class Served:
 
 
 class Releases:
-    """Which releases are served here, and which one is active.
+    """The releases that are served here, and the active one.
 
     Args:
-        store: says which collection is active; asked once per request.
-        open_release: opens a release that was activated by another process. Without it only releases that were
-            added here are served.
+        store: names the active collection; asked once per request.
+        open_release: opens a release that another process has activated. Without it only releases added here are served.
     """
 
     def __init__(self, store: Store, open_release: Callable[[str], Served] | None = None) -> None:
@@ -75,10 +74,10 @@ class Releases:
             self._served[served.collection.name] = served
 
     def remove(self, name: str, timeout_seconds: float = 30.0) -> Served | None:
-        """Take a release out of service, and return it once nobody uses it any more.
+        """Take a release out of service, and return it once no request uses it.
 
         Raises:
-            TransientError: requests still use it after `timeout_seconds`; it is out of service all the same.
+            TransientError: requests still use it after `timeout_seconds`; it is out of service nevertheless.
         """
         with self._changed:
             served = self._served.pop(name, None)
@@ -88,7 +87,7 @@ class Releases:
 
     @contextmanager
     def held(self, name: str) -> Iterator[None]:
-        """Let new users of a collection wait until the context ends, because it is closed and opened again."""
+        """Let new requests for a collection wait until the context ends: it is closed and opened again."""
         with self._changed:
             self._held.add(name)
         try:
@@ -120,7 +119,7 @@ class Releases:
     def using(self, name: str) -> Iterator[Served]:
         """Keep the release of collection `name` open until the context ends."""
         with self._changed:
-            # Those who waited in vain hear that it is not served, and may ask again.
+            # On timeout the caller gets NotServedError and may retry.
             self._changed.wait_for(lambda: name not in self._held, _HELD_SECONDS)
             served = self._served.get(name) or self._opened(name)
             self._users[name] = self._users.get(name, 0) + 1

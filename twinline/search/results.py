@@ -1,4 +1,4 @@
-"""What is asked and what comes back: the types of the search API, light enough for any program to import.
+"""The types of the search API, questions and results, light enough for any program to import.
 
 `Question` is the one list of search fields: the API's body and address, the admin API, both clients and `twinline search`
 derive from it or are tested against it.
@@ -42,7 +42,7 @@ class HitChunk:
 
 @dataclass(frozen=True, slots=True)
 class KafkaPlace:
-    """Where in the log the indexed version of the document stands, and when the log received it."""
+    """The place in the log of the indexed version of the document, and when the log received it."""
 
     partition: int
     offset: int
@@ -51,9 +51,9 @@ class KafkaPlace:
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """What made this hit: the document's way into the index, and the encoder's way into service.
+    """The lineage of a hit: the document's way into the index, and the encoder's way into service.
 
-    `ingest` is what the producer said (source hash, run, Git revision), `training` what the release's manifest says.
+    `ingest` comes from the producer (source hash, run, Git revision), `training` from the release's manifest.
     """
 
     release: str
@@ -106,5 +106,5 @@ class SearchResult:
     timings: Timings
 
 
-# Written and read as JSON by one adapter: what the service says is what a client reads.
+# One adapter writes and reads the JSON, so service and client agree.
 RESULT: Final = TypeAdapter(SearchResult)

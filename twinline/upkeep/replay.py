@@ -1,12 +1,11 @@
-"""A stretch of the log applied once more, to a collection in service or to a new one in its place.
+"""A stretch of the log applied again, to a collection in service or to a new one in its place.
 
-Nothing is published: the messages that the log has pass the consumer's own `handle()`, so that an older state never takes the
-place of a newer one, and applying again what was applied changes nothing.
+Nothing is published: the log's messages pass the consumer's own `handle()`. So an older state never replaces a newer one, and
+applying a message twice changes nothing.
 
-A new collection is of the same release, so it has the same name, and one release has one collection. It is made beside, in a
-folder that no process serves, and takes the old one's place by one exchange of folders inside the online process; searches of
-it wait for as long as that takes, a fraction of a second. Then what was appended meanwhile is applied. The consumer group is not
-used and not moved.
+A new collection is of the same release, so it has the same name. It is made in a folder that no process serves. Then the online
+process exchanges the two folders; searches of the collection wait a fraction of a second. Then messages appended meanwhile are
+applied. The consumer group is not used and not moved.
 """
 
 import fcntl
@@ -39,7 +38,7 @@ from twinline.upkeep.reconcile.target import Index, open_target
 
 @dataclass(slots=True)
 class Replayed:
-    """What was applied: messages by partition range, and counts of what came of them."""
+    """The applied messages by partition range, and counts of the outcomes."""
 
     messages: int = 0
     counts: dict[str, int] = field(default_factory=dict)
@@ -53,14 +52,14 @@ class Replayed:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """A stretch of the log: offsets by partition, the last ones not in it."""
+    """A stretch of the log: offsets by partition, the ends exclusive."""
 
     starts: Mapping[int, int]
     ends: Mapping[int, int]
 
     @property
     def size(self) -> int:
-        """Return how many messages that is, at most."""
+        """Return the largest possible number of messages."""
         return sum(max(0, end - self.starts[number]) for number, end in self.ends.items() if number in self.starts)
 
 
@@ -70,7 +69,7 @@ def find_stretch(
     """Return the stretch that is meant. Offsets are `PARTITION:OFFSET`; partitions that none names are left out.
 
     Raises:
-        SettingsError: it begins before what the log still has, or names no place.
+        SettingsError: it begins before the start of the log, or names no place.
     """
     begins, ends = beginning_offsets(settings, settings.topic), end_offsets(settings, settings.topic)
     if bool(from_offsets) == (from_time is not None):
@@ -101,13 +100,13 @@ def rebuild(
     partial: bool,
     progress: Callable[[int], object],
 ) -> Replayed:
-    """Build a release's collection anew, and let it take the place of the one in service.
+    """Build a new collection of a release, and replace the one in service by it.
 
     Args:
-        stretch: of the log; None: all that it has, after the snapshot if there is one.
-        snapshot: the id of one of the topic to begin with.
-        embed_again: take no vector from the collection in service.
-        partial: go on although documents are left out.
+        stretch: of the log; None: all of it, after the snapshot if there is one.
+        snapshot: the id of a snapshot of the topic, read first.
+        embed_again: reuse no vector of the collection in service.
+        partial: allow that documents are left out.
 
     Raises:
         SettingsError: the store is not the embedded one; or documents would be left out.
@@ -123,12 +122,12 @@ def rebuild(
     beside = EdgeStore(settings.store_folder / REBUILT)
     done = Replayed()
     with _alone(settings.store_folder / f"{REBUILT}.lock"):
-        shutil.rmtree(beside.folder, ignore_errors=True)  # of an attempt that was killed
+        shutil.rmtree(beside.folder, ignore_errors=True)  # of a killed attempt
         reached = _fill(settings, release, beside, stretch, taken, embed_again, done, progress)
         with closing(AdminClient(settings.admin_url)) as admin:
             admin.replace(release.collection_name)
         shutil.rmtree(beside.folder, ignore_errors=True)
-    # What the consumer had applied to the old collection since we read the end of the log.
+    # The messages that the consumer applied to the old collection after our read of the log's end.
     now = end_offsets(settings, settings.topic)
     if not partial:
         rest = replay_into(settings, release, Stretch(reached, {number: now[number] for number in reached}), progress)
@@ -138,12 +137,12 @@ def rebuild(
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Let only one process at a time build beside; the lock goes with the process that holds it."""
+    """Let only one process at a time rebuild; the lock ends with its process."""
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
-            raise TransientError(f"another collection is being built anew beside the served ones ({path}): wait for it") from exc
+            raise TransientError(f"another collection is being rebuilt beside the served ones ({path}): wait for it") from exc
         yield
 
 
@@ -157,7 +156,7 @@ def _fill(
     done: Replayed,
     progress: Callable[[int], object],
 ) -> Mapping[int, int]:
-    """Fill the new collection, close and finish it; return the offsets up to which it was filled."""
+    """Fill the new collection, close and finish it; return its end offsets."""
     served = EdgeStore(settings.store_folder)
     with closing(beside.begin(release.collection_name, release.info)) as collection:
         for role in ROLES:
@@ -184,7 +183,7 @@ def _apply(settings: Settings, index: Index, stretch: Stretch, progress: Callabl
 
 
 def _messages(settings: Settings, stretch: Stretch) -> Iterator[Message]:
-    # Only the partitions of the stretch: the others have no end here, and are not read.
+    # Only the stretch's partitions: the others have no end here.
     yield from map(message_of, read_topic(settings, settings.topic, stretch.starts, stretch.ends))
 
 

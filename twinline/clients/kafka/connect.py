@@ -145,7 +145,7 @@ def group_lag(settings: Settings, group: str, topic: str) -> dict[int, int]:
 
 
 def unless_set(settings: Settings, **defaults: Any) -> dict[str, Any]:
-    """Return our defaults, without those that TWINLINE_KAFKA_OPTIONS sets."""
+    """Return our defaults, without the options in TWINLINE_KAFKA_OPTIONS."""
     chosen = read_options(settings.kafka_options.get_secret_value())
     return {name: value for name, value in defaults.items() if name not in chosen}
 
@@ -241,7 +241,7 @@ def _create_topic(admin: KafkaAdminClient, topic: str, partitions: int) -> None:
             wait_for_metadata=True,
         )
     except TopicAlreadyExistsError:
-        # Another process was quicker; its topic must be as good as ours.
+        # Another process was quicker; its topic must pass the same checks.
         _check_topic(admin, topic)
 
 

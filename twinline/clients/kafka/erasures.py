@@ -17,8 +17,8 @@ _CONFIRM_SECONDS: Final = 30.0
 class ErasureTopic:
     """Follows the list of erased documents. One thread at a time.
 
-    `current()` includes every record that the topic held when it was called. A message that was polled before that call, and was
-    appended after a document's erasure, is therefore judged by it.
+    `current()` includes every record that the topic held at the call. It therefore judges every message polled before the call
+    and appended after a document's erasure.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -38,7 +38,7 @@ class ErasureTopic:
         try:
             self._follow()
         except BaseException:
-            # The position has passed records that were polled and not taken in: the next call reads all of them again.
+            # The position has passed records that were not taken in: the next call reads all of them again.
             self.close()
             raise
         return self._list

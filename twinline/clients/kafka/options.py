@@ -19,7 +19,7 @@ from twinline.contract.errors import SettingsError
 
 VARIABLE: Final = "TWINLINE_KAFKA_OPTIONS"
 
-# Options that decide whether a message can be lost, doubled or misread; options of other settings; and objects of a program.
+# Options that decide whether a message is lost, doubled or misread; options of other settings; objects of a program.
 OWN: Final = frozenset({
     "acks", "allow_auto_create_topics", "auto_commit_interval_ms", "auto_offset_reset", "bootstrap_servers",
     "consumer_timeout_ms", "default_offset_commit_callback", "enable_auto_commit", "enable_idempotence", "group_id",
@@ -79,10 +79,10 @@ def options_of(options: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str
 
 
 def check_security(given: Mapping[str, Any]) -> None:
-    """Check what kafka-python would check on connecting, and then report as a broker that does not answer.
+    """Check security settings early: kafka-python checks them on connecting, and reports a broker that does not answer.
 
     Raises:
-        SettingsError: a file is missing, a mechanism is unknown, or needs a library that is not installed.
+        SettingsError: a file is missing; a mechanism is unknown or needs a library that is not installed.
     """
     protocol, mechanism = given.get("security_protocol"), given.get("sasl_mechanism")
     for name in ("ssl_cafile", "ssl_certfile", "ssl_keyfile", "ssl_crlfile"):

@@ -17,7 +17,7 @@ from twinline.contract.errors import TransientError
 
 SILENCE_SECONDS: Final = 30.0
 _POLL_MS: Final = 500
-# A wanted offset this near is read on to; a farther one is sought.
+# Up to this distance the reader reads on to a wanted offset; beyond it, it seeks.
 _NEAR: Final = 2_000
 
 

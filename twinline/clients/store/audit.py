@@ -1,4 +1,4 @@
-"""What reconciliation must know of a stored point: small, so that a whole index can be looked through page by page."""
+"""The facts of a stored point that reconciliation needs: small, so that a whole index can be read page by page."""
 
 import hashlib
 import json
@@ -15,19 +15,19 @@ from twinline.contract.canonical import JSON
 from twinline.contract.documents.records import Version
 from twinline.contract.errors import DocumentError
 
-# What a chunk says of its text and its document; its place in the log may rightly be another one after a redelivery.
+# The fields about a chunk's text and document. Not its place in the log: a redelivery may rightly change that.
 _SAID: Final = ("chunk_index", "start", "end", "title", "text", "metadata", "tenant", "content_hash", "token_count", "truncated")
 
 
 @dataclass(frozen=True, slots=True)
 class PointFacts:
-    """One point. Fields that a damaged payload lacks are None.
+    """One point. A field that is missing from a damaged payload is None.
 
     Args:
-        kind: chunk, head, golden, or whatever else is stored.
-        version: the fields of the payload that say it.
-        said: hash of all that a chunk says of its text and document, see `said_hash`.
-        vector_fault: what is wrong with a chunk's vectors; empty for good ones.
+        kind: chunk, head, golden, or any other stored kind.
+        version: the payload's fields of the version.
+        said: the hash of a chunk's fields about its text and document, see `said_hash`.
+        vector_fault: the fault of a chunk's vectors; empty for good ones.
     """
 
     id: UUID
@@ -47,7 +47,7 @@ class PointFacts:
 
     @classmethod
     def of(cls, point: StoredPoint, vectors: Mapping[str, VectorSpec]) -> Self:
-        """Look at a point that was read with its vectors."""
+        """Return the facts of a point that was read with its vectors."""
         payload = point.payload
         is_chunk = payload.get("kind") == "chunk"
         own = {name: payload.get(name) for name in ("kind", "source", "key", "chunk_index", "chunk_count", "deleted")}
@@ -57,7 +57,7 @@ class PointFacts:
 
     @property
     def stored_version(self) -> Version | None:
-        """Return the version; None where the payload has none that can be read."""
+        """Return the version; None where the payload has no readable one."""
         try:
             return Version(self.version["version_kind"], int(self.version["version"]), int(self.version["version_offset"]))
         except (KeyError, TypeError, ValueError):
@@ -65,7 +65,7 @@ class PointFacts:
 
     @property
     def point(self) -> StoredPoint:
-        """Return the point as `remove_points` needs it."""
+        """Return the point for `remove_points`."""
         return StoredPoint(self.id, self.version)
 
     def to_json(self) -> dict[str, JSON]:
@@ -79,7 +79,7 @@ class PointFacts:
 
 
 def is_newer(version: Version, than: Version) -> bool:
-    """Say whether a version is the newer one; never where the two are of different kinds."""
+    """Say whether a version is newer than another; False where their kinds differ."""
     try:
         return than < version
     except DocumentError:
@@ -87,13 +87,13 @@ def is_newer(version: Version, than: Version) -> bool:
 
 
 def said_hash(payload: Payload) -> str:
-    """Return the hash of what a chunk's payload says of its text and its document."""
+    """Return the hash of a chunk's fields about its text and its document."""
     said = [_plain(payload.get(name)) for name in _SAID]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def vector_fault(vectors: Mapping[str, Vector], specs: Mapping[str, VectorSpec]) -> str:
-    """Return what is wrong with the first bad vector of a chunk; empty where all are good."""
+    """Return the fault of a chunk's first bad vector; empty where all are good."""
     return next((fault for name, spec in specs.items() if (fault := _fault(vectors.get(name), name, spec))), "")
 
 

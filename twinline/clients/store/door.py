@@ -1,4 +1,4 @@
-"""The door of an index: the golden vectors that a collection gives back must be those of the release that is to use it."""
+"""The door of an index: a collection's golden vectors must be those of the release that is to use it."""
 
 from twinline.clients.store.protocol import Collection
 from twinline.contract.encoder.golden import GoldenSet
@@ -6,7 +6,7 @@ from twinline.contract.errors import MismatchError
 
 
 def check_index(collection: Collection, golden: GoldenSet) -> None:
-    """Compare the golden vectors stored in a collection with the release's own, before anything is written or answered.
+    """Compare a collection's golden vectors with the release's own, before anything is written or answered.
 
     Raises:
         MismatchError: a golden text is missing, is no finite vector, or is another encoder's.

@@ -23,13 +23,13 @@ from twinline.clients.store.protocol import GOLDEN_VECTOR_NAME, INTEGER_FIELDS, 
 from twinline.contract.errors import ContractError, MismatchError
 from twinline.contract.release.index_settings import IndexSettings
 
-# The engine's own default: below so many kilobytes of vectors comparing all is quicker than the graph.
+# The engine's own default, in kilobytes of vectors: below it, comparing all is quicker than the graph.
 _FULL_SCAN_KB = 10_000
 _DROPPED = ".dropped-"
 
-# Where a collection is made that is to take the place of a served one.
+# The folder of a rebuilt collection that is to replace a served one.
 REBUILT = ".rebuilt"
-# Two renames would leave, between them, no collection under the name (Linux 3.15, glibc 2.28).
+# Between two renames the name would have no collection; an exchange leaves no gap (Linux 3.15, glibc 2.28).
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
@@ -52,7 +52,7 @@ class EdgeStore:
             raise ContractError(f"collection {name} is in {self.folder} already: retire its release before building it again")
         folder = self._building / name
         if not (folder / "collection.json").exists():
-            # A first attempt that died before its last step, the info file, holds nothing.
+            # An attempt that died before its last step, the info file, holds nothing.
             shutil.rmtree(folder, ignore_errors=True)
             _make_shard(folder, info)
             _replace(folder / "collection.json", json.dumps(info.to_json(), indent=2))
@@ -60,12 +60,12 @@ class EdgeStore:
         return EdgeCollection(name, info, _load_shard(folder))
 
     def finish(self, name: str) -> None:
-        # Loading proves that nobody writes to it any more: the engine's lock would refuse.
+        # Loading proves that no process still writes to it: the engine's lock would refuse.
         EdgeCollection(name, _read_info(self._building / name), _load_shard(self._building / name)).close()
         (self._building / name).rename(self.folder / name)
 
     def exchange(self, name: str) -> None:
-        """Exchange a closed collection with the closed one of the same name in the folder `.rebuilt`: at once, or not at all.
+        """Exchange a closed collection with its closed namesake in the folder `.rebuilt`: at once, or not at all.
 
         Raises:
             ContractError: none was built there, or this file system cannot exchange two folders.
@@ -96,12 +96,12 @@ class EdgeStore:
             raise ContractError(f"collection {name} is the active one: activate another before dropping it")
         for place in (self.folder, self._building):
             if (place / name).exists():
-                # Nobody else may have it open. One that died before its info file was written has nothing to open.
+                # Opening proves that no other process has it open. Without an info file there is nothing to open.
                 if (place / name / "collection.json").exists():
                     _load_shard(place / name).close()
                 gone = self.folder / f"{_DROPPED}{name}"
                 shutil.rmtree(gone, ignore_errors=True)
-                # Renamed first: a deletion cut short must not leave half a collection under its name.
+                # Renamed first: an interrupted deletion must not leave half a collection under its name.
                 (place / name).rename(gone)
                 shutil.rmtree(gone)
                 return
@@ -137,7 +137,7 @@ def _make_shard(folder: Path, info: CollectionInfo) -> None:
     }
     # The engine keeps a slot for every point in every named vector: on disk these cost no memory.
     golden = engine.EdgeVectorParams(info.dimension, engine.Distance.Cosine, on_disk=True)
-    # No modifier: a weight says all, the rarity of its term too, or the engine's own count of terms would decide scores.
+    # No modifier: weights include the rarity of terms; the engine's own statistics must not change scores.
     sparse = {name: engine.EdgeSparseVectorParams() for name, spec in info.vectors.items() if spec.kind == "sparse"}
     config = engine.EdgeConfig(vectors={**dense, GOLDEN_VECTOR_NAME: golden}, sparse_vectors=sparse or None)
     with engine_errors(str(folder)):
@@ -152,7 +152,7 @@ def _make_shard(folder: Path, info: CollectionInfo) -> None:
 
 
 def _quantization(index: IndexSettings) -> Any:
-    # In memory: compressed vectors that had to be read from disk would save nothing.
+    # In memory: reading compressed vectors from disk would save nothing.
     if index.quantization == "int8":
         return engine.ScalarQuantizationConfig(engine.ScalarType.Int8, always_ram=True)
     return engine.BinaryQuantizationConfig(always_ram=True) if index.quantization == "binary" else None

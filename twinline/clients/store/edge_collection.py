@@ -1,7 +1,7 @@
 """One collection of the embedded store: a shard of Qdrant Edge, the Qdrant engine inside this process.
 
-The engine holds the interpreter lock in every call, so calls from several threads run one after another; the lock below
-covers what must be read and written as one.
+The engine holds the interpreter lock in every call, so calls from several threads run one after another. The lock below makes a
+read and the write after it atomic.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -79,7 +79,7 @@ class EdgeCollection:
             self._shard.update(engine.UpdateOperation.upsert_points(batch))
 
     def read_golden(self) -> dict[str, NDArray[np.float32]]:
-        # All vectors, not the one by name: a collection made before there were golden points does not know the name.
+        # All vectors, not only the golden one: a collection from before golden points does not know that name.
         request = engine.ScrollRequest(limit=MOST_GOLDEN, filter=_filter({"kind": "golden"}), with_payload=True, with_vector=True)
         with self._ours():
             records, _ = self._shard.scroll(request)
@@ -170,7 +170,7 @@ class EdgeCollection:
             self._shard.update(engine.UpdateOperation.upsert_points(batch))
 
     def _not_older(self, points: Sequence[StoredPoint]) -> list[StoredPoint]:
-        """Return the points that no newer one stands in the way of. Only under the lock is the answer still true afterwards."""
+        """Return the points without a newer stored version. Call under the lock: the answer holds no longer than that."""
         if not points:
             return []
         with self._ours():
@@ -179,7 +179,7 @@ class EdgeCollection:
         return [point for point in points if point.id not in stored or not stored_version(point.payload) < stored[point.id]]
 
     def _not_overtaken(self, points: Sequence[StoredPoint]) -> list[StoredPoint]:
-        """Return the chunk points whose document has no newer head; under the lock, as above."""
+        """Return the chunk points whose document has no newer head. Call under the lock, as above."""
         head_of = {point.id: head_id(point.payload["source"], point.payload["key"]) for point in points}
         if not head_of:
             return []
@@ -221,7 +221,7 @@ def _engine_vector(vector: Vector) -> Any:
 
 
 def _values(vector: Dense) -> list[float]:
-    # The engine takes an array as it is, and much faster than a list; its type stubs know only lists.
+    # The engine takes an array much faster than a list; its type stubs know only lists.
     return cast(list[float], np.ascontiguousarray(vector, np.float32))
 
 
@@ -242,7 +242,7 @@ def _equals(field: str, value: Any) -> Any:
 
 
 def _surplus(head: Head) -> list[Any]:
-    """Return the filters that together match what `delete_surplus` removes."""
+    """Return the filters that together match the points to delete in `delete_surplus`."""
     chunks = _filter({"kind": "chunk", "source": head.source, "key": head.key}).must
     number, offset = "version", "version_offset"
     same = _equals(number, head.version.number)
@@ -260,7 +260,7 @@ def engine_errors(place: str) -> Iterator[None]:
     try:
         yield
     except Exception as exc:
-        # The engine raises nothing but bare Exception; every subclass of it is somebody else's.
+        # The engine raises only bare Exception; a subclass comes from elsewhere.
         if type(exc) is not Exception:
             raise
         reason = str(exc)

@@ -33,11 +33,11 @@ Payload = Mapping[str, Any]
 # Every field must equal its value, or one of its values where several are given. `metadata.team` reaches into objects.
 Filter = Mapping[str, str | int | bool | Sequence[str] | Sequence[int]]
 Kind = Literal["chunk", "head", "golden", "build"]
-# What a collection holds beside documents.
+# The kinds of points in a collection beside documents.
 OWN_KINDS = frozenset({"golden", "build"})
 
 COLLECTION_PREFIX = "documents_"
-# Of the dense vector's size and distance, and no ask's to name: a point that has only this one is met by no search.
+# It has the dense vector's size and distance. No ask names it, so no search finds a point that has only this one.
 GOLDEN_VECTOR_NAME = "golden"
 MOST_GOLDEN = 1_000
 # Indexed in every collection; a release's own come on top.
@@ -49,7 +49,7 @@ VERSION_FIELDS = ("version", "version_kind", "version_offset")
 
 @dataclass(frozen=True, slots=True)
 class CollectionInfo:
-    """What a collection was built with; stored beside its points, and compared whenever it is opened.
+    """The specification of a collection; stored beside its points, and compared whenever it is opened.
 
     Args:
         vectors: by name; the dense one is always among them.
@@ -78,7 +78,7 @@ class CollectionInfo:
 
     @classmethod
     def of(cls, manifest: Manifest) -> Self:
-        """Return what the collection of a release must be built with."""
+        """Return the info that a release's collection must have."""
         prints = manifest.fingerprints
         fingerprints = (prints.contract, prints.vector, prints.index)
         return cls(manifest.release, manifest.space, *fingerprints, one_dense(manifest.dimension), manifest.index)
@@ -109,7 +109,7 @@ class CollectionInfo:
             raise MismatchError(f"{place} says {sorted(value)} of itself: no collection of this version; build it again") from exc
 
     def check(self, expected: "CollectionInfo", name: str) -> None:
-        """Raise MismatchError, naming both sides and the remedy, when a collection is not the one that was expected."""
+        """Raise MismatchError, naming both sides and the remedy, when a collection is not the expected one."""
         for what in ("space", "contract_fingerprint", "dimension", "vectors", "index", "release"):
             found, wanted = getattr(self, what), getattr(expected, what)
             if found != wanted:
@@ -121,7 +121,7 @@ class CollectionInfo:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What the store remembers of one document; it outlives the document's deletion."""
+    """The store's record of one document; it outlives the document's deletion."""
 
     source: str
     key: str
@@ -194,7 +194,7 @@ def golden_points(info: CollectionInfo, names: Iterable[str]) -> dict[str, Store
 
 
 def build_point(state: Mapping[str, JSON]) -> StoredPoint:
-    """Return the point in which a build notes how far it has come; it stays, and says what the collection was built from."""
+    """Return the point for a build's notes on its progress; it stays, and names the inputs of the collection."""
     return StoredPoint(build_id(), {"kind": "build", "state": dict(state)})
 
 
@@ -209,7 +209,7 @@ def stored_version(payload: Payload) -> Version:
 
 
 def version_part(payload: Payload) -> dict[str, JSON]:
-    """Return the fields of a payload that say its version; those that a damaged one lacks are absent."""
+    """Return a payload's fields of its version; fields missing from a damaged payload are absent."""
     return {name: payload[name] for name in VERSION_FIELDS if name in payload}
 
 
@@ -226,7 +226,7 @@ class Collection(Protocol):
 
     @property
     def info(self) -> CollectionInfo:
-        """Return what the collection was built with."""
+        """Return the specification of the collection."""
 
     def read_heads(self, ids: Sequence[UUID]) -> dict[UUID, Head]:
         """Return the heads that exist, by their id."""
@@ -241,29 +241,29 @@ class Collection(Protocol):
         """Write chunk points with their vectors, except where a newer version of the point is stored.
 
         Each has all of the collection's vectors: a chunk without one could not be found by it. ContractError otherwise.
-        A store that has one owner leaves out, too, what a newer head has overtaken: who lost the race leaves nothing.
+        A store with one owner also leaves out the chunks of a document that has a newer head.
         """
 
     def put_golden(self, vectors: Mapping[str, NDArray[np.float32]]) -> None:
-        """Write the vectors `(dim,)` of golden texts, by the text's name; what is there under a name is replaced."""
+        """Write the vectors `(dim,)` of golden texts, by the text's name; existing vectors of a name are replaced."""
 
     def read_golden(self) -> dict[str, NDArray[np.float32]]:
         """Return the stored vectors `(dim,)` of golden texts by name; none where none were written."""
 
     def put_build(self, state: Mapping[str, JSON]) -> None:
-        """Note how far a build has come. Whoever reads it finds every write that came before it."""
+        """Note the progress of a build. A reader of the note also finds every earlier write."""
 
     def read_build(self) -> Mapping[str, Any]:
-        """Return what a build noted last; nothing where none did."""
+        """Return the last note of a build; empty where there is none."""
 
     def delete_surplus(self, heads: Sequence[Head]) -> None:
         """Remove the chunks at or beyond a head's chunk count that are not newer than the head.
 
-        Never one below: those are replaced in place, so no removal makes a document missing, whoever else writes it.
+        Never one below: those are replaced in place, so no removal makes a document missing, even with several writers.
         """
 
     def remove_points(self, points: Sequence[StoredPoint]) -> None:
-        """Remove points that should not be there, except where another version of one is stored by now."""
+        """Remove surplus points, except where another version of one is stored by now."""
 
     def query(self, query: Query) -> list[list[StoredPoint]]:
         """Return a list of chunk points for each ask, in the order of the asks, best first.
@@ -287,7 +287,7 @@ class Collection(Protocol):
         """Make all writes durable against the death of the machine."""
 
     def close(self) -> None:
-        """Flush and let go. Closing twice is harmless."""
+        """Flush and close. Closing twice is harmless."""
 
 
 class Store(Protocol):
@@ -316,13 +316,13 @@ class Store(Protocol):
         """Return the names of the collections that were begun and not finished, sorted."""
 
     def info(self, name: str) -> CollectionInfo:
-        """Return what a visible collection was built with, without opening it."""
+        """Return the specification of a visible collection, without opening it."""
 
     def drop(self, name: str) -> None:
         """Remove a closed collection, or one that was begun; ContractError for the active one."""
 
     def sweep(self) -> None:
-        """Remove what a drop that was cut short left behind; for the one process that drops."""
+        """Remove the remains of an interrupted drop; for the one process that drops."""
 
     def active(self) -> str | None:
         """Return the name of the active collection. Cheap: search asks once a request."""
@@ -332,7 +332,7 @@ class Store(Protocol):
 
 
 def read_build(collection: Collection) -> Mapping[str, Any]:
-    """Return what a build noted last in a collection; nothing where none did."""
+    """Return the last note of a build in a collection; empty where there is none."""
     found = collection.read_points([build_id()]).get(build_id())
     state: Mapping[str, Any] = found.payload["state"] if found else {}
     return state

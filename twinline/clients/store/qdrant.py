@@ -1,7 +1,7 @@
 """A Qdrant server or cluster (or qdrant-client's local mode, for tests) as the vector store.
 
-What a collection was built with lies in the collection's metadata (server 1.16 or newer); the active one has the alias
-`documents`. The server removes nothing by itself and acknowledges a write once it is in its write-ahead log.
+A collection's metadata hold its `CollectionInfo` (server 1.16 or newer); the active one has the alias `documents`. The server
+removes nothing by itself and acknowledges a write once it is in its write-ahead log.
 """
 
 from qdrant_client import QdrantClient, models
@@ -19,7 +19,7 @@ def connect(url: str, api_key: str | None = None, timeout_seconds: int = 30) -> 
     """Return a client of a server; nothing is sent until the first call. `:memory:` is the local mode."""
     if url == ":memory:":
         return QdrantClient(":memory:")
-    # The compatibility check would talk to the server, and warn where it cannot.
+    # The compatibility check would send a request, and warn where it fails.
     return QdrantClient(url=url, api_key=api_key, timeout=timeout_seconds, check_compatibility=False)
 
 
@@ -96,7 +96,7 @@ class QdrantStore:
         self.info(name)
         point_at = models.CreateAliasOperation(create_alias=models.CreateAlias(collection_name=name, alias_name=self._alias))
         unset = models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=self._alias))
-        # One request, which the server applies as one: at no moment is there no alias.
+        # One atomic request: the alias exists at every moment.
         operations: list[models.CreateAliasOperation | models.DeleteAliasOperation] = [point_at]
         if self.active() is not None:
             operations.insert(0, unset)
@@ -152,12 +152,12 @@ def _dense_params(info: CollectionInfo) -> dict[str, models.VectorParams]:
 
 
 def _sparse_params(info: CollectionInfo) -> dict[str, models.SparseVectorParams]:
-    # No modifier: a weight says all, the rarity of its term too, or the server's own count of terms would decide scores.
+    # No modifier: weights include the rarity of terms; the server's own statistics must not change scores.
     return {name: models.SparseVectorParams() for name, spec in info.vectors.items() if spec.kind == "sparse"}
 
 
 def _quantization(index: IndexSettings) -> models.ScalarQuantization | models.BinaryQuantization | None:
-    # In memory: compressed vectors that had to be read from disk would save nothing.
+    # In memory: reading compressed vectors from disk would save nothing.
     if index.quantization == "int8":
         return models.ScalarQuantization(scalar=models.ScalarQuantizationConfig(type=models.ScalarType.INT8, always_ram=True))
     if index.quantization == "binary":

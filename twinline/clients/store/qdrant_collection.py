@@ -78,7 +78,7 @@ class QdrantCollection:
         self._send([models.UpsertOperation(upsert=models.PointsList(points=structs))] if structs else [])
 
     def read_golden(self) -> dict[str, NDArray[np.float32]]:
-        # All vectors, not the one by name: a collection made before there were golden points does not know the name.
+        # All vectors, not only the golden one: a collection from before golden points does not know that name.
         golden = _filter({"kind": "golden"})
         with self._ours():
             records, _ = self._client.scroll(self.name, golden, limit=MOST_GOLDEN, with_payload=True, with_vectors=True)
@@ -143,7 +143,7 @@ class QdrantCollection:
         """Do nothing: the server acknowledges a write once it is in its write-ahead log."""
 
     def close(self) -> None:
-        """Do nothing: the client is shared, and whoever made it closes it."""
+        """Do nothing: the client is shared, and its maker closes it."""
 
     def _upsert(self, points: Iterable[StoredPoint]) -> None:
         # One operation a version: the condition is part of the operation, and each document has its own.
@@ -259,5 +259,5 @@ def server_errors(client: QdrantClient, place: str) -> Iterator[None]:
     except ApiException as exc:
         raise TransientError(f"{place} at {address}: {exc}") from exc
     except ValueError as exc:
-        # The local mode raises nothing else, and the client's own checks of the arguments too.
+        # The local mode, and the client's own checks of arguments, raise nothing else.
         raise ContractError(f"{place} at {address}: {exc}") from exc

@@ -1,4 +1,4 @@
-"""Named vectors: what a collection takes under each name, and the two kinds of vector that a point carries."""
+"""Named vectors: their specifications in a collection, and the two kinds of vector of a point."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ Vector = Dense | Sparse
 
 @dataclass(frozen=True, slots=True)
 class VectorSpec:
-    """What a collection takes under one name.
+    """The specification of the vectors under one name.
 
     Args:
         dimension: how many numbers a dense vector has; None for a sparse one, whose ids are any of 32 bits.
@@ -92,7 +92,7 @@ class Ask:
 
 
 def check_asks(place: str, specs: Mapping[str, VectorSpec], asks: Iterable[Ask]) -> None:
-    """Raise ContractError unless a collection has a vector of the name, kind and dimension that each asks for."""
+    """Raise ContractError unless a collection has the vector of each ask, by name, kind and dimension."""
     for ask in asks:
         _check(place, specs, ask.using, ask.vector)
 

@@ -1,4 +1,4 @@
-"""Control of one Triton server's models: load, unload, and what is there."""
+"""Control of one Triton server's models: load, unload, list."""
 
 from typing import Final
 
@@ -15,7 +15,7 @@ _LOAD_TIMEOUT_SECONDS: Final = 300.0
 
 
 class TritonControl:
-    """Loads and unloads models of one server, and says what is there."""
+    """Loads, unloads and lists the models of one server."""
 
     def __init__(self, url: str, protocol: TransportName = "grpc") -> None:
         """Connect lazily to `host:port`."""
@@ -23,14 +23,14 @@ class TritonControl:
         self._transport: Transport = open_transport(url, protocol, _LOAD_TIMEOUT_SECONDS)
 
     def ready(self, model: str = "") -> bool:
-        """Return whether the server, or one model of it, can be used; False as well when nobody answers."""
+        """Return whether the server, or one model of it, can be used; False also when there is no answer."""
         try:
             return self._transport.is_ready(model)
         except TransientError:
             return False
 
     def load(self, model: str) -> None:
-        """Load a model and, for an ensemble, its members; a model that is loaded and whose files changed is swapped.
+        """Load a model and, for an ensemble, its members; a loaded model with changed files is swapped.
 
         Raises:
             TransientError: Triton is away.
@@ -41,11 +41,11 @@ class TritonControl:
         except TransientError as exc:
             if not self.ready():
                 raise
-            # Triton is there and says no. The same files will get the same answer.
+            # Triton refuses: the same files will get the same answer.
             raise ContractError(str(exc)) from exc
 
     def unload(self, model: str, *, with_members: bool = False) -> None:
-        """Unload a model; `with_members` takes an ensemble's own models along, which must not serve another one."""
+        """Unload a model; `with_members` also unloads an ensemble's models, which no other ensemble may use."""
         self._transport.unload(model, with_members)
 
     def models(self) -> dict[str, str]:
@@ -57,7 +57,7 @@ class TritonControl:
 
         Raises:
             TransientError: Triton is away, or has not loaded the model.
-            MismatchError: its config names another space than its answers: it points at the models of another release.
+            MismatchError: config and answers name different spaces: it points at the models of another release.
         """
         served = read_served_model(self._transport.config(model), model)
         text, role = text_bytes(served.golden.text), served.golden.role

@@ -1,9 +1,8 @@
 """Embedding by Triton.
 
-An embedder checks before its first use of a server that it runs the encoder that was asked for: the space in the model's config,
-and one golden text whose vector the training framework computed. After that every answer brings its space along. Where there
-are several servers, each is checked by itself, they take turns, and one that is away or hangs costs no query: somebody waits for
-an answer to it, so it has a deadline, of which each server that is asked may take its share.
+An embedder checks each server before its first use: the space in the model's config, and one golden text whose vector the
+training framework computed. After that every answer names its space. Several servers take turns. A query has a deadline, and each
+server that is asked gets a share of it: a server that is away or hangs costs no query.
 """
 
 import time
@@ -21,9 +20,9 @@ from twinline.contract.encoder.embedding import Embeddings
 from twinline.contract.encoder.specification import Role
 from twinline.contract.errors import TransientError
 
-# Queries are asked one by one; only trials send many.
+# Queries come one by one; only trials send many.
 _PIECE_QUERIES: Final = 8
-# Of one piece of documents on one server: nobody waits for it at a page, and beside queries it may queue for long.
+# For one piece of documents on one server. It may queue for long beside queries, and no person waits for it.
 _TIMEOUT_SECONDS: Final = 30.0
 T = TypeVar("T")
 
@@ -44,13 +43,13 @@ class TritonEmbedder:
         """Connect lazily: nothing is sent before the first use.
 
         Args:
-            url: `host:port` of the endpoint of `protocol`; several servers that serve the same, with commas between them.
-            release: whose ensemble to call.
-            expected_space: of the release's manifest; any other is refused.
+            url: `host:port` of the endpoint of `protocol`; several equal servers are separated by commas.
+            release: the release of the ensemble.
+            expected_space: the space in the release's manifest; any other is refused.
             protocol: gRPC is quicker, HTTP passes more proxies.
-            model: another name that must stand for the same encoder, such as `embed`.
-            query_seconds: how long a query may wait for its vector, whichever servers hang meanwhile. Whoever answers people says
-                less than a trial may take on a busy machine.
+            model: another name of the same encoder, such as `embed`.
+            query_seconds: how long a query may wait for its vector, even when servers hang. Search sets less than a trial may
+                take on a busy machine.
         """
         self._model = model or f"embed_{release}"
         self._space = expected_space
@@ -67,16 +66,16 @@ class TritonEmbedder:
 
     @property
     def space(self) -> str:
-        """Return the space that was asked for, which is the only one that this embedder gives."""
+        """Return the expected space; this embedder answers in no other."""
         return self._space
 
     def embed(self, texts: Sequence[str], role: Role, token_counts: Sequence[int] | None = None) -> Embeddings:
-        """Return one vector a text, in order; many texts go in pieces of like length, small ones while people ask.
+        """Return one vector a text, in order. Many texts go in pieces of similar length, in small ones beside queries.
 
-        Where `token_counts` are not given, lengths are guessed from bytes, and more is padded.
+        Without `token_counts`, lengths are guessed from bytes, with more padding.
 
         Raises:
-            TransientError: Triton is away, busy (then it says when to try again), or has not loaded the model yet.
+            TransientError: Triton is away, busy (with a time to try again), or has not loaded the model yet.
             DocumentError: a text cannot be sent at all.
             MismatchError: Triton serves another encoder under this release's name.
         """
@@ -94,7 +93,7 @@ class TritonEmbedder:
         return Embeddings(vectors, counted, truncated, self._space)
 
     def check(self) -> ServedModel:
-        """Make sure, once a server, that Triton serves the encoder that was asked for; return what its config says.
+        """Make sure, once a server, that Triton serves the expected encoder; return its config.
 
         Raises:
             TransientError: Triton is away, or has not loaded the model.
@@ -114,7 +113,7 @@ class TritonEmbedder:
         self.close()
 
     def _pieces(self, token_counts: Sequence[int], role: Role, most: int) -> Iterator[list[int]]:
-        """Yield rows, shortest texts first: a piece is padded to its longest text. What is done with one is timed."""
+        """Yield rows, shortest texts first: a piece is padded to its longest text. The caller's work on a piece is timed."""
         waiting = sorted(range(len(token_counts)), key=lambda row: token_counts[row])
         if role == "query":
             self._size.asked()
@@ -129,7 +128,7 @@ class TritonEmbedder:
             waiting = waiting[size:]
 
     def _checked(self, seconds: float) -> ServedModel:
-        # One that was checked speaks for all of them: each is checked again by itself before it is used.
+        # One checked server suffices here: each of the others is checked before its own first use.
         known = next((replica.checked for replica in self._replicas if replica.checked), None)
         return known or self._on_a_replica(lambda replica, until: replica.check(until), seconds)
 
@@ -137,13 +136,13 @@ class TritonEmbedder:
         return self._on_a_replica(lambda replica, until: replica.embed(texts, role, until), self._seconds[role])
 
     def _on_a_replica(self, call: Callable[["Replica", float], T], seconds: float) -> T:
-        """Return what a call returns on the server whose turn it is, or else on the next one that answers.
+        """Return the answer of the next server in turn, or else of the first one after it that answers.
 
-        Only what may pass sends a call on: a server with another encoder is refused, not gone around.
+        Only a TransientError moves the call to another server: a server with another encoder is refused, not avoided.
 
         Args:
-            call: takes a server, and the moment (of `time.monotonic`) until which it may wait for it.
-            seconds: for all servers together; each that is asked has an equal share of what is left for it and those after it.
+            call: takes a server, and its deadline by `time.monotonic`.
+            seconds: for all servers together; each server gets an equal share of the time left.
         """
         failures: list[TransientError] = []
         give_up = time.monotonic() + seconds
@@ -155,7 +154,7 @@ class TritonEmbedder:
             try:
                 answer = call(replica, until)
             except TransientError as exc:
-                # One that says that it has too much to do has answered, and at once: it is no waste of time to ask it again.
+                # A busy server answers at once: asking it again wastes no time.
                 if exc.retry_after_seconds is None:
                     replica.rest()
                 failures.append(exc)
@@ -167,5 +166,5 @@ class TritonEmbedder:
     def _in_turn(self) -> list["Replica"]:
         first = next(self._turns) % len(self._replicas)
         turned = self._replicas[first:] + self._replicas[:first]
-        # One that rests is asked last, and so only when nobody else answers. Sorting keeps the order of equals.
+        # A resting server is asked last, when no other answers. Sorting keeps the order of equals.
         return sorted(turned, key=lambda replica: replica.rests())

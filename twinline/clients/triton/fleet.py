@@ -1,6 +1,6 @@
 """All Triton servers that serve the same releases, with one model repository for all or one for each.
 
-What must be so everywhere is done everywhere: a server that refuses or is away is named, and keeps no other from its turn.
+Every act runs on every server. A server that refuses or is away is named, and does not stop the others.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ class Replica:
 
 
 class TritonFleet:
-    """Every server, by what is done on each."""
+    """All servers; each act runs on every one."""
 
     def __init__(self, replicas: Sequence[Replica]) -> None:
         self.replicas = tuple(replicas)
@@ -51,8 +51,8 @@ class TritonFleet:
         """Call for every server, and return the answers in their order.
 
         Raises:
-            ContractError: one refused; all others had their turn all the same.
-            TransientError: one is away, and none refused.
+            ContractError: a server refused; the others were called nevertheless.
+            TransientError: a server is away, and none refused.
         """
         answers: list[T] = []
         failures: list[ContractError | TransientError] = []
@@ -62,7 +62,7 @@ class TritonFleet:
             except (ContractError, TransientError) as exc:
                 failures.append(exc)
         if failures:
-            # What repeating cannot mend comes first: nobody shall repeat in vain.
+            # Permanent failures first, so that callers do not retry for nothing.
             raise min(failures, key=lambda failure: isinstance(failure, TransientError))
         return answers
 

@@ -1,7 +1,7 @@
 """Requests and answers of Triton's gRPC protocol, made and read directly.
 
-`tritonclient` does the same by way of an object for each tensor, which costs nine times the CPU, some 0.15 ms a request, and
-while it lasts no other thread of the process runs.
+`tritonclient` makes an object for each tensor, at nine times the CPU: about 0.15 ms a request, in which no other thread of the
+process runs.
 """
 
 import struct
@@ -19,7 +19,7 @@ _TYPES: Final[dict[str, type[np.generic]]] = {"FP32": np.float32, "INT32": np.in
 
 
 def infer_request(model: str, inputs: Mapping[str, NDArray[Any]], outputs: Sequence[str], priority: int) -> Any:
-    """Return the message that asks a model; inputs are object arrays of bytes, sent as they are."""
+    """Return a model's request message; inputs are object arrays of bytes, sent unchanged."""
     request = service_pb2.ModelInferRequest(model_name=model)
     for name, array in inputs.items():
         tensor = request.inputs.add()
@@ -33,10 +33,10 @@ def infer_request(model: str, inputs: Mapping[str, NDArray[Any]], outputs: Seque
 
 
 def arrays_of(response: Any, outputs: Sequence[str]) -> dict[str, NDArray[Any]]:
-    """Return the wanted outputs of an answer; those of bytes are object arrays.
+    """Return the wanted outputs of an answer; outputs of bytes are object arrays.
 
     Raises:
-        ContractError: one is not there, or of a type that no model of ours has.
+        ContractError: an output is missing, or of a type that our models do not have.
     """
     contents = dict(zip((tensor.name for tensor in response.outputs), response.raw_output_contents, strict=True))
     of_tensor = {tensor.name: tensor for tensor in response.outputs}

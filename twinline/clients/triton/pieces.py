@@ -1,8 +1,8 @@
-"""How many documents go to the encoder at once: as many as it answers in a time, which is short while people ask.
+"""The number of documents in one request to the encoder: as many as it answers in a fixed time, shorter beside queries.
 
-Triton takes a query before documents, but not out of the middle of a batch: a query waits for the one that is running. How long
-that is depends on the texts, the encoder and the machine, so it is measured, and a graphics card gets more than a laptop. A piece
-also ends where padding its shorter texts to the next one's length would take longer than a request of its own.
+Triton takes a query before documents, but a query waits for the running batch. That wait depends on texts, encoder and machine,
+so it is measured: a graphics card gets more than a laptop. A piece also ends where padding its shorter texts to the next one's
+length would take longer than another request.
 """
 
 import threading
@@ -10,19 +10,19 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-# While nobody asks: long enough that what a request costs by itself does not count.
+# Without queries: long enough to make a request's own cost negligible.
 _SECONDS: Final = 0.2
-# While somebody does, he waits for half of it on average, on top of his own few milliseconds.
+# Beside queries: a query waits for half of it on average, on top of its own few milliseconds.
 _SECONDS_BESIDE_QUERIES: Final = 0.02
-# After a query others are expected for so long.
+# How long after a query others are expected.
 _EXPECTED_SECONDS: Final = 2.0
 # Before anything was measured.
 _FIRST_TEXTS: Final = 8
-# What a request costs by itself, whatever is in it: its way through client, server and the two steps of the ensemble.
+# A request's own cost, for any content: client, server and the two steps of the ensemble.
 _REQUEST_SECONDS: Final = 0.003
-# Bytes of text a token, where nobody has counted; English prose has four.
+# Bytes of text a token, where tokens were not counted; English prose has four.
 _BYTES_PER_TOKEN: Final = 4
-# Of the newest measurement: what a request takes varies with what else runs.
+# The weight of the newest measurement: times vary with the load of the machine.
 _WEIGHT: Final = 0.3
 
 
@@ -36,15 +36,15 @@ class PieceSize:
         self._asked_at = float("-inf")
 
     def asked(self) -> None:
-        """Note that somebody waits for the answer to a query."""
+        """Note a query."""
         self._asked_at = self._clock()
 
     def of(self, lengths: Sequence[int], most: int) -> int:
-        """Return how many of the texts to send now, at least one.
+        """Return how many texts to send now, at least one.
 
         Args:
-            lengths: of the texts in tokens, shortest first: a piece is padded to its longest text.
-            most: texts that a request may have.
+            lengths: the texts' lengths in tokens, shortest first: a piece is padded to its longest text.
+            most: the limit of texts in a request.
         """
         most = min(most, len(lengths))
         per_token = self._seconds_per_token
@@ -62,7 +62,7 @@ class PieceSize:
 
     def took(self, lengths: Sequence[int], seconds: float) -> None:
         """Note how long a piece took, from request to answer."""
-        # Never nothing: one that came back sooner than a request was thought to take is quick, not free.
+        # Never zero: an answer sooner than a request's assumed cost is quick, not free.
         encoding = max(seconds - _REQUEST_SECONDS, seconds / 2)
         measured = encoding / max(len(lengths) * lengths[-1], 1)
         with self._lock:
@@ -71,5 +71,5 @@ class PieceSize:
 
 
 def guessed_tokens(text: bytes) -> int:
-    """Return about how many tokens an encoded text has, at least one."""
+    """Return an estimate of an encoded text's tokens, at least one."""
     return len(text) // _BYTES_PER_TOKEN + 1

@@ -1,4 +1,4 @@
-"""One Triton server as an embedder uses it: checked before its first use, passed over for a while after it was away."""
+"""One Triton server of an embedder: checked before its first use, skipped for a while after it was away."""
 
 import threading
 import time
@@ -15,13 +15,13 @@ from twinline.contract.encoder.golden import PARITY_LIMITS
 from twinline.contract.encoder.specification import Role
 from twinline.contract.errors import MismatchError, TransientError
 
-# A server that did not answer is passed over for so long, twice as long each time: one that hangs holds up whoever asks it.
+# How long a server without an answer is skipped, doubled each time: a hanging server delays its callers.
 _FIRST_REST_SECONDS: Final = 1.0
 _LONGEST_REST_SECONDS: Final = 60.0
 
 
 class Replica:
-    """One server: its connection, whether it was found to serve the right encoder, and until when it is passed over."""
+    """One server: its connection, the result of its check, and the end of its rest."""
 
     def __init__(self, address: str, transport: Transport, model: str, space: str) -> None:
         self.transport = transport
@@ -41,7 +41,7 @@ class Replica:
         self._rests_until = time.monotonic() + self._rest_seconds
 
     def asked(self, until: float) -> None:
-        # Back from its rest, it is tried by one caller; all others pass it over for as long as that one waits.
+        # After a rest one caller tries it; all others skip it while that one waits.
         if self._rest_seconds:
             self._rests_until = until
 
@@ -51,7 +51,7 @@ class Replica:
     def check(self, until: float) -> ServedModel:
         if self.checked is not None:
             return self.checked
-        # Whoever checks may wait for a server that hangs; who waits behind him has a deadline too.
+        # A checking caller may wait for a hanging server; the callers behind it have deadlines too.
         if not self._lock.acquire(timeout=_left(until)):
             raise TransientError(f"Triton at {self._address} does not answer while it is being checked; check `twinline status`")
         try:
@@ -75,7 +75,7 @@ class Replica:
             sent = {tensors.TEXT: column, tensors.ROLE: roles}
             found = self.transport.infer(self._model, sent, EMBED_OUTPUTS, PRIORITIES[role], _left(until))
         except TransientError as exc:
-            # A server that was away may come back with other files; one that is busy was not away.
+            # A server that was away may come back with other files; a busy one was not away.
             if exc.retry_after_seconds is None:
                 self.checked = None
             raise

@@ -1,4 +1,4 @@
-"""The served `embed` model: what is sent to it, what comes back, and what its configuration says."""
+"""The served `embed` model: its request, its answer and its configuration."""
 
 import json
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from twinline.contract.encoder.specification import Role
 from twinline.contract.errors import DocumentError, MismatchError
 
 EMBED_OUTPUTS: Final = (tensors.EMBEDDING, tensors.TOKEN_COUNT, tensors.TRUNCATED, tensors.SPACE)
-# A person waits for a query; nobody waits for a document.
+# A person waits for a query, not for a document.
 PRIORITIES: Final[dict[Role, int]] = {"query": 1, "document": 2}
 
 
 @dataclass(frozen=True, slots=True)
 class ServedModel:
-    """What the configuration of an `embed` ensemble says."""
+    """The configuration of an `embed` ensemble."""
 
     space: str
     precision: str
@@ -26,10 +26,10 @@ class ServedModel:
 
 
 def read_served_model(config: dict[str, Any], model: str) -> ServedModel:
-    """Return what a model configuration says of its encoder.
+    """Return the encoder that a model configuration describes.
 
     Raises:
-        MismatchError: when it was not written by Twinline.
+        MismatchError: it was not written by Twinline.
     """
     try:
         parameters = {name: value["string_value"] for name, value in config["parameters"].items()}
@@ -56,7 +56,7 @@ def read_served_model(config: dict[str, Any], model: str) -> ServedModel:
 
 
 def text_bytes(text: str) -> bytes:
-    """Return a text as Triton takes it.
+    """Return a text in the form for Triton.
 
     Raises:
         DocumentError: the text has half a surrogate pair, which UTF-8 cannot carry.

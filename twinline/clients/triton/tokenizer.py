@@ -10,7 +10,7 @@ from twinline.contract.encoder import tensors
 from twinline.contract.encoder.specification import Role
 
 _OUTPUTS: Final = (tensors.INPUT_IDS, tensors.ATTENTION_MASK)
-# Below what anyone waits for: nobody but a measurement calls this model by itself.
+# Below queries: only measurements call this model directly.
 _PRIORITY: Final = 2
 _TIMEOUT_SECONDS: Final = 30.0
 
@@ -28,7 +28,7 @@ class TritonTokenizer:
 
         Raises:
             TransientError: Triton is away, busy, or has not loaded the model.
-            ContractError: Triton refuses the request; more texts than the model's largest batch, for one.
+            ContractError: Triton refuses the request, for example more texts than the model's largest batch.
         """
         column = np.array([text.encode() for text in texts], dtype=np.object_)[:, None]
         roles = np.full(column.shape, role.encode(), dtype=np.object_)

@@ -15,23 +15,23 @@ from twinline.contract.errors import ContractError, SettingsError, TransientErro
 TransportName: TypeAlias = Literal["grpc", "http"]
 Tensors: TypeAlias = Mapping[str, NDArray[Any]]
 
-# As tritonclient sets them, but for the last two: gRPC's own waits between attempts to connect grow to two minutes, in which a
-# server that has long been back is still taken for away.
+# The values of tritonclient, but for the last two. gRPC's own waits between attempts to connect grow to two minutes, in which a
+# server that is back still counts as away.
 _CHANNEL: Final = (
     ("grpc.max_send_message_length", 2**31 - 1),
     ("grpc.max_receive_message_length", 2**31 - 1),
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 1_000),
 )
-# Answers that the same request would get again. All others (away, busy, still loading, a crashed backend) may pass.
+# The same request would get these answers again. All others (away, busy, still loading, a crashed backend) may pass.
 _FINAL_STATUSES: Final = frozenset({"StatusCode.INVALID_ARGUMENT", "StatusCode.UNIMPLEMENTED", "400", "501"})
-# How Triton says that as many requests wait as its config allows.
+# Triton's message for a full queue.
 _QUEUE_IS_FULL: Final = "Exceeds maximum queue size"
 _RETRY_SECONDS: Final = 1.0
 
 
 class Transport(Protocol):
-    """What both protocols can do."""
+    """The operations of both protocols."""
 
     def infer(
         self, model: str, inputs: Tensors, outputs: Sequence[str], priority: int, timeout_seconds: float | None = None
@@ -91,7 +91,8 @@ class _Grpc:
         self._address = address
         self._timeout = timeout_seconds
         self._client = triton_grpc.InferenceServerClient(address, channel_args=list(_CHANNEL))
-        # For inference alone, see there. Channels of the same address and arguments share one connection.
+        # For inference alone, whose requests are made by `messages`. Channels of the same address and arguments share one
+        # connection.
         self._channel = grpc.insecure_channel(address, options=_CHANNEL)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
@@ -139,7 +140,7 @@ class _Grpc:
 
 
 class _Http:
-    """One client a thread and time limit: the vendor's is bound to the thread that made it, and to one limit."""
+    """One client a thread and time limit: the vendor's client is bound to its thread, and to one limit."""
 
     def __init__(self, address: str, timeout_seconds: float) -> None:
         import tritonclient.http as triton_http
@@ -154,7 +155,7 @@ class _Http:
         return self._client_of(None)
 
     def _client_of(self, timeout_seconds: float | None) -> Any:
-        # Whole seconds, rounded up: or every request, whose time is what its caller has left, would have a connection of its own.
+        # Whole seconds, rounded up: each request has another time left, and would otherwise need a connection of its own.
         seconds = self._timeout if timeout_seconds is None else float(math.ceil(max(timeout_seconds, 0.001)))
         clients: dict[float, Any] = self._local.__dict__.setdefault("clients", {})
         if seconds not in clients:
@@ -194,7 +195,7 @@ class _Http:
             return list(self._client.get_model_repository_index())
 
     def close(self) -> None:
-        # Those of other threads are closed when their threads end.
+        # Clients of other threads are closed when their threads end.
         clients: dict[float, Any] = self._local.__dict__.pop("clients", {})
         for client in clients.values():
             client.close()

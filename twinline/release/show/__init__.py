@@ -1,1 +1,1 @@
-"""What is known of releases, for people and for programs."""
+"""Facts about releases, for people and for programs."""

@@ -1,6 +1,6 @@
-"""All that is known of one release: what it is, what it was made from, how it was judged, who promoted it, what is served.
+"""All facts about one release: its parts, its inputs, its checks, its promotions and its service.
 
-What is not known here, because a file was never written or lies on another machine, is None, and shown as not known.
+A fact is None, and shown as not known, where its file was never written or lies on another machine.
 """
 
 import json
@@ -31,7 +31,7 @@ Plain = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """One release. `files` are the JSON objects of its folder and its commit, by what they hold."""
+    """One release. `files` are the JSON objects of its folder and its commit, by topic."""
 
     release: str
     manifest: Plain
@@ -82,10 +82,10 @@ class Describer:
         self._status, self._notes = _online(settings)
 
     def describe(self, what: str) -> Described:
-        """Return what is known of a version, stage, release id, experiment, commit, release folder, or `active`.
+        """Return the facts about a version, stage, release id, experiment, commit, release folder, or `active`.
 
         Raises:
-            SettingsError: there is no such thing.
+            SettingsError: nothing has that name.
         """
         release, files, commit = self._find(what)
         manifest = _object(files, MANIFEST_FILE)
@@ -105,7 +105,7 @@ class Describer:
         )
 
     def manifest_text(self, what: str) -> str:
-        """Return the manifest as it lies there."""
+        """Return the manifest's text, unchecked."""
         return self._find(what)[1].read_text(MANIFEST_FILE)
 
     def _find(self, what: str) -> tuple[str, Revision, GitRevision | None]:
@@ -133,7 +133,7 @@ class Describer:
         return stored or (_known(commit, SNAPSHOT_RECORD) if commit else None)
 
     def _promotions(self, release: str, entry: Registered | None) -> tuple[Promotion, ...]:
-        """Return those of this machine's journal and those that the registry's tags brought from others, oldest first."""
+        """Return the promotions in this machine's journal and in the registry's tags from others, oldest first."""
         found = [promotion for promotion in Journal(ENCODER.state_folder(self._settings)).read() if promotion.release == release]
         if entry is not None:
             tags = [tag for tag in self._registry.assignments() if tag.version == entry.version]

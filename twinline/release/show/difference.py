@@ -1,4 +1,4 @@
-"""What differs between two releases, and in one line what going from one to the other means. Pure."""
+"""The differences between two releases, and in one line the meaning of a switch. Pure."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -22,9 +22,9 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What differs, by section; every metric is there, since a figure that stayed the same is news too.
+    """The differences by section. Every metric is listed: an unchanged figure is news too.
 
-    What is known of one side only, or of none, is `unknown`: it may differ.
+    A value that is known of one side only, or of none, is `unknown`: it may differ.
     """
 
     a: str
@@ -40,7 +40,7 @@ class Difference:
 
 
 def compare(a: Described, b: Described) -> Difference:
-    """Return what differs from `a` to `b`."""
+    """Return the differences from `a` to `b`."""
     sections = {
         "contract": _rows(a.contract, b.contract),
         "parameters": _rows(*in_one_layout(a.params or {}, b.params or {})),
@@ -54,7 +54,7 @@ def compare(a: Described, b: Described) -> Difference:
 
 
 def meaning(a: Described, b: Described) -> str:
-    """Say what a switch from `a` to `b` means for the vectors."""
+    """Return the meaning of a switch from `a` to `b` for the vectors."""
     if a.release == b.release:
         return "the same release: there is nothing to switch"
     if b.served:

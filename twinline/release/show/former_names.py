@@ -1,7 +1,7 @@
-"""The names that parameters had when params.yaml held the encoder's sections at its top.
+"""The former names of parameters, from when params.yaml held the encoder's sections at its top.
 
-Commit 4b22519 was the last one of that layout. Registered versions keep the params.yaml that they were made with, so this stays
-as long as such a version may be compared with a newer one.
+Commit 4b22519 was the last one of that layout. Registered versions keep their own params.yaml, so these names stay as long as
+such a version may be compared with a newer one.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ _OF_THE_ENCODER: Final = frozenset(
 
 
 def in_one_layout(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Return the parameters of two commits under the same names; two of one layout keep those that they have."""
+    """Return the parameters of two commits under the same names; two of one layout stay unchanged."""
     if (_ENCODER in a) == (_ENCODER in b) or not a or not b:
         return a, b
     return _by_present_names(a), _by_present_names(b)

@@ -1,4 +1,4 @@
-"""What is registered, fetched, served and active, a row a release."""
+"""Registered, fetched, served and active releases, a row each."""
 
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -21,7 +21,7 @@ from twinline.release.verify.record import last_verification
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One release as it stands. A number that could not be had is None."""
+    """The current state of one release. An unknown number is None."""
 
     release: str
     version: str
@@ -39,7 +39,7 @@ class Row:
 
 
 def overview(settings: Settings, repository: Path) -> tuple[list[Row], list[str]]:
-    """Return a row a release, newest version first, and what could not be had or is not served."""
+    """Return a row a release, newest version first, and the faults: unavailable data, and collections not served."""
     registry = ENCODER.registry(repository)
     versions = {registry.release_of(entry): entry for entry in registry.versions()}
     fetched = fetched_releases(settings.releases)

@@ -1,4 +1,4 @@
-"""How one release, and the difference of two, are shown to a person."""
+"""Tables of one release, and of the difference of two, for a person."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -15,7 +15,7 @@ _UNKNOWN = "not known here"
 
 
 def show_release(described: Described) -> RenderableType:
-    """Return everything that is known of a release, in the order in which one asks."""
+    """Return all facts about a release, in the order of a reader's questions."""
     manifest, entry = described.manifest, described.entry
     head = _pairs(
         {
@@ -46,7 +46,7 @@ def show_release(described: Described) -> RenderableType:
 
 
 def show_difference(difference: Difference) -> RenderableType:
-    """Return the one line that says what it means, and below it what differs, by section."""
+    """Return the meaning in one line, and below it the differences by section."""
     parts: list[RenderableType] = [Text(f"{difference.a} -> {difference.b}: {difference.meaning}", style="bold")]
     for name, rows in difference.sections.items():
         table = _table("value", difference.a, difference.b, "difference")
@@ -58,7 +58,7 @@ def show_difference(difference: Difference) -> RenderableType:
 
 
 def check_lines(checks: Iterable[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield a line a check, for a log: what was decided, what was looked at, and the numbers."""
+    """Yield a line a check, for a log: the decision, the evidence and the numbers."""
     for check in checks:
         yield f"  {'ok     ' if check['passed'] else 'REFUSED'} {check['name']}: {check['detail']}"
 
@@ -89,7 +89,7 @@ def _metrics(manifest: Mapping[str, Any]) -> RenderableType:
 
 
 def _values(contract: Mapping[str, Any]) -> dict[str, Any]:
-    # A null is a value there, and stands for nothing being done.
+    # A null in a contract is a value: that step is off.
     return {name: "none" if value is None else value for name, value in flattened(contract)}
 
 

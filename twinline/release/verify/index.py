@@ -1,10 +1,10 @@
-"""Verify a built collection before anyone is answered from it.
+"""Verify a built collection before it answers a search.
 
 1. caught up: the release's consumer has passed the end that the log had when verification began
 2. whole: every document of the log is there in its newest state, but those that were set aside
-3. equal: a sample, cut and embedded here again, is what is stored, text and vectors
+3. equal: a sample, cut and embedded here again, equals the stored text and vectors
 4. stored golden texts: the collection gives them back as the release says
-5. found: a sample is found by its own text, and the index finds what exact search finds
+5. found: a sample is found by its own text, and the index finds the same as exact search
 6. live quality: held-out queries, beside the active release (`live_quality.py`)
 """
 
@@ -37,7 +37,7 @@ _NAMED: Final = 5
 
 
 class Reads(Protocol):
-    """What we read of a served collection."""
+    """The reads of a served collection."""
 
     def points(
         self, name: str, *, kind: str | None = None, limit: int = 256, offset: UUID | None = None
@@ -56,7 +56,7 @@ class Reads(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """The collection to be verified, and what it is verified with."""
+    """The collection to verify, and the tools for it."""
 
     collection: str
     manifest: Manifest
@@ -73,7 +73,7 @@ def wait_until_caught_up(
     """Wait until a group has committed past `ends`.
 
     Raises:
-        TransientError: it has not moved for as long as our patience lasts.
+        TransientError: it has not moved for longer than our patience.
     """
     waited, behind = 0.0, _behind(ends, committed())
     while behind:
@@ -96,7 +96,7 @@ def _behind(ends: Mapping[int, int], committed: Mapping[int, int]) -> int:
 
 
 def read_heads(reads: Reads, collection: str) -> dict[DocumentKey, Head]:
-    """Return the head of every document that a collection has seen."""
+    """Return the head of every document in a collection."""
     heads: dict[DocumentKey, Head] = {}
     offset: UUID | None = None
     while True:
@@ -109,7 +109,7 @@ def read_heads(reads: Reads, collection: str) -> dict[DocumentKey, Head]:
 
 
 def whole_check(state: LogState, heads: Mapping[DocumentKey, Head], refused: Callable[[], set[bytes | None]]) -> Check:
-    """Compare the heads with the log; a newer head than the log's is a message that came meanwhile."""
+    """Compare the heads with the log; a head newer than the log's comes from a later message."""
     absent = [name for name, version in state.versions.items() if name not in heads or heads[name].version.rank < version.rank]
     if absent:
         aside = refused()
@@ -121,7 +121,7 @@ def whole_check(state: LogState, heads: Mapping[DocumentKey, Head], refused: Cal
 
 
 def golden_check(collection: str, golden: GoldenSet, reads: Reads) -> Check:
-    """Compare the golden vectors that the collection gives back with the release's: the check that opens it, in figures."""
+    """Compare the collection's golden vectors with the release's: the check of every opening, in figures."""
     worst, distance = golden.worst_stored(reads.golden(collection))
     said = f"{len(golden.entries)} texts, worst cosine distance {distance:.2e} ({worst.name}), limit {golden.stored_limit:.0e}"
     numbers = {"texts": len(golden.entries), "worst": distance, "limit": golden.stored_limit}
@@ -130,13 +130,13 @@ def golden_check(collection: str, golden: GoldenSet, reads: Reads) -> Check:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What the collection has of one document, beside what it should have.
+    """One document in the collection, compared with its expected state.
 
     Attributes:
-        different: the chunks that are missing or have another text.
-        distances: the cosine distance of each other chunk's vector from the one made here.
+        different: the chunks that are missing or have a different text.
+        distances: the cosine distances of the other chunks' vectors from those made here.
         is_found: the document is among the first hits for its own text.
-        agreed: how many of the first hits of exact search the index has too.
+        agreed: how many of exact search's first hits the index also has.
         expected: how many hits exact search gave.
     """
 
@@ -148,21 +148,21 @@ class Look:
     expected: int
 
     def is_good(self, limit: float) -> bool:
-        """Say whether nothing speaks against the collection, with vectors not further away than `limit`."""
+        """Say whether all agrees, with vectors no further away than `limit`."""
         return not self.different and self.is_found and all(distance <= limit for distance in self.distances)
 
 
 def vector_limit(candidate: Candidate) -> float:
-    """Return how far from ours a stored vector may be, as a cosine distance."""
+    """Return the largest cosine distance of a stored vector from ours."""
     # Each side may be `limit` away from the training framework: twice the angle is four times the distance.
     return 4 * candidate.manifest.serving_format().parity.limit
 
 
 def look_at(candidate: Candidate, reads: Reads, document: Document) -> Look | None:
-    """Cut and embed a document here, compare it with what is stored, and search for it by its own text.
+    """Cut and embed a document here, compare it with its stored points, and search for it by its own text.
 
     Returns:
-        None for a document of which there is nothing to index: the consumer has set it aside.
+        None for a document with nothing to index: the consumer has set it aside.
     """
     try:
         chunks = candidate.preprocessor.chunks(document)
@@ -187,15 +187,15 @@ def look_at(candidate: Candidate, reads: Reads, document: Document) -> Look | No
 
 
 def sample_checks(looks: Sequence[Look], limit: float, left_out: int = 0) -> list[Check]:
-    """Judge what was seen of the sampled documents: the whole way from the log to the point, and back by a search.
+    """Judge the sampled documents: the whole way from the log to the point, and back by a search.
 
     Args:
-        limit: of the cosine distance of vectors.
-        left_out: how many more documents changed while they were looked at.
+        limit: the largest cosine distance of vectors.
+        left_out: how many more documents changed during the check.
     """
     different = [chunk for look in looks for chunk in look.different]
     distances = [distance for look in looks for distance in look.distances]
-    # Not max(), which passes over what is not a number: such a distance is of a broken vector, and must fail.
+    # Not max(), which ignores a NaN: such a distance comes from a broken vector, and must fail.
     worst = float(np.max(distances)) if distances else float("nan")
     meanwhile = f" ({left_out} more changed while they were looked at)" if left_out else ""
     texts = f"{len(looks)} documents{meanwhile}, {len(different)} chunks missing or with another text"
@@ -207,7 +207,7 @@ def sample_checks(looks: Sequence[Look], limit: float, left_out: int = 0) -> lis
             f"{texts}: {', '.join(different[:_NAMED])}" if different else texts,
             {"documents": len(looks), "different": len(different), "left_out": left_out},
         ),
-        # None where nothing could be compared: JSON has no word for it.
+        # None where nothing was compared: JSON has no NaN.
         Check("equal vectors", worst <= limit, compared, {"chunks": len(distances), "worst": worst if distances else None}),
         *_found_checks(looks),
     ]
@@ -234,7 +234,7 @@ def _key(hit: Mapping[str, Any]) -> DocumentKey:
 def still_current(
     documents: Mapping[DocumentKey, Document], state: LogState, heads: Mapping[DocumentKey, Head]
 ) -> list[Document]:
-    """Return the sampled documents of which the collection holds the very version that the log had."""
+    """Return the sampled documents whose version in the collection is the log's."""
     return [
         document
         for name, document in documents.items()

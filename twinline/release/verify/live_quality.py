@@ -1,8 +1,8 @@
-"""Retrieval quality of a collection that is not active yet, on the held-out queries that its encoder was judged by.
+"""Retrieval quality of a collection that is not active yet, on its encoder's held-out queries.
 
-The queries go the way of everybody's: the admin API, the live encoder in Triton, the collection. They are asked of the active
-release too, and the two are compared query by query; where the log holds the very corpus of the evaluation, the figure must
-also be the one that the evaluation came to.
+The queries take the usual path: the admin API, the live encoder in Triton, the collection. The active release gets them too, and
+the two are compared query by query. Where the log holds exactly the corpus of the evaluation, the figure must also equal the
+evaluation's.
 """
 
 from collections.abc import Mapping
@@ -21,9 +21,9 @@ from twinline.scoring.intervals import Interval, paired_bootstrap
 from twinline.scoring.retrieval import means, score_queries
 
 METRIC: Final = "ndcg_at_10"
-# How far the live figure may be from the offline one on the same corpus: another precision, an approximate index.
+# The tolerance between live and offline figure on the same corpus: precision and the approximate index differ.
 OFFLINE_TOLERANCE: Final = 0.01
-# Below this an interval says nothing; above it more queries cost time and change little.
+# With fewer queries the interval is too wide to use; more cost time and change little.
 FEWEST_QUERIES: Final = 20
 MOST_QUERIES: Final = 200
 
@@ -34,24 +34,24 @@ _NAME: Final = "live quality"
 
 
 class Files(Protocol):
-    """The files of the commit that a release was made by."""
+    """The files of the commit that made a release."""
 
     @property
     def name(self) -> str:
-        """Return how messages name it."""
+        """Return its name in messages."""
 
     def read_bytes(self, path: str) -> bytes:
         """Return a file's bytes."""
 
     def names(self, folder: str) -> list[str]:
-        """Return the names of what is in a folder, files and folders."""
+        """Return the names of the files and folders in a folder."""
 
 
 class Asks(Protocol):
-    """Asks one collection, active or not."""
+    """Searches one collection, active or not."""
 
     def search(self, name: str, query: str, limit: int = 10, exact: bool = False) -> Mapping[str, Any]:
-        """Return what the search API returns."""
+        """Return the search API's result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class HeldOut:
     grades: dict[str, dict[DocumentKey, int]]
 
     def in_log(self, state: LogState) -> "HeldOut":
-        """Return the queries all of whose relevant documents the log still has, at most `MOST_QUERIES`, drawn by a fixed seed."""
+        """Return the queries whose relevant documents are all still in the log: at most `MOST_QUERIES`, by a fixed seed."""
         whole = [query for query, grades in sorted(self.grades.items()) if all(key in state.contents for key in relevant(grades))]
         if len(whole) > MOST_QUERIES:
             rows = np.random.default_rng(_SEED).choice(len(whole), size=MOST_QUERIES, replace=False)
@@ -72,7 +72,7 @@ class HeldOut:
 
 @dataclass(frozen=True, slots=True)
 class Sides:
-    """The two collections that are compared. `active` is empty where there is none, or where it is the candidate itself."""
+    """The two collections to compare. `active` is empty where there is none, or where it is the candidate itself."""
 
     candidate: str
     active: str = ""
@@ -96,7 +96,7 @@ def read_held_out(files: Files) -> HeldOut:
 
 
 def not_measured(why: str) -> Check:
-    """Return the check that says that there was nothing to measure, and why; it refuses nothing."""
+    """Return a passing check that says why nothing was measured."""
     return Check(_NAME, True, f"not measured: {why}", {"measured": False})
 
 
@@ -105,12 +105,12 @@ def quality_checks(asks: Asks, sides: Sides, files: Files, state: LogState, marg
 
     Args:
         sides: `metrics` are those of the candidate's manifest.
-        files: of the commit that the candidate was made by.
+        files: the files of the commit that made the candidate.
         margin: how much worse than the active release it may be, at the lower end of the interval.
     """
     folder, _, name = PAIRS.rpartition("/")
     if name not in files.names(folder):
-        # Asked of the folder above: a commit that names the pairs, and whose files did not come along, is an error.
+        # The parent folder tells: a commit that names the pairs without their files is an error.
         return [not_measured(f"commit {files.name} was not made by this pipeline, and has no held-out queries")]
     of_version = read_held_out(files)
     held_out = of_version.in_log(state)
@@ -129,7 +129,7 @@ def quality_checks(asks: Asks, sides: Sides, files: Files, state: LogState, marg
 
 
 def is_same_corpus(metrics: Mapping[str, Any], files: Files, state: LogState, queries: int) -> tuple[bool, str]:
-    """Say whether the evaluation searched what the log holds now, and why not."""
+    """Say whether the evaluation's corpus is the log's current one, and why not."""
     corpus, split = metrics.get("corpus"), metrics.get(_SPLIT)
     if not isinstance(corpus, Mapping) or not isinstance(split, Mapping):
         return False, "the manifest has no evaluation"
@@ -154,7 +154,7 @@ def _against_active(
         return Check(_NAME, True, f"{measured}; no other release is active to compare it with", numbers)
     active = _score(asks, sides.active, held_out)
     difference = paired_bootstrap(candidate, active)
-    # Two releases that answer alike differ by exactly nothing, and pass a margin of nothing.
+    # Releases with equal answers differ by exactly 0, and must pass a margin of 0.
     passed = difference.low > -margin or difference.low == difference.high == 0
     numbers |= {"active": means({METRIC: active})[METRIC], "difference": _plain(difference), "margin": margin}
     said = (

@@ -1,4 +1,4 @@
-"""Check sampled documents of a collection that keeps changing: what changed while it was looked at does not count."""
+"""Check sampled documents of a changing collection: documents that change during the check do not count."""
 
 from collections.abc import Mapping
 
@@ -11,10 +11,10 @@ from twinline.release.verify.log_sample import DocumentKey, LogState
 
 
 def live_sample_checks(candidate: Candidate, reads: Reads, state: LogState, heads: Mapping[DocumentKey, Head]) -> list[Check]:
-    """Return the checks of the sampled documents, but of those that the collection no longer has as the log had them.
+    """Return the checks of the sampled documents, without those that have changed since the log was read.
 
-    A document that was updated or deleted between the reading of the heads and the look at its chunks is no fault of the
-    collection. However many change meanwhile: each is judged by its own head, read after it was seen to disagree.
+    A document that was updated or deleted between the reads of its head and its chunks is no fault of the collection. A document
+    that disagrees is judged by its head, read again after that; any number of documents may change meanwhile.
     """
     limit = vector_limit(candidate)
     looks = [look for document in still_current(state.documents, state, heads) if (look := look_at(candidate, reads, document))]
@@ -23,7 +23,7 @@ def live_sample_checks(candidate: Candidate, reads: Reads, state: LogState, head
 
 
 def _is_as_logged(document: Document, state: LogState, reads: Reads, collection: str) -> bool:
-    """Say whether the collection has the very version that the log had; a consumer writes a head before its chunks."""
+    """Say whether the collection's version is the log's; a consumer writes a head before its chunks."""
     name = (document.source, document.key)
     point = reads.point(collection, head_id(*name))
     heads = {name: Head.from_payload(point.payload)} if point else {}  # erased since its head was read

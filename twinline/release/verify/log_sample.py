@@ -1,4 +1,4 @@
-"""What the log says should be in an index: every key, and a sample of documents in full."""
+"""The index's expected content by the log: every key, and a sample of documents in full."""
 
 import hashlib
 import json
@@ -23,8 +23,8 @@ class LogState:
         versions: the newest version of each key, deletions included.
         deleted: the keys whose newest state is a deletion.
         documents: the newest state of the sampled keys, unless that is a deletion.
-        contents: what each document says, as a hash of title and text; none where it is not there.
-        ends: the offset after the last message that was read, by partition.
+        contents: a hash of each document's title and text; none for a deleted document.
+        ends: the offset after the last read message, by partition.
     """
 
     versions: dict[DocumentKey, Version] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class LogState:
 def read_log(settings: Settings, ends: Mapping[int, int], sample: int) -> LogState:
     """Read the topic up to `ends`, keeping about `sample` documents whole.
 
-    Which ones depends on the keys alone, so that a repeat looks at the same ones.
+    The choice depends on the keys alone, so a repeat samples the same documents.
 
     Raises:
         TransientError: no broker answers, or it falls silent.
@@ -86,12 +86,12 @@ def read_log(settings: Settings, ends: Mapping[int, int], sample: int) -> LogSta
 
 
 def content_digest(title: str | None, text: str) -> bytes:
-    """Return a hash of what a document says, for comparison with the corpus that was evaluated on."""
+    """Return a hash of a document's content, for comparison with the corpus of the evaluation."""
     return hashlib.sha256(json.dumps([title or "", text]).encode()).digest()[:16]
 
 
 def refused_keys(settings: Settings) -> set[bytes | None]:
-    """Return the message keys that some consumer has set aside."""
+    """Return the message keys in the dead letters."""
     return {record.key for record in read_topic(settings, settings.dead_letter_topic)}
 
 

@@ -1,4 +1,4 @@
-"""The record of a verification: what was checked of a collection, with which numbers, against which active release."""
+"""The record of a verification: its checks, their numbers, and the active release of the comparison."""
 
 import json
 from collections.abc import Sequence
@@ -15,11 +15,11 @@ from twinline.contract.release.checks import Check
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """One verification, also one that was refused.
+    """One verification, passed or refused.
 
     Args:
         time: ISO 8601, UTC.
-        against: the release that was active then, whose answers it was compared with; empty where there was none.
+        against: the active release of that time, for comparison; empty where there was none.
     """
 
     release: str
@@ -31,12 +31,12 @@ class Verification:
 
     @classmethod
     def of(cls, release: str, by: str, against: str, checks: Sequence[Check]) -> Self:
-        """Return what was found now."""
+        """Return the record of a verification that ended now."""
         time = datetime.now(UTC).isoformat(timespec="milliseconds")
         return cls(release, time, by, against, all(check.passed for check in checks), tuple(checks))
 
     def save(self, folder: Path) -> None:
-        """Keep it as the last one of its release."""
+        """Save it as the last one of its release."""
         replace_file(_place(folder, self.release), json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n")
 
     def to_json(self) -> dict[str, JSON]:
@@ -45,10 +45,10 @@ class Verification:
 
 
 def last_verification(folder: Path, release: str) -> Verification | None:
-    """Return what the last verification of a release found, None where there was none of the collection that is there now.
+    """Return the last verification of a release's current collection, None where there was none.
 
     Raises:
-        MismatchError: the record is not one.
+        MismatchError: the file is no record.
     """
     place = _place(folder, release)
     try:
@@ -62,7 +62,7 @@ def last_verification(folder: Path, release: str) -> Verification | None:
 
 
 def forget_verification(folder: Path, release: str) -> None:
-    """Remove the record: what it speaks of is about to change."""
+    """Remove the record: its collection is about to change."""
     _place(folder, release).unlink(missing_ok=True)
 
 

@@ -1,7 +1,7 @@
-"""What people did with dead letters: replayed or discarded. A topic of its own, so that every machine sees the same.
+"""The acts on dead letters: replayed or discarded. They are a topic of their own, so that every machine sees the same.
 
-A message is known by its place in the log, `partition/offset`, whichever releases set it aside and however often. The last act
-on a place counts. The dead letters themselves are never touched by an act.
+An act names a message by its place in the log, `partition/offset`, for all releases that set it aside. The last act on a place
+counts. No act changes the dead letters themselves.
 """
 
 import getpass
@@ -28,9 +28,9 @@ class Act:
     """One act on one message that was set aside.
 
     Args:
-        message: the place of the message in the log, by which dead letters are known.
-        sent_to: where a replayed message went, `partition/offset`; empty for one that was discarded.
-        why: what the person said.
+        message: the place of the message in the log, which identifies it.
+        sent_to: the place of a replayed message, `partition/offset`; empty for a discarded one.
+        why: the person's reason.
     """
 
     message: str
@@ -42,20 +42,20 @@ class Act:
 
     @classmethod
     def of(cls, message: str, act: ActName, sent_to: str = "", why: str = "") -> Self:
-        """Return an act of just now, by whoever runs this process."""
+        """Return an act with the current time and the user of this process."""
         return cls(message, act, datetime.now(UTC).isoformat(timespec="milliseconds"), who(), sent_to, why)
 
 
 def who() -> str:
-    """Return the user and machine of this process, as records name them."""
+    """Return the user and machine of this process, for records."""
     return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def read_acts(settings: Settings) -> dict[str, Act]:
-    """Return the last act on every message that there is one of.
+    """Return the last act on every message with an act.
 
     Raises:
-        ContractError: something else was written to the topic.
+        ContractError: the topic holds a foreign record.
     """
     acts: dict[str, Act] = {}
     for record in read_topic(settings, settings.dead_letter_acts_topic):
@@ -88,5 +88,5 @@ class ActLog:
                 future.get(timeout=_CONFIRM_SECONDS)
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         self._producer.close(timeout=_CONFIRM_SECONDS)

@@ -1,7 +1,7 @@
-"""The dead letters as people see them: one entry a message of the log, with what became of it.
+"""The dead-letter view: one entry for each message of the log, with its state.
 
-Every served release sets a message aside for itself, and a redelivery may do so again: those are one entry. Texts are not held;
-whoever needs one reads it at the entry's place.
+Every served release sets a message aside for itself, and a redelivery may do so again: those are one entry. Texts are not held,
+but read at the entry's place on demand.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from twinline.contract.errors import DocumentError
 from twinline.upkeep.dead_letters.acts import Act, read_acts
 
 State = Literal["open", "replayed", "discarded"]
-# On a message that was sent back to the log: how often that was done, and the place of the message that was set aside.
+# Headers of a message that was sent back to the log: the number of replays, and the place of the original message.
 ATTEMPT_HEADER: Final = "replay-attempt"
 REPLAY_OF_HEADER: Final = "replay-of"
 _MOST_KEY_BYTES: Final = 1_024
@@ -29,14 +29,14 @@ _MOST_KEY_BYTES: Final = 1_024
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A message that was set aside, as its newest dead letter says.
+    """A message that was set aside, from its newest dead letter.
 
     Args:
-        message: its place in the log, `partition/offset`, by which acts name it.
+        message: its place in the log, `partition/offset`, which acts name.
         place: the newest dead letter's offset in the topic of dead letters.
-        stack: digest of where in the code it was refused; empty where the letter has none.
-        releases: whose consumers set it aside.
-        attempt: how many times it had been replayed before it was set aside this time.
+        stack: a digest of the place in the code that refused it; empty where the letter has none.
+        releases: the releases whose consumers set it aside.
+        attempt: the number of replays before it was set aside this time.
     """
 
     message: str
@@ -59,7 +59,7 @@ class Entry:
 
     @property
     def state(self) -> State:
-        """Return what became of it."""
+        """Return its state: open, replayed or discarded."""
         return self.act.act if self.act else "open"
 
     def to_json(self) -> dict[str, JSON]:
@@ -74,7 +74,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which entries are meant; what is None matches every one. `states` are those that count."""
+    """A filter of entries; None matches every value. `states` are the selected states."""
 
     reason: str | None = None
     stage: str | None = None
@@ -88,7 +88,7 @@ class Selection:
     states: frozenset[State] = frozenset({"open"})
 
     def matches(self, entry: Entry) -> bool:
-        """Say whether an entry is meant."""
+        """Say whether an entry is selected."""
         if entry.state not in self.states:
             return False
         if any(
@@ -107,7 +107,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Entries that were refused for the same reason, at the same place in the code."""
+    """Entries with the same reason of refusal, at the same place in the code."""
 
     reason: str
     stage: str
@@ -125,7 +125,7 @@ class Group:
 
 
 def read_entries(settings: Settings) -> list[Entry]:
-    """Return every message that was set aside, in the order in which that last happened to each.
+    """Return every message that was set aside, in the order of their newest dead letters.
 
     Raises:
         SettingsError: there is no topic of dead letters yet.
@@ -145,7 +145,7 @@ def read_entries(settings: Settings) -> list[Entry]:
 def read_letters(
     settings: Settings, starts: Mapping[int, int] | None = None, ends: Mapping[int, int] | None = None
 ) -> Iterator[tuple[Any, DeadLetter]]:
-    """Yield the records of the topic of dead letters, each with the letter that it is."""
+    """Yield the records of the topic of dead letters, each with its letter."""
     for record in read_topic(settings, settings.dead_letter_topic, starts, ends):
         yield record, DeadLetter.read(record.key, record.value, headers_of(record))
 
@@ -164,7 +164,7 @@ def group_entries(entries: Iterable[Entry]) -> list[Group]:
 
 
 def message_id(letter: DeadLetter) -> str:
-    """Return how the message of a letter is known: its place in the log; its hash where no consumer of ours wrote the letter."""
+    """Return the id of a letter's message: its place in the log, or its hash where a foreign program wrote the letter."""
     message = letter.message
     if message.offset >= 0:
         return f"{message.partition}/{message.offset}"
@@ -173,11 +173,11 @@ def message_id(letter: DeadLetter) -> str:
 
 
 def document_of(key: bytes | None) -> tuple[str, str]:
-    """Return source and key that a message's key names; an empty source and the key as it is where it names none."""
+    """Return source and key in a message's key; an empty source and the raw key where it names no document."""
     try:
         item = decode_message(key, None)
     except DocumentError:
-        # A key that is none may be as long as a message.
+        # An invalid key may be as long as a message.
         return "", (key or b"")[:_MOST_KEY_BYTES].decode(errors="backslashreplace")
     return item.source, item.key
 
@@ -196,7 +196,7 @@ def _entry(record: Any, letter: DeadLetter) -> Entry:
         letter.reason,
         letter.stage,
         letter.error,
-        # Of the letter's headers, not of its fields: letters of earlier versions have none.
+        # From the headers, not the letter's fields: letters of earlier versions have none.
         dict(headers_of(record)).get("dead-letter-stack-digest", b"").decode(errors="replace"),
         letter.time,
         record.offset,
@@ -207,7 +207,7 @@ def _entry(record: Any, letter: DeadLetter) -> Entry:
 
 
 def attempt_of(headers: Mapping[str, bytes]) -> int:
-    """Return how often a message had been replayed; a count that is none counts as none."""
+    """Return the number of a message's replays; an unreadable count is 0."""
     raw = headers.get(ATTEMPT_HEADER, b"")
     return int(raw) if raw.isdigit() and len(raw) < 10 else 0
 

@@ -1,9 +1,9 @@
 """Take a document's text out of the dead letters.
 
-A topic gives up only its beginning. So the letters up to the last of the document's are written again at the end, those of the
-document without key, text and error, and then that beginning is deleted. A letter is known by its message's place, which it
-carries with it, so moving one changes nothing for whoever reads them; a crash between the two leaves letters twice, which count
-as one, and a repeat finishes the work.
+Kafka deletes only the beginning of a topic. So the letters up to the document's last one are written again at the end, the
+document's own without key, text and error. Then that beginning is deleted. A letter carries its message's place, which identifies
+it, so a move changes nothing for readers. A crash between the two steps leaves letters twice; they count as one, and a repeat
+finishes the work.
 """
 
 from contextlib import closing
@@ -25,10 +25,10 @@ def purge(settings: Settings, source: str, key: str, token: str) -> list[str]:
     """Take a document out of the dead letters, and note them as discarded; return the places of their messages.
 
     Args:
-        token: what stands for the document from now on.
+        token: the hash that stands for the document from now on.
 
     Raises:
-        TransientError: the broker went away; the same call finishes.
+        TransientError: the broker went away; a repeat finishes.
     """
     ours = {
         record.offset: message_id(letter)

@@ -1,11 +1,11 @@
-"""Dead letters back onto the log, each as it was sent at first, and never in a circle.
+"""Dead letters back onto the log, each as its original message, and never in a circle.
 
-A replayed message keeps its key, value, headers and partition. It says which message it repeats and the how-manieth time, and
-keeps the version that the log had given it: newer states of its document stay the newest. One that fails again comes back as a
-dead letter of its own, with the count on it; at the limit it stays until a person insists.
+A replayed message keeps its key, value, headers and partition. Its headers name the original message and the number of replays.
+It keeps the version that the log had given it, so newer states of its document stay the newest. A message that fails again
+becomes a new dead letter with that number; at the limit it stays until a person insists.
 
-Each message is noted as replayed once the log has it. A crash between the two sends it a second time, which the version makes
-harmless; nothing that is noted is sent again.
+Each message is noted as replayed once the log has it. A crash between the two causes a second replay, which the version makes
+harmless. A noted message is not sent again.
 """
 
 from collections.abc import Callable, Sequence
@@ -28,17 +28,17 @@ _OWN_HEADERS: Final = frozenset({ATTEMPT_HEADER, REPLAY_OF_HEADER})
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which entries will be replayed, and which not and why, by their message."""
+    """The entries to replay, and the others with the reason, by their message."""
 
     chosen: Sequence[Entry] = ()
     left: dict[str, str] = field(default_factory=dict)
 
 
 def choose(entries: Sequence[Entry], again: bool, max_attempts: int = MAX_ATTEMPTS) -> Choice:
-    """Leave out what must not be replayed.
+    """Leave out entries that must not be replayed.
 
     Args:
-        again: take also those that were replayed or discarded, or that came back `max_attempts` times.
+        again: include replayed and discarded entries, and those that came back `max_attempts` times.
     """
     chosen, left = [], {}
     for entry in entries:
@@ -61,7 +61,7 @@ def replay(
     """Send the messages of entries back to the log, and note each.
 
     Raises:
-        TransientError: the broker went away; what was sent until then is noted.
+        TransientError: the broker went away; all messages sent until then are noted.
     """
     if not entries:
         return []
@@ -81,7 +81,7 @@ def replay(
                         key=letter.message.key,
                         value=letter.message.value,
                         headers=replay_headers(letter, entry),
-                        # Where it was: a producer in another language may have spread keys in another way.
+                        # Its own partition: a producer in another language may spread keys differently.
                         partition=entry.partition if entry.partition in partitions else None,
                     )
                     stored = future.get(timeout=_CONFIRM_SECONDS)
@@ -95,7 +95,7 @@ def replay(
 
 
 def replay_headers(letter: DeadLetter, entry: Entry) -> list[tuple[str, bytes]]:
-    """Return the headers of a message that is sent again."""
+    """Return the headers of a replayed message."""
     own = [(name, raw) for name, raw in letter.message.headers if name not in _OWN_HEADERS]
     if not any(name == REPLAY_VERSION_HEADER for name, _ in own) and entry.offset >= 0:
         own.append((REPLAY_VERSION_HEADER, f"{entry.timestamp_ms}/{entry.offset}".encode()))
@@ -103,7 +103,7 @@ def replay_headers(letter: DeadLetter, entry: Entry) -> list[tuple[str, bytes]]:
 
 
 def discard(settings: Settings, entries: Sequence[Entry], why: str = "") -> list[Act]:
-    """Note that nothing will be done about messages; those that are discarded already are left."""
+    """Mark messages as discarded, where they are not yet."""
     acts = [Act.of(entry.message, "discarded", why=why) for entry in entries if entry.state != "discarded"]
     if acts:
         with closing(ActLog(settings)) as log:

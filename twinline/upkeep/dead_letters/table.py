@@ -29,7 +29,7 @@ def show_groups(groups: Sequence[Group], entries: Sequence[Entry], state: str) -
 
 
 def letter_json(entry: Entry, letter: DeadLetter, limit: int) -> dict[str, JSON]:
-    """Return all of one letter; `cut_characters` says how much of the value is left out."""
+    """Return all of one letter; `cut_characters` counts the omitted characters of the value."""
     value, cut = printed_value(letter.message.value, limit)
     headers: list[JSON] = [[name, raw.decode(errors="backslashreplace")] for name, raw in letter.message.headers]
     return {**entry.to_json(), "headers": headers, "value": value, "cut_characters": cut}
@@ -54,11 +54,11 @@ def show_whole(entry: Entry, letter: DeadLetter, limit: int) -> None:
 
 
 def printed_value(value: bytes | None, limit: int) -> tuple[str | None, int]:
-    """Return a value as people read it, JSON with an indent, cut after `limit` characters; and how many were cut off."""
+    """Return a readable value, JSON with an indent, cut after `limit` characters; and the number of characters cut."""
     if value is None:
         return None, 0
     text = value.decode(errors="backslashreplace")
-    # What is no JSON, which may be why it is here, is shown as it is.
+    # An invalid JSON text, perhaps the reason of the dead letter, is shown unchanged.
     with suppress(ValueError, RecursionError):
         text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
     return (text[:limit], max(0, len(text) - limit)) if limit else (text, 0)
@@ -78,7 +78,7 @@ def _entry_row(entry: Entry) -> tuple[str, ...]:
 def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     table = Table(*headings)
     for row in rows:
-        # A key or an error may hold what looks like the console's own mark-up.
+        # A key or an error may look like the console's own mark-up.
         table.add_row(*(escape(_printable(cell)) for cell in row))
     return table
 

@@ -1,7 +1,7 @@
-"""Erasure of one document: out of every index and the dead letters, kept out from then on, and an account of where it still is.
+"""Erasure of one document: remove it from every index and the dead letters, keep it out, and list where it still is.
 
-removal    the mark, the tombstone, points, dead letters, what was remembered of publishing
-holders    what still holds it: the log, snapshots, working folders, releases
-receipt    the account, each chained to the one before it
+removal    the mark, the tombstone, points, dead letters, the source state of publishing
+holders    the places that still hold it: the log, snapshots, working folders, releases
+receipt    the receipts, each chained to the one before it
 flow       all of it, in order, each step safe to repeat
 """

@@ -1,11 +1,11 @@
-"""The whole of an erasure, in order. Each step is safe to repeat: the same command finishes one that was cut short.
+"""The steps of an erasure, in order. Each is safe to repeat: the same command finishes an interrupted erasure.
 
-1. mark      from here on nothing takes the document in: publish, ingest, prepare, consumers and builds ask the list
+1. mark      from now on publish, ingest, prepare, consumers and builds refuse the document: they ask the list
 2. tombstone through the log, so that rebuilds and replays honour it
 3. points    gone from every collection in service, by the consumer's own law
 4. letters   out of the topic of dead letters, and noted as discarded
-5. forget    its hash and what rejects quoted of it; what offline stages keep for their next run
-6. look      what still holds it: log, snapshots, working folders, releases
+5. forget    its hash and its text in rejects; the stage cache
+6. look      the places that still hold it: log, snapshots, working folders, releases
 7. receipt   written, chained, and its hash put on the topic of erasures
 """
 
@@ -45,7 +45,7 @@ _NOT_COVERED: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Erased:
-    """What came of an erasure. `unreached` are the collections that could not be looked into, with the reason."""
+    """The outcome of an erasure. `unreached` are the collections that were not searched, with the reason."""
 
     receipt: Receipt
     left: int
@@ -53,7 +53,7 @@ class Erased:
 
     @property
     def complete(self) -> bool:
-        """Say whether no index holds anything of it."""
+        """Say whether every index is free of it."""
         return not self.left and not self.unreached
 
 
@@ -62,13 +62,13 @@ def erase(settings: Settings, principal: Principal, source: str, key: str, reaso
 
     Raises:
         NotAllowedError: the caller may not erase documents of this source.
-        TransientError: the broker or the online process is away; the same command goes on.
+        TransientError: the broker or the online process is away; the same command resumes.
         MismatchError: the list of erased documents was made under another secret, or the chain of receipts is broken.
     """
     principal.require("erase", source=source)
     Deletion(source, key).validate()
     ensure_topics(settings)
-    list(read_receipts(settings.erasures))  # a broken chain is found before anything is done
+    list(read_receipts(settings.erasures))  # a broken chain raises before any change
     releases, _ = releases_in_service(settings)
     erasures = removal.mark(settings, removal.open_list(settings), principal, source, key, reason)
     token = erasures.token(source, key)
@@ -108,7 +108,7 @@ def erase(settings: Settings, principal: Principal, source: str, key: str, reaso
 
 
 def lift(settings: Settings, principal: Principal, source: str, key: str, reason: str) -> Receipt:
-    """Let a document be taken in again, and write that down.
+    """Allow a document again, and record that.
 
     Raises:
         NotAllowedError: the caller may not erase documents of this source.
@@ -131,12 +131,12 @@ def lift(settings: Settings, principal: Principal, source: str, key: str, reason
 
 
 def expire_log(settings: Settings, principal: Principal, snapshot: str) -> dict[int, int]:
-    """Expire what a verified snapshot covers, once every release in service has passed it; return where the log begins now.
+    """Expire the log up to a verified snapshot, once every release in service has passed it; return the log's new start.
 
     Raises:
         NotAllowedError: the caller may not erase documents of every tenant and source.
         SettingsError: there is no such snapshot, or it is not of this topic.
-        TransientError: a consumer has not got that far yet.
+        TransientError: a consumer has not passed the snapshot yet.
     """
     from twinline.clients.kafka.connect import committed_offsets
 
@@ -154,7 +154,7 @@ def expire_log(settings: Settings, principal: Principal, snapshot: str) -> dict[
 
 
 def _unreached(settings: Settings) -> dict[str, str]:
-    """Return the collections that are there but not in service: their consumers will delete the document when they are."""
+    """Return the existing collections out of service: their consumers will delete the document once they are in service."""
     if not make_store(settings).has_one_owner:
         return {}
     with closing(AdminClient(settings.admin_url)) as admin:

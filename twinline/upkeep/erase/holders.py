@@ -1,4 +1,4 @@
-"""What still holds a document after its erasure, and how it goes from there."""
+"""The places that still hold a document after its erasure, and the way to remove it from each."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,14 +41,14 @@ class Logged:
 
     @property
     def place(self) -> str:
-        """Return where it is."""
+        """Return its place in the log."""
         return f"{self.partition}/{self.offset}"
 
 
 def messages_of(settings: Settings, source: str, key: str) -> list[Logged]:
     """Return every message of the log that names a document, in the order of each partition. Reads all of the log."""
     found = []
-    # Most producers write the key as we do; one in another language may space or escape it in another way.
+    # Most producers write the key in our form; in another language its spaces or escapes may differ.
     plain = encode_key(source, key)
     for record in read_topic(settings, settings.topic):
         if record.key != plain and document_of(record.key) != (source, key):
@@ -64,7 +64,7 @@ def messages_of(settings: Settings, source: str, key: str) -> list[Logged]:
 
 
 def log_holding(settings: Settings, messages: Sequence[Logged]) -> dict[str, JSON]:
-    """Return what of a document's text the log still holds, and when that will be gone."""
+    """Return the document's texts that the log still holds, and the time of their expiry."""
     texts = [message for message in messages if message.has_text]
     places: list[JSON] = [message.place for message in texts]
     if not texts:
@@ -84,7 +84,7 @@ def log_holding(settings: Settings, messages: Sequence[Logged]) -> dict[str, JSO
 def snapshots_holding(settings: Settings, source: str, key: str) -> list[JSON]:
     """Return the snapshots of the store that hold a document."""
     folders = sorted(path.parent for path in settings.snapshots.glob("s*/snapshot.json"))
-    # The last one read lies there with its rejects until the next.
+    # The last snapshot stays there with its rejects until the next one.
     return [
         {
             "what": f"snapshot {folder.name}",
@@ -97,7 +97,7 @@ def snapshots_holding(settings: Settings, source: str, key: str) -> list[JSON]:
 
 
 def workspace_holding(checkout: Path, source: str, key: str) -> list[JSON]:
-    """Return the folders of the offline line, as they lie in the checkout, that hold a document."""
+    """Return the offline stages' folders in the checkout that hold a document."""
     return [
         {"what": name, "files": {**files}, "remedy": "dvc repro -f ingest"}
         for name in _WORKSPACE
@@ -106,7 +106,7 @@ def workspace_holding(checkout: Path, source: str, key: str) -> list[JSON]:
 
 
 def releases_holding(reach: Reach, source: str, key: str) -> list[JSON]:
-    """Return what each release's training made of a document, and the releases whose drift sample has vectors of it."""
+    """Return each release's training use of a document, and the releases with vectors of it in their drift sample."""
     remedy = "an encoder does not give a text back, but has learned from it: train another without it and retire this one"
     found: list[JSON] = [
         {"what": f"release {step.what}", "status": step.status, "use": step.value, "note": step.note, "remedy": remedy}

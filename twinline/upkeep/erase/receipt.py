@@ -1,7 +1,7 @@
-"""The receipt of an erasure: what, when, who, what was removed, and what still holds it. Each names the hash of the one before.
+"""The receipt of an erasure: document, time, operator, removals and remaining holders, chained by the hash of the one before.
 
 It names the document by its hash in the list of erased documents, never by its key: `twinline erase --receipt --document KEY`
-finds it again. The hash of the receipt itself goes to the topic of erasures, so that the chain cannot be made anew unseen.
+finds it again. The hash of the receipt itself goes to the topic of erasures, so that a forged chain is noticed.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ _START: Final = "0" * 64
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """A receipt that was written: where, and its hash."""
+    """A written receipt: its path and its hash."""
 
     path: Path
     sha256: str
@@ -30,7 +30,7 @@ class Receipt:
 
 
 def write_receipt(erasures: Path, value: Mapping[str, JSON]) -> Receipt:
-    """Write a receipt into `erasures/receipts`, after the last one there."""
+    """Write a receipt into `erasures/receipts`, chained to the last one there."""
     folder = erasures / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     before = list(read_receipts(erasures))
@@ -49,7 +49,7 @@ def read_receipts(erasures: Path) -> Iterator[Receipt]:
     """Yield the receipts in their order.
 
     Raises:
-        MismatchError: one was changed or taken away: the chain is broken there.
+        MismatchError: a receipt was changed or removed: the chain is broken there.
     """
     previous = _START
     for path in sorted((erasures / FOLDER).glob("[0-9]*.json")):

@@ -1,4 +1,4 @@
-"""The acts of an erasure, each safe to repeat."""
+"""The steps of an erasure, each safe to repeat."""
 
 import json
 import shutil
@@ -28,7 +28,7 @@ _CONFIRM_SECONDS: Final = 30.0
 
 
 def open_list(settings: Settings) -> Erasures:
-    """Return the list, with a secret made now where there is none; what its topic has lost is written again."""
+    """Return the list, with a new secret where there is none; entries that its topic lost are written again."""
     known = current_erasures(settings)
     known = replace(known, secret=make_secret(settings))
     if known.entries and write_again(settings, known):
@@ -37,7 +37,7 @@ def open_list(settings: Settings) -> Erasures:
 
 
 def mark(settings: Settings, erasures: Erasures, principal: Principal, source: str, key: str, reason: str) -> Erasures:
-    """Put a document on the list, where it is not yet; from then on nothing takes it in."""
+    """Put a document on the list, unless it is there; from then on every path refuses it."""
     entry = erasures.find(source, key)
     if entry is not None and entry.lifted_ms is None:
         return erasures
@@ -46,7 +46,7 @@ def mark(settings: Settings, erasures: Erasures, principal: Principal, source: s
 
 
 def lift(settings: Settings, erasures: Erasures, principal: Principal, source: str, key: str, reason: str) -> Erasures:
-    """Let a document come back. What the log had of it until now stays out.
+    """Let a document come back. Its messages in the log until now stay out.
 
     Raises:
         SettingsError: it is not on the list.
@@ -61,18 +61,18 @@ def lift(settings: Settings, erasures: Erasures, principal: Principal, source: s
 
 
 def send_tombstone(settings: Settings, source: str, key: str, logged: Sequence[Logged], stored: Sequence[Version]) -> Message:
-    """Append a deletion that is newer than every state of a document; return it as the log has it.
+    """Append a deletion newer than every state of a document; return it as a message of the log.
 
     Args:
         logged: its messages in the log.
-        stored: the versions of its heads in the indexes, which settle of which kind its versions are.
+        stored: the versions of its heads in the indexes, which determine the kind of its versions.
     """
     versions = [*stored, *(message.version for message in logged if message.version)]
     explicit = [version.number for version in versions if version.kind == "explicit"]
     is_explicit = bool(versions) and versions[0].kind == "explicit"
     deletion = Deletion(source, key, min(max(explicit) + 1, MAX_VERSION) if is_explicit else None).validate()
     partitions = end_offsets(settings, settings.topic)
-    # Where its messages are: a producer in another language may spread keys in another way.
+    # The partition of its messages: a producer in another language may spread keys differently.
     partition = logged[-1].partition if logged and logged[-1].partition in partitions else None
     headers = [*version_header(deletion), ("run_id", b"erase")]
     producer = make_producer(settings)
@@ -91,19 +91,19 @@ def points_of(target: Target, source: str, key: str) -> list[PointFacts]:
 
 
 def remove_points(target: Target, tombstone: Message, source: str, key: str) -> dict[str, JSON]:
-    """Delete a document in one collection by the consumer's law, and whatever names it all the same; count what is left."""
+    """Delete a document in one collection by the consumer's law, then any other point that names it; count the rest."""
     before = [facts for facts in points_of(target, source, key) if facts.kind != "head"]
     target.index.apply([tombstone])
     left = [facts for facts in points_of(target, source, key) if facts.kind != "head"]
     if left:
-        # Not by the law: points that a damage left, such as one with a version that never was.
+        # Not by the law: damaged points, for example with an impossible version.
         target.index.remove(left)
         left = [facts for facts in points_of(target, source, key) if facts.kind != "head"]
     return {"collection": target.release, "removed": len(before) - len(left), "left": len(left)}
 
 
 def forget_published(settings: Settings, source: str, key: str) -> dict[str, JSON]:
-    """Remove what publishing remembers of a document: its hash, and what rejects quote of it."""
+    """Remove a document from the source state: its hash, and its text in rejects."""
     folder = settings.snapshots / "published"
     ends = end_offsets(settings, settings.topic)
     published = load_published(folder, settings.kafka_address, settings.topic, source, ends)
@@ -117,10 +117,10 @@ def forget_published(settings: Settings, source: str, key: str) -> dict[str, JSO
 
 
 def forget_made(settings: Settings) -> dict[str, JSON]:
-    """Remove what offline stages keep for their next run; count the files. It costs time only.
+    """Remove the stage cache; return the number of files. The cost is time only.
 
-    Clean texts by content hash, and vectors, from which a text can be guessed. Which of them are of the document is not looked
-    for: near-duplicates of its chunks would have other hashes.
+    It holds clean texts by content hash, and vectors, from which a text can be guessed. All of it is removed, not only the
+    document's part: near-duplicates of its chunks would have other hashes.
     """
     folders = (settings.kept, settings.home / "cache" / "vectors")
     files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
@@ -141,7 +141,7 @@ def _clean_rejects(path: Path, key: str) -> int:
 
 
 def stored_versions(targets: Sequence[Target], source: str, key: str) -> list[Version]:
-    """Return the versions that the indexes have of a document's head."""
+    """Return the versions of a document's head in the indexes."""
     id_: UUID = head_id(source, key)
     found = [facts.stored_version for target in targets for facts in points_of(target, source, key) if facts.id == id_]
     return [version for version in found if version is not None]

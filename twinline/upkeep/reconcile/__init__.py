@@ -1,9 +1,9 @@
-"""Log against index: what every document should be, what is stored of it, and the repair of what differs.
+"""Log against index: the expected state of every document, its stored state, and the repair of differences.
 
-expected    the log, and the snapshot that covers what it no longer has, folded as a consumer folds them
+expected    the log, after the snapshot of its expired part, folded as a consumer folds them
 ledger      both sides in a SQLite file, so that memory does not grow with the index
-compare     one document: what its points should be, and what is wrong with those that are stored
+compare     one document: its expected points, and the faults of the stored ones
 target      the collection: served by the online process, or on a Qdrant server
 measure     one comparison, from catching up to the report
-repair      the log's own messages through `handle()` once more, and what belongs to no document removed
+repair      the log's own messages through `handle()` again, and stray points removed
 """

@@ -1,4 +1,4 @@
-"""One document: what its points should be, and what is wrong with those that are stored. Pure."""
+"""One document: its expected points, and the faults of the stored ones. Pure."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ KINDS: Final[dict[Kind, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong. `remove`: the point must go before the document is applied again."""
+    """One fault. `remove`: the point must be removed before the document is applied again."""
 
     kind: Kind
     source: str
@@ -47,13 +47,13 @@ def compare_document(event: Event, chunks: Sequence[Chunk], points: Sequence[Poi
     """Compare one document of the log with the points that name it.
 
     Args:
-        chunks: what the release's contract makes of it; none for a deletion.
+        chunks: the document's chunks by the release's contract; none for a deletion.
     """
     return list(_Comparison(event, chunks, info).findings(points))
 
 
 def stray(point: PointFacts) -> Finding:
-    """Return the finding of a point whose document the log does not want."""
+    """Return the finding of a point whose document the log does not have."""
     what = f"a {point.kind} of a document that the log does not have" if point.source is not None else "it names no document"
     return Finding("orphan", point.source or "", point.key or "", what, point, remove=True)
 
@@ -100,7 +100,7 @@ class _Comparison:
         yield from found
         written_by = (point.space, point.contract, point.release)
         if written_by != (self._info.space, self._info.contract_fingerprint, self._info.release):
-            # Removed first: its vector must not be taken over.
+            # Removed first: its vector must not be reused.
             said = f"{name} is of release {point.release}, space {str(point.space)[:12]}, contract {str(point.contract)[:12]}"
             yield self._finding("wrong_release", said, point, remove=True)
         if point.vector_fault:

@@ -1,4 +1,4 @@
-"""What every document should be: the log folded as a consumer folds it, after the snapshot that covers what the log has lost."""
+"""The expected state of every document: the snapshot of the log's expired part, then the log, folded as a consumer does."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _RECORD = "snapshot.json"
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """What was read: up to which offsets, from which snapshot if any, and how many messages were left out as erased."""
+    """The inputs of a fold: its end offsets, its snapshot if any, and the number of messages left out as erased."""
 
     ends: Mapping[int, int]
     snapshot: str = ""
@@ -29,12 +29,12 @@ class Folded:
 
 
 def fold(settings: Settings, ledger: Ledger, release: str, ends: Mapping[int, int], erasures: Erasures, snapshot: str) -> Folded:
-    """Fill a ledger with what the log wants of an index.
+    """Fill a ledger with the expected content of an index.
 
     Args:
-        release: whose dead letters explain what its index does not have.
+        release: the release whose dead letters explain gaps in its index.
         ends: where to stop, by partition.
-        snapshot: the id of one to begin with; empty: the newest that covers what the log has lost, if it has lost anything.
+        snapshot: the id of the first input; empty: the newest snapshot that covers the log's expired part, if there is any.
 
     Raises:
         SettingsError: the log has lost messages that no snapshot here covers.
@@ -54,12 +54,12 @@ def fold(settings: Settings, ledger: Ledger, release: str, ends: Mapping[int, in
 
 
 def find_snapshot(settings: Settings, begins: Mapping[int, int], wanted: str = "") -> TopicSnapshot | None:
-    """Return the snapshot that a fold begins with: the one named, or the newest that covers what the log has lost.
+    """Return the first input of a fold: the named snapshot, or the newest that covers the log's expired part.
 
-    None where the log has all that it ever had, and none is named.
+    None where nothing has expired and none is named.
 
     Raises:
-        SettingsError: there is no such snapshot, or none that covers it.
+        SettingsError: there is no such snapshot, or none covers the expired part.
     """
     lost = {number: begin for number, begin in begins.items() if begin > 0}
     if not wanted and not lost:
@@ -105,5 +105,5 @@ def _fold(messages: Iterable[Message], ledger: Ledger, aside: set[tuple[int, int
             else:
                 ledger.take(event)
         except DocumentError:
-            continue  # in the dead letters: it never was a state of a document
+            continue  # in the dead letters: never a state of a document
     return erased

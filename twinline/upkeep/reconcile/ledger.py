@@ -1,4 +1,4 @@
-"""Both sides of a comparison in a SQLite file: what the log wants, what the index has. Memory does not grow with either."""
+"""Both sides of a comparison in a SQLite file: expected documents and stored points. Memory does not grow with either."""
 
 import json
 import sqlite3
@@ -25,13 +25,13 @@ CREATE INDEX points_doc ON points (doc);
 
 
 class Ledger:
-    """The wanted state by document, and the points by document. A document is named by its head's id."""
+    """The expected state and the points of each document, by the id of its head."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._db = sqlite3.connect(path, isolation_level=None)
-        # A file that is thrown away needs no protection from a crash.
+        # A temporary file needs no protection from a crash.
         self._db.execute("PRAGMA journal_mode = OFF")
         self._db.execute("PRAGMA synchronous = OFF")
         self._db.executescript(_TABLES)
@@ -56,15 +56,15 @@ class Ledger:
         self._db.execute("INSERT OR REPLACE INTO wanted VALUES (?, ?, ?, ?, ?, ?, ?)", _row(doc, event))
 
     def set_aside(self, event: Event) -> None:
-        """Note a message that a consumer set aside; an index that has it all the same, since a later attempt passed, is right."""
+        """Note a message that a consumer set aside; an index may still have it, if a later attempt passed."""
         self._db.execute("INSERT INTO aside VALUES (?, ?, ?, ?, ?, ?, ?)", _row(_doc(event.item.source, event.item.key), event))
 
     def note_moved(self, source: str, key: str) -> None:
-        """Note that a document was written to while we looked: nobody is accused of what moves."""
+        """Note that a document changed during the comparison: it is not judged."""
         self._db.execute("INSERT OR IGNORE INTO moved VALUES (?)", (_doc(source, key),))
 
     def add_points(self, facts: Iterable[PointFacts]) -> None:
-        """Keep what is known of stored points."""
+        """Add the facts of stored points."""
         rows = (
             (str(point.id), _doc(point.source or "", point.key or ""), json.dumps(point.to_json()))
             for point in facts
@@ -73,7 +73,7 @@ class Ledger:
         self._db.executemany("INSERT OR REPLACE INTO points VALUES (?, ?, ?)", rows)
 
     def documents(self) -> Iterator[tuple[str, Message]]:
-        """Yield every wanted document that did not move: its id and the message that it should be made of."""
+        """Yield every expected document that did not change meanwhile: its id and its newest message."""
         query = "SELECT doc, message FROM wanted WHERE doc NOT IN (SELECT doc FROM moved) ORDER BY doc"
         for doc, message in self._db.execute(query):
             yield doc, message_of_json(json.loads(message))
@@ -83,32 +83,32 @@ class Ledger:
         return [_facts(row) for row in self._db.execute("SELECT facts FROM points WHERE doc = ? ORDER BY id", (doc,))]
 
     def message_of(self, doc: str) -> Message | None:
-        """Return the message that a document should be made of; of one whose every message was set aside, the newest."""
+        """Return the expected message of a document; the newest where all its messages were set aside."""
         newest = "SELECT message FROM aside WHERE doc = ? ORDER BY number DESC, offset DESC"
         row = self._db.execute("SELECT message FROM wanted WHERE doc = ?", (doc,)).fetchone()
         row = row or self._db.execute(newest, (doc,)).fetchone()
         return message_of_json(json.loads(row[0])) if row else None
 
     def aside_with(self, doc: str, version: Version) -> Message | None:
-        """Return a message of this version that was set aside, if there is one."""
+        """Return the set-aside message of this version, if there is one."""
         query = "SELECT message FROM aside WHERE doc = ? AND kind = ? AND number = ? AND offset = ?"
         row = self._db.execute(query, (doc, version.kind, *version.rank)).fetchone()
         return message_of_json(json.loads(row[0])) if row else None
 
     def documents_only_aside(self) -> Iterator[str]:
-        """Yield the documents whose every message was set aside, and that are stored all the same."""
+        """Yield the stored documents whose messages were all set aside."""
         query = """SELECT DISTINCT doc FROM points WHERE doc IN (SELECT doc FROM aside)
                    AND doc NOT IN (SELECT doc FROM wanted) AND doc NOT IN (SELECT doc FROM moved) ORDER BY doc"""
         yield from (doc for (doc,) in self._db.execute(query))
 
     def points_of_unknown(self) -> Iterator[PointFacts]:
-        """Yield the points of documents that the log does not want, or that name none."""
+        """Yield the points of documents that the log does not have, or of none."""
         query = """SELECT facts FROM points WHERE doc NOT IN (SELECT doc FROM wanted)
                    AND doc NOT IN (SELECT doc FROM aside) AND doc NOT IN (SELECT doc FROM moved) ORDER BY id"""
         yield from (_facts(row) for row in self._db.execute(query))
 
     def aside_count(self) -> int:
-        """Return of how many documents the newest state was set aside."""
+        """Return the number of documents whose newest state was set aside."""
         query = """SELECT a.doc, a.kind, a.number, a.offset, w.kind, w.number, w.offset
                    FROM aside a LEFT JOIN wanted w ON w.doc = a.doc"""
         return len(
@@ -116,7 +116,7 @@ class Ledger:
         )
 
     def count(self, table: str) -> int:
-        """Return how many rows one of the tables has."""
+        """Return the number of rows in a table."""
         return int(self._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608 (no name comes from outside)
 
 

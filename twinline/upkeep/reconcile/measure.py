@@ -1,7 +1,7 @@
 """One comparison of a release's collection with the log.
 
-1. wait until the consumer has passed where the log ends now; 2. fold the log up to there; 3. look at every point; 4. note which
-documents were written to meanwhile, and leave them out; 5. compare the rest.
+1. wait until the consumer has passed the log's current end; 2. fold the log up to there; 3. read every point; 4. leave out
+documents that changed meanwhile; 5. compare the rest.
 """
 
 from collections import Counter
@@ -29,13 +29,13 @@ PATIENCE_SECONDS: Final = 60.0
 
 @dataclass(slots=True)
 class Comparison:
-    """What was compared and what was found.
+    """The scope and the findings of a comparison.
 
     Args:
-        documents: how many the log wants, deletions included; `points`: how many are stored.
+        documents: how many the log has, deletions included; `points`: how many are stored.
         set_aside: documents whose newest state is in the dead letters: explained, and not missing.
         erased: messages that no index may have.
-        moved: documents that were written to meanwhile, and are not judged.
+        moved: documents that changed meanwhile, and are not judged.
         counts: findings by kind; `examples` are the first of them.
     """
 
@@ -63,7 +63,7 @@ class Comparison:
 
 
 class Reconciliation:
-    """Log and index side by side, in a file that is gone afterwards. Use it as a context."""
+    """Log and index side by side, in a temporary file. Use it as a context."""
 
     def __init__(self, settings: Settings, target: Target, snapshot: str = "", examples: int = 20) -> None:
         self._settings = settings
@@ -82,8 +82,8 @@ class Reconciliation:
         """Fill both sides and compare them.
 
         Raises:
-            TransientError: the consumer is behind and stands still, or something is away.
-            SettingsError: the log has lost what no snapshot covers.
+            TransientError: the consumer is behind and stands still, or a dependency is away.
+            SettingsError: no snapshot covers the expired part of the log.
         """
         settings, target = self._settings, self._target
         ends = end_offsets(settings, settings.topic)
@@ -108,7 +108,7 @@ class Reconciliation:
         return done
 
     def findings(self) -> Iterator[Finding]:
-        """Yield all that is wrong, document by document."""
+        """Yield all faults, document by document."""
         for doc, message in self.ledger.documents():
             yield from self.findings_of(doc, decode(message))
         for doc in self.ledger.documents_only_aside():
@@ -117,7 +117,7 @@ class Reconciliation:
         yield from map(stray, self.ledger.points_of_unknown())
 
     def findings_of(self, doc: str, event: Event) -> list[Finding]:
-        """Return all that is wrong with one document."""
+        """Return all faults of one document."""
         points = self.ledger.points_of(doc)
         if passed := self._passed_later(doc):
             event = decode(passed)
@@ -129,7 +129,7 @@ class Reconciliation:
         return compare_document(event, chunks, points, self._target.info)
 
     def _passed_later(self, doc: str) -> Message | None:
-        """Return the message that a document's head is of, where that was set aside once and taken in by a later attempt."""
+        """Return the message of a document's head, where it was set aside once and applied by a later attempt."""
         head = next((point for point in self.ledger.points_of(doc) if point.kind == "head"), None)
         stored = head.stored_version if head else None
         return self.ledger.aside_with(doc, stored) if stored else None
@@ -139,5 +139,5 @@ class Reconciliation:
             try:
                 item: Document | Deletion = decode_message(record.key, None)
             except DocumentError:
-                continue  # of no document, so it moved none
+                continue  # of no document, so no document changed
             self.ledger.note_moved(item.source, item.key)

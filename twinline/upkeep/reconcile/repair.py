@@ -1,6 +1,6 @@
-"""Repair: what belongs to no document goes, and the log's own messages of the others pass `handle()` once more.
+"""Repair: remove stray points, and apply the log's own messages of the other documents by `handle()` again.
 
-Nothing new is published, and nothing is written but by the consumer's law. What is repaired is compared again afterwards.
+Nothing new is published, and only the consumer's law writes. Repaired documents are compared again afterwards.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,10 +19,10 @@ _POINTS_AT_ONCE: Final = 200
 
 
 def repair(findings: Iterable[Finding], ledger: Ledger, index: Index) -> dict[str, int]:
-    """Repair what was found; return how many points were removed and how many documents applied again.
+    """Repair the findings; return the numbers of removed points and of documents applied again.
 
     Raises:
-        TransientError: something is away; a repeat goes on.
+        TransientError: a dependency is away; a repeat resumes.
     """
     documents: dict[str, None] = {}
     removed = 0
@@ -47,7 +47,7 @@ def repair(findings: Iterable[Finding], ledger: Ledger, index: Index) -> dict[st
 def batches(
     messages: Iterable[Message], most: int = _MESSAGES_AT_ONCE, most_bytes: int = _BYTES_AT_ONCE
 ) -> Iterator[list[Message]]:
-    """Yield messages in batches that are small in number and in bytes; a large message is a batch of its own."""
+    """Yield messages in batches of few messages and bytes; a large message is a batch of its own."""
     batch: list[Message] = []
     size = 0
     for message in messages:

@@ -1,4 +1,4 @@
-"""The collection that is compared and repaired: one that the online process owns, or one on a Qdrant server."""
+"""The collection to compare and repair: the online process's, or one on a Qdrant server."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -27,7 +27,7 @@ _POINTS_AT_ONCE: Final = 200
 
 
 class Index(Protocol):
-    """What is done to the collection, whoever owns it."""
+    """The operations on the collection, for any owner."""
 
     def audit(self, limit: int, offset: UUID | None, where: Mapping[str, str]) -> tuple[list[PointFacts], UUID | None]:
         """Return a page of facts, of all points or of those that match, and the offset of the next."""
@@ -41,7 +41,7 @@ class Index(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One release's collection, with all that it is compared by."""
+    """One release's collection, with all parts of a comparison."""
 
     release: str
     info: CollectionInfo
@@ -77,7 +77,7 @@ class _Served:
 
 
 class Direct:
-    """A collection that this process may open: a server's, or one that nobody serves."""
+    """A collection that this process may open: a server's, or one out of service."""
 
     def __init__(self, collection: Collection, indexer: Indexer) -> None:
         self._collection = collection
@@ -100,7 +100,7 @@ class Direct:
 
 @contextmanager
 def open_target(settings: Settings, release: Release) -> Iterator[Target]:
-    """Open a release's collection for a comparison. No encoder is asked for before a message is applied.
+    """Open a release's collection for a comparison. No encoder is needed before a message is applied.
 
     Raises:
         SettingsError: its collection is not served.

@@ -1,4 +1,4 @@
-"""Drift beside skew: how live queries and new documents differ from what the encoder was trained with."""
+"""Drift beside skew: how live queries and new documents differ from the encoder's training data."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -21,7 +21,7 @@ HEADINGS = ("texts", "feature", "statistic", "value", "by chance below", "verdic
 
 @dataclass(frozen=True, slots=True)
 class RoleDrift:
-    """One kind of texts against its reference; counts are of independent texts. `note` says why there are no figures."""
+    """One kind of text against its reference; counts are of independent texts. `note` says why figures are missing."""
 
     role: Role
     reference_count: int
@@ -41,7 +41,7 @@ class DriftReport:
 
     @property
     def is_drifted(self) -> bool:
-        """Say whether any figure is `drifted`. It is news, not a fault: no door closes on it."""
+        """Say whether any figure is `drifted`. That is news, not a fault, and blocks nothing."""
         return any(figure.verdict == "drifted" for role in self.roles for figure in role.figures)
 
     def to_json(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The hops that golden texts go through: each a function of the pieces that it needs, judging by the release's golden file."""
+"""The hops of golden texts: each is a function of its pieces, and judges by the release's golden file."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -21,7 +21,7 @@ from twinline.contract.release.manifest import Fingerprints, Format
 from twinline.upkeep.skew.pieces import Offline, Scored, Subject, Vector
 from twinline.upkeep.skew.report import CannotRunError, Hop
 
-# A client sends so many texts in one request: in a larger batch it would sort long from short.
+# The texts of one request: in a larger batch a client would separate long from short.
 BATCH_TEXTS: Final = 8
 _NAMED: Final = 3
 _WEIGHTS: Final = "encoder/model.safetensors"
@@ -36,7 +36,7 @@ def rules_hop(check: Callable[[], None]) -> Hop:
 
 
 def files_hop(subject: Subject) -> Hop:
-    """Hash every file of the release folder, and make fingerprints and space anew from what lies there."""
+    """Hash every file of the release folder, and compute fingerprints and space again from the files."""
     folder, manifest = subject.folder, subject.manifest
     manifest.verify_files(folder)
     contract, _ = Contract.load(folder)
@@ -111,7 +111,7 @@ def embedder_hop(name: str, golden: GoldenSet, embedder: Embedder, space: str) -
             raise MismatchError(f"{name} answers from space {answer.space}, the release has {space}: publish the release again")
         for at, row in enumerate(rows):
             entry = entries[row]
-            # of alone and in a batch, the worse
+            # the worse of alone and in a batch
             distances[0, row] = max(distances[0, row], entry.distance(answer.vectors[at]))
             if answer.token_counts[at] != len(entry.token_ids) or bool(answer.truncated[at]) != entry.truncated:
                 other.add(row)
@@ -119,7 +119,7 @@ def embedder_hop(name: str, golden: GoldenSet, embedder: Embedder, space: str) -
 
 
 def stored_hop(golden: GoldenSet, read: Callable[[], Mapping[str, Vector]]) -> Hop:
-    """Compare the golden vectors that the collection gives back."""
+    """Compare the collection's golden vectors."""
     name, entries, found = "stored golden", golden.entries, read()
     absent = [entry.name for entry in entries if entry.name not in found]
     if absent:
@@ -135,7 +135,7 @@ def stored_hop(golden: GoldenSet, read: Callable[[], Mapping[str, Vector]]) -> H
 
 
 def search_hop(golden: GoldenSet, offline: Offline, search: Callable[[str], Sequence[Scored]]) -> Hop:
-    """Ask golden queries as people do, and compare the hits' scores with those of the training framework's query vectors.
+    """Search with golden queries, and compare the hits' scores with those of the training framework's query vectors.
 
     Between unit vectors, a score that is d off was made with a query at least d away, at a cosine distance of d**2 / 2 or more.
 
@@ -149,7 +149,7 @@ def search_hop(golden: GoldenSet, offline: Offline, search: Callable[[str], Sequ
     for row, (entry, vector) in enumerate(zip(entries, vectors, strict=True)):
         distances[0, row] = _score_distance(vector, search(entry.text))
         if distances[0, row] > golden.limit:
-            # A point that was written between its score and its vector differs from itself: nobody is accused on one look.
+            # A point may be written between the reads of its score and its vector: one look is not enough for a fault.
             distances[0, row] = min(distances[0, row], _score_distance(vector, search(entry.text)))
     return _judged("search", entries, set(), distances, golden.limit)
 

@@ -23,11 +23,11 @@ def measure_skew(subject: Subject, offline: Offline, live: Live, sample: SampleP
     """Measure a release hop by hop, then the live sample. Hops after a broken one still run, to show how far it reaches.
 
     Raises:
-        TransientError: something is away, and nothing that did answer was broken.
+        TransientError: a dependency is away, and no other hop was broken.
     """
     away: list[TransientError] = []
     measured = [_run(name, hop, away) for name, hop in _first_hops(subject, offline)]
-    # Weights and graphs that were tampered with are not run, not even to be measured.
+    # Changed weights and graphs are not run, not even for a measurement.
     is_whole = next(hop.state for hop in measured if hop.name == _FILES) == "ok"
     for name, hop in hops.offline_hops(subject, offline):
         measured.append(_run(name, hop, away) if is_whole else Hop(name, "not run", _UNTRUSTED))

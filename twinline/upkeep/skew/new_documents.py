@@ -1,4 +1,4 @@
-"""Features of the newest documents: their texts from the log, their vectors from the store, so that nothing is embedded again."""
+"""Features of the newest documents: texts from the log, vectors from the store, so that nothing is embedded again."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ def read_newest(settings: Settings, limit: int) -> list[Document]:
             if known is None or not version < known[0]:
                 newest[item.source, item.key] = version, record.timestamp, item if isinstance(item, Document) else None
         except DocumentError:
-            continue  # in the dead letters, which have a report of their own
+            continue  # in the dead letters, which have their own report
     found = sorted(newest.values(), key=lambda entry: -entry[1])
     return [document for _, _, document in found if document is not None][:limit]
 
@@ -54,7 +54,7 @@ def read_newest(settings: Settings, limit: int) -> list[Document]:
 def document_features(
     documents: Iterable[Document], preprocessor: Preprocessor, reference: DriftReference, admin: AdminClient, collection: str
 ) -> NewDocuments:
-    """Return the features of documents as a release cuts them, with the vectors that its collection has stored.
+    """Return the features of documents as a release cuts them, with its collection's stored vectors.
 
     Raises:
         TransientError: the online process is away.
@@ -65,7 +65,7 @@ def document_features(
             chunks = preprocessor.chunks(document)
         except DocumentError:
             continue  # the consumer set it aside for the same reason
-        # A page of any collection's points holds all of a document but the longest; what is beyond counts as unindexed.
+        # One page holds all points of a document, except the longest ones; their other points count as unindexed.
         points, _ = admin.points(
             collection, source=document.source, key=document.key, kind="chunk", limit=1_000, with_vectors=True
         )

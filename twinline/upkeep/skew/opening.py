@@ -36,7 +36,7 @@ def measure_release(settings: Settings, release: str = "", size: int = 100, seed
     """Measure the active release, or the named one; return None where none is active.
 
     Raises:
-        TransientError: something is away, or the release's collection is not open.
+        TransientError: a dependency is away, or the release's collection is not open.
         SettingsError: the named release was not fetched.
     """
     with ExitStack() as opened:
@@ -64,19 +64,19 @@ def measure_release(settings: Settings, release: str = "", size: int = 100, seed
         if size and name not in status.refused:
             plan = SamplePlan(AdminDocuments(admin, name), KafkaLog(settings), size, seed)
         report = measure_skew(subject, offline, live, plan)
-        # The world's changes, told beside our faults where there are none: with skew in it a comparison would say nothing.
+        # Drift is reported only without skew: with skew the comparison would mean nothing.
         return replace(report, drift=measure_drift(settings, admin, subject, preprocessor)) if report.ok else report
 
 
 def open_subject(settings: Settings, release: str) -> Subject:
-    """Return what a fetched release says of itself; nothing is verified yet but that it can be read."""
+    """Return a fetched release's own statements; only their form is checked yet."""
     manifest = read_manifest(settings.releases, release)
     folder = settings.releases / release
     return Subject(folder, manifest, GoldenSet(read_golden(folder), manifest.serving_format().parity.limit))
 
 
 def open_offline(subject: Subject, preprocessor: Preprocessor) -> Offline:
-    """Return the offline path, made from the release's own files; the framework is loaded at its first use."""
+    """Return the offline path from the release's own files; the framework is loaded at its first use."""
 
     def open_format(entry: Format) -> Runtime:
         if entry.backend == "tensorrt":
@@ -105,10 +105,10 @@ def open_live(
     search: Callable[[str], list[Scored]],
     opened: ExitStack,
 ) -> Live:
-    """Return what serves the release.
+    """Return the services of the release.
 
     Args:
-        active: the release that the stable name must stand for.
+        active: the release that the stable name must point to.
         read_stored: reads the golden vectors of the collection.
         search: asks a query and returns the hits' scores with the stored vectors.
         opened: closes the connections.
@@ -143,7 +143,7 @@ def _reference(encoder: Path, pooling: Pooling) -> Callable[[Sequence[Sequence[i
 
 def _golden_reader(admin: AdminClient, status: OnlineStatus, name: str) -> Callable[[], dict[str, Vector]]:
     def read() -> dict[str, Vector]:
-        # The online process keeps such a collection closed: what it found is what there is to say.
+        # The online process keeps such a collection closed, and has the reason.
         if name in status.refused:
             raise MismatchError(f"the online process does not open {name}: {status.refused[name]}")
         return admin.golden(name)
@@ -163,6 +163,6 @@ def _searcher(admin: AdminClient, status: OnlineStatus, name: str) -> Callable[[
 
 
 def scored(hits: Iterable[tuple[UUID, float]], stored: Mapping[UUID, StoredPoint]) -> list[Scored]:
-    """Return scores with the vectors that they are of; a point that is gone by now is left out."""
+    """Return scores with their vectors; a point that is gone by now is left out."""
     found = ((score, stored[id_].dense) for id_, score in hits if id_ in stored)
     return [(score, vector) for score, vector in found if vector is not None]

@@ -1,4 +1,4 @@
-"""What a measurement is made of. Each piece is a function or a small protocol, so that any one can be exchanged."""
+"""The pieces of a measurement. Each is a function or a small protocol, so that tests can exchange any of them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,15 +21,15 @@ from twinline.contract.encoder.tokens import Encoded
 from twinline.contract.release.manifest import Format, Manifest
 
 Vector: TypeAlias = NDArray[np.float32]
-# What an answer says of one hit: its score, and the stored vector that it is the score of.
+# One hit of an answer: its score, and the stored vector of that score.
 Scored: TypeAlias = tuple[float, Vector]
-# Where a message lies in the log: partition and offset.
+# A message's place in the log: partition and offset.
 Place: TypeAlias = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The release that is measured: its folder, and what it says of itself."""
+    """The measured release: its folder and its own statements."""
 
     folder: Path
     manifest: Manifest
@@ -38,14 +38,14 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Offline:
-    """The offline path in this process, made from the release's own files.
+    """The offline path in this process, from the release's own files.
 
     Attributes:
         encode: texts and role to token ids.
         chunks: cuts a document.
         query_text: cleans a query.
         vectors: token ids of n texts to `(n, dim)`, by the training framework.
-        open_format: makes an exported format runnable; CannotRunError where its runtime is not here.
+        open_format: makes an exported format runnable; CannotRunError where its runtime is missing.
         pad_id: the token id that fills a padded row.
         check_rules: raises MismatchError when this process's rules in code are not the platform's.
     """
@@ -61,7 +61,7 @@ class Offline:
 
 @dataclass(frozen=True, slots=True)
 class StableModel:
-    """The stable name `embed`, and the golden texts of the release that it must stand for: the active one."""
+    """The stable name `embed`, and the golden texts of the active release, which it must point to."""
 
     embedder: Embedder
     golden: GoldenSet
@@ -69,14 +69,14 @@ class StableModel:
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """What serves the release now.
+    """The services of the release.
 
     Attributes:
         token_ids: texts and role to token ids, by the tokenizer model.
-        embedders: the ensemble, by the name of the hop: one a protocol.
+        embedders: the ensemble by each protocol, by the name of the hop.
         stable: None where no release is active.
-        read_golden: the golden vectors that the collection holds, by the text's name.
-        search: the first hits of a query, as people get them.
+        read_golden: the collection's golden vectors, by the text's name.
+        search: the first hits of a query, by the usual path.
     """
 
     token_ids: Callable[[Sequence[str], Role], list[list[int]]]
@@ -108,11 +108,11 @@ class Log(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SamplePlan:
-    """What the live sample reads, how many documents it takes, and which."""
+    """The inputs of the live sample: its readers, its size and its seed."""
 
     stored: StoredDocuments
     log: Log
     size: int = 100
     seed: int = 0
-    # A document that is being written looks wrong for a moment: it is looked at again after this.
+    # A document looks wrong while it is written: it is read again after this pause.
     pause_seconds: float = 1.0

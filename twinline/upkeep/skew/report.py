@@ -1,4 +1,4 @@
-"""What a measurement of skew found: plain values, for a table, for JSON and for tests."""
+"""The results of a measurement of skew: plain values, for a table, for JSON and for tests."""
 
 import math
 from collections.abc import Mapping
@@ -14,19 +14,19 @@ LIVE_SAMPLE: Final = "live sample"
 
 
 class CannotRunError(TwinlineError):
-    """What a hop needs is not on this machine; neither right nor wrong."""
+    """A hop's dependency is not on this machine; the hop is neither right nor wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """One hop, and what came of the golden texts there.
+    """One hop, and its results for the golden texts.
 
     Attributes:
-        detail: what is wrong, or why the hop was not run.
+        detail: the fault, or why the hop was not run.
         texts: how many golden texts went through.
         other_ids: how many of them have other token ids, another token count or another flag of truncation.
         worst, median, limit: cosine distances to the training framework's vectors; None where a hop gives none.
-        worst_text: the golden text that is farthest off, or the first with other token ids.
+        worst_text: the golden text with the worst distance, or the first with other token ids.
     """
 
     name: str
@@ -45,12 +45,12 @@ class SampleReport:
     """Stored documents against the offline path, from the raw message of the log to the vector.
 
     Attributes:
-        documents: how many were chosen; those compared, and those set apart: `expired` from the log, `moved` on meanwhile.
+        documents: how many were chosen; `compared` of them, and those left out: `expired` from the log, `moved` on meanwhile.
         chunks: of the compared documents.
         spans, tokens, vectors: how many of these chunks agree in span and clean text, in token count and content hash, in vector.
         worst, median, limit: cosine distances; None without a chunk.
-        worst_document: where the worst distance is.
-        faults: the first documents that do not agree, and in what.
+        worst_document: the document with the worst distance.
+        faults: the first documents that do not agree, with the differences.
     """
 
     documents: int
@@ -84,7 +84,7 @@ class SampleReport:
 
 @dataclass(frozen=True, slots=True)
 class SkewReport:
-    """One measurement. `sample` is None when it could not be taken, for the reason `sample_reason`; drift is no skew."""
+    """One measurement. `sample` is None when it was not possible, for the reason `sample_reason`; drift is no skew."""
 
     release: str
     space: str
@@ -96,13 +96,13 @@ class SkewReport:
 
     @property
     def broken_hop(self) -> str | None:
-        """Return the first hop that broke, which is where a fault enters; the sample comes after all hops."""
+        """Return the first broken hop, where the fault enters; the sample comes after all hops."""
         first = next((hop.name for hop in self.hops if hop.state == "broken"), None)
         return first or (LIVE_SAMPLE if self.sample is not None and not self.sample.ok else None)
 
     @property
     def ok(self) -> bool:
-        """Return whether nothing broke."""
+        """Return whether no hop broke."""
         return self.broken_hop is None
 
     def sentence(self) -> str:
@@ -141,5 +141,5 @@ class SkewReport:
 
 
 def _finite(value: Mapping[str, JSON]) -> dict[str, JSON]:
-    # JSON has no infinity, which stands for a vector of another shape or a NaN; the detail says so.
+    # JSON has no infinity, which stands for a NaN or a vector of another shape; the detail says which.
     return {name: None if isinstance(field, float) and not math.isfinite(field) else field for name, field in value.items()}

@@ -1,4 +1,4 @@
-"""The live sample: stored documents made again from the raw message by the offline path, and compared with what is stored."""
+"""The live sample: the offline path makes documents again from their raw messages, to compare with the stored ones."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ _NAMED = 5
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One document: how many chunks it has, how many agree in what, the distances of their vectors, and the first fault.
+    """One document: its chunks, how many agree in each property, the distances of their vectors, and the first fault.
 
     `expired`: the log no longer has its message, and nothing was compared.
     """
@@ -38,12 +38,12 @@ class Comparison:
 
 
 def measure_sample(plan: SamplePlan, offline: Offline, manifest: Manifest, limit: float) -> SampleReport:
-    """Compare documents chosen at random with what the offline path makes of their messages.
+    """Compare random stored documents with the offline path's results from their messages.
 
     Args:
-        plan: where documents and messages are, and how many to take.
+        plan: the readers of documents and messages, and the size of the sample.
         offline: decodes nothing, but cuts, tokenises and embeds.
-        manifest: of the release, whose space every point must name.
+        manifest: the release's manifest, whose space every point must name.
         limit: the largest cosine distance that two vectors of the served format may have.
 
     Raises:
@@ -54,7 +54,7 @@ def measure_sample(plan: SamplePlan, offline: Offline, manifest: Manifest, limit
     suspects = [head for head in heads if compared[head].fault]
     moved: set[Head] = set()
     if suspects:
-        # A document that was written meanwhile differs from itself. Nobody is accused on one look.
+        # A document may be written between two reads: one look is not enough for a fault.
         time.sleep(plan.pause_seconds)
         now = {head: plan.stored.head(head.source, head.key) for head in suspects}
         moved = {head for head in suspects if now[head] != head}
@@ -84,7 +84,7 @@ def _compare(
 def _compare_document(
     head: Head, points: Sequence[StoredPoint], message: Message, offline: Offline, manifest: Manifest, limit: float
 ) -> Comparison:
-    """Compare one document, cut and embedded here from its message, with its points."""
+    """Cut and embed one document here from its message, and compare it with its points."""
     where = f"the message {message.partition}/{message.offset}, named by its points,"
     count = max(len(points), head.chunk_count)
     try:
@@ -127,7 +127,7 @@ def _compare_document(
 
 
 def _copied(event: Event) -> dict[str, JSON]:
-    """Return what each point takes over from its message: where it stands, whose it is, what it is called."""
+    """Return the fields that each point copies from its message: place, tenant, title."""
     item, message = event.item, event.message
     said: dict[str, JSON] = {"partition": message.partition, "offset": message.offset, **version_fields(event.version)}
     return said if isinstance(item, Deletion) else {**said, "title": item.title, "tenant": item.tenant}
@@ -143,7 +143,7 @@ def _same_tokens(chunk: Chunk, payload: Mapping[str, object]) -> bool:
 
 
 def _distance(vector: np.ndarray[tuple[int], np.dtype[np.float32]], point: StoredPoint, manifest: Manifest) -> float:
-    """Return the cosine distance; infinite for another shape, what is no number, or what another release wrote."""
+    """Return the cosine distance; infinite for another shape, a NaN, or another release's vector."""
     written_by = tuple(point.payload[field] for field in ("space", "contract", "release"))
     if written_by != (manifest.space, manifest.fingerprints.contract, manifest.release):
         return float("inf")

@@ -14,7 +14,7 @@ from twinline.clients.store.protocol import Head, StoredPoint
 from twinline.upkeep.skew.pieces import Place
 
 _PAGE: Final = 256
-# Heads that are looked at from one random place on: one that is not a deletion is nearly always among them.
+# Heads read from one random place on: nearly always at least one of them is not a deletion.
 _NEIGHBOURS: Final = 16
 _TRIES: Final = 4
 
@@ -73,7 +73,7 @@ class KafkaLog:
         self._settings = settings
 
     def messages(self, places: Sequence[Place]) -> dict[Place, Message]:
-        """Return the messages at these places; those that expired are left out.
+        """Return the messages at these places; expired ones are left out.
 
         Raises:
             TransientError: no broker answers, or it falls silent.

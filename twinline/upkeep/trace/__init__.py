@@ -1,1 +1,1 @@
-"""From an answer back to its bytes, and from a document forward to all that was made of it."""
+"""Traces: from an answer back to its bytes, and from a document forward to everything made from it."""

@@ -14,11 +14,11 @@ from twinline.upkeep.trace.training import training_section
 
 
 def trace_point(reach: Reach, target: Target) -> Trace:
-    """Trace a point, or a hit of an answer, through all that it was made of.
+    """Trace a point, or a hit of an answer, back through all its inputs.
 
     Raises:
         SettingsError: there is no such point in any collection.
-        TransientError: the online process is away, which alone can read the store.
+        TransientError: the online process, the only reader of the store, is away.
     """
     id_, payload, collection, note = _find(reach, target)
     sections, document = message_sections(reach, payload)
@@ -36,14 +36,14 @@ def trace_point(reach: Reach, target: Target) -> Trace:
 
 
 def _find(reach: Reach, target: Target) -> tuple[UUID, Payload, CollectionStatus | None, str]:
-    """Return id, payload and collection of what is meant; of a hit whose document has changed since, what the answer said."""
+    """Return id, payload and collection of the target; the answer's own fields for a hit whose document has changed since."""
     try:
         collections = reach.online.status().collections
     except TransientError as exc:
         if not target.hit:
             raise
         return target.ids[0], target.hit, None, f"the stored point was not looked at: {exc}"
-    # The active collection first; of a hit, the one that answered.
+    # The active collection first; for a hit, the collection of its answer.
     wanted = target.hit.get("release")
     ranked = sorted(collections, key=lambda entry: (entry.release != wanted, not entry.active))
     for id_ in target.ids:

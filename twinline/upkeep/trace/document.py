@@ -1,4 +1,4 @@
-"""The document's half of a trace: point, message, source file, chunk; each computed again from what the one before it gave."""
+"""The document's half of a trace: point, message, source file, chunk; each computed again from the one before it."""
 
 import hashlib
 from pathlib import Path
@@ -22,7 +22,7 @@ _FILE: Final = "file://"
 
 
 def point_section(id_: UUID, payload: Payload, collection: CollectionStatus | None) -> Section:
-    """Compare a point with its document's name and with the collection that it is in."""
+    """Compare a point with its document's name and with its collection."""
     section = Section("point")
     section.compare("id", str(id_), str(point_id(payload["source"], payload["key"], payload["chunk_index"])))
     if collection is None:
@@ -36,10 +36,10 @@ def point_section(id_: UUID, payload: Payload, collection: CollectionStatus | No
 
 
 def message_sections(reach: Reach, payload: Payload) -> tuple[list[Section], Document | None]:
-    """Compare a point with the message that it was made from, and that with the file it was read from.
+    """Compare a point with its message, and the message with its source file.
 
     Returns:
-        The sections `message`, `document` and `source`, and the document that the message holds, None where it is not here.
+        The sections `message`, `document` and `source`, and the message's document, None where it is not here.
     """
     place = f"{reach.settings.topic}[{payload['partition']}] offset {payload['offset']}"
     log, said, source = Section("message"), Section("document"), Section("source")
@@ -61,7 +61,7 @@ def message_sections(reach: Reach, payload: Payload) -> tuple[list[Section], Doc
     if message is not None:
         headers = lineage_headers(message)
         for name, value in payload["headers"].items():
-            # A build from a snapshot computes this one where the producer did not say it.
+            # A build from a snapshot computes this header where the producer did not set it.
             if name in headers or name != "source_sha256":
                 log.compare(f"header {name}", value, headers.get(name))
     _add_producer(log, reach.repository, headers, document)
@@ -105,7 +105,7 @@ def _compare_document(section: Section, payload: Payload, event: Event) -> None:
         section.differs("text", "a document", "a deletion")
         return
     section.compare("title", payload["title"], found.title)
-    # An absent tenant is as much a fact as a name.
+    # An absent tenant is compared too.
     section.compare("tenant", payload["tenant"] or "", found.tenant or "")
     section.compare("metadata", dict(payload["metadata"]), dict(found.metadata))
 
@@ -121,7 +121,7 @@ def _add_producer(section: Section, repository: Path, headers: Payload, document
 
 
 def _add_source(section: Section, headers: Payload) -> None:
-    """Hash the file again that the document was read from, where it is a file of this machine."""
+    """Hash the document's source file again, where it is on this machine."""
     uri, line = headers.get("source_uri"), headers.get("source_line")
     if not uri:
         section.absent("file", None, "the producer did not say where it read the document")
@@ -132,7 +132,7 @@ def _add_source(section: Section, headers: Payload) -> None:
     with section.looking("file SHA-256", recorded):
         found = _hash_of(uri)
         if recorded and found != recorded:
-            # Not a fault of ours: people edit their files. What was published stands in the log.
+            # Not a fault: people edit their files. The log has the published text.
             raise NotHereError(f"the file has changed since it was published, its SHA-256 is {found} now")
         section.compare("file SHA-256", recorded, found)
 
@@ -149,7 +149,7 @@ def _hash_of(uri: str) -> str:
                 return _digest(stream)
     except (OSError, KeyError, BadZipFile) as exc:
         raise NotHereError(f"{uri} cannot be read here ({exc}): look where it was published from") from exc
-    # A header may hold any address: what a stranger wrote there is not fetched.
+    # A header may hold any address: a trace does not fetch a stranger's address.
     raise NotHereError("the address is of another machine, and is not fetched by a trace: fetch it, and compare its SHA-256")
 
 

@@ -1,4 +1,4 @@
-"""From a document to all that was made of it: points in every collection, the message they came from, the releases."""
+"""From a document to everything made from it: points in every collection, their message, the releases."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -31,13 +31,13 @@ _TRAIN: Final = "train"
 
 @dataclass(slots=True)
 class Use:
-    """What one release's training made of a document.
+    """The use of a document in one release's training.
 
     Args:
-        trained: whether any step was trained; an untuned base model has seen no document of ours.
-        pairs: training pairs that hold it.
-        held_out: judgements that hold it, by split.
-        set_aside: pairs of it that were left out, by reason; a near-duplicate's text may have been trained on in its place.
+        trained: whether any step was trained; an untuned base model has used no document of ours.
+        pairs: the number of training pairs with it.
+        held_out: the judgements with it, by split.
+        set_aside: the omitted pairs of it, by reason; a near-duplicate's text may have been trained on in its place.
         in_corpus: whether the snapshot holds it.
     """
 
@@ -50,7 +50,7 @@ class Use:
     in_corpus: bool = False
 
     def summary(self) -> str:
-        """Return it in words."""
+        """Return the use in words."""
         if not self.trained:
             return "not trained here: a base model as it is"
         parts = [f"in {self.pairs} training pairs"] if self.pairs else []
@@ -60,10 +60,10 @@ class Use:
 
 
 def trace_document(reach: Reach, source: str | None, key: str) -> Trace:
-    """Trace a document forward: what it became in every collection, and what was trained on it.
+    """Trace a document forward to its points in every collection, and to the releases that used it.
 
     Args:
-        source: of the document; None asks for the key in every source.
+        source: of the document; None searches the key in every source.
     """
     sections: list[Section] = []
     places: dict[Place, tuple[str, str]] = {}
@@ -79,7 +79,7 @@ def trace_document(reach: Reach, source: str | None, key: str) -> Trace:
 
 
 def training_uses_section(reach: Reach, source: str | None, key: str) -> Section:
-    """Return a step a release: whether it was trained on a document, held it out, or only had it in its corpus."""
+    """Return a step for each release: trained on the document, held out, or only in its corpus."""
     section = Section("releases")
     for release, entry in _known_releases(section, reach).items():
         with section.looking(release):
@@ -90,7 +90,7 @@ def training_uses_section(reach: Reach, source: str | None, key: str) -> Section
 
 
 def find_use(reach: Reach, release: str, entry: Registered | None, source: str | None, key: str) -> Use:
-    """Return what a release's training made of a document.
+    """Return the use of a document in a release's training.
 
     Raises:
         NotHereError: its training data are neither in the snapshot store, nor in DVC's cache or remote.
@@ -155,7 +155,7 @@ def _id_of_head(points: list[StoredPoint], head: Head) -> object:
 
 
 def _log_section(reach: Reach, places: Mapping[Place, tuple[str, str]]) -> Section:
-    """Read the messages that the stored chunks came from; older ones of the key are in the log, which has no index by key."""
+    """Read the messages of the stored chunks. Older messages of the key are not found: the log has no index by key."""
     section = Section("log")
     for (partition, offset), name in sorted(places.items()):
         place = f"{reach.settings.topic}[{partition}] offset {offset}"
@@ -167,7 +167,7 @@ def _log_section(reach: Reach, places: Mapping[Place, tuple[str, str]]) -> Secti
 
 
 def _known_releases(section: Section, reach: Reach) -> dict[str, Registered | None]:
-    """Return the releases of the registry, newest first, and those that are only in the folder of releases."""
+    """Return the releases of the registry, newest first, then those only in the folder of releases."""
     known: dict[str, Registered | None] = {}
     with section.looking("registry"):
         versions = reach.versions()

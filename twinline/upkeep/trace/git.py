@@ -1,4 +1,4 @@
-"""The commits that a lineage names, and the hashes by which DVC names files."""
+"""The commits in a lineage, and DVC's hashes of files."""
 
 import hashlib
 import json
@@ -26,13 +26,13 @@ def commit_subject(repository: Path, revision: str) -> tuple[str, str]:
 
 
 def folder_md5(hashes: Mapping[str, str]) -> str:
-    """Return the hash by which DVC 3 names a folder: of the JSON list of its files, by relative path."""
+    """Return DVC 3's hash of a folder: of the JSON list of its files, by relative path."""
     listed = [{"md5": hashes[name], "relpath": name} for name in sorted(hashes)]
     return hashlib.md5(json.dumps(listed, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 
 def local_hashes(folder: Path) -> dict[str, str]:
-    """Return the MD5 of every file below a folder, by relative path, as DVC counts."""
+    """Return the MD5 of every file below a folder, by relative path, as in DVC."""
     hashes = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         with path.open("rb") as stream:

@@ -1,4 +1,4 @@
-"""What a trace looks at: the online process, the log, the folders of this machine, the repository."""
+"""The inputs of a trace: the online process, the log, the folders of this machine, the repository."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _PAGE: Final = 256
 
 
 class Reads(Protocol):
-    """What is read of the online process, which owns the store."""
+    """The reads from the online process, which owns the store."""
 
     def status(self) -> OnlineStatus:
         """Return the served collections."""
@@ -44,7 +44,7 @@ class Reads(Protocol):
 
 @dataclass(frozen=True)
 class Reach:
-    """Everything that a trace may look at; a look that fails raises NotHereError or TransientError."""
+    """All inputs of a trace; a failed read raises NotHereError or TransientError."""
 
     settings: Settings
     repository: Path
@@ -52,7 +52,7 @@ class Reach:
     read_message: Callable[[int, int], Message]
 
     def all_points(self, collection: str, source: str | None, key: str) -> list[StoredPoint]:
-        """Return head and chunks of a document; of every source's with this key where no source is named."""
+        """Return head and chunks of a document; without a source, those of every source's document with this key."""
         found: list[StoredPoint] = []
         offset: UUID | None = None
         while True:
@@ -69,7 +69,7 @@ class Reach:
         return folder
 
     def versions(self) -> list[Registered]:
-        """Return what the registry has, newest first."""
+        """Return the registry's versions, newest first."""
         if not (self.repository / ".git").exists():
             raise NotHereError(f"{self.repository} is no Git repository: run this in the checkout that trained it")
         return Registry(self.repository, ENCODER).versions()
@@ -84,7 +84,7 @@ def read_message(settings: Settings, partition: int, offset: int) -> Message:
     """Return one message of the topic of documents.
 
     Raises:
-        NotHereError: the log does not have it, any more or at all.
+        NotHereError: the log never had it, or it has expired.
         TransientError: no broker answers, or it falls silent.
     """
     topic = settings.topic

@@ -1,4 +1,4 @@
-"""The release's half of a trace: contract, weights, files, registry; computed again from the release folder."""
+"""The release's part of a trace: contract, weights, files, registry; computed again from the release folder."""
 
 import json
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ def contract_section(reach: Reach, release: str, stated: str | None) -> Section:
     """Compare the three fingerprints and the tokenizer's hash with the files of the release.
 
     Args:
-        stated: the contract's fingerprint as the point says it.
+        stated: the contract's fingerprint in the point.
     """
     section = Section("contract")
     with section.looking("contract", stated):
@@ -44,7 +44,7 @@ def release_section(reach: Reach, release: str, stated_space: str | None) -> Sec
         folder = reach.release_folder(release)
         manifest = read_json(folder / MANIFEST_FILE)
         serving = Serving(**{**manifest["serving"], "length_buckets": tuple(manifest["serving"]["length_buckets"])})
-        # Not by Manifest.load, which refuses what a trace has to show.
+        # Not by Manifest.load, which refuses the faults that a trace has to show.
         index = IndexSettings.from_json(manifest.get("index", {}))
         contract = manifest["fingerprints"]["contract"]
         section.compare("id", release, release_id(manifest["space"], contract, serving, manifest["files"], index))

@@ -1,4 +1,4 @@
-"""A trace for people: a tree, a branch a section, a line a step, the verdict first."""
+"""A trace for people: a tree with a branch for each section and a line for each step, the verdict first."""
 
 import json
 from collections.abc import Mapping
@@ -18,13 +18,13 @@ _LINE_CHARS: Final = 4_000
 
 
 def show(trace: Trace, console: Console) -> None:
-    """Print a trace, and what its verdicts mean."""
+    """Print a trace, and the meaning of its verdicts."""
     tree = Tree(Text(_printable(trace.subject), style="bold"), guide_style="dim")
     for name, steps in groupby(trace.steps, key=lambda step: step.section):
         branch = tree.add(Text(_printable(name), style="bold cyan"))
         for step in steps:
             branch.add(_line(step))
-    # The terminal may wrap a line; a hash or an address that was cut off could be neither compared nor copied.
+    # The terminal may wrap a line, but a truncated hash or address could not be compared or copied.
     console.width = _LINE_CHARS
     console.print(tree, soft_wrap=True)
     counts = {status: sum(step.status == status for step in trace.steps) for status in STATUSES}
@@ -55,5 +55,5 @@ def _words(value: JSON) -> str:
 
 
 def _printable(text: str) -> str:
-    """Return a text without the characters that steer a terminal: keys and titles are other people's."""
+    """Return a text without a terminal's control characters: keys and titles are foreign text."""
     return "".join(character if character.isprintable() else " " for character in text)

@@ -1,4 +1,4 @@
-"""What a trace is made of: steps, each with what is recorded, what was found by computing it again now, and a verdict."""
+"""The steps of a trace: each has a recorded value, the value computed again now, and a verdict."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +21,7 @@ STATUSES: dict[Status, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One line of a trace. `note` says why something is not here, or what a person should know of it."""
+    """One line of a trace. `note` says why a value is missing, or adds a remark for people."""
 
     section: str
     what: str
@@ -33,13 +33,13 @@ class Step:
 
 @dataclass(slots=True)
 class Section:
-    """The steps about one thing, such as the release, in the order of the look."""
+    """The steps about one subject, such as the release, in order."""
 
     name: str
     steps: list[Step] = field(default_factory=list)
 
     def compare(self, what: str, value: JSON, recomputed: JSON, note: str = "") -> bool:
-        """Add a record beside what was computed just now; return whether they are equal."""
+        """Add a record beside the value computed now; return whether they are equal."""
         if value is None:
             self.absent(what, None, "not recorded")
             return False
@@ -48,12 +48,12 @@ class Section:
         return is_equal
 
     def record(self, what: str, value: JSON, note: str = "") -> None:
-        """Add what is only recorded; nothing where it is not."""
+        """Add a value that is only recorded; add nothing where it is not."""
         if value not in (None, ""):
             self.steps.append(Step(self.name, what, value, None, "RECORDED", note))
 
     def absent(self, what: str, value: JSON, reason: str) -> None:
-        """Add a record that cannot be checked here, and why."""
+        """Add a record that cannot be checked here, with the reason."""
         self.steps.append(Step(self.name, what, value, None, "NOT HERE", reason))
 
     def differs(self, what: str, value: JSON, recomputed: JSON, note: str = "") -> None:
@@ -62,7 +62,7 @@ class Section:
 
     @contextmanager
     def looking(self, what: str, value: JSON = None) -> Iterator[None]:
-        """Make a step of a look that could not be made: a part of the trace that is away does not end it."""
+        """Turn a failed read into a step: a missing part does not end the trace."""
         try:
             yield
         except (NotHereError, TransientError) as exc:

@@ -1,4 +1,4 @@
-"""What is to be traced: a point id, `SOURCE/KEY#CHUNK`, or a hit as the search API gives it."""
+"""The target of a trace: a point id, `SOURCE/KEY#CHUNK`, or a hit from the search API."""
 
 import json
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ _USE = "give a point id, SOURCE/KEY or SOURCE/KEY#CHUNK, `-` for a hit as JSON o
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The points that may be meant, likeliest first; `hit` is what an answer said of its hit, in a payload's words."""
+    """The candidate points, likeliest first; `hit` has the answer's fields of its hit, under a payload's names."""
 
     ids: tuple[UUID, ...]
     said: str
@@ -23,7 +23,7 @@ class Target:
 
 
 def target_of(text: str, source: str | None, key: str | None, chunk: int | None) -> Target:
-    """Return what a person asked for.
+    """Return the target that a text names.
 
     Raises:
         SettingsError: it names nothing.
@@ -42,13 +42,13 @@ def target_of(text: str, source: str | None, key: str | None, chunk: int | None)
     ids = [point_id(source, key, 0)]
     before, hash_sign, number = key.rpartition("#")
     if before and hash_sign and number.isdecimal():
-        # Keys of tables end like this too: the whole as a key comes first.
+        # Keys of tables may end like this too: the whole text as a key comes first.
         ids.append(point_id(source, before, int(number)))
     return Target(tuple(ids), text)
 
 
 def target_of_hit(content: str) -> Target:
-    """Return the hit in what the search API answered, the first one of an answer.
+    """Return the hit in the search API's JSON; for a whole answer, its first one.
 
     Raises:
         SettingsError: it is no hit.

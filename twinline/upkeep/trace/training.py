@@ -1,4 +1,4 @@
-"""The training half of a trace: experiment, parameters, snapshot, pairs; each computed again from what holds it now."""
+"""The training part of a trace: experiment, parameters, snapshot, pairs; each computed again from its current holder."""
 
 import hashlib
 import json
@@ -24,7 +24,7 @@ _PACKAGE: Final = "package:"
 
 
 def training_section(reach: Reach, release: str) -> Section:
-    """Compare what a release says of its training with the commit, the snapshot and the pairs it names."""
+    """Compare a release's training record with the commit, the snapshot and the pairs that it names."""
     section = Section("training")
     with section.looking("training", release):
         folder = reach.release_folder(release)
@@ -54,7 +54,7 @@ def training_section(reach: Reach, release: str) -> Section:
 
 
 def training_record(folder: Path) -> Mapping[str, Any]:
-    """Return what training wrote beside the weights."""
+    """Return training's record beside the weights."""
     place = folder / "encoder" / "training.json"
     return read_json(place) if place.is_file() else {}
 
@@ -73,12 +73,12 @@ def read_json(place: Path) -> Mapping[str, Any]:
 
 
 def is_trained(record: Mapping[str, Any]) -> bool:
-    """Say whether any step was trained here: a base model that was only packaged has none."""
+    """Say whether any step was trained here: a packaged base model has none."""
     return bool(record.get("steps"))
 
 
 def find_experiment(reach: Reach, lineage: Mapping[str, Any], entry: Registered | None) -> GitRevision:
-    """Return the commit that a release was made in: the registered one, or that of the experiment it names.
+    """Return the commit of a release: the registered one, or that of the experiment it names.
 
     Raises:
         NotHereError: this repository has neither.
@@ -128,7 +128,7 @@ def _add_snapshot(section: Section, reach: Reach, lineage: Mapping[str, Any], ex
         record = read_snapshot(folder)
         found = {path.name: file_hash(path) for path in sorted(folder.glob("*.parquet"))}
         section.compare("snapshot", snapshot_id, id_of_files(found), f"made of the hashes of its files, read from {record.uri}")
-        # What the release says of the files counts before what the folder says of itself.
+        # The release's record of the files comes before the folder's own.
         stated = lineage.get("snapshot_files") or record.files
         for name in sorted(stated.keys() | found.keys()):
             section.compare(f"snapshot {name}", stated.get(name, "not in it"), found.get(name, "missing"))
@@ -141,7 +141,7 @@ def _compare_with_lock(section: Section, experiment: GitRevision, folder: Path) 
     with section.looking(what):
         value, local = experiment.lock().get(SNAPSHOT), local_hashes(folder)
         if value != folder_md5(local):
-            # The same data read twice may differ in snapshot.json, which says where it was read.
+            # Two reads of the same data may differ in snapshot.json, which names the place.
             tracked = experiment.hashes(SNAPSHOT)
             if {**tracked, RECORD: ""} == {**local, RECORD: ""}:
                 section.compare(what, value, folder_md5(tracked), f"but {RECORD}: the same data was read from another place")

@@ -1,1 +1,1 @@
-"""Whether to train another encoder, and the run that does."""
+"""The decision to train another encoder, and the training run."""

@@ -1,4 +1,4 @@
-"""Whether the documents changed enough since the production encoder was trained to train another one."""
+"""The decision whether documents have changed enough since the production encoder's training for another one."""
 
 import json
 from pathlib import Path
@@ -12,10 +12,10 @@ from twinline.registry.versions import PRODUCTION, Registry
 
 
 def decide(store: Path, trained_on: str | None, snapshot: str, min_share: float) -> dict[str, str | float]:
-    """Return why to train, or, under `skipped`, why not.
+    """Return the reason to train, or under `skipped` the reason not to.
 
     Args:
-        trained_on: the snapshot of the production encoder; empty for one that was not trained here, None where there is none.
+        trained_on: the snapshot of the production encoder; empty for an encoder not trained here, None where there is none.
     """
     if min_share <= 0:
         return {"why": "asked to train whatever has changed"}
@@ -39,7 +39,7 @@ def decide(store: Path, trained_on: str | None, snapshot: str, min_share: float)
 
 
 def production_snapshot(repository: Path) -> str | None:
-    """Return the snapshot that the version in stage `prod` was trained on, empty where its manifest names none."""
+    """Return the training snapshot of the version in stage `prod`, empty where its manifest names none."""
     registry = Registry(repository, ENCODER)
     if registry.in_production() is None:
         return None

@@ -1,4 +1,4 @@
-"""A training run: a snapshot, the champion to compare with, the pipeline as an experiment, and the gate's checks on it."""
+"""A training run: a snapshot, the champion for comparison, the pipeline as an experiment, and the gate's checks on it."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -19,12 +19,12 @@ from twinline.release.kinds import Kind, Say
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to train on, and how.
+    """The inputs and options of a training run.
 
     Args:
         source: to take a snapshot of; empty: that of params.yaml.
         snapshot: a stored one, instead of a source.
-        name: of the experiment; empty: made from what it is trained on, and the time.
+        name: of the experiment; empty: made from its data and the time.
         overrides: values for parameters, by dotted name.
     """
 
@@ -36,7 +36,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """An experiment that ran to its end, and what its stages concluded."""
+    """A finished experiment, and its stages' checks."""
 
     name: str
     revision: str
@@ -79,5 +79,5 @@ def experiment_name(wanted: str) -> str:
 
 
 def default_name(subject: str, now: datetime) -> str:
-    """Return a name that says what and when."""
+    """Return a name from the data and the time."""
     return f"{experiment_name(subject)[-40:]}-{now:%Y%m%d-%H%M%S}".lstrip("-")
