@@ -163,7 +163,7 @@ class Walker:
     def _measure(self, served: Served, opened: ExitStack) -> SkewReport:
         settings = self.system.settings
         subject = open_subject(settings, self.system.a.release)
-        offline = self._remembering(open_offline(subject, Preprocessor.load(subject.folder)), subject.golden)
+        offline = self._with_cache(open_offline(subject, Preprocessor.load(subject.folder)), subject.golden)
 
         def search(text: str) -> list[Scored]:
             hits = answer_from(served, Question(text), LOCAL_OPERATOR).hits
@@ -174,13 +174,13 @@ class Walker:
         plan = SamplePlan(CollectionDocuments(served.collection), KafkaLog(settings), _ALL_DOCUMENTS, pause_seconds=0)
         return measure_skew(subject, offline, live, plan)
 
-    def _remembering(self, offline: Offline, golden: GoldenSet) -> Offline:
+    def _with_cache(self, offline: Offline, golden: GoldenSet) -> Offline:
         weights = hash_safetensors(self.system.encoder / WEIGHTS_FILE)
-        anew = {entry.token_ids for entry in golden.entries}
+        golden_ids = {entry.token_ids for entry in golden.entries}
 
         def vectors(token_ids: Sequence[Sequence[int]]) -> Vector:
             keys = [(weights, tuple(ids)) for ids in token_ids]
-            new = [key for key in dict.fromkeys(keys) if key not in self._vectors or key[1] in anew]
+            new = [key for key in dict.fromkeys(keys) if key not in self._vectors or key[1] in golden_ids]
             if new:
                 self._vectors |= zip(new, offline.vectors([key[1] for key in new]), strict=True)
             return np.stack([self._vectors[key] for key in keys])
