@@ -14,8 +14,10 @@ from twinline.contract.errors import SettingsError
 from twinline.registry.experiment import PipelineFailedError, run_experiment
 from twinline.registry.git import git
 from twinline.registry.remote import ensure_remote
+from twinline.registry.revisions import GitRevision, NotHereError
 from twinline.registry.versions import Registry
 from twinline.release.journal import Promotion
+from twinline.upkeep.trace.git import folder_md5
 
 # A pipeline of the shape of ours, without its work: a parameter decides what is in the release.
 PIPELINE = """
@@ -162,6 +164,27 @@ def test_an_experiment_with_a_target_runs_what_leads_to_it_and_nothing_beside(pr
     with pytest.raises(SettingsError, match=r"has no models/release/manifest\.json"):
         ingested.read_text("models/release/manifest.json")
     assert state_of(project) == before
+
+
+def test_what_a_commit_holds_is_read_by_git_and_by_dvc_and_what_is_not_here_says_how_to_get_it(project: Path) -> None:
+    revision = GitRevision(project, run(project, "first", "s1"))
+    assert revision.tracked("params.yaml") == b"snapshot: s1\n"
+    assert revision.json("models/release/manifest.json") == {"release": "rs1"}
+    assert revision.held("data/snapshot") == ["id"]
+    with revision.open("data/snapshot/id") as stream:
+        assert stream.read() == b"s1"
+    # the hash in dvc.lock is the one that is computed from the bytes
+    assert revision.lock()["data/snapshot"] == folder_md5(revision.hashes("data/snapshot"))
+    with pytest.raises(NotHereError, match="git fetch"):
+        revision.tracked("data/snapshot/id")
+
+    shutil.rmtree(project / ".dvc" / "cache")
+    elsewhere = GitRevision(project, revision.name)
+    for look in (elsewhere.held, elsewhere.hashes, elsewhere.open, elsewhere.json):
+        with pytest.raises(NotHereError, match=f"dvc get . data/gone --rev {revision.name[:12]}"):
+            look("data/gone")
+    with pytest.raises(NotHereError, match="neither DVC's cache nor its remote has models/release/manifest"):
+        elsewhere.json("models/release/manifest.json")
 
 
 def test_a_name_used_again_gives_way_and_the_work_comes_from_the_cache(project: Path) -> None:
