@@ -6,6 +6,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 BIN := .venv/bin
+# A test run starts some hundred Python processes. Each would compile all of our files again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo test proofs up down status doctor lint format types imports unit integration docs lock clean
 
@@ -54,7 +56,7 @@ imports: .venv/ready  ## Who may import whom
 	@$(BIN)/lint-imports
 
 unit: setup  ## Tests that start no server, on all cores
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -n logical tests/unit tests/architecture tests/adapter_suites
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --dist worksteal tests/unit tests/architecture tests/adapter_suites
 
 integration: setup  ## Tests with a real broker, Triton, store and Airflow, and those of a GPU where there is one
 	@$(BIN)/pytest -m 'integration or gpu'

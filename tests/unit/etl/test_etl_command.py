@@ -77,7 +77,7 @@ def test_what_is_wrong_is_one_line_and_an_exit_code(folder: Path, params: str, c
 def test_publishing_without_a_broker_is_one_line_that_says_how_to_start_one(folder: Path) -> None:
     assert etl(folder, "ingest").returncode == 0
 
-    done = etl(folder, "publish", KAFKA_BOOTSTRAP="127.0.0.1:1")
+    done = etl(folder, "publish", KAFKA_BOOTSTRAP="127.0.0.1:1", TWINLINE_KAFKA_OPTIONS='{"bootstrap_timeout_ms": 1000}')
 
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("etl: no Kafka answers at 127.0.0.1:1: start it (twinline up)")

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from export.encoder.params import ExportParams, PackageParams
 from export.encoder.parity import Sample, measure_parity
 from export.encoder.reference import ReferenceEncoder
 from export.encoder.runtimes import open_runtime, openvino_hint
+from export.encoder.to_onnx import export_onnx
 from tests.unit.train.conftest import WORDS, write_tiny_base
 from twinline.contract.encoder.encoder_record import encoder_identity
 from twinline.contract.encoder.golden import PARITY_LIMITS
@@ -48,6 +50,24 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     identity = encoder_identity(folder, contract, hash_safetensors(folder / "model.safetensors"))
     (folder / "training.json").write_text(json.dumps({"base_model": "tiny", **identity}))
     return folder
+
+
+@pytest.fixture(scope="module")
+def graph(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("graph") / "model.onnx"
+    export_onnx(encoder, "mean", target)
+    return target
+
+
+@pytest.fixture(autouse=True)
+def _one_graph(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test begins with the same float32 graph, whose tracing takes longer than the rest of a test."""
+
+    def copied(encoder: Path, pooling: str, target: Path) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(graph, target)
+
+    monkeypatch.setattr("export.encoder.to_onnx.export_onnx", copied)
 
 
 def texts(count: int) -> list[str]:
