@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from bench.base_release import base_release_folder
+from bench.workspace import free_ports
 from tests.checkout import CHECKOUT
 from triton_models.repository import point_stable_model, write_models
 from twinline.clients.triton.control import TritonControl
@@ -94,18 +94,6 @@ def _wait_until_ready(server: RunningTriton, process: subprocess.Popen[bytes]) -
             pytest.fail(f"Triton did not start (exit {process.poll()}): {server.log.read_text(errors='replace')[-3000:]}")
         time.sleep(0.1)
     control.close()
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that nothing listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for opened in sockets:
-            opened.bind(("127.0.0.1", 0))
-        return [opened.getsockname()[1] for opened in sockets]
-    finally:
-        for opened in sockets:
-            opened.close()
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.workspace import free_ports
 from tests.checkout import CHECKOUT
-from tests.fixtures_triton import base_release, free_ports, triton_server  # noqa: F401  (fixtures for every module here)
+from tests.fixtures_triton import base_release, triton_server  # noqa: F401  (fixtures for every module here)
 from twinline.clients.settings import Settings
 from twinline.stack import broker as embedded_broker
 from twinline.stack import processes, readiness

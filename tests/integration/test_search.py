@@ -19,8 +19,9 @@ import httpx
 import numpy as np
 import pytest
 
+from bench.workspace import free_ports
 from tests.checkout import CHECKOUT
-from tests.fixtures_triton import RunningTriton, free_ports
+from tests.fixtures_triton import RunningTriton
 from triton_models.repository import write_models
 from twinline.clients.kafka.connect import ensure_topics, make_producer
 from twinline.clients.online import AdminClient

@@ -14,9 +14,9 @@ from uuid import uuid4
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 
+from bench.workspace import free_ports
 from tests.checkout import CHECKOUT
 from tests.fixtures_triton import RunningTriton
-from tests.integration.conftest import free_ports
 from tests.integration.test_search import Place, until
 from twinline.clients.kafka.connect import ensure_topics
 from twinline.clients.settings import Settings
