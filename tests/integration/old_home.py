@@ -110,6 +110,8 @@ def old_installation(folder: Path, home: Path, environment: Mapping[str, str]) -
         being_made.rename(made)
     shutil.copytree(made, folder, symlinks=True)
     shutil.copytree(folder / "home", home, dirs_exist_ok=True)
+    # Of this checkout, and not of the one that filled the cache.
+    (folder / "checkout" / ".venv-server").symlink_to(ROOT / ".venv-server")
     # DVC knows its remote by an absolute path.
     local = folder / "checkout" / ".dvc" / "config.local"
     (remote,) = (line.partition("=")[2].strip() for line in local.read_text().splitlines() if "url" in line)
@@ -148,7 +150,6 @@ def _make(folder: Path, environment: Mapping[str, str]) -> None:
     checkout = folder / "checkout"
     git(folder, "clone", "--quiet", "--no-checkout", "--no-tags", str(ROOT), str(checkout))
     git(checkout, "checkout", "--quiet", "-B", "main", OLD)
-    (checkout / ".venv-server").symlink_to(ROOT / ".venv-server")
     base = write_tiny_base(folder / "tiny", max_tokens=128, positions=160)
     old = Installation(checkout, folder / "home", environment)
     # By a relative path, which stays true in a copy. The export needs one core for as long as the first training run does.
