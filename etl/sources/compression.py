@@ -6,23 +6,44 @@ import io
 import lzma
 import zlib
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
+from typing import Any, BinaryIO, Final
 
 from twinline.contract.documents.records import MAX_TEXT_BYTES
 from twinline.contract.errors import DocumentError
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 # Text shrinks to a tenth; the most monotonous logs, to a hundredth.
 _MOST_TIMES: Final = 300
 _FREE_BYTES: Final = 4 * MAX_TEXT_BYTES
 
 
-def _zstd(stream: BinaryIO) -> BinaryIO:
-    from zstandard import ZstdDecompressor
+class _ZstdFrames:
+    """The content of zstd frames. The library's own stream takes a frame that is cut off for a whole one."""
 
-    return cast(BinaryIO, ZstdDecompressor().stream_reader(stream, read_across_frames=True, closefd=False))
+    def __init__(self, stream: BinaryIO) -> None:
+        from zstandard import ZstdDecompressor
+
+        self._new = ZstdDecompressor().decompressobj
+        self._stream = stream
+        self._frame: Any = None
+        self._packed = b""
+        self._content = io.BytesIO()
+
+    def read(self, size: int) -> bytes:
+        while not (piece := self._content.read(size)):
+            # A thousand bytes are 32 million at the most.
+            packed = self._packed or self._stream.read(1 << 10)
+            if not packed and self._frame is not None:
+                raise EOFError("the file ends inside a frame")
+            if not packed:
+                return b""
+            self._frame = self._frame or self._new()
+            self._content, self._packed = io.BytesIO(self._frame.decompress(packed)), b""
+            if self._frame.eof:
+                self._frame, self._packed = None, self._frame.unused_data
+        return piece
+
+    def seekable(self) -> bool:
+        return False
 
 
 def _errors(method: str) -> tuple[type[Exception], ...]:
@@ -30,14 +51,14 @@ def _errors(method: str) -> tuple[type[Exception], ...]:
         return EOFError, zlib.error, lzma.LZMAError
     from zstandard import ZstdError
 
-    return (ZstdError,)
+    return EOFError, ZstdError
 
 
 _METHODS: Final[Mapping[str, Callable[[BinaryIO], Any]]] = {
     ".gz": gzip.open,
     ".bz2": bz2.open,
     ".xz": lzma.open,
-    ".zst": _zstd,
+    ".zst": _ZstdFrames,
 }
 
 
@@ -83,7 +104,7 @@ def open_unpacked(stream: BinaryIO, name: str) -> BinaryIO:
 class _Unpacked(io.RawIOBase):
     """The content of a compressed stream; reading ends where it grows beyond all text."""
 
-    def __init__(self, packed: BinaryIO, inner: BinaryIO, errors: tuple[type[Exception], ...]) -> None:
+    def __init__(self, packed: BinaryIO, inner: Any, errors: tuple[type[Exception], ...]) -> None:
         self._packed = packed
         self._inner = inner
         self._errors = errors
@@ -92,7 +113,7 @@ class _Unpacked(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: "WriteableBuffer") -> int:
+    def readinto(self, buffer: Any) -> int:
         room = memoryview(buffer).cast("B")
         try:
             piece = self._inner.read(len(room))
@@ -105,14 +126,14 @@ class _Unpacked(io.RawIOBase):
         return len(piece)
 
     def seekable(self) -> bool:
-        return self._inner.seekable()
+        return bool(self._inner.seekable())
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         self._read = 0
-        return self._inner.seek(offset, whence)
+        return int(self._inner.seek(offset, whence))
 
     def tell(self) -> int:
-        return self._inner.tell()
+        return int(self._inner.tell())
 
 
 def _method(name: str) -> str:

@@ -11,7 +11,7 @@ from etl.sources.formats.mail import read_eml
 from etl.sources.formats.markdown import read_markdown
 from etl.sources.formats.notebooks import read_ipynb
 from etl.sources.formats.office import read_docx, read_odt, read_pptx, read_xlsx
-from etl.sources.formats.pages import read_html
+from etl.sources.formats.pages import read_html, read_xhtml
 from etl.sources.formats.pdf import read_pdf
 from etl.sources.formats.plain import TitleAndText, read_text
 from etl.sources.formats.rst import read_rst
@@ -24,7 +24,7 @@ READERS: Final[Mapping[str, Callable[[bytes, str], TitleAndText]]] = {
     ".markdown": read_markdown,
     ".html": read_html,
     ".htm": read_html,
-    ".xhtml": read_html,
+    ".xhtml": read_xhtml,
     ".txt": read_text,
     ".text": read_text,
     ".rst": read_rst,

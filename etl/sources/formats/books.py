@@ -8,7 +8,7 @@ from zipfile import ZipFile
 
 from etl.sources.formats.archives import open_archive
 from etl.sources.formats.charsets import decode_page
-from etl.sources.formats.pages import page_text
+from etl.sources.formats.pages import html_of_xhtml, page_text
 from etl.sources.formats.plain import TitleAndText, one_line, stem
 from twinline.contract.errors import DocumentError
 
@@ -19,7 +19,7 @@ def read_epub(data: bytes, name: str) -> TitleAndText:
     """Return the title and the pages of a book."""
     with open_archive(data, "epub", name) as archive:
         container = _xml(archive, "META-INF/container.xml")
-        package_path = next(file.attrib["full-path"] for file in container.iterfind(".//{*}rootfile"))
+        package_path = next((file.attrib["full-path"] for file in container.iterfind(".//{*}rootfile")), "")
         package = _xml(archive, package_path)
         title = one_line(next((node.text for node in package.iterfind("{*}metadata/{*}title") if node.text), ""))
         encrypted = _encrypted(archive)
@@ -27,7 +27,7 @@ def read_epub(data: bytes, name: str) -> TitleAndText:
         for path in _reading_order(package, dirname(package_path)):
             if path in encrypted:
                 raise DocumentError("encrypted", f"{name}: {path} is encrypted: take a copy without protection")
-            texts.append(page_text(decode_page(archive.read(path), f"{name}: {path}"))[1])
+            texts.append(page_text(html_of_xhtml(decode_page(archive.read(path), f"{name}: {path}")))[1])
     return title or stem(name), "\n\n".join(text for text in texts if text)
 
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 _OOXML_TEXT: Final = frozenset({"t"})
 _ODF_TEXT: Final = frozenset({"p", "h"})
 _LINES: Final = frozenset({"p", "h", "tr", "br", "cr", "line-break", "table-row", "list-item", "note"})
-_CELLS: Final = frozenset({"tc", "table-cell", "covered-table-cell", "tab"})
+_CELLS: Final = frozenset({"tc", "table-cell"})
+_TABS: Final = _CELLS | {"tab"}
 # `Fallback` repeats a text box for older programs.
 _HIDDEN: Final = frozenset({"Fallback", "delText", "instrText", "tracked-changes", "annotation", "note-citation", "index-title"})
 # What PowerPoint and Word write where nobody gave a title.
@@ -56,8 +57,8 @@ def read_pptx(data: bytes, name: str) -> TitleAndText:
         for slide in presentation.slides:
             shape = slide.shapes.title
             heading = heading or one_line(shape.text_frame.text if shape is not None else "")
-            notes = slide.notes_slide.notes_text_frame if slide.has_notes_slide else None
-            texts += [_text([slide.element], _OOXML_TEXT), _text([notes.element], _OOXML_TEXT) if notes is not None else ""]
+            notes = slide.notes_slide.notes_placeholder if slide.has_notes_slide else None
+            texts += [_text([slide.element], _OOXML_TEXT), "" if notes is None else _text([notes.element], _OOXML_TEXT)]
         title = _own_title(presentation.core_properties.title) or heading
     return title or stem(name), "\n\n".join(text for text in texts if text)
 
@@ -85,7 +86,7 @@ def read_odt(data: bytes, name: str) -> TitleAndText:
     with open_archive(data, "odt", name) as archive:
         from lxml import etree
 
-        parser = etree.XMLParser(resolve_entities=False, no_network=True)
+        parser = etree.XMLParser(resolve_entities=False, no_network=True, remove_comments=True, remove_pis=True)
         body = etree.fromstring(archive.read("content.xml"), parser).find("{*}body")
         text = "" if body is None else _text([body], _ODF_TEXT)
         title = heading = ""
@@ -108,22 +109,22 @@ def _text(roots: "Iterable[_Element]", holders: frozenset[str]) -> str:
     words = Words()
     for root in roots:
         words.part("\n")
-        inside = 0
+        inside = cells = 0
         walk = etree.iterwalk(root, events=("start", "end"))
         for event, element in walk:
             tag = etree.QName(element).localname
             if event == "start" and tag in _HIDDEN:
                 walk.skip_subtree()
                 continue
-            words.part("\n" if tag in _LINES else "\t" if tag in _CELLS else " " if tag == "s" else "")
-            if event == "start":
-                inside += tag in holders
-                if inside:
-                    words.add(element.text or "")
-            else:
-                inside -= tag in holders
-                if inside and element is not root:
-                    words.add(element.tail or "")
+            step = 1 if event == "start" else -1
+            cells += step * (tag in _CELLS)
+            # A row stays one line, however many paragraphs its cells have.
+            words.part("\t" if tag in _TABS else (" " if cells else "\n") if tag in _LINES else " " if tag == "s" else "")
+            inside += step * (tag in holders)
+            if inside and event == "start":
+                words.add(element.text or "")
+            elif inside and element is not root:
+                words.add(element.tail or "")
     return words.text()
 
 

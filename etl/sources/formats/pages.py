@@ -1,5 +1,6 @@
 """HTML as browsers read it: parsed by the HTML5 rules, its visible text in one pass."""
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from etl.sources.formats.charsets import decode_page
@@ -29,11 +30,25 @@ _BOXES: Final = frozenset(
 )
 _AS_WRITTEN: Final = frozenset({"pre", "textarea", "listing", "xmp", "plaintext"})
 
+_EMPTY: Final = re.compile(r"<([A-Za-z][\w:-]*)((?:\s[^<>]*)?)/>")
+_VOID: Final = frozenset({"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"})
+
 
 def read_html(data: bytes, name: str) -> TitleAndText:
     """Return the visible text of a page; the title is its `title`, or its first heading of the first level."""
     title, text = page_text(decode_page(data, name))
     return title or stem(name), text
+
+
+def read_xhtml(data: bytes, name: str) -> TitleAndText:
+    """Return the visible text of a page in XML's form of HTML."""
+    title, text = page_text(html_of_xhtml(decode_page(data, name)))
+    return title or stem(name), text
+
+
+def html_of_xhtml(source: str) -> str:
+    """Return XHTML as HTML: there `<title/>` is a start tag, and hides all that follows."""
+    return _EMPTY.sub(lambda tag: tag[0] if tag[1].lower() in _VOID else f"<{tag[1]}{tag[2]}></{tag[1]}>", source)
 
 
 def page_text(source: str, between_blocks: Gap = "\n") -> TitleAndText:

@@ -12,8 +12,9 @@ from twinline.contract.errors import DocumentError
 # Presentation forms: one glyph of a font for several letters, or for a letter's place in a word (Latin, Hebrew, Arabic).
 _FORMS: Final = re.compile("[\ufb00-\ufdff\ufe70-\ufefc]")
 _SOFT_HYPHEN: Final = "\u00ad"
-_BROKEN_WORD: Final = re.compile(r"([^\W_]+(?:[-\u2010][^\W_]+)*)([-\u2010\u00ad])[ \t]*\n[ \t]*([^\W\d_]+)")
+_LINE_END: Final = re.compile(r"([-\u2010\u00ad])[ \t]*\n[ \t]*([^\W\d_]+)")
 _WORD: Final = re.compile(r"[^\W_]+(?:[-\u2010][^\W_]+)*")
+_LONGEST_WORD: Final = 100
 # After these a hyphen at a line's end stands for a word that is left out: "pre- and post-war".
 _CONJUNCTIONS: Final = frozenset({"and", "or", "nor", "to", "und", "oder", "bis", "et", "ou"})
 
@@ -42,10 +43,13 @@ def read_pdf(data: bytes, name: str) -> TitleAndText:
 
 
 def _text_of(title: object) -> str:
-    """Return a title of any type as text: 2024 is a number, a name has a slash, a list is no title."""
+    """Return a title as text. It may be of any type: 2024 is a number, a list is no title."""
     if isinstance(title, bytes):
-        return title.decode("utf-8", errors="replace")
-    return "" if title is None or isinstance(title, dict | list) else str(title)
+        try:
+            return title.decode()
+        except UnicodeDecodeError:
+            return ""
+    return str(title) if isinstance(title, str | int | float) else ""
 
 
 def letters(text: str) -> str:
@@ -62,15 +66,15 @@ def words_joined(text: str) -> str:
     known = set(_WORD.findall(text.replace(_SOFT_HYPHEN, "").lower()))
 
     def whole(match: re.Match[str]) -> str:
-        before, hyphen, after = match.groups()
-        if not after[0].islower() or after in _CONJUNCTIONS:
+        hyphen, after = match.groups()
+        # Backwards from the hyphen, where a match is anchored.
+        word = _WORD.match(text[max(0, match.start() - _LONGEST_WORD) : match.start()][::-1])
+        if word is None or not after[0].islower() or after in _CONJUNCTIONS:
             return match[0]
-        if hyphen == _SOFT_HYPHEN:
-            return before + after
-        last = re.split("[-\u2010]", before)[-1]
-        with_hyphen, without = f"{before}-{after}".lower(), (before + after).lower()
-        is_compound = before != last or len(last) == 1 or last[-1].isdigit()
-        keeps = with_hyphen in known or (is_compound and without not in known)
-        return f"{before}{hyphen}{after}" if keeps else before + after
+        before = word[0][::-1]
+        first = re.split("[-\u2010]", before)[-1]
+        is_compound = before != first or len(first) == 1 or first[-1].isdigit()
+        keeps = f"{before}-{after}".lower() in known or (is_compound and (before + after).lower() not in known)
+        return after if hyphen == _SOFT_HYPHEN or not keeps else hyphen + after
 
-    return _BROKEN_WORD.sub(whole, text)
+    return _LINE_END.sub(whole, text)

@@ -24,7 +24,10 @@ def markdown(source: str) -> tuple[str, str]:
     ("source", "text"),
     [
         # the ends of head, body, p, li, tr, td, dt, dd and option may be left out
-        ("<!doctype html><html lang=en><head><meta charset=utf-8><title>F</title><link rel=stylesheet href=x><body><p>noon", "noon"),
+        (
+            "<!doctype html><html lang=en><head><meta charset=utf-8><title>F</title><link rel=stylesheet href=x><body><p>noon",
+            "noon",
+        ),
         ("<title>F</title><p>no head, no body", "no head, no body"),
         ("<head><title>F</title><p>a paragraph ends the head</p>", "a paragraph ends the head"),
         ("<p>one<p>two<li>x<li>y", "one\ntwo\nx\ny"),
@@ -36,7 +39,10 @@ def markdown(source: str) -> tuple[str, str]:
         ("<table><tr><td>alpha</td><td>beta</td></tr></table>", "alpha\tbeta"),
         ("<div>Intro<p>Para</p></div>", "Intro\nPara"),
         ("<dl><dt>Term</dt><dd>Definition</dd></dl>", "Term\nDefinition"),
-        ("<table><caption>Cap</caption><tr><th>h1</th><th>h2</th></tr><tr><td>a</td><td>b</td></tr></table>", "Cap\nh1\th2\na\tb"),
+        (
+            "<table><caption>Cap</caption><tr><th>h1</th><th>h2</th></tr><tr><td>a</td><td>b</td></tr></table>",
+            "Cap\nh1\th2\na\tb",
+        ),
         ("before<blockquote>quote</blockquote>after", "before\nquote\nafter"),
         ("a<article>b</article>c<aside>d</aside>e", "a\nb\nc\nd\ne"),
         ("<figure>pic<figcaption>words</figcaption></figure>", "pic\nwords"),
@@ -86,6 +92,24 @@ def test_the_title_is_the_pages_own_or_its_first_heading(source: str, title: str
     assert html(source)[0] == title
 
 
+@pytest.mark.parametrize(
+    ("source", "title", "text"),
+    [
+        ("<html><head><title/></head><body><p>words</p></body></html>", "page", "words"),
+        (
+            "<html><head><title>T</title><script src='x'/></head><body><p>a<a id='b'/>b<br/>c<hr/>d</p></body></html>",
+            "T",
+            "ab\nc\nd",
+        ),
+        ("<body><textarea/><div class='x' />after <i/>that<svg><path d='M0/0'/></svg></body>", "page", "after that"),
+        ("<p>a &lt;b/&gt; <span title='a/b'>c</span> 1 / 2</p>", "page", "a <b/> c 1 / 2"),
+        ("<a " * 100_000 + "/>", "page", ""),
+    ],
+)
+def test_empty_elements_of_xhtml_hide_nothing(source: str, title: str, text: str) -> None:
+    assert READERS[".xhtml"](source.encode(), "page.xhtml") == (title, text)
+
+
 _QUOTES = b"<p>don\x92t \x93quote\x94 \x80 5 \x96 6</p>"
 
 
@@ -103,19 +127,22 @@ _QUOTES = b"<p>don\x92t \x93quote\x94 \x80 5 \x96 6</p>"
         ("\ufeff<p>café".encode("utf-16-le"), "café"),
         ("\ufeff<meta charset=utf-8><p>café".encode("utf-16-be"), "café"),
         # a label that browsers do not know is none
-        (b'<!doctype html><html><head><meta charset="undefined"><title>T</title></head><body><p>hello walrus</p></body>', "hello walrus"),
+        (
+            b'<!doctype html><html><head><meta charset="undefined"><title>T</title></head><body><p>hello walrus</p></body>',
+            "hello walrus",
+        ),
         ('<meta charset="klingon"><p>café'.encode(), "café"),
         ('<meta charset="{{ charset }}"><p>café'.encode(), "café"),
         ('<meta charset=""><p>café'.encode(), "café"),
         ('<meta charset="rot13"><p>café'.encode(), "café"),  # Python knows it, browsers do not
         ('<meta charset="utf-16"><p>café'.encode(), "café"),  # a page that could be read so far is not UTF-16
         # labels of the web that Python does not know, or knows by another name
-        ('<meta charset="windows-31j"><p>'.encode() + "①日本".encode("cp932"), "①日本"),
-        ('<meta charset="x-sjis"><p>'.encode() + "日本".encode("cp932"), "日本"),
-        ('<meta charset="iso-8859-8-i"><p>'.encode() + "שלום".encode("iso8859-8"), "שלום"),
-        ('<meta charset="gb2312"><p>'.encode() + "汉字€".encode("gb18030"), "汉字€"),
-        ('<meta charset="ks_c_5601-1987"><p>'.encode() + "똠방".encode("cp949"), "똠방"),
-        ('<meta charset="koi8-u"><p>'.encode() + "Київ".encode("koi8-u"), "Київ"),
+        (b'<meta charset="windows-31j"><p>' + "①日本".encode("cp932"), "①日本"),
+        (b'<meta charset="x-sjis"><p>' + "日本".encode("cp932"), "日本"),
+        (b'<meta charset="iso-8859-8-i"><p>' + "שלום".encode("iso8859-8"), "שלום"),
+        (b'<meta charset="gb2312"><p>' + "汉字€".encode("gb18030"), "汉字€"),
+        (b'<meta charset="ks_c_5601-1987"><p>' + "똠방".encode("cp949"), "똠방"),
+        (b'<meta charset="koi8-u"><p>' + "Київ".encode("koi8-u"), "Київ"),
         ('<meta charset="unicode-1-1-utf-8"><p>café'.encode(), "café"),
         # where it is declared
         (b'<?xml version="1.0" encoding="ISO-8859-1"?><html><body>' + _QUOTES, "don’t “quote” € 5 – 6"),
@@ -158,7 +185,9 @@ def test_large_and_deep_pages_are_read_whole(source: str, words: int) -> None:
 
 
 _WORDS = st.from_regex(r"[a-z]{1,8}[0-9]{1,3}", fullmatch=True)
-_BLOCK_TAGS = st.sampled_from(["p", "div", "li", "section", "blockquote", "h2", "dd", "dt", "figcaption", "td", "option", "caption"])
+_BLOCK_TAGS = st.sampled_from(
+    ["p", "div", "li", "section", "blockquote", "h2", "dd", "dt", "figcaption", "td", "option", "caption"]
+)
 _INLINE_TAGS = st.sampled_from(["b", "i", "em", "span", "a", "code", "sup", "u", "mark", "small"])
 
 
@@ -247,7 +276,13 @@ def test_the_title_of_front_matter_may_be_anything(matter: str, title: str) -> N
 
 @pytest.mark.parametrize(
     "source",
-    ["---\njust: [broken\n---\nText.", "---\na list\n---\nText.", "---\n- a\n- b\n---\nText.", "---\n\n---\nText.", "---\n*x\n---\nText."],
+    [
+        "---\njust: [broken\n---\nText.",
+        "---\na list\n---\nText.",
+        "---\n- a\n- b\n---\nText.",
+        "---\n\n---\nText.",
+        "---\n*x\n---\nText.",
+    ],
 )
 def test_what_only_looks_like_front_matter_stays_text(source: str) -> None:
     title, text = markdown(source)
