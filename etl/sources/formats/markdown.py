@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from etl.sources.formats.pages import page_text
@@ -9,6 +10,7 @@ from etl.sources.formats.plain import TitleAndText, one_line, stem, text_of
 from twinline.contract.errors import DocumentError
 
 if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
     from markdown_it.token import Token
     from yaml import Mark, NodeEvent
     from yaml._yaml import Mark as CMark
@@ -27,18 +29,9 @@ def read_markdown(data: bytes, name: str) -> TitleAndText:
 
 def markdown_text(source: str, title: str = "") -> TitleAndText:
     """Return title and text of Markdown. Where no title is given, the first heading is it, and leaves the text."""
-    from markdown_it import MarkdownIt
-    from markdown_it.common.utils import escapeHtml
-
-    # A line end of the source stays one: texts of older releases keep their form.
-    markdown = MarkdownIt("commonmark", {"breaks": True}).enable("table")
+    markdown = _parser()
     env: dict[str, Any] = {}
     tokens = markdown.parse(source, env)
-
-    def image(self: object, tokens: Sequence["Token"], at: int, options: object, env: object) -> str:
-        return escapeHtml(tokens[at].content)  # what the picture shows, in words
-
-    markdown.add_render_rule("image", image)
     for at in [at for at, token in enumerate(tokens) if token.type == "heading_open"]:
         if title:
             break
@@ -47,18 +40,39 @@ def markdown_text(source: str, title: str = "") -> TitleAndText:
         title = one_line(page_text(markdown.renderer.render(heading, markdown.options, env))[1])
         if title:
             del tokens[at : at + 3]
-    blocks = (page_text(markdown.renderer.render(block, markdown.options, env), "\n\n")[1] for block in _blocks(tokens))
+    # One page is quicker than many. An element that HTML leaves open, such as a stray `<script>`, hides its block alone.
+    parts = _blocks(tokens) if any(map(_has_html, tokens)) else (tokens,)
+    blocks = (page_text(markdown.renderer.render(part, markdown.options, env), "\n\n")[1] for part in parts)
     return title, "\n\n".join(block for block in blocks if block)
 
 
+@cache
+def _parser() -> "MarkdownIt":
+    """Return the parser; making it takes as long as reading a page."""
+    from markdown_it import MarkdownIt
+    from markdown_it.common.utils import escapeHtml
+
+    def image(self: object, tokens: Sequence["Token"], at: int, options: object, env: object) -> str:
+        return escapeHtml(tokens[at].content)  # what the picture shows, in words
+
+    # A line end of the source stays one: texts of older releases keep their form.
+    markdown = MarkdownIt("commonmark", {"breaks": True}).enable("table")
+    markdown.add_render_rule("image", image)
+    return markdown
+
+
 def _blocks(tokens: Sequence["Token"]) -> Iterator[Sequence["Token"]]:
-    """Yield the outermost blocks. An element that a block leaves open, such as a stray `<script>`, hides no other block."""
+    """Yield the outermost blocks."""
     depth = start = 0
     for at, token in enumerate(tokens, 1):
         depth += token.nesting
         if depth == 0:
             yield tokens[start:at]
             start = at
+
+
+def _has_html(token: "Token") -> bool:
+    return token.type == "html_block" or any(child.type == "html_inline" for child in token.children or ())
 
 
 def _front_matter(source: str, name: str) -> TitleAndText:

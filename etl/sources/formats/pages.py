@@ -28,6 +28,12 @@ _CELLS: Final = frozenset({"td", "th"})
 _BOXES: Final = frozenset(
     {"audio", "button", "canvas", "iframe", "img", "input", "math", "meter", "object", "progress", "rt", "svg", "text", "video"}
 )
+_GAPS: Final[dict[str, Gap]] = {
+    **dict.fromkeys(_BLOCKS, "\n"),
+    **dict.fromkeys(_LINES, "\n"),
+    **dict.fromkeys(_CELLS, "\t"),
+    **dict.fromkeys(_BOXES, " "),
+}
 _AS_WRITTEN: Final = frozenset({"pre", "textarea", "listing", "xmp", "plaintext"})
 
 _EMPTY: Final = re.compile(r"<([A-Za-z][\w:-]*)((?:\s[^<>]*)?)/>")
@@ -74,7 +80,8 @@ def _visible(root: "LexborNode", between_blocks: Gap) -> "tuple[LexborNode | Non
         tag = node.tag or ""
         if tag == "-text":
             (words.add_as_written if as_written else words.add)(node.text_content or "")
-        words.part(_gap(tag, between_blocks))
+        elif gap := _GAPS.get(tag):
+            words.part(between_blocks if tag in _BLOCKS else gap)
         if tag == "h1" and heading is None:
             heading = node
         below = None if leaving or tag in _HIDDEN else node.first_child
@@ -89,13 +96,3 @@ def _visible(root: "LexborNode", between_blocks: Gap) -> "tuple[LexborNode | Non
             leaving = beside is None
             node = node.parent if beside is None else beside
     return heading, words.text()
-
-
-def _gap(tag: str, between_blocks: Gap) -> Gap:
-    if tag in _BLOCKS:
-        return between_blocks
-    if tag in _LINES:
-        return "\n"
-    if tag in _CELLS:
-        return "\t"
-    return " " if tag in _BOXES else ""

@@ -21,12 +21,12 @@ class Words:
     def add(self, text: str) -> None:
         """Add text of one line; its white space is one space wherever it stands."""
         joined = _SPACES.sub(" ", text)
-        if joined.startswith(" "):
-            self.part(" ")
         words = joined.strip(" ")
+        if not self._gap and joined[:1] == " ":
+            self._gap = " "
         if words:
             self._parts += (self._gap, words)
-            self._gap = " " if joined.endswith(" ") else ""
+            self._gap = " " if joined[-1] == " " else ""
 
     def add_as_written(self, text: str) -> None:
         """Add text whose spaces and line ends count, such as code."""

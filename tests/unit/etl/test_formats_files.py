@@ -21,7 +21,7 @@ from openpyxl import Workbook
 from pptx import Presentation
 from pptx.util import Inches
 
-from etl.sources.compression import unpacked
+from etl.sources import compression
 from etl.sources.formats import READERS, max_file_bytes
 from tests.unit.etl.factories import documents, read, reject_reasons
 from twinline.contract.documents.records import MAX_TEXT_BYTES
@@ -117,7 +117,7 @@ def odt(title: str = "Charts") -> bytes:
         <text:list><text:list-item><text:p>one</text:p></text:list-item><text:list-item><text:p>two</text:p></text:list-item></text:list>
         <table:table><table:table-row><table:table-cell><text:p>alpha</text:p></table:table-cell>
         <table:table-cell><text:p>beta</text:p></table:table-cell></table:table-row></table:table>
-        <text:p>e<!-- c -->nd<office:annotation><dc:creator>me</dc:creator><text:p>a remark</text:p></office:annotation>ing</text:p>
+        <text:p>e<!-- c -->nd<office:annotation><dc:creator>me</dc:creator><text:p>remark</text:p></office:annotation>ing</text:p>
         </office:text></office:body></office:document-content>"""
     meta = f"<office:document-meta {_ODF}><office:meta><dc:title>{title}</dc:title></office:meta></office:document-meta>"
     return archive({"mimetype": "application/vnd.oasis.opendocument.text", "content.xml": content, "meta.xml": meta})
@@ -526,15 +526,22 @@ def test_compressed_files_are_read_under_their_own_names(tmp_path: Path, method:
 
 
 @pytest.mark.parametrize("method", _PACK)
-def test_what_a_small_file_unpacks_to_is_bounded(tmp_path: Path, method: str) -> None:
-    bomb = _PACK[method]((b" " * 999 + b"\n") * (5 * MAX_TEXT_BYTES // 1_000))
-    assert len(bomb) < 250_000
-    with pytest.raises(DocumentError, match="bytes unpacked: split the document") as caught:
-        unpacked(bomb, f"a.txt{method}", MAX_TEXT_BYTES)
+def test_what_a_small_file_unpacks_to_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    monkeypatch.setattr(compression, "_FREE_BYTES", 1 << 20)
+    bomb = _PACK[method]((b" " * 999 + b"\n") * 9_000)
+    assert len(bomb) < 30_000
+    with pytest.raises(DocumentError, match="more than 1000000 bytes unpacked: split the document") as caught:
+        compression.unpacked(bomb, f"a.txt{method}", 1_000_000)
     assert caught.value.reason == "too_large"
     (tmp_path / f"rows.jsonl{method}").write_bytes(bomb)
     items = read(f"files:{tmp_path / f'rows.jsonl{method}'}", tmp_path)
     assert reject_reasons(items) == [(f"rows.jsonl{method}", None, "unreadable")]
+
+
+def test_monotonous_text_is_no_bomb(tmp_path: Path) -> None:
+    rows = b"".join(b'{"id": "%d", "text": "the same words again and again"}\n' % number for number in range(2_000))
+    (tmp_path / "rows.jsonl.zst").write_bytes(zstandard.ZstdCompressor().compress(rows))
+    assert len(documents(read(f"files:{tmp_path / 'rows.jsonl.zst'}", tmp_path))) == 2_000
 
 
 def test_files_with_pictures_may_be_larger_than_text() -> None:
