@@ -21,11 +21,12 @@ _WINDOWS_1252: Final = {
 _CODECS: Final = {"windows-1252": "windows-1252", "x-user-defined": "windows-1252", "gbk": "gb18030"}
 
 
-def decode_page(data: bytes, name: str, label: str = "") -> str:
+def decode_page(data: bytes, name: str, label: str = "", *, declares: bool = True) -> str:
     """Return the text of a page.
 
     Args:
         label: the encoding that a message names for the page: it counts more than the page's own declaration.
+        declares: whether the bytes are HTML, which may declare its encoding; plain text does not.
 
     Raises:
         DocumentError: `invalid_encoding`, for bytes that are not in the page's encoding.
@@ -33,7 +34,7 @@ def decode_page(data: bytes, name: str, label: str = "") -> str:
     for mark, codec in _MARKS:
         if data.startswith(mark):
             return _decoded(data[len(mark) :], codec, name)
-    encoding = _known(label) or _declared(data[:_LOOKED_THROUGH].decode("latin-1"))
+    encoding = _known(label) or (_declared(data[:_LOOKED_THROUGH].decode("latin-1")) if declares else "utf-8")
     return _decoded(data, encoding, name)
 
 

@@ -23,5 +23,6 @@ def read_eml(data: bytes, name: str) -> TitleAndText:
 
 def _text(part: MIMEPart, name: str) -> str:
     content = part.get_payload(decode=True)
-    source = decode_page(content if isinstance(content, bytes) else b"", name, part.get_content_charset() or "")
-    return page_text(source)[1] if part.get_content_subtype() == "html" else source.replace("\r\n", "\n").strip()
+    data, is_html = content if isinstance(content, bytes) else b"", part.get_content_subtype() == "html"
+    source = decode_page(data, name, part.get_content_charset() or "", declares=is_html)
+    return page_text(source)[1] if is_html else source.replace("\r\n", "\n").strip()

@@ -305,6 +305,8 @@ its definition"""
             "s",
             "Привет",
         ),
+        ("a.eml", "Subject: s\n\n<meta charset=iso-8859-1> café".encode(), "s", "<meta charset=iso-8859-1> café"),
+        ("a.eml", "Subject: s\nContent-Type: text/plain; charset=x-unknown\n\ncafé".encode(), "s", "café"),
         ("a.eml", b"no headers at all", "a", "no headers at all"),
         ("a.rst", _RST, "The tides", _RST_TEXT),
         ("a.rst", b"PEP: 8\nTitle: Style\nAuthor: G\n\nAbstract\n========\n\nWords.\n\nMore\n====\n\nx", "Style", None),

@@ -3,7 +3,7 @@
 from io import BytesIO
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pypdf import PdfReader, PdfWriter
 
@@ -111,6 +111,7 @@ def test_a_word_that_a_line_end_broke_is_whole_and_real_hyphens_stay(text: str, 
     assert words_joined(text) == joined
 
 
+@settings(deadline=None)
 @given(st.lists(st.from_regex(r"[a-z]{4,12}", fullmatch=True), min_size=1, max_size=40), st.data())
 def test_words_broken_anywhere_come_back(words: list[str], data: st.DataObject) -> None:
     broken = []

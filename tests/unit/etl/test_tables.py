@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from etl.sources.csv_table import read_csv_rows
@@ -93,6 +93,7 @@ def test_a_file_that_says_tsv_has_tabs_compressed_or_not() -> None:
 _FIELD = st.text(alphabet=st.sampled_from('ab,;|\t"\n é'), max_size=12)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.lists(_FIELD, min_size=3, max_size=3), min_size=1, max_size=8),
     st.sampled_from([",", ";", "\t", "|"]),
