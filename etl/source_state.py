@@ -59,7 +59,10 @@ CODE: Final = (
     *("twinline.contract.canonical", "twinline.contract.errors", "twinline.contract.documents"),
 )
 # The libraries that read files.
-_READERS: Final = ("beautifulsoup4", "markdown-it-py", "pypdf", "pyyaml", "pyarrow", "rfc8785")
+_READERS: Final = (
+    *("selectolax", "webencodings", "markdown-it-py", "pypdf", "pyyaml", "pyarrow", "rfc8785"),
+    *("python-docx", "python-pptx", "openpyxl", "lxml", "defusedxml", "docutils", "zstandard"),
+)
 
 if TYPE_CHECKING:
     from etl.fields import FieldNames
@@ -92,7 +95,7 @@ class SourceState:
             **identity,
             **code_hashes(*CODE),
             "python": sys.version,
-            **{name: metadata.version(name) for name in _READERS},
+            **{name: _version(name) for name in _READERS},
         }
         self._path = folder / f"{self._group}-{fingerprint(whole)[:16]}.parquet"
         self._files_path = self._path.with_suffix(".files.parquet")
@@ -245,6 +248,13 @@ def open_source_state(source: Source, settings: Settings, fields: "FieldNames", 
     entries: list[JSON] = [[token, entry.at_ms, entry.lifted_ms] for token, entry in sorted(erasures.entries.items())]
     where: dict[str, JSON] = {"name": source.name, "uri": source.uri}
     return SourceState(settings.kept, settings.snapshots, where, {"fields": list(astuple(fields)), "erasures": entries})
+
+
+def _version(library: str) -> str:
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return ""  # of the extra `formats`: its files are rejects until it is installed
 
 
 def mark_of(*parts: bytes) -> bytes:

@@ -1,24 +1,21 @@
-"""A folder, a file or an address of documents: Markdown, HTML, text, PDF, JSON Lines, CSV, Parquet.
+"""A folder, a file or an address of documents: docs/formats.md lists the kinds of file.
 
 The key of a document is its path in the folder; documents that are rows of a table have a key column.
 """
 
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 
 from etl.fields import FieldNames
 from etl.source_state import NO_STAMP, Note, SourceState, mark_of
-from etl.sources.formats import READERS
+from etl.sources.compression import open_unpacked, unpacked, unpacked_name
+from etl.sources.formats import READERS, max_file_bytes
 from etl.sources.items import Item, Made, Reject, Same, checked
 from etl.sources.places import Origins, Stamp, open_place
 from etl.sources.tables import TABLES, table_items
 from twinline.contract.canonical import JSON, sha256_hex
-from twinline.contract.documents.records import MAX_TEXT_BYTES, Document
+from twinline.contract.documents.records import Document
 from twinline.contract.errors import DocumentError, SettingsError
-
-# A PDF's pictures are not text; four times the text limit bounds the memory that a parser takes.
-MAX_PDF_BYTES = 4 * MAX_TEXT_BYTES
 
 SUPPORTED = (*READERS, *TABLES)
 
@@ -82,7 +79,7 @@ class Files:
         return Same(row)
 
     def _document(self, name: str, label: str, ending: str, state: SourceState | None) -> Item:
-        limit = MAX_PDF_BYTES if ending == ".pdf" else MAX_TEXT_BYTES
+        limit = max_file_bytes(ending)
         try:
             # Taken before the file is read: a write meanwhile must change the stamp.
             stamp = self._stamp(name) if state else None
@@ -95,7 +92,7 @@ class Files:
             note = Note(stamp or NO_STAMP, sha256_hex(data))
             if same := self._same(name, label, note, state):
                 return same
-            title, text = READERS[ending](data, label)
+            title, text = READERS[ending](unpacked(data, label, limit), unpacked_name(label))
         except DocumentError as exc:
             return Reject(label, exc.reason, str(exc))
         except OSError as exc:
@@ -119,10 +116,12 @@ class Files:
     def _table(self, name: str, label: str, ending: str, state: SourceState | None) -> Iterator[Item]:
         try:
             self._origins.note(label, self._place.address(name), self._place.sha256(name))
-            with self._place.open(name, compression="infer") as stream:
+            with self._place.open(name) as packed, open_unpacked(packed, label) as stream:
                 for item in table_items(stream, self.name, label, ending, self._fields, state):
                     yield Made(self._origins.complete(item.document), item.mark) if isinstance(item, Made) else item
-        except (OSError, EOFError, zlib.error) as exc:
+        except DocumentError as exc:
+            yield Reject(label, exc.reason, str(exc))
+        except OSError as exc:
             yield Reject(label, "unreadable", f"{label}: {exc}")
 
 
@@ -131,7 +130,7 @@ def _mark(label: str, sha256: str) -> bytes:
 
 
 def _ending(name: str) -> str:
-    return PurePosixPath(name.lower().removesuffix(".gz")).suffix
+    return PurePosixPath(unpacked_name(name.lower())).suffix
 
 
 def _is_hidden(name: str) -> bool:

@@ -1,8 +1,8 @@
 """JSON Lines, one line at a time: a broken line is one reject, and the other lines are read."""
 
 import json
-from collections.abc import Iterator, Mapping
-from typing import BinaryIO
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, BinaryIO
 
 from etl.sources.items import Reject, excerpt
 from twinline.contract.canonical import JSON
@@ -42,12 +42,43 @@ def _skip_line(stream: BinaryIO) -> int:
 def parse_line(line: bytes, place: str, number: int) -> tuple[int, Mapping[str, JSON]] | Reject:
     """Return a line's number and object, or the reject of a line without one."""
     try:
-        value = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+        value = load_json(line.decode("utf-8-sig" if number == 1 else "utf-8"))
     except UnicodeDecodeError as exc:
         return Reject(place, "invalid_utf8", f"not UTF-8 at byte {exc.start} of the line", number, raw=excerpt(line))
     except (ValueError, RecursionError) as exc:
         return Reject(place, "invalid_json", str(exc)[:200], number, raw=excerpt(line))
+    return object_row(value, place, number, line)
+
+
+def object_row(value: object, place: str, number: int, raw: bytes = b"") -> tuple[int, Mapping[str, JSON]] | Reject:
+    """Return the number and object of a row, or the reject of a row that is no object."""
     if not isinstance(value, dict):
-        detail = f"the line is {type(value).__name__}, must be a JSON object"
-        return Reject(place, "not_an_object", detail, number, raw=excerpt(line))
+        detail = f"the row is {type(value).__name__}, must be a JSON object"
+        return Reject(place, "not_an_object", detail, number, raw=excerpt(raw or str(value)))
     return number, value
+
+
+def load_json(text: str) -> Any:
+    """Return the value of a JSON text. As on the topic, a name that stands twice in one object is an error.
+
+    Unlike there, NaN is read: programs write it into tables for a missing value.
+
+    Raises:
+        ValueError: it is no JSON, or a name stands twice.
+        RecursionError: it is nested too deeply.
+    """
+    return json.loads(text, object_pairs_hook=_one_value_a_name)
+
+
+def _one_value_a_name(pairs: Sequence[tuple[str, JSON]]) -> dict[str, JSON]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        twice = twice_in([name for name, _ in pairs])
+        raise ValueError(f"the name {twice[0][:60]!r} stands twice in one object: keep one of them")
+    return found
+
+
+def twice_in(names: Sequence[str]) -> list[str]:
+    """Return the names that stand more than once, each once."""
+    seen: set[str] = set()
+    return list(dict.fromkeys(name for name in names if name in seen or seen.add(name)))  # type: ignore[func-returns-value]

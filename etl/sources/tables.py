@@ -1,22 +1,28 @@
-"""Files of many documents, one per row: JSON Lines, CSV and Parquet. Columns are found by name, the rest is metadata."""
+"""Files of many documents, one per row: JSON, CSV and Parquet. Columns are found by name, the rest is metadata."""
 
-import csv
 import io
-import math
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from etl.fields import FieldNames
 from etl.source_state import NO_MARK, SourceState, mark_of
+from etl.sources.cells import metadata_of, name_of, text_or_nothing, version_of, without_bytes
+from etl.sources.csv_table import read_csv_rows
 from etl.sources.items import Item, Made, Reject, Same, checked, excerpt
-from etl.sources.lines import parse_line, raw_lines, read_json_lines
+from etl.sources.lines import load_json, object_row, parse_line, raw_lines, read_json_lines
+from etl.sources.parquet_table import read_parquet_rows
 from twinline.contract.canonical import JSON
-from twinline.contract.documents.records import MAX_TEXT_BYTES, MAX_VERSION, Document
+from twinline.contract.documents.records import MAX_TEXT_BYTES, Document
+from twinline.contract.documents.strict_json import nesting
+from twinline.contract.errors import DocumentError
 
 _ROWS_AT_ONCE = 256
 _BYTES_AT_ONCE = 8 << 20
+# A JSON value is read as a whole.
+_MAX_JSON_BYTES = 4 * MAX_TEXT_BYTES
+_MAX_DEPTH = 200
 
 Row = Mapping[str, JSON]
 Rows = Iterator[tuple[int, Row] | Reject]
@@ -33,60 +39,40 @@ def read_json_rows(stream: BinaryIO, place: str) -> Rows:
     return read_json_lines(stream, place)
 
 
-def read_csv_rows(stream: BinaryIO, place: str) -> Rows:
-    """Yield the rows of a CSV file with a header, or of a TSV file by its ending."""
-    csv.field_size_limit(2 * MAX_TEXT_BYTES)
-    delimiter = "\t" if place.removesuffix(".gz").endswith(".tsv") else ","
-    # Undecodable bytes become half surrogates, so that they cost one row and not the file.
-    with io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
-        yield from _csv_rows(text, delimiter, place)
-
-
-def _csv_rows(text: Iterable[str], delimiter: str, place: str) -> Rows:
-    reader = csv.reader(text, delimiter=delimiter, strict=True)
-    header: list[str] = []
-    while True:
-        line = reader.line_num + 1  # a quoted field may span lines: the row's first one
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as exc:
-            # An unclosed quote takes the rest of the file with it.
-            yield Reject(place, "invalid_csv", f"{exc}; lines {line} to {reader.line_num} are lost", line)
-            continue
-        if not header:
-            header = row
-        elif not row:
-            continue
-        elif len(row) != len(header):
-            detail = f"{len(row)} fields, the header has {len(header)}"
-            yield Reject(place, "wrong_field_count", detail, line, raw=excerpt(delimiter.join(row)))
-        elif any(not field.isascii() and _is_broken(field) for field in row):
-            raw = excerpt(delimiter.join(row).encode(errors="surrogateescape"))
-            yield Reject(place, "invalid_utf8", "the row is not UTF-8", line, raw=raw)
-        else:
-            yield line, dict(zip(header, row, strict=True))
-
-
-def read_parquet_rows(stream: BinaryIO, place: str) -> Rows:
-    """Yield the rows of a Parquet file, numbered from 1."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    number = 0
+def read_json_table(stream: BinaryIO, place: str) -> Rows:
+    """Yield the objects of a JSON file: an array of them, one document, or one object a line under the wrong ending."""
+    data = stream.read(_MAX_JSON_BYTES + 1)
+    if len(data) > _MAX_JSON_BYTES:
+        yield Reject(place, "too_large", f"more than {_MAX_JSON_BYTES} bytes of JSON: write one object a line, as .jsonl")
+        return
     try:
-        for batch in pq.ParquetFile(stream).iter_batches(batch_size=1_000):
-            for row in batch.to_pylist():
-                number += 1
-                yield number, row
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as exc:
-        yield Reject(place, "corrupt_parquet", str(exc)[:500], number + 1)
+        text = data.decode("utf-8-sig")
+        value = load_json(text)
+        if nesting(value, _MAX_DEPTH) > _MAX_DEPTH:
+            raise ValueError(f"nested deeper than {_MAX_DEPTH}")
+    except UnicodeDecodeError as exc:
+        yield Reject(place, "invalid_utf8", f"not UTF-8 at byte {exc.start}", data.count(b"\n", 0, exc.start) + 1)
+    except (ValueError, RecursionError) as exc:
+        first, _, rest = text.strip().partition("\n")
+        if rest and isinstance(parse_line(first.encode(), place, 1), tuple):
+            yield from read_json_lines(io.BytesIO(data), place)
+        else:
+            yield Reject(place, "invalid_json", str(exc)[:200], raw=excerpt(text))
+    else:
+        if isinstance(value, list):
+            for number, item in enumerate(value, 1):
+                yield object_row(item, place, number)
+        elif isinstance(value, dict) and any(name.lower() in USUAL_NAMES["text"] for name in value):
+            yield 1, value
+        else:
+            detail = "neither an array of objects nor a document with a text: settings of some program are not read"
+            yield Reject(place, "unsupported_format", detail)
 
 
 TABLES: Mapping[str, Callable[[BinaryIO, str], Rows]] = {
     ".jsonl": read_json_rows,
     ".ndjson": read_json_rows,
+    ".json": read_json_table,
     ".csv": read_csv_rows,
     ".tsv": read_csv_rows,
     ".parquet": read_parquet_rows,
@@ -167,53 +153,46 @@ def find_columns(found: Sequence[str], names: FieldNames, place: str) -> Columns
 
 
 def row_document(source: str, place: str, line: int, row: Row, names: FieldNames) -> Document | Reject:
-    """Return the document of a row; its remaining columns become metadata."""
+    """Return the document of a row; its remaining columns become metadata, and so does an object `metadata`."""
     columns = find_columns(list(row), names, place)
     if isinstance(columns, Reject):
         return Reject(place, columns.reason, columns.detail, line, raw=excerpt(str(row)))
-    taken = {columns.key, columns.title, columns.text, "version", "tenant", "metadata"}
-    nested = row.get("metadata")
-    rest = {name: _json(value) for name, value in row.items() if name not in taken and value is not None}
-    title = row.get(columns.title) if columns.title else None
-    text = row.get(columns.text)
+    try:
+        row = without_bytes(row)
+        nested = row.get("metadata")
+        inner = {name: metadata_of(value) for name, value in nested.items()} if isinstance(nested, Mapping) else {}
+        taken = {
+            columns.key,
+            columns.title,
+            columns.text,
+            "version",
+            "tenant",
+            "metadata" if inner or nested in ({}, "") else None,
+        }
+        rest = {name: metadata_of(value) for name, value in row.items() if name not in taken and value is not None}
+    except DocumentError as exc:
+        return Reject(place, exc.reason, str(exc), line, raw=excerpt(str(row)))
+    except RecursionError:
+        return Reject(place, "too_deep", "the row is nested too deeply to be read", line)
+    if twice := [name for name in inner if name in rest and rest[name] != inner[name]]:
+        detail = f"{twice[:10]} are columns and names in `metadata`, with other values: rename or remove one of them"
+        return Reject(place, "duplicate_name", detail, line, raw=excerpt(str(row)))
     return checked(
         Document(
             source,
-            _key(row.get(columns.key) if columns.key else None, place, line),
-            "" if text is None else text,  # type: ignore[arg-type]  # the check refuses any other type
-            title="" if title is None else title,  # type: ignore[arg-type]
-            version=_version(row.get("version")),  # type: ignore[arg-type]
-            metadata={**rest, **nested} if isinstance(nested, Mapping) else rest,
-            tenant=row.get("tenant") or None,  # type: ignore[arg-type]
+            _key(row.get(columns.key) if columns.key else None, place, line),  # type: ignore[arg-type]  # it is checked
+            text_or_nothing(row.get(columns.text)),  # type: ignore[arg-type]
+            title=name_of(row.get(columns.title) if columns.title else None) or "",  # type: ignore[arg-type]
+            version=version_of(row.get("version")),  # type: ignore[arg-type]
+            metadata={**rest, **inner},
+            tenant=name_of(row.get("tenant")) or None,  # type: ignore[arg-type]
         ),
         place,
         line,
     )
 
 
-def _key(value: JSON, place: str, line: int) -> str:
+def _key(value: object, place: str, line: int) -> object:
     """Return the row's key; without a key column it is place and row, which is stable while rows are only appended."""
-    return f"{place}#{line}" if value is None or value == "" else str(value)
-
-
-def _version(value: JSON) -> JSON:
-    if isinstance(value, str):  # CSV has no numbers; an empty field is no version
-        return int(value) if value.isascii() and value.isdecimal() else value or None
-    return value
-
-
-def _json(value: JSON) -> JSON:
-    """Return a value in canonical JSON: no dates, decimals, bytes, NaN, nor integers beyond a double's."""
-    if isinstance(value, Mapping):
-        return {str(name): _json(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_json(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, int) and abs(value) > MAX_VERSION:
-        return str(value)
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
-
-
-def _is_broken(field: str) -> bool:
-    return any("\udc80" <= character <= "\udcff" for character in field)
+    name = name_of(value)
+    return f"{place}#{line}" if name is None or name == "" else name

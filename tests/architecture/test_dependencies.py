@@ -40,6 +40,12 @@ ROLES: Final[Mapping[str, tuple[str, ...]]] = {
     "triton_models/backends": (SERVER,),
     "triton_models/encoder/tokenizer/model.py": (SERVER,),
     "etl": ("train",),
+    # read by the extra of their libraries
+    "etl/sources/compression.py": ("formats",),
+    "etl/sources/formats/archives.py": ("formats",),
+    "etl/sources/formats/books.py": ("formats",),
+    "etl/sources/formats/office.py": ("formats",),
+    "etl/sources/formats/rst.py": ("formats",),
     "train": ("train",),
     "export": ("train",),
     "twinline/scoring": ("train", "release"),

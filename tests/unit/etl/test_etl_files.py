@@ -74,7 +74,7 @@ def test_every_supported_kind_of_file_becomes_documents_with_title_and_text(tmp_
         ("latin.txt", "caf\u00e9".encode("latin-1"), None, "invalid_utf8"),
         ("latin.md", b"# T\n\n\xff\xfe", None, "invalid_utf8"),
         ("liar.html", b'<meta charset="utf-8"><p>caf\xe9</p>', None, "invalid_encoding"),
-        ("odd.html", b'<meta charset="klingon"><p>x</p>', None, "invalid_encoding"),
+        ("odd.html", b'<meta charset="klingon"><p>caf\xe9</p>', None, "invalid_encoding"),
         ("empty.txt", b"  \n ", None, "no_text"),
         ("empty.html", b"<script>only()</script>", None, "no_text"),
         ("huge.txt", b"a" * (MAX_TEXT_BYTES + 1), None, "too_large"),
