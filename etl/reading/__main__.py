@@ -73,11 +73,15 @@ class Child:
         with open(files[0], "rb") as stored:  # noqa: PTH123 (a descriptor)
             stream = _decompressed(stored, request["name"])
             portion = _Portion(self._connection, request)
+            failure: BaseException | None = None
             try:
                 for row in self._reader("TABLES", request["ending"])(stream, request["name"]):
                     portion.add(row)
-            finally:
-                portion.flush()  # rows before the place where a file breaks off count
+            except BaseException as exc:  # noqa: BLE001 (raised again below)
+                failure = exc.with_traceback(None)  # which holds whatever has filled the memory
+            portion.flush()  # rows before the place where a file breaks off count
+            if failure is not None:
+                raise failure
         send(self._connection, {"end": True})
 
     def _line(self, request: dict[str, Any]) -> None:

@@ -301,7 +301,7 @@ class _Child:
         try:
             return receive(self._connection, _MAX_FRAME_BYTES)
         except TimeoutError as exc:
-            raise _SlowError(f"half an answer after {limits.seconds:.0f} s") from exc
+            raise _SlowError(f"half an answer after {limits.seconds:.3g} s") from exc
         except OSError as exc:
             raise _CrashedError(self._death()) from exc
         except BadFrameError as exc:
@@ -316,17 +316,18 @@ class _Child:
         self._process.wait()
 
     def _await(self, seconds: float) -> None:
-        began, computed_before = time.monotonic(), None
+        began, computed_before = time.monotonic(), self._computed()
         while not select.select([self._connection], [], [], min(1.0, seconds))[0]:
             waited = time.monotonic() - began
-            try:
-                computed = sum(self._seen.cpu_times()[:2])
-            except psutil.Error:
-                return  # it has died: the next call says so
-            # Until the first look, all of the time counts as computed.
-            computed_before = computed - waited if computed_before is None else computed_before
-            if computed - computed_before >= seconds or waited >= _WAITING_PER_COMPUTING * seconds:
-                raise _SlowError(f"no answer after {waited:.0f} s, the limit is {seconds:.0f} s of computing")
+            if self._computed() - computed_before >= seconds or waited >= _WAITING_PER_COMPUTING * seconds:
+                raise _SlowError(f"no answer after {waited:.3g} s, the limit is {seconds:.3g} s of computing")
+
+    def _computed(self) -> float:
+        """Return the seconds that the child has computed; 0 once it has died."""
+        try:
+            return float(sum(self._seen.cpu_times()[:2]))
+        except psutil.Error:
+            return 0
 
     def _has_ended(self) -> bool:
         try:
