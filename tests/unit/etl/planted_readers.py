@@ -95,8 +95,8 @@ def much_title(data: bytes, name: str) -> tuple[str, str]:
 
 
 def print_much(data: bytes, name: str) -> tuple[str, str]:
-    print('{"document": ["forged", "forged"]}' * 10_000, flush=True)  # noqa: T201
-    print("noise" * 10_000, file=sys.stderr, flush=True)  # noqa: T201
+    print('{"document": ["forged", "forged"]}' * 10_000, flush=True)
+    print("noise" * 10_000, file=sys.stderr, flush=True)
     os.write(1, b"\x00\x00\x00\x02{}")
     return "printed", "text"
 
