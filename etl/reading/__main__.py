@@ -16,13 +16,15 @@ import json
 import socket
 import sys
 from collections.abc import Callable, Mapping
-from io import BytesIO
+from decimal import Decimal
 from pathlib import Path
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, Final, cast
 
 from etl.reading.confine import confine
 from etl.reading.frames import BadFrameError, framed, receive, receive_bytes, reject_form, send
+from etl.sources.compression import open_unpacked, unpacked, unpacked_name
 from etl.sources.items import Reject
+from twinline.contract.documents.records import MAX_VERSION
 from twinline.contract.errors import DocumentError
 
 # A request holds no content.
@@ -60,10 +62,8 @@ class Child:
                 send(self._connection, {"raised": [type(exc).__name__, _said(exc)]})
 
     def _document(self, request: dict[str, Any]) -> None:
-        data = receive_bytes(self._connection, request["size"])
-        if request["name"].lower().endswith(".gz"):
-            data = _unpacked(data, request)
-        title, text = self._reader("READERS", request["ending"])(data, request["name"])
+        data = unpacked(receive_bytes(self._connection, request["size"]), request["name"], request["limit"])
+        title, text = self._reader("READERS", request["ending"])(data, unpacked_name(request["name"]))
         if len(title) + len(text) > request["budget"]:
             raise _over_budget(request)
         send(self._connection, {"document": [title, text]})
@@ -71,11 +71,12 @@ class Child:
     def _table(self, request: dict[str, Any]) -> None:
         _, files, _, _ = socket.recv_fds(self._connection, 1, 1)
         with open(files[0], "rb") as stored:  # noqa: PTH123 (a descriptor)
-            stream = _decompressed(stored, request["name"])
+            stored.seek(0)
+            stream = open_unpacked(stored, request["name"])
             portion = _Portion(self._connection, request)
             failure: BaseException | None = None
             try:
-                for row in self._reader("TABLES", request["ending"])(stream, request["name"]):
+                for row in self._reader("TABLES", request["ending"])(stream, unpacked_name(request["name"])):
                     portion.add(row)
             except BaseException as exc:  # noqa: BLE001 (raised again below)
                 failure = exc.with_traceback(None)  # which holds whatever has filled the memory
@@ -98,21 +99,6 @@ class Child:
         raise DocumentError("unsupported_format", f"no reader for {ending}")
 
 
-def _unpacked(data: bytes, request: dict[str, Any]) -> bytes:
-    limit = request["limit"]
-    unpacked = _decompressed(BytesIO(data), request["name"]).read(limit + 1)
-    if len(unpacked) > limit:
-        raise DocumentError("too_large", f"{request['name']}: more than {limit} bytes once unpacked: split the document")
-    return unpacked
-
-
-def _decompressed(stored: BinaryIO, name: str) -> BinaryIO:
-    from fsspec.compression import compr
-    from fsspec.utils import infer_compression
-
-    return cast(BinaryIO, compr[infer_compression(name)](stored, mode="rb"))
-
-
 class _Portion:
     """Rows on their way to the parent, a frame of them at a time, up to the budget."""
 
@@ -124,7 +110,7 @@ class _Portion:
         self._size = 0
 
     def add(self, row: tuple[int, Any] | Reject) -> None:
-        form = json.dumps(reject_form(row) if isinstance(row, Reject) else row, ensure_ascii=False, default=_plain)
+        form = _form(row)
         self._left -= len(form)
         if self._left < 0:
             raise _over_budget(self._request)
@@ -139,9 +125,23 @@ class _Portion:
             self._held, self._size = [], 0
 
 
-def _plain(value: Any) -> str:
-    """Return a value that JSON does not know as text: bytes as UTF-8, dates and decimals as they are written."""
-    return value.decode("utf-8", errors="surrogateescape") if isinstance(value, bytes) else str(value)
+def _form(row: tuple[int, Any] | Reject) -> str:
+    if isinstance(row, Reject):
+        return json.dumps(reject_form(row), ensure_ascii=False)
+    try:
+        return json.dumps(row, ensure_ascii=False, default=_plain)
+    except UnicodeDecodeError as exc:
+        reject = Reject("", "invalid_utf8", f"the row holds bytes that are not UTF-8: {exc}", row[0])
+        return json.dumps(reject_form(reject), ensure_ascii=False)
+
+
+def _plain(value: Any) -> int | str:
+    """Return a value that JSON does not know: bytes as UTF-8, a whole decimal as an integer, dates as they are written."""
+    if isinstance(value, bytes):
+        return value.decode()
+    if isinstance(value, Decimal) and abs(value) <= MAX_VERSION and value == value.to_integral_value():
+        return int(value)
+    return str(value)
 
 
 def _over_budget(request: dict[str, Any]) -> DocumentError:

@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from etl.reading.reader import Reader
+from etl.sources.compression import open_unpacked
 from etl.sources.items import Item, Judgement, Query, Reject, checked, excerpt, guarded
 from etl.sources.lines import read_json_lines
 from etl.sources.listing import Listing
-from etl.sources.places import Origins, Place, open_place, unpacked
+from etl.sources.places import Origins, Place, open_place
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.records import MAX_TEXT_BYTES, Document
 from twinline.contract.errors import SettingsError
@@ -65,9 +66,9 @@ class Beir:
         return guarded(name, self._opened_lines(name))
 
     def _opened_lines(self, name: str) -> Iterator[tuple[int, Mapping[str, JSON]] | Reject]:
-        with self._place.stored(name) as (stored, sha256), unpacked(stored, name) as stream, Reader() as reader:
+        with self._place.stored(name) as (stored, sha256), Reader() as reader:
             self._origins.note(name, self._place.address(name), sha256)
-            yield from read_json_lines(stream, name, reader.line)
+            yield from read_json_lines(open_unpacked(stored, name), name, reader.line)
 
     def _stored_name(self, name: str) -> str:
         return name if name in self._names else f"{name}.gz"

@@ -5,17 +5,17 @@ The key of a document is its path in the folder; documents that are rows of a ta
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
 from pathlib import PurePosixPath
 from typing import BinaryIO
 
 from etl.fields import FieldNames
 from etl.reading.reader import Reader
 from etl.source_state import NO_STAMP, Note, SourceState, mark_of
+from etl.sources.compression import open_unpacked, unpacked_name
 from etl.sources.formats import READERS
 from etl.sources.items import Item, Made, Reject, Same, checked, excerpt, guarded
 from etl.sources.listing import Listing
-from etl.sources.places import Origins, Stamp, open_place, unpacked
+from etl.sources.places import Origins, Stamp, open_place
 from etl.sources.tables import LINES, TABLES, Rows, table_items
 from twinline.contract.canonical import JSON, sha256_hex
 from twinline.contract.documents.records import MAX_TEXT_BYTES, Document
@@ -138,9 +138,9 @@ class Files:
                 return reader.rows(stream, size, place, ending)
 
             # Lines are cut here, so that an unchanged one is not even parsed; any other table is read by the child as a whole.
-            with unpacked(stored, label) if ending in LINES else nullcontext(stored) as stream:
-                for item in table_items(stream, self.name, label, ending, self._fields, state, rows, reader.line):
-                    yield Made(self._origins.complete(item.document), item.mark) if isinstance(item, Made) else item
+            stream = open_unpacked(stored, label) if ending in LINES else stored
+            for item in table_items(stream, self.name, label, ending, self._fields, state, rows, reader.line):
+                yield Made(self._origins.complete(item.document), item.mark) if isinstance(item, Made) else item
 
 
 def _mark(label: str, sha256: str) -> bytes:
@@ -148,7 +148,7 @@ def _mark(label: str, sha256: str) -> bytes:
 
 
 def _ending(name: str) -> str:
-    return PurePosixPath(name.lower().removesuffix(".gz")).suffix
+    return PurePosixPath(unpacked_name(name.lower())).suffix
 
 
 def _is_text(name: str) -> bool:

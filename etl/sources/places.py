@@ -1,7 +1,6 @@
 """Folders, zip files and addresses in one form: a file system and a root, by fsspec."""
 
 import hashlib
-import io
 import os
 import stat
 import tempfile
@@ -9,26 +8,22 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar, cast
+from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 from urllib.parse import urlsplit, urlunsplit
 
+from etl.sources.compression import most_unpacked, too_much
 from etl.sources.listing import Listing, is_beneath, list_local, list_remote
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.records import Document
 from twinline.contract.errors import DocumentError, SettingsError, TransientError
 
 if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
     from fsspec import AbstractFileSystem
 
 T = TypeVar("T")
 
 # Size, times of the last change (content, then inode) in nanoseconds, inode.
 Stamp = tuple[int, int, int, int]
-
-# What a packed file may become: this many bytes, or this many for each of its own. Text rarely packs to a fiftieth.
-_MAX_UNPACKED_BYTES: Final = 64 << 20
-_MAX_UNPACKED_PER_BYTE: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +100,12 @@ class Place:
         with ExitStack() as at_exit:
             stream = at_exit.enter_context(self.open(name))
             copy = None if self.top else at_exit.enter_context(tempfile.TemporaryFile())
-            left = _most_unpacked(self._packed_size(name)) if self.archive else None
+            left = most_unpacked(self._packed_size(name)) if self.archive else None
             digest = hashlib.sha256()
             while block := stream.read(1 << 20):
                 digest.update(block)
                 if left is not None and (left := left - len(block)) < 0:
-                    raise _swollen(name)
+                    raise too_much(name)
                 if copy is not None:
                     copy.write(block)
             held = stream if copy is None else cast(BinaryIO, copy)
@@ -118,9 +113,8 @@ class Place:
             held.seek(0)
             yield held, digest.hexdigest()
 
-    def _packed_size(self, name: str) -> int | None:
-        size = self.filesystem.info(self.path(name)).get("compress_size")
-        return None if size is None else int(size)
+    def _packed_size(self, name: str) -> int:
+        return int(self.filesystem.info(self.path(name)).get("compress_size") or 0)
 
     def size(self, name: str = "") -> int | None:
         """Return a file's size in bytes, None where the file system does not know it."""
@@ -203,55 +197,6 @@ def _true_path(descriptor: int, path: str) -> str:
         return os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115
     except OSError:
         return os.path.realpath(path)  # no /proc on this machine
-
-
-def _most_unpacked(size: int | None) -> int:
-    return max(_MAX_UNPACKED_BYTES, _MAX_UNPACKED_PER_BYTE * (size or 0))
-
-
-def _swollen(name: str) -> DocumentError:
-    detail = f"{name}: it unpacks to more than {_MAX_UNPACKED_PER_BYTE} times its size"
-    return DocumentError("output_too_large", f"{detail}: is it damaged, or made to fill memory?")
-
-
-class _Bounded(io.RawIOBase):
-    """A stream that refuses to give more than `left` bytes."""
-
-    def __init__(self, stream: BinaryIO, left: int, name: str) -> None:
-        super().__init__()
-        self._stream = stream
-        self._left = left
-        self._name = name
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: "WriteableBuffer") -> int:
-        view = memoryview(buffer)
-        block = self._stream.read(len(view))
-        self._left -= len(block)
-        if self._left < 0:
-            raise _swollen(self._name)
-        view[: len(block)] = block
-        return len(block)
-
-
-@contextmanager
-def unpacked(stored: BinaryIO, name: str) -> Iterator[BinaryIO]:
-    """Give the bytes of a local file, decompressed by the ending of its name.
-
-    Reading raises DocumentError once they are much more than the file has.
-    """
-    from fsspec.compression import compr
-    from fsspec.utils import infer_compression
-
-    kind = infer_compression(name)
-    if kind is None:
-        yield stored
-        return
-    bound = _most_unpacked(os.fstat(stored.fileno()).st_size)
-    with compr[kind](stored, mode="rb") as plain, io.BufferedReader(_Bounded(plain, bound, name), 1 << 20) as stream:
-        yield cast(BinaryIO, stream)
 
 
 @dataclass(slots=True)

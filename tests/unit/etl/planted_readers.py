@@ -133,7 +133,7 @@ def run(data: bytes, name: str) -> tuple[str, str]:
 
 
 def execute(data: bytes, name: str) -> tuple[str, str]:
-    os.execv("/bin/true", ["/bin/true"])
+    os.execv("/bin/true", ["/bin/true"])  # noqa: S606
 
 
 def fork(data: bytes, name: str) -> tuple[str, str]:
@@ -170,7 +170,7 @@ def read_another(data: bytes, name: str) -> tuple[str, str]:
 
 
 def list_another(data: bytes, name: str) -> tuple[str, str]:
-    return "stolen", " ".join(os.listdir(data.decode()))
+    return "stolen", " ".join(path.name for path in Path(data.decode()).iterdir())
 
 
 def kill_the_parent(data: bytes, name: str) -> tuple[str, str]:

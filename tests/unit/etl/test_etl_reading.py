@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -214,7 +215,7 @@ def test_a_compressed_table_and_document_are_unpacked_by_the_child(reader: Reade
         rows = list(reader.rows(stream, len(packed), "t.content.gz", ".content"))
     assert rows == [(1, {"id": "1", "text": "one\n"}), (2, {"id": "2", "text": "two\n"})]
     assert reader.document(packed, "a.fine.gz", ".fine") == ("fine", "one\ntwo\n")
-    with pytest.raises(DocumentError, match="more than 1000 bytes once unpacked"):
+    with pytest.raises(DocumentError, match="more than 1000 bytes unpacked"):
         reader.document(gzip.compress(b"x" * 10_000_000), "a.fine.gz", ".fine", 1_000)
 
 
@@ -230,8 +231,6 @@ def test_the_child_ends_with_its_reader_and_when_the_parent_is_killed(reader: Re
         "reader = Reader(); reader.document(b'x', 'a.txt', '.txt')\n"
         "print(psutil.Process().children()[0].pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    import sys
-
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     child = int(done.stdout)
     for _ in range(100):
@@ -266,8 +265,10 @@ def test_all_of_our_own_readers_are_found_by_the_child() -> None:
 
     with Reader() as reader:
         for ending in READERS:
+            reason = ""
             try:
                 reader.document(b"<p>words</p>", f"a{ending}", ending)
             except DocumentError as exc:
-                assert exc.reason not in {"unsupported_format", "reader_failed"}
+                reason = exc.reason
+            assert reason not in {"unsupported_format", "reader_failed"}
     assert MODULES == ("etl.sources.formats", "etl.sources.tables")
