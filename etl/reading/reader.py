@@ -66,8 +66,8 @@ class Limits:
     @classmethod
     def of_table(cls, size: int) -> "Limits":
         """Return the limits of a table; `seconds` is for one portion of its rows."""
-        # Columns of equal values are packed a hundred times as small, and a row group is unpacked as a whole.
-        return cls(60 + 10 * size / (1 << 20), 4 << 30, max(64 << 20, 200 * size))
+        # Columns of equal values are packed a hundred times as small, and pyarrow reserves more than it uses.
+        return cls(60 + 10 * size / (1 << 20), (1 << 30) + 64 * size, max(64 << 20, 200 * size))
 
 
 class Reader:
