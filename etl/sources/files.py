@@ -62,7 +62,10 @@ class Files:
                 if ending in TABLES:
                     yield from guarded(label, self._table(name, label, ending, state, reader))
                 elif ending in READERS:
-                    yield from guarded(label, self._document(name, label, ending, state, reader))
+                    if known := self._known(name, label, state):
+                        yield known
+                    else:
+                        yield from guarded(label, self._document(name, label, ending, state, reader))
                 else:
                     yield Reject(label, "unsupported_format", f"no reader for {ending or 'a file without ending'}")
 
@@ -93,9 +96,6 @@ class Files:
         return Same(row)
 
     def _document(self, name: str, label: str, ending: str, state: SourceState | None, reader: Reader) -> Iterator[Item]:
-        if known := self._known(name, label, state):
-            yield known
-            return
         limit = MAX_PDF_BYTES if ending == ".pdf" else MAX_TEXT_BYTES
         # Taken before the file is read: a write meanwhile must change the stamp.
         stamp = self._stamp(name) if state else None

@@ -75,11 +75,12 @@ def _neighbours(path: Path, number: int) -> list[str]:
 
 def _damaged(endings: Sequence[str], rng: random.Random) -> Iterator[tuple[str, bytes]]:
     for ending in endings:
-        sample = _SAMPLES.get(ending, _zipped)()
+        make = _SAMPLES.get(ending, _any_zipped)
+        # Rows are named after their file: rows of one name would be set aside for that.
         for name, damage in _DAMAGES.items():
-            yield f"{name}{ending}", damage(sample, rng)
+            yield f"{name}{ending}", damage(make(f"{name}{ending}"), rng)
         for method, pack in (("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress)):
-            packed = pack(sample * 50)
+            packed = pack(make(f"{method}{ending}") * 50)
             yield f"cut{ending}.{method}", packed[: len(packed) // 2]
 
 
@@ -135,22 +136,26 @@ def _pdf(extra: bytes = b"", content: bytes = b"BT /F1 12 Tf 20 100 Td (Portable
     return data + tail
 
 
-def _parquet() -> bytes:
+def _parquet(name: str) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     stream = io.BytesIO()
     far = pa.array([0, 253402300800000000] * 50, pa.timestamp("us"))
-    rows = [f"{number} words" for number in range(100)]
+    rows = [f"{name} {number} words" for number in range(100)]
     pq.write_table(pa.table({"id": rows, "text": rows, "until": far}), stream)
     return stream.getvalue()
 
 
-def _zipped(files: Mapping[str, bytes] | None = None) -> bytes:
+def _any_zipped(name: str) -> bytes:
     """Return a zip file, as the documents of offices and e-books are."""
+    return _zipped({"[Content_Types].xml": b"<Types/>", "word/document.xml": b"<w>words 12</w>"})
+
+
+def _zipped(files: Mapping[str, bytes]) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in (files or {"[Content_Types].xml": b"<Types/>", "word/document.xml": b"<w>words 12</w>"}).items():
+        for name, content in files.items():
             archive.writestr(name, content)
     return stream.getvalue()
 
@@ -166,21 +171,28 @@ _PAGE: Final = (
 _MAIL: Final = (
     b"From: a@b\r\nSubject: =?utf-8?q?Wind?=\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\n\r\nAir 12.\r\n"
 )
-_LINES: Final = b"".join(
-    b'{"id": "%d", "title": "T", "text": "line 12", "version": 1, "n": [1, {"a": 2}]}\n' % n for n in range(20)
-)
-_TABLE: Final = b"id,title,text,version\n" + b"".join(b'%d,T,"one, 12\ntwo",1\n' % n for n in range(20))
 
-_SAMPLES: Final[Mapping[str, Callable[[], bytes]]] = {
-    **dict.fromkeys((".md", ".markdown", ".txt", ".text", ".rst"), lambda: _MARKDOWN),
-    **dict.fromkeys((".html", ".htm", ".xhtml"), lambda: _PAGE),
-    **dict.fromkeys((".jsonl", ".ndjson"), lambda: _LINES),
-    ".csv": lambda: _TABLE,
-    ".tsv": lambda: _TABLE.replace(b",", b"\t"),
-    ".json": lambda: b"[" + _LINES.replace(b"}\n", b"},\n").rstrip(b",\n") + b"]",
-    ".ipynb": lambda: b'{"cells": [{"cell_type": "markdown", "source": ["# T 12"]}], "nbformat": 4}',
-    ".eml": lambda: _MAIL,
-    ".pdf": _pdf,
+
+def _lines(name: str) -> bytes:
+    rows = ({"id": f"{name} {number}", "title": "T", "text": "line 12", "n": [1, {"a": 2}]} for number in range(20))
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def _table(name: str, delimiter: str = ",") -> bytes:
+    rows = [("id", "title", "text", "version"), *((f"{name} {number}", "T", '"one, 12\ntwo"', "1") for number in range(20))]
+    return "".join(delimiter.join(row) + "\n" for row in rows).encode()
+
+
+_SAMPLES: Final[Mapping[str, Callable[[str], bytes]]] = {
+    **dict.fromkeys((".md", ".markdown", ".txt", ".text", ".rst"), lambda name: _MARKDOWN),
+    **dict.fromkeys((".html", ".htm", ".xhtml"), lambda name: _PAGE),
+    **dict.fromkeys((".jsonl", ".ndjson"), _lines),
+    ".csv": _table,
+    ".tsv": lambda name: _table(name, "\t"),
+    ".json": lambda name: json.dumps([json.loads(line) for line in _lines(name).splitlines()]).encode(),
+    ".ipynb": lambda name: b'{"cells": [{"cell_type": "markdown", "source": ["# T 12"]}], "nbformat": 4}',
+    ".eml": lambda name: _MAIL,
+    ".pdf": lambda name: _pdf(),
     ".parquet": _parquet,
 }
 
@@ -252,7 +264,7 @@ def _no_files(path: Path, outside: Path) -> Place:
 def _archives(folder: Path, rng: random.Random) -> Iterator[Place]:
     good = {f"good-{number}.md": f"# Good {number}\n\nWords.\n".encode() for number in range(6)}
     blank = bytes(20 << 20)
-    whole = _zipped({"a.md": b"# A\n\n" + rng.randbytes(50).hex().encode(), "b.csv": _TABLE, **good})
+    whole = _zipped({"a.md": b"# A\n\n" + rng.randbytes(50).hex().encode(), "b.csv": _table("b"), **good})
     first, second = whole.find(b"PK\x01\x02"), whole.find(b"PK\x01\x02", whole.find(b"PK\x01\x02") + 1)
     changed: dict[str, tuple[bytes, list[str]]] = {
         "bombs": (_zipped({"a.md": blank, "b.jsonl": blank * 5, "c.csv": blank * 5, **good}), ["a.md", "b.jsonl", "c.csv"]),
