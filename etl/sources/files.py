@@ -139,8 +139,12 @@ class Files:
 
             # Lines are cut here, so that an unchanged one is not even parsed; any other table is read by the child as a whole.
             stream = open_unpacked(stored, label) if ending in LINES else stored
+            is_empty = True
             for item in table_items(stream, self.name, label, ending, self._fields, state, rows, reader.line):
+                is_empty = False
                 yield Made(self._origins.complete(item.document), item.mark) if isinstance(item, Made) else item
+            if is_empty:  # as a file that was cut off at once is
+                yield Reject(label, "no_rows", f"{label}: a table without a row, of {size} bytes: remove it if that is right")
 
 
 def _mark(label: str, sha256: str) -> bytes:

@@ -212,7 +212,7 @@ def _entities() -> bytes:
 
 
 def _bombs() -> Iterator[tuple[str, bytes]]:
-    blank = bytes(32 << 20)
+    blank = bytes(16 << 20)
     stolen = b'<?xml version="1.0"?><!DOCTYPE r [<!ENTITY f SYSTEM "file:///etc/passwd">]><r>&f;</r>'
     yield from ((f"aliases-{depth}.md", _aliases(depth)) for depth in (5, 7, 9, 40))
     yield from ((f"entities.{ending}", _entities()) for ending in ("html", "xhtml", "htm"))
@@ -227,8 +227,8 @@ def _bombs() -> Iterator[tuple[str, bytes]]:
     yield "stream.pdf", _pdf(b"/Filter/FlateDecode", zlib.compress(blank))
     yield "streams.pdf", _pdf(b"/Filter[/FlateDecode/FlateDecode]", zlib.compress(zlib.compress(blank)))
     yield "kids.pdf", _pdf(kids=b"2 0 R " * 100)
-    yield "lines.jsonl.gz", gzip.compress(blank * 4)
-    yield "lines.csv.gz", gzip.compress(blank * 4)
+    yield "lines.jsonl.gz", gzip.compress(blank * 5)
+    yield "lines.csv.gz", gzip.compress(blank * 5)
     yield "page.md.gz", gzip.compress(blank)
     yield "values.jsonl", b'{"id": "1", "text": "x", "n": [' + b"[]," * 1_000_000 + b"1]}\n"
     yield "columns.csv", b",".join(b"c%d" % number for number in range(100_000)) + b"\n" + b"," * 99_999 + b"\n"
@@ -263,7 +263,7 @@ def _no_files(path: Path, outside: Path) -> Place:
 
 def _archives(folder: Path, rng: random.Random) -> Iterator[Place]:
     good = {f"good-{number}.md": f"# Good {number}\n\nWords.\n".encode() for number in range(6)}
-    blank = bytes(20 << 20)
+    blank = bytes(17 << 20)
     whole = _zipped({"a.md": b"# A\n\n" + rng.randbytes(50).hex().encode(), "b.csv": _table("b"), **good})
     first, second = whole.find(b"PK\x01\x02"), whole.find(b"PK\x01\x02", whole.find(b"PK\x01\x02") + 1)
     changed: dict[str, tuple[bytes, list[str]]] = {

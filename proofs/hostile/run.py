@@ -6,15 +6,19 @@ A hostile file may be read or set aside. It must be one of both, in bounded memo
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+import psutil
 
 from bench.checkout import CHECKOUT
 from proofs.hostile.files import OUTSIDE_TEXT, Place, make_places
@@ -114,22 +118,33 @@ def _ingest(place: Place, folder: Path) -> Outcome:
     environment = {**os.environ, "TWINLINE_HOME": str(folder / "home"), "PYTHONPATH": str(CHECKOUT)}
     with log.open("wb") as stream:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=stream, stderr=subprocess.STDOUT)
-        status, peak = _wait(process)
+        status, peak = _watch(process)
     found = (list(_rows(out, "documents-*.parquet")), list(_rows(out, "rejects.parquet")))
     return Outcome(status, log.read_text(errors="replace"), peak, *found)
 
 
-def _wait(process: "subprocess.Popen[bytes]") -> tuple[int, int]:
-    """Return exit code and peak memory, of the process or of the largest that it waited for; kill it after the time limit."""
-    end = time.monotonic() + _TIME_LIMIT_SECONDS
-    while True:
-        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-        if pid:
-            process.returncode = os.waitstatus_to_exitcode(status)
-            return process.returncode, usage.ru_maxrss * 1024
+def _watch(process: "subprocess.Popen[bytes]") -> tuple[int, int]:
+    """Return exit code and peak memory, of the process or its largest child; kill it after the time limit."""
+    end, peak = time.monotonic() + _TIME_LIMIT_SECONDS, 0
+    while process.poll() is None:
         if time.monotonic() > end:
             process.kill()
-        time.sleep(0.05)
+        # Not the peak that `wait` tells: a process inherits that of the process that started it.
+        with suppress(psutil.Error):
+            family = psutil.Process(process.pid)
+            peak = max(peak, *(_peak(one.pid) for one in (family, *family.children(recursive=True))))
+        time.sleep(0.02)
+    return process.returncode, peak
+
+
+def _peak(pid: int) -> int:
+    """Return the highest resident memory of a process so far; 0 once it has gone."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    match = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
+    return int(match[1]) * 1024 if match else 0
 
 
 def _rows(folder: Path, pattern: str) -> list[dict[str, Any]]:
