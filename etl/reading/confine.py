@@ -14,6 +14,7 @@ import errno
 import os
 import platform
 import resource
+import signal
 import struct
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -23,6 +24,7 @@ from typing import Final
 
 _MAX_OPEN_FILES: Final = 64
 
+_PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NO_NEW_PRIVS: Final = 38
 _PR_SET_SECCOMP: Final = 22
 _SECCOMP_MODE_FILTER: Final = 2
@@ -100,7 +102,11 @@ def confine(packages: Iterable[Path]) -> list[str]:
     """
     limit()
     missing = []
-    layers: dict[str, Callable[[], None]] = {"Landlock": partial(_allow_reading, _readable(packages)), "seccomp": _deny_calls}
+    layers: dict[str, Callable[[], None]] = {
+        "an end with its parent": _end_with_the_parent,
+        "Landlock": partial(_allow_reading, _readable(packages)),
+        "seccomp": _deny_calls,
+    }
     for layer, put_up in layers.items():
         try:
             put_up()
@@ -133,6 +139,11 @@ def _checked(result: int) -> int:
     if result < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     return result
+
+
+def _end_with_the_parent() -> None:
+    # A reader that computes for ever would not see that its socket has closed.
+    _checked(_libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0))
 
 
 def _no_new_privileges(libc: ctypes.CDLL) -> None:

@@ -219,7 +219,7 @@ def test_a_compressed_table_and_document_are_unpacked_by_the_child(reader: Reade
         reader.document(gzip.compress(b"x" * 10_000_000), "a.fine.gz", ".fine", 1_000)
 
 
-def test_the_child_ends_with_its_reader_and_when_the_parent_is_killed(reader: Reader) -> None:
+def test_the_child_ends_with_its_reader_and_in_the_middle_of_a_file_when_the_parent_is_killed(reader: Reader) -> None:
     before = {child.pid for child in psutil.Process().children()}
     with Reader(PLANTED, TIGHT) as inner:
         inner.document(b"", "a.fine", ".fine")
@@ -227,9 +227,12 @@ def test_the_child_ends_with_its_reader_and_when_the_parent_is_killed(reader: Re
     assert not psutil.pid_exists(pid)
     program = (
         "import os, signal, psutil\n"
+        "import threading, time\n"
         "from etl.reading.reader import Reader\n"
-        "reader = Reader(); reader.document(b'x', 'a.txt', '.txt')\n"
-        "print(psutil.Process().children()[0].pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"reader = Reader({PLANTED!r}); reader.document(b'x', 'a.fine', '.fine')\n"
+        "print(psutil.Process().children()[0].pid, flush=True)\n"
+        "threading.Thread(target=lambda: (time.sleep(0.5), os.kill(os.getpid(), signal.SIGKILL))).start()\n"
+        "reader.document(b'x', 'a.compute', '.compute')\n"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     child = int(done.stdout)
