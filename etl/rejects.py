@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Self, TextIO
 
@@ -30,7 +30,8 @@ class RejectsFile:
             self._stream.close()
 
     def add(self, reject: Reject) -> None:
-        """Write one reject."""
+        """Write one reject, whatever its strings hold: half surrogates, as in names that are not UTF-8, are shown escaped."""
+        reject = shown(reject)
         if self._stream is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._stream = self.path.open("w", encoding="utf-8")
@@ -50,3 +51,12 @@ class RejectsFile:
     def by_reason(self) -> dict[str, int]:
         """Return the counts in a fixed order."""
         return dict(sorted(self.counts.items()))
+
+
+def shown(reject: Reject) -> Reject:
+    """Return a reject whose strings can be written anywhere."""
+    texts = {name: getattr(reject, name) for name in ("place", "reason", "detail", "key", "raw")}
+    if all(text.isascii() for text in texts.values()):
+        return reject
+    escaped = {name: text.encode("utf-8", errors="backslashreplace").decode() for name, text in texts.items()}
+    return replace(reject, **escaped)

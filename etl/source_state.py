@@ -55,7 +55,7 @@ _SNAPSHOT: Final = b"twinline_snapshot"
 _FRESH_NS: Final = 2_000_000_000
 # The code that decides a document beside its source.
 CODE: Final = (
-    *("etl.ingest", "etl.fields", "etl.sources"),
+    *("etl.ingest", "etl.fields", "etl.sources", "etl.reading"),
     *("twinline.contract.canonical", "twinline.contract.errors", "twinline.contract.documents"),
 )
 # The libraries that read files.

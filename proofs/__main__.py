@@ -5,6 +5,7 @@ python -m proofs gates     every bad encoder is refused by the right gate, in a 
 python -m proofs kills     the system recovers after kill -9 of any participant at any step of a release
 python -m proofs switch    no search fails, no answer mixes two releases and no document is lost while a release takes over
 python -m proofs roles     every role runs from the wheel with its own packages alone, in a project without code
+python -m proofs hostile   no file ends an ingest, takes more than its budget, costs a neighbour or leads out of its folder
 python -m proofs chaos     nothing is lost, duplicated or stale after kill -9 of every participant under load
 """
 
@@ -122,6 +123,26 @@ def roles(
         typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
     else:
         roles_table(report)
+    if not passed(report):
+        raise typer.Exit(1)
+
+
+@app.command()
+def hostile(
+    short: Annotated[bool, typer.Option("--short", help="A part of the files.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the damage.")] = 1,
+    workspace: Annotated[Path, typer.Option(help="Folder for files and snapshots.")] = Path("var/proofs/hostile"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Ingest files made to harm, over all readers, beside good ones; count what they cost."""
+    from proofs.hostile.run import measure_hostile, passed
+    from proofs.tables import hostile_table
+
+    report = measure_hostile(workspace.resolve(), seed, short=short)
+    if as_json:
+        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        hostile_table(report)
     if not passed(report):
         raise typer.Exit(1)
 

@@ -81,3 +81,23 @@ def roles_table(report: Mapping[str, Any]) -> None:
     for fault in report["wheel_faults"]:
         console.print(fault, style="red", soft_wrap=True, markup=False)
     console.print(f"{report['wheel']}: {len(report['wheel_faults'])} faults; {report['seconds']} s")
+
+
+def hostile_table(report: Mapping[str, Any]) -> None:
+    """Print a report of hostile files."""
+    console = Console()
+    table = Table("place", "files", "set aside", "peak MiB", "seconds", "", title="Files made to harm")
+    for row in report["places"]:
+        state = "[green]ok[/]" if not row["facts"] else "[bold red]HARM[/]"
+        cells = (str(row[name]) for name in ("files", "set_aside", "peak_mib", "seconds"))
+        table.add_row(row["place"], *cells, state)
+    console.print(table)
+    for row in report["places"]:
+        for fact in row["facts"]:
+            console.print(f"{row['place']}: {fact}", style="red", markup=False, soft_wrap=True)
+    console.print(
+        f"{report['files']} files over {report['readers']} endings: ingests ended {report['ended']}, memory over budget "
+        f"{report['over_budget']}, neighbours missing {report['missing']}, neither read nor set aside {report['unsaid']}, "
+        f"links followed out {report['followed']}; {report['seconds']} s",
+        soft_wrap=True,
+    )

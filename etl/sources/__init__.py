@@ -2,42 +2,46 @@
 
 import re
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from etl.fields import FieldNames
 from etl.sources.items import Item, Judgement, Logged, Query, Reject, Source
-from twinline.clients.settings import Settings
 from twinline.clients.source_spec import USAGE
 from twinline.contract.errors import SettingsError
+
+if TYPE_CHECKING:
+    # The process that reads files imports this package too, and starts without the settings' libraries.
+    from twinline.clients.settings import Settings
 
 __all__ = ["SOURCES", "Item", "Judgement", "Logged", "Query", "Reject", "Source", "open_source"]
 
 
-def _pydocs(name: str, location: str, fields: FieldNames, settings: Settings) -> Source:
+def _pydocs(name: str, location: str, fields: FieldNames, settings: "Settings") -> Source:
     from etl.sources.pydocs import PyDocs
 
     return PyDocs(name, location)
 
 
-def _files(name: str, location: str, fields: FieldNames, settings: Settings) -> Source:
+def _files(name: str, location: str, fields: FieldNames, settings: "Settings") -> Source:
     from etl.sources.files import Files
 
     return Files(name, location, fields)
 
 
-def _beir(name: str, location: str, fields: FieldNames, settings: Settings) -> Source:
+def _beir(name: str, location: str, fields: FieldNames, settings: "Settings") -> Source:
     from etl.sources.beir import Beir
 
     return Beir(name, location)
 
 
-def _kafka(name: str, location: str, fields: FieldNames, settings: Settings) -> Source:
+def _kafka(name: str, location: str, fields: FieldNames, settings: "Settings") -> Source:
     from etl.sources.kafka_topic import KafkaTopic
 
     return KafkaTopic(name, location or settings.topic, settings)
 
 
 # A new source is one file, one line here, and one in twinline.clients.source_spec.
-SOURCES: dict[str, Callable[[str, str, FieldNames, Settings], Source]] = {
+SOURCES: dict[str, "Callable[[str, str, FieldNames, Settings], Source]"] = {
     "pydocs": _pydocs,
     "files": _files,
     "beir": _beir,
@@ -47,7 +51,7 @@ SOURCES: dict[str, Callable[[str, str, FieldNames, Settings], Source]] = {
 _SPEC = re.compile(r"(?:(?P<name>[\w.-]+)=)?(?P<kind>[a-z]+):(?P<location>.*)", re.DOTALL)
 
 
-def open_source(spec: str, settings: Settings, fields: FieldNames | None = None) -> Source:
+def open_source(spec: str, settings: "Settings", fields: FieldNames | None = None) -> Source:
     """Return the source that a spec names; nothing is read yet.
 
     Args:

@@ -8,11 +8,14 @@ import io
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from etl.sources.items import Item, Judgement, Query, Reject, checked, excerpt
+from etl.reading.reader import Reader
+from etl.sources.compression import open_unpacked
+from etl.sources.items import Item, Judgement, Query, Reject, checked, excerpt, guarded
 from etl.sources.lines import read_json_lines
+from etl.sources.listing import Listing
 from etl.sources.places import Origins, Place, open_place
 from twinline.contract.canonical import JSON
-from twinline.contract.documents.records import Document
+from twinline.contract.documents.records import MAX_TEXT_BYTES, Document
 from twinline.contract.errors import SettingsError
 
 _SAME_SPLIT = {"validation": "dev", "valid": "dev", "val": "dev", "development": "dev"}
@@ -23,15 +26,17 @@ class Beir:
 
     def __init__(self, name: str, location: str) -> None:
         self.uri = f"beir:{location}"
-        self._place = _dataset(open_place(location))
+        self._place, listing = _dataset(open_place(location))
+        self._names, self._left_out = listing.names, listing.left_out
         self.name = name or self._place.stem
         self._origins = Origins()
         self._counts = {"judgements_without_document": 0, "queries_without_judgement": 0}
 
     def items(self) -> Iterator[Item]:
         """Yield the documents, then each split's queries and judgements."""
+        yield from self._left_out
         keys: set[str] = set()
-        for item in self._documents():
+        for item in guarded(self._stored_name("corpus.jsonl"), self._documents()):
             if isinstance(item, Document):
                 keys.add(item.key)
             yield item
@@ -52,20 +57,24 @@ class Beir:
     def provenance(self) -> Mapping[str, JSON]:
         """Return the hashes of the files read, and counts of missing documents and of queries without judgements."""
         read = ("corpus.jsonl", "queries.jsonl", "qrels/")
-        names = [name for name in self._place.names() if name.startswith(read)]
-        files: dict[str, JSON] = {name: self._origins.hashes.get(name) or self._place.sha256(name) for name in names}
+        names = [name for name in self._names if name.startswith(read)]
+        # The hash of a file that could not be read is null.
+        files: dict[str, JSON] = {name: self._origins.hashes.get(name) for name in names}
         return {"files": files, "uris": dict(self._origins.uris), "counts": dict(self._counts)}
 
     def _lines(self, name: str) -> Iterator[tuple[int, Mapping[str, JSON]] | Reject]:
-        with self._place.open(name, compression="infer") as stream:
-            yield from read_json_lines(stream, name)
+        return guarded(name, self._opened_lines(name))
+
+    def _opened_lines(self, name: str) -> Iterator[tuple[int, Mapping[str, JSON]] | Reject]:
+        with self._place.stored(name) as (stored, sha256), Reader() as reader:
+            self._origins.note(name, self._place.address(name), sha256)
+            yield from read_json_lines(open_unpacked(stored, name), name, reader.line)
 
     def _stored_name(self, name: str) -> str:
-        return name if self._place.filesystem.exists(self._place.path(name)) else f"{name}.gz"
+        return name if name in self._names else f"{name}.gz"
 
     def _documents(self) -> Iterator[Item]:
         corpus = self._stored_name("corpus.jsonl")
-        self._origins.note(corpus, self._place.address(corpus), self._place.sha256(corpus))
         for line in self._lines(corpus):
             if isinstance(line, Reject):
                 yield line
@@ -86,13 +95,13 @@ class Beir:
 
     def _splits(self, texts: Mapping[str, str], keys: set[str]) -> Iterator[Item]:
         judged: set[str] = set()
-        for name in self._place.names():
+        for name in self._names:
             folder, _, file = name.rpartition("/")
             if folder != "qrels" or not file.endswith(".tsv"):
                 continue
             split = _SAME_SPLIT.get(file.removesuffix(".tsv"), file.removesuffix(".tsv"))
             asked: set[str] = set()
-            for item in self._judgements(name, split):
+            for item in guarded(name, self._judgements(name, split)):
                 if isinstance(item, Judgement):
                     if item.query_id not in texts:
                         detail = f"query {item.query_id!r} is judged but not in queries.jsonl"
@@ -108,8 +117,10 @@ class Beir:
         self._counts["queries_without_judgement"] = len(texts.keys() - judged)
 
     def _judgements(self, name: str, split: str) -> Iterator[Judgement | Reject]:
-        stream = self._place.open(name)
-        with io.TextIOWrapper(stream, encoding="utf-8", errors="backslashreplace", newline="") as text:
+        csv.field_size_limit(2 * MAX_TEXT_BYTES)
+        with self._place.stored(name) as (stored, sha256):
+            self._origins.note(name, self._place.address(name), sha256)
+            text = io.TextIOWrapper(stored, encoding="utf-8", errors="backslashreplace", newline="")
             for number, row in enumerate(csv.reader(text, delimiter="\t", quoting=csv.QUOTE_NONE), 1):
                 if number == 1 and row[:1] == ["query-id"]:
                     continue
@@ -133,15 +144,18 @@ def _judgement(row: list[str], source: str, split: str) -> Judgement | None:
     return Judgement(columns[0], source, columns[1], grade, split)
 
 
-def _dataset(place: Place) -> Place:
-    """Return the folder that holds corpus.jsonl: the place itself or, as in BEIR's zip files, its only folder."""
-    names = place.names()
+def _dataset(place: Place) -> tuple[Place, Listing]:
+    """Return the folder that holds corpus.jsonl, and its files: the place itself or, as in BEIR's zip files, its only folder."""
+    found = place.listing()
+    names = found.names
     corpora = [name for name in names if name.rpartition("/")[2] in {"corpus.jsonl", "corpus.jsonl.gz"}]
     if not corpora:
-        raise SettingsError(f"{place.uri} holds no corpus.jsonl: is it a BEIR data set? Found {names[:10]}")
+        left_out = f", left out {found.left_out[0].detail}" if found.left_out else ""
+        raise SettingsError(f"{place.uri} holds no corpus.jsonl: is it a BEIR data set? Found {names[:10]}{left_out}")
     folder = min(corpora, key=lambda name: name.count("/")).rpartition("/")[0]
     inner = replace(place, root=place.path(folder))
-    missing = [wanted for wanted in ("queries.jsonl",) if not {wanted, f"{wanted}.gz"} & set(inner.names())]
+    listing = inner.listing()
+    missing = [wanted for wanted in ("queries.jsonl",) if not {wanted, f"{wanted}.gz"} & set(listing.names)]
     if missing:
         raise SettingsError(f"{place.uri} holds a corpus.jsonl but no {missing[0]}: a BEIR data set has both")
-    return inner
+    return inner, listing

@@ -1,4 +1,4 @@
-"""Compressed files, by their second ending. What they unpack to is bounded, and damage is an OSError whatever the method."""
+"""Compressed files, by their second ending. What they unpack to is bounded, and damage is a DocumentError whatever the method."""
 
 import bz2
 import gzip
@@ -28,7 +28,7 @@ class _ZstdFrames:
         self._packed = b""
         self._content = io.BytesIO()
 
-    def read(self, size: int) -> bytes:
+    def read1(self, size: int) -> bytes:
         while not (piece := self._content.read(size)):
             # A thousand bytes are 32 million at the most.
             packed = self._packed or self._stream.read(1 << 10)
@@ -48,10 +48,10 @@ class _ZstdFrames:
 
 def _errors(method: str) -> tuple[type[Exception], ...]:
     if method != ".zst":
-        return EOFError, zlib.error, lzma.LZMAError
+        return OSError, EOFError, zlib.error, lzma.LZMAError
     from zstandard import ZstdError
 
-    return EOFError, ZstdError
+    return OSError, EOFError, ZstdError
 
 
 _METHODS: Final[Mapping[str, Callable[[BinaryIO], Any]]] = {
@@ -75,11 +75,8 @@ def unpacked(data: bytes, name: str, limit: int) -> bytes:
     """
     if not _method(name):
         return data
-    try:
-        with open_unpacked(io.BytesIO(data), name) as stream:
-            content = stream.read(limit + 1)
-    except OSError as exc:
-        raise DocumentError("unreadable", f"{name}: {exc}") from exc
+    with open_unpacked(io.BytesIO(data), name) as stream:
+        content = stream.read(limit + 1)
     if len(content) > limit:
         raise DocumentError("too_large", f"{name}: more than {limit} bytes unpacked: split the document")
     return content
@@ -98,16 +95,29 @@ def open_unpacked(stream: BinaryIO, name: str) -> BinaryIO:
         inner = _METHODS[method](stream)
     except ImportError as exc:
         raise DocumentError("missing_library", f"{name}: {exc.name} is not installed: pip install 'twinline[formats]'") from exc
-    return io.BufferedReader(_Unpacked(stream, inner, _errors(method)), 1 << 20)
+    return io.BufferedReader(_Unpacked(stream, inner, name), 1 << 20)
+
+
+def most_unpacked(size: int) -> int:
+    """Return how many bytes may come out of a compressed file of this size."""
+    return max(_FREE_BYTES, _MOST_TIMES * size)
+
+
+def too_much(name: str) -> DocumentError:
+    """Return the refusal of a file out of which more comes."""
+    detail = f"{name}: unpacks to more than {_MOST_TIMES} times its size: unpack it, and look what it is"
+    return DocumentError("output_too_large", detail)
 
 
 class _Unpacked(io.RawIOBase):
     """The content of a compressed stream; reading ends where it grows beyond all text."""
 
-    def __init__(self, packed: BinaryIO, inner: Any, errors: tuple[type[Exception], ...]) -> None:
+    def __init__(self, packed: BinaryIO, inner: Any, name: str) -> None:
+        super().__init__()
         self._packed = packed
         self._inner = inner
-        self._errors = errors
+        self._name = name
+        self._errors = _errors(_method(name))
         self._read = 0
 
     def readable(self) -> bool:
@@ -116,12 +126,13 @@ class _Unpacked(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         room = memoryview(buffer).cast("B")
         try:
-            piece = self._inner.read(len(room))
+            # Not `read`: of a file that breaks off, it loses what stands before the break.
+            piece = self._inner.read1(len(room))
         except self._errors as exc:
-            raise OSError(str(exc) or type(exc).__name__) from exc
+            raise DocumentError("unreadable", f"{self._name}: {str(exc) or type(exc).__name__}") from exc
         self._read += len(piece)
-        if self._read > _FREE_BYTES and self._read > _MOST_TIMES * self._packed.tell():
-            raise OSError(f"unpacks to more than {_MOST_TIMES} times its size: unpack it, and look what it is")
+        if self._read > most_unpacked(self._packed.tell()):
+            raise too_much(self._name)
         room[: len(piece)] = piece
         return len(piece)
 

@@ -3,19 +3,23 @@
 The key of a document is its path in the folder; documents that are rows of a table have a key column.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
+from typing import BinaryIO
 
 from etl.fields import FieldNames
+from etl.reading.reader import Reader
 from etl.source_state import NO_STAMP, Note, SourceState, mark_of
-from etl.sources.compression import open_unpacked, unpacked, unpacked_name
+from etl.sources.compression import open_unpacked, unpacked_name
 from etl.sources.formats import READERS, max_file_bytes
-from etl.sources.items import Item, Made, Reject, Same, checked
+from etl.sources.items import Item, Made, Reject, Same, checked, excerpt, guarded
+from etl.sources.listing import Listing
 from etl.sources.places import Origins, Stamp, open_place
-from etl.sources.tables import TABLES, table_items
+from etl.sources.tables import LINES, TABLES, Rows, table_items
 from twinline.contract.canonical import JSON, sha256_hex
 from twinline.contract.documents.records import Document
-from twinline.contract.errors import DocumentError, SettingsError
+from twinline.contract.errors import SettingsError
 
 SUPPORTED = (*READERS, *TABLES)
 
@@ -29,10 +33,13 @@ class Files:
         self.name = name or self._place.stem
         self._fields = fields
         self._origins = Origins()
-        self._names = [""] if self._place.is_file() else [n for n in self._place.names() if not _is_hidden(n)]
+        found = Listing([""]) if self._place.is_file() else self._place.listing()
+        self._names = [name for name in found.names if _is_text(name)]
+        self._left_out = [*found.left_out, *(_unnameable(name) for name in found.names if not _is_text(name))]
         if not any(_ending(self._label(name)) in SUPPORTED for name in self._names):
+            first = f"; {self._left_out[0].detail}" if self._left_out else ""
             raise SettingsError(
-                f"{location} holds no file that can be read ({len(self._names)} files found): "
+                f"{location} holds no file that can be read ({len(self._names)} files found{first}): "
                 f"point to a folder or file of {', '.join(SUPPORTED)}"
             )
 
@@ -45,20 +52,27 @@ class Files:
         return self._items(state)
 
     def _items(self, state: SourceState | None) -> Iterator[Item]:
-        for name in self._names:
-            label, ending = self._label(name), _ending(self._label(name))
-            if ending in TABLES:
-                yield from self._table(name, label, ending, state)
-            elif ending in READERS:
-                yield self._known(name, label, state) or self._document(name, label, ending, state)
-            else:
-                yield Reject(label, "unsupported_format", f"no reader for {ending or 'a file without ending'}")
+        yield from self._left_out
+        with Reader() as reader:
+            for name in self._names:
+                label, ending = self._label(name), _ending(self._label(name))
+                if ending in TABLES:
+                    yield from guarded(label, self._table(name, label, ending, state, reader))
+                elif ending in READERS:
+                    if known := self._known(name, label, state):
+                        yield known
+                    else:
+                        yield from guarded(label, self._document(name, label, ending, state, reader))
+                else:
+                    yield Reject(label, "unsupported_format", f"no reader for {ending or 'a file without ending'}")
 
     def provenance(self) -> Mapping[str, JSON]:
-        """Return address and hash of the files that hold documents, without hidden ones (a dot first)."""
+        """Return address and hash of the files that hold documents, without hidden ones (a dot first).
+
+        The hash of a file that could not be read is null.
+        """
         read = {self._label(name): name for name in self._names if _ending(self._label(name)) in SUPPORTED}
-        # An unreadable file has no hash yet.
-        hashes = {label: self._origins.hashes.get(label) or self._place.sha256(name) for label, name in read.items()}
+        hashes: dict[str, JSON] = {label: self._origins.hashes.get(label) for label in read}
         return {"files": hashes, "uris": {label: self._place.address(name) for label, name in read.items()}}
 
     def _label(self, name: str) -> str:
@@ -78,34 +92,33 @@ class Files:
         self._origins.note(label, self._place.address(name), note.sha256)
         return Same(row)
 
-    def _document(self, name: str, label: str, ending: str, state: SourceState | None) -> Item:
+    def _document(self, name: str, label: str, ending: str, state: SourceState | None, reader: Reader) -> Iterator[Item]:
         limit = max_file_bytes(ending)
-        try:
-            # Taken before the file is read: a write meanwhile must change the stamp.
-            stamp = self._stamp(name) if state else None
-            with self._place.open(name) as stream:
-                data = stream.read(limit + 1)
-            if len(data) > limit:
-                size = self._place.size(name)
-                detail = f"{label}: {size or 'too many'} bytes, the limit is {limit}: split the document"
-                return Reject(label, "too_large", detail)
-            note = Note(stamp or NO_STAMP, sha256_hex(data))
-            if same := self._same(name, label, note, state):
-                return same
-            title, text = READERS[ending](unpacked(data, label, limit), unpacked_name(label))
-        except DocumentError as exc:
-            return Reject(label, exc.reason, str(exc))
-        except OSError as exc:
-            return Reject(label, "unreadable", f"{label}: {exc}")
-        if not text.strip():
-            return Reject(label, "no_text", f"{label}: nothing to index is left of its {len(data)} bytes")
+        # Taken before the file is read: a write meanwhile must change the stamp.
+        stamp = self._stamp(name) if state else None
+        with self._place.open(name) as stream:
+            data = stream.read(limit + 1)
+        if len(data) > limit:
+            size = self._place.size(name)
+            detail = f"{label}: {size or 'too many'} bytes, the limit is {limit}: split the document"
+            yield Reject(label, "too_large", detail)
+            return
+        note = Note(stamp or NO_STAMP, sha256_hex(data))
         self._origins.note(label, self._place.address(name), note.sha256)
+        if same := self._same(name, label, note, state):
+            yield same
+            return
+        title, text = reader.document(data, label, ending, limit)
+        if not text.strip():
+            yield Reject(label, "no_text", f"{label}: nothing to index is left of its {len(data)} bytes")
+            return
         document = Document(self.name, label, text, title=title.strip(), metadata={"format": ending[1:]})
         item = self._origins.complete(checked(document, label))
         if state is None or isinstance(item, Reject):
-            return item
-        state.note(label, note)
-        return Made(item, _mark(label, note.sha256))
+            yield item
+        else:
+            state.note(label, note)
+            yield Made(item, _mark(label, note.sha256))
 
     def _stamp(self, name: str) -> Stamp | None:
         try:
@@ -113,16 +126,22 @@ class Files:
         except OSError:
             return None  # the caller opens the file next and reports the reason
 
-    def _table(self, name: str, label: str, ending: str, state: SourceState | None) -> Iterator[Item]:
-        try:
-            self._origins.note(label, self._place.address(name), self._place.sha256(name))
-            with self._place.open(name) as packed, open_unpacked(packed, label) as stream:
-                for item in table_items(stream, self.name, label, ending, self._fields, state):
-                    yield Made(self._origins.complete(item.document), item.mark) if isinstance(item, Made) else item
-        except DocumentError as exc:
-            yield Reject(label, exc.reason, str(exc))
-        except OSError as exc:
-            yield Reject(label, "unreadable", f"{label}: {exc}")
+    def _table(self, name: str, label: str, ending: str, state: SourceState | None, reader: Reader) -> Iterator[Item]:
+        with self._place.stored(name) as (stored, sha256):
+            self._origins.note(label, self._place.address(name), sha256)
+            size = os.fstat(stored.fileno()).st_size
+
+            def rows(stream: BinaryIO, place: str) -> Rows:
+                return reader.rows(stream, size, place, ending)
+
+            # Lines are cut here, so that an unchanged one is not even parsed; any other table is read by the child as a whole.
+            stream = open_unpacked(stored, label) if ending in LINES else stored
+            is_empty = True
+            for item in table_items(stream, self.name, label, ending, self._fields, state, rows, reader.line):
+                is_empty = False
+                yield Made(self._origins.complete(item.document), item.mark) if isinstance(item, Made) else item
+            if is_empty:  # as a file that was cut off at once is
+                yield Reject(label, "no_rows", f"{label}: a table without a row, of {size} bytes: remove it if that is right")
 
 
 def _mark(label: str, sha256: str) -> bytes:
@@ -133,5 +152,10 @@ def _ending(name: str) -> str:
     return PurePosixPath(unpacked_name(name.lower())).suffix
 
 
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") for part in PurePosixPath(name).parts)
+def _is_text(name: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in name)
+
+
+def _unnameable(name: str) -> Reject:
+    shown = excerpt(name)
+    return Reject(shown, "invalid_name", f"{shown}: a name that is not UTF-8 is no key: rename the file")

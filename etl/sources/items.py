@@ -2,18 +2,18 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, TypeVar
 
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.records import Deletion, Document, Origin
-from twinline.contract.errors import DocumentError
+from twinline.contract.errors import DocumentError, TwinlineError
 
 MAX_RAW_CHARS = 2_000
 
 # The reason of an erased document: it stays out, and its reject quotes nothing of it.
 ERASED = "erased"
-# A file without a reader was never a document: it is a reject, but no sign of a broken source.
-NOT_A_DOCUMENT = frozenset({"unsupported_format", ERASED})
+# A file without a reader, and a pipe, was never a document: it is a reject, but no sign of a broken source.
+NOT_A_DOCUMENT = frozenset({"unsupported_format", "not_a_file", ERASED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,7 @@ class Same:
 
 
 Item: TypeAlias = Document | Logged | Made | Same | Query | Judgement | Reject
+T = TypeVar("T")
 
 
 class Source(Protocol):
@@ -103,6 +104,22 @@ class Source(Protocol):
     def provenance(self) -> Mapping[str, JSON]:
         """Return the facts of the reading for the snapshot's record, once `items` has run to its end."""
         ...
+
+
+def guarded(place: str, items: Iterator[T]) -> Iterator[T | Reject]:
+    """Yield the items of one file; whatever ends its reading is one reject, and the next file is read.
+
+    Libraries that read other people's bytes raise errors of any kind. A defect of ours becomes a reject as well: its detail
+    names the type.
+    """
+    try:
+        yield from items
+    except DocumentError as exc:
+        yield Reject(place, exc.reason, str(exc))
+    except TwinlineError:
+        raise  # of the whole run: the state is damaged, the process that reads files does not start
+    except Exception as exc:  # noqa: BLE001
+        yield Reject(place, "unreadable", f"{place}: {type(exc).__name__}: {excerpt(str(exc))}")
 
 
 def excerpt(raw: bytes | str) -> str:

@@ -1,7 +1,7 @@
 """JSON Lines, one line at a time: a broken line is one reject, and the other lines are read."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from etl.sources.items import Reject, excerpt
@@ -11,11 +11,26 @@ from twinline.contract.documents.records import MAX_TEXT_BYTES
 # JSON may spell one byte of text as six.
 MAX_LINE_BYTES = 2 * MAX_TEXT_BYTES
 
+# An object takes up to thirty times the bytes of its line. A longer line is parsed where memory is bounded.
+_MAX_SHORT_BYTES = 256 * 1024
 
-def read_json_lines(stream: BinaryIO, place: str) -> Iterator[tuple[int, Mapping[str, JSON]] | Reject]:
-    """Yield (line number, object) for every line that holds an object, a Reject for any other."""
+Parsed = tuple[int, Mapping[str, JSON]] | Reject
+ParseLine = Callable[[bytes, str, int], Parsed]
+
+
+def read_json_lines(stream: BinaryIO, place: str, parse_long: ParseLine | None = None) -> Iterator[Parsed]:
+    """Yield (line number, object) for every line that holds an object, a Reject for any other.
+
+    Args:
+        parse_long: parses a long line, in another process; None: this one does.
+    """
     for line in raw_lines(stream, place):
-        yield line if isinstance(line, Reject) else parse_line(line[1], place, line[0])
+        yield line if isinstance(line, Reject) else parser_of(line[1], parse_long)(line[1], place, line[0])
+
+
+def parser_of(line: bytes, parse_long: ParseLine | None) -> ParseLine:
+    """Return what parses a line, by its length."""
+    return parse_line if parse_long is None or len(line) <= _MAX_SHORT_BYTES else parse_long
 
 
 def raw_lines(stream: BinaryIO, place: str) -> Iterator[tuple[int, bytes] | Reject]:
@@ -39,7 +54,7 @@ def _skip_line(stream: BinaryIO) -> int:
     return skipped
 
 
-def parse_line(line: bytes, place: str, number: int) -> tuple[int, Mapping[str, JSON]] | Reject:
+def parse_line(line: bytes, place: str, number: int) -> Parsed:
     """Return a line's number and object, or the reject of a line without one."""
     try:
         value = load_json(line.decode("utf-8-sig" if number == 1 else "utf-8"))
@@ -50,7 +65,7 @@ def parse_line(line: bytes, place: str, number: int) -> tuple[int, Mapping[str, 
     return object_row(value, place, number, line)
 
 
-def object_row(value: object, place: str, number: int, raw: bytes = b"") -> tuple[int, Mapping[str, JSON]] | Reject:
+def object_row(value: object, place: str, number: int, raw: bytes = b"") -> Parsed:
     """Return the number and object of a row, or the reject of a row that is no object."""
     if not isinstance(value, dict):
         detail = f"the row is {type(value).__name__}, must be a JSON object"

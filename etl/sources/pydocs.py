@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 
 from etl.source_state import Note, SourceState, mark_of
-from etl.sources.items import Item, Made, Reject, Same, excerpt
+from etl.sources.items import Item, Made, Reject, Same, excerpt, guarded
 from etl.sources.places import Origins, stamp_of
 from twinline.contract.canonical import JSON, sha256_hex
 from twinline.contract.documents.records import Document, Origin
@@ -63,8 +63,11 @@ class PyDocs:
         for package in self._packages:
             for path, module in _modules(package):
                 self._counts["files"] += 1
-                known = self._known(path, module, seen, state) if state else None
-                yield from self._docstrings(path, module, seen, state) if known is None else known
+                yield from guarded(module, self._module(path, module, seen, state))
+
+    def _module(self, path: Path, module: str, seen: set[bytes], state: SourceState | None) -> Iterator[Item]:
+        known = self._known(path, module, seen, state) if state else None
+        yield from self._docstrings(path, module, seen, state) if known is None else known
 
     def provenance(self) -> Mapping[str, JSON]:
         """Return the version of every package read, its files, and counts of docstrings that were no documents."""

@@ -1,7 +1,6 @@
 """Files of many documents, one per row: JSON, CSV and Parquet. Columns are found by name, the rest is metadata."""
 
 import io
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -11,7 +10,7 @@ from etl.source_state import NO_MARK, SourceState, mark_of
 from etl.sources.cells import metadata_of, name_of, text_or_nothing, version_of, without_bytes
 from etl.sources.csv_table import read_csv_rows
 from etl.sources.items import Item, Made, Reject, Same, checked, excerpt
-from etl.sources.lines import load_json, object_row, parse_line, raw_lines, read_json_lines
+from etl.sources.lines import ParseLine, load_json, object_row, parse_line, parser_of, raw_lines, read_json_lines
 from etl.sources.parquet_table import read_parquet_rows
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.records import MAX_TEXT_BYTES, Document
@@ -79,12 +78,28 @@ TABLES: Mapping[str, Callable[[BinaryIO, str], Rows]] = {
 }
 
 
+# Their lines can be told apart without reading them.
+LINES = frozenset(ending for ending, read in TABLES.items() if read is read_json_rows)
+
+
 def table_items(
-    stream: BinaryIO, source: str, place: str, ending: str, names: FieldNames, state: SourceState | None
+    stream: BinaryIO,
+    source: str,
+    place: str,
+    ending: str,
+    names: FieldNames,
+    state: SourceState | None,
+    read: Callable[[BinaryIO, str], Rows],
+    parse_long: ParseLine,
 ) -> Iterator[Item]:
-    """Yield the documents of a table, unchanged ones as `Same`; an unchanged line of JSON Lines is not even parsed."""
-    is_lines = TABLES[ending] is read_json_rows
-    rows: Iterator[tuple[int, Any] | Reject] = raw_lines(stream, place) if is_lines else TABLES[ending](stream, place)
+    """Yield the documents of a table, unchanged ones as `Same`; an unchanged line of JSON Lines is not even parsed.
+
+    Args:
+        read: reads the rows, of any table but JSON Lines.
+        parse_long: parses a long line of JSON.
+    """
+    is_lines = ending in LINES
+    rows: Iterator[tuple[int, Any] | Reject] = raw_lines(stream, place) if is_lines else read(stream, place)
     for held in _pieces(rows):
         marks = [None if isinstance(row, Reject) else _mark(place, *row) for row in held]
         asked = [mark for mark in marks if mark is not None]
@@ -95,7 +110,7 @@ def table_items(
             elif (same := next(known)) >= 0:
                 yield Same(same, row[0])
             else:
-                yield _new_item(source, place, row, mark or NO_MARK, is_lines, names)
+                yield _new_item(source, place, row, mark or NO_MARK, parse_long if is_lines else None, names)
 
 
 def _pieces(rows: Iterator[tuple[int, Any] | Reject]) -> Iterator[list[tuple[int, Any] | Reject]]:
@@ -109,15 +124,17 @@ def _pieces(rows: Iterator[tuple[int, Any] | Reject]) -> Iterator[list[tuple[int
             if len(held) == _ROWS_AT_ONCE or size > _BYTES_AT_ONCE:
                 yield held
                 held, size = [], 0
-    except (OSError, EOFError, zlib.error):
+    except Exception:
         yield held
         raise
     yield held
 
 
-def _new_item(source: str, place: str, row: tuple[int, Any], mark: bytes, is_line: bool, names: FieldNames) -> Item:
+def _new_item(
+    source: str, place: str, row: tuple[int, Any], mark: bytes, parse_long: ParseLine | None, names: FieldNames
+) -> Item:
     line, content = row
-    parsed = parse_line(content, place, line) if is_line else row
+    parsed = row if parse_long is None else parser_of(content, parse_long)(content, place, line)
     item = parsed if isinstance(parsed, Reject) else row_document(source, place, line, parsed[1], names)
     # A document keyed by its line becomes another document on another line.
     return item if isinstance(item, Reject) or item.key == _key(None, place, line) else Made(item, mark)
@@ -154,6 +171,13 @@ def find_columns(found: Sequence[str], names: FieldNames, place: str) -> Columns
 
 def row_document(source: str, place: str, line: int, row: Row, names: FieldNames) -> Document | Reject:
     """Return the document of a row; its remaining columns become metadata, and so does an object `metadata`."""
+    try:
+        return _row_document(source, place, line, row, names)
+    except Exception as exc:  # noqa: BLE001 (a row holds anything, and decides nothing but its own document)
+        return Reject(place, "unreadable", f"{place}, row {line}: {type(exc).__name__}: {exc}", line, raw=excerpt(repr(row)))
+
+
+def _row_document(source: str, place: str, line: int, row: Row, names: FieldNames) -> Document | Reject:
     columns = find_columns(list(row), names, place)
     if isinstance(columns, Reject):
         return Reject(place, columns.reason, columns.detail, line, raw=excerpt(str(row)))

@@ -1,0 +1,1 @@
+"""Files made to harm: no ingest ends by them, and no neighbour is missing."""
