@@ -91,7 +91,7 @@ class Difference:
         if known is not None:
             self._refuse_other_place(document, known, state)
             self._refuse_other_kind(document.place, document.version, known)
-        self.replaced += met is not None
+        self.replaced += met is not None and met[1] is not None
         self._met[name] = where, state
         if self._everything or known != state:
             return document, state

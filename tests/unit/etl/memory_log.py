@@ -3,8 +3,11 @@
 import json
 from dataclasses import dataclass
 
+import pytest
 from kafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 
+from etl import publish
+from twinline.clients.erasure_list import Erasures
 from twinline.contract.documents.records import Deletion, Document, decode_message
 
 
@@ -42,3 +45,13 @@ class Delivery:
         if self.error is not None:
             raise self.error
         return self
+
+
+def published_in_memory(monkeypatch: pytest.MonkeyPatch) -> Log:
+    """Let everything that is published go to a log in memory, and return it."""
+    made = Log()
+    monkeypatch.setattr(publish, "ensure_topics", lambda settings: None)
+    monkeypatch.setattr(publish, "end_offsets", lambda settings, topic: {0: len(made.messages)})
+    monkeypatch.setattr(publish, "current_erasures", lambda settings: Erasures())
+    monkeypatch.setattr(publish, "make_producer", lambda settings: made)
+    return made
