@@ -17,6 +17,8 @@ from twinline.contract.documents.records import Deletion, Document
 from twinline.contract.errors import DocumentError, SettingsError
 
 OTHER_PLACE: Final = "other_place"
+# The source of all files that were published without a name, before folders gave their own.
+FORMER_NAME: Final = "files"
 Sent = tuple[Document | Deletion, State | None]
 
 
@@ -71,6 +73,16 @@ class Difference:
             else:
                 gone.append(Deletion(self._feed.name, key, _next_version(last)))
         return gone, held
+
+    def known_twice(self) -> int:
+        """Return how many documents of folders are known under the name that every folder had before, too."""
+        if self._feed.name or not self._feed.claims or FORMER_NAME in self._feed.claims:
+            return 0
+        former = self._history.of(FORMER_NAME).states
+        return sum(
+            key in former and former[key].address in ("", state.address if state else "")
+            for (_, key), (_, state) in self._met.items()
+        )
 
     def sources(self) -> list[str]:
         """Return the names of the sources that were met."""

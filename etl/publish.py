@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from etl.delivery import Sender
-from etl.difference import OTHER_PLACE, Difference, Sent, check_claims
+from etl.difference import FORMER_NAME, OTHER_PLACE, Difference, Sent, check_claims
 from etl.feeds import Entry, Feed
 from etl.lineage import Lineage
 from etl.params import IngestParams
@@ -186,6 +186,11 @@ def _conclude(report: Report, difference: Difference, rejects: RejectsFile, feed
     report.rejected = rejects.by_reason()
     report.rejects_file = str(rejects.path) if report.rejected else ""
     report.facts = [*feed.notes, *rejects.facts(), *report.facts]
+    if twice := difference.known_twice():
+        report.facts.append(
+            f"{twice} of these documents are also published as source {FORMER_NAME!r}, as an earlier version named all files, and a "
+            f"search finds them twice: go on there with --name {FORMER_NAME}, or delete them there with --name {FORMER_NAME} --delete KEY"
+        )
     if difference.unknown:
         report.facts.append(
             f"{len(difference.unknown)} deleted documents were not published from here, {difference.unknown[0]!r} the first: if "

@@ -136,4 +136,5 @@ class History:
     def save(self) -> None:
         """Write the states of every source."""
         for published in self._sources.values():
-            published.save(self._ends)
+            if published.states or published.path.exists():
+                published.save(self._ends)

@@ -264,6 +264,17 @@ def test_a_link_whose_target_changes_is_one_source(tmp_path: Path, log: Log) -> 
     assert names(log) == [("current", "a.md"), ("current", "a.md")]
 
 
+def test_documents_that_an_earlier_version_published_as_files_are_named(tmp_path: Path, log: Log) -> None:
+    write(tmp_path / "docs", {"a.md": "# A\n\na", "b.md": "# B\n\nb"})
+    publish_files(tmp_path, tmp_path / "docs", name="files")
+
+    twice = publish_files(tmp_path, tmp_path / "docs")
+    once = publish_files(tmp_path, tmp_path / "docs", name="files")
+
+    assert "2 of these documents are also published as source 'files'" in twice.summary("documents")
+    assert (once.unchanged, once.facts) == (2, [])
+
+
 def test_two_folders_of_one_name_in_one_call_are_refused_by_both(tmp_path: Path, log: Log) -> None:
     write(tmp_path, {"a/docs/x.md": "# X\n\nx", "b/docs/y.md": "# Y\n\ny"})
 
