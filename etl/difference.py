@@ -79,10 +79,8 @@ class Difference:
         if self._feed.name or not self._feed.claims or FORMER_NAME in self._feed.claims:
             return 0
         former = self._history.of(FORMER_NAME).states
-        return sum(
-            key in former and former[key].address in ("", state.address if state else "")
-            for (_, key), (_, state) in self._met.items()
-        )
+        met = ((former.get(key), state) for (_, key), (_, state) in self._met.items())
+        return sum(known is not None and state is not None and known.address in ("", state.address) for known, state in met)
 
     def sources(self) -> list[str]:
         """Return the names of the sources that were met."""
@@ -176,8 +174,9 @@ def check_claims(feed: Feed, history: History) -> None:
         SettingsError: names both places.
     """
     for source, root in feed.claims.items():
-        known = {state.address for state in history.of(source).states.values() if state.address}
-        if known and not any(beneath(address, (root,)) for address in known):
+        known = {state.address for state in history.of(source).states.values()}
+        # An unknown address may be this one.
+        if known and "" not in known and not any(beneath(address, (root,)) for address in known):
             raise SettingsError(
                 f"source {source!r} was published from {min(known)}, and {root} is another place: nothing was sent. Choose "
                 "another name (--name, or NAME=KIND:LOCATION), or say --moved if it is the same source in a new place"

@@ -253,6 +253,14 @@ def test_a_zip_file_is_a_place_of_its_own(tmp_path: Path, log: Log) -> None:
         publish(tmp_path, source_feed(f"files:{tmp_path}/b/docs.zip", settings(tmp_path)))
 
 
+def test_a_history_that_does_not_know_where_its_documents_lay_refuses_no_folder(tmp_path: Path, log: Log) -> None:
+    write(tmp_path / "d", {"a.md": "# A\n\na"})
+    publish(tmp_path, Feed("d", [Document("d", "old", "text")]))
+    publish_lines(tmp_path, {"key": "b", "text": "x"}, name="d")
+
+    assert publish_files(tmp_path, tmp_path / "d").sent == 1
+
+
 def test_a_link_whose_target_changes_is_one_source(tmp_path: Path, log: Log) -> None:
     write(tmp_path, {"2026-11-29/a.md": "# A\n\nold", "2026-11-30/a.md": "# A\n\nnew"})
     link = tmp_path / "current"
