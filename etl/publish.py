@@ -188,7 +188,7 @@ def _conclude(report: Report, difference: Difference, rejects: RejectsFile, feed
     report.facts = [*feed.notes, *rejects.facts(), *report.facts]
     if twice := difference.known_twice():
         report.facts.append(
-            f"{twice} of these documents are also published as source {FORMER_NAME!r}, as an older version named all files, and a "
+            f"{twice} of these documents are also published as source {FORMER_NAME!r}, as older versions named all files, and a "
             f"search finds them twice: go on with --name {FORMER_NAME}, or delete those with --name {FORMER_NAME} --delete KEY"
         )
     if difference.unknown:

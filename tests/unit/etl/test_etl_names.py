@@ -458,7 +458,6 @@ def test_a_state_whose_kind_of_version_the_consumer_would_refuse_is_set_aside(
         ({"key": "v", "text": "t", "version": 7}, {"key": "v"}),
         ({"key": "v", "text": "t", "version": "7"}, {"key": "v", "version": ""}),
         ({"key": "m", "text": "t", "tenant": "north"}, {"key": "m", "tenant": 5, "metadata": "any"}),
-        ({"key": True, "text": "t"}, {"key": True}),
         ({"source": "other", "key": "k", "text": "t"}, {"source": "other", "key": "k"}),
         ({"source": "", "key": "k", "text": "t"}, {"key": "k"}),
         ({"path": "a/b.md", "body": "t"}, {"path": "a/b.md", "body": None}),
