@@ -24,12 +24,14 @@ class Absence:
         roots: the addresses that the reading covers.
         uri: the source's own address; a reject of it is one of the whole source.
         moved: whether a person says that the source lies elsewhere now.
+        is_python: whether rejects name modules, `a.b`, where documents name files, `a/b.py`.
     """
 
-    def __init__(self, roots: Sequence[str], uri: str, *, moved: bool) -> None:
+    def __init__(self, roots: Sequence[str], uri: str, *, moved: bool, is_python: bool = False) -> None:
         self._roots = roots
         self._whole = {*_ROOT, uri, *roots}
         self._moved = moved
+        self._is_python = is_python
         self._places: dict[str, Reject] = {}
         self._first: Reject | None = None
         self._empty: dict[str, bool] = {}
@@ -40,7 +42,9 @@ class Absence:
             return
         self._first = self._first or reject
         place = reject.place.rstrip("/")
-        for name in ("",) if place in self._whole else (place, *_addresses(place, self._roots)):
+        module = place.replace(".", "/")
+        files = (module, f"{module}.py") if self._is_python else ()
+        for name in ("",) if place in self._whole else (place, *files, *_addresses(place, self._roots)):
             self._places.setdefault(name, reject)
 
     def doubt(self, last: State) -> tuple[str, str] | None:

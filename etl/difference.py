@@ -40,7 +40,7 @@ class Difference:
         self.unknown: list[str] = []
         self.known_before = len(history.of(feed.name).states) if feed.name else 0
         self._feed, self._history, self._everything, self._moved = feed, history, everything, moved
-        self._absence = Absence(feed.roots, feed.uri, moved=moved)
+        self._absence = Absence(feed.roots, feed.uri, moved=moved, is_python=feed.kind == "pydocs")
         self._write = set_aside
         # Where a name was met in this run, and the state that it was sent with.
         self._met: dict[tuple[str, str], tuple[Where, State | None]] = {}

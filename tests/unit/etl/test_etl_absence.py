@@ -412,3 +412,24 @@ def test_two_hundred_damaged_places_delete_nothing_and_every_file_that_is_gone_i
     expected = sorted(key for keys in controls.values() for key in keys)
     assert sorted(deleted(log)) == expected, "deleted without evidence, or not deleted with it"
     assert sum(report.held.values()) > 200
+
+
+def test_a_module_that_does_not_parse_deletes_none_of_its_docstrings(
+    tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = " ".join(f"word{n}" for n in range(40))
+    package = tmp_path / "shelf_of_docs"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    for name in ("a", "b"):
+        (package / f"{name}.py").write_text(f'def f():\n    """Summary of {name}.\n\n    {name} {body}\n    """\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    spec = "pydocs:shelf_of_docs"
+    assert publish(tmp_path, source_feed(spec, settings(tmp_path))).sent == 2
+    (package / "a.py").write_text("def f(:\n")
+    (package / "b.py").unlink()
+
+    report = publish(tmp_path, source_feed(spec, settings(tmp_path)), delete_missing=True)
+
+    assert deleted(log) == ["shelf_of_docs.b.f"]
+    assert report.held == {"not_read_whole": 1}
