@@ -21,6 +21,7 @@ import typer
 from twinline.clients.run import run
 from twinline.clients.source_spec import USAGE
 from twinline.contract.artefacts import PAIRS, PREPARED, SNAPSHOT
+from twinline.contract.errors import SettingsError
 
 app = typer.Typer(add_completion=False, help="Documents to snapshots, pairs and the log.", pretty_exceptions_enable=False)
 
@@ -42,6 +43,8 @@ def ingest(
     from twinline.clients.params import load_params, read_params
     from twinline.clients.settings import load_settings
 
+    if source and snapshot:
+        raise SettingsError(f"--source {source} and --snapshot {snapshot}: only one of them is taken, name one")
     settings, top = load_settings(), read_params()
     params = load_params("ingest", IngestParams)
     wanted = snapshot or ("" if source else str(top.get("snapshot") or ""))
@@ -138,7 +141,7 @@ def publish(
     from etl.progress import counted
     from etl.publish import Mode, publish_documents
     from twinline.clients.settings import load_settings
-    from twinline.contract.errors import ContractError, SettingsError
+    from twinline.contract.errors import ContractError
     from twinline.contract.principal import LOCAL_OPERATOR
 
     if source and snapshot:

@@ -183,7 +183,8 @@ def _covered(spec: SourceSpec, name: str) -> dict[str, Any]:
     if SOURCE_KINDS[spec.kind].is_path:
         return {"roots": [_address(spec.location)], "claims": {name: _address(_folder(spec.location))}}
     # Installed packages lie elsewhere with every Python; the names of their modules stay.
-    roots = [f"{spec.kind}:/{place}" for place in covered_places(spec.location)]
+    places = covered_places(spec.location) if spec.kind == "pydocs" else [""]
+    roots = [f"{spec.kind}:/{place}".rstrip("/") for place in places]
     return {"roots": roots, "claims": {name: f"{spec.kind}:"}, "kind": spec.kind}
 
 
