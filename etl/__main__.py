@@ -21,6 +21,7 @@ import typer
 from twinline.clients.run import run
 from twinline.clients.source_spec import USAGE
 from twinline.contract.artefacts import PAIRS, PREPARED, SNAPSHOT
+from twinline.contract.errors import SettingsError
 
 app = typer.Typer(add_completion=False, help="Documents to snapshots, pairs and the log.", pretty_exceptions_enable=False)
 
@@ -42,6 +43,8 @@ def ingest(
     from twinline.clients.params import load_params, read_params
     from twinline.clients.settings import load_settings
 
+    if source and snapshot:
+        raise SettingsError(f"--source {source} and --snapshot {snapshot}: only one of them is taken, name one")
     settings, top = load_settings(), read_params()
     params = load_params("ingest", IngestParams)
     wanted = snapshot or ("" if source else str(top.get("snapshot") or ""))
@@ -125,25 +128,36 @@ def pairs(
 @app.command()
 def publish(
     source: Annotated[str, typer.Option(help="KIND:LOCATION to read; the snapshot by default.")] = "",
-    snapshot: Annotated[str, typer.Option(help="Id of a stored snapshot, or its folder.")] = SNAPSHOT,
+    snapshot: Annotated[str, typer.Option(help=f"Id of a stored snapshot, or its folder; {SNAPSHOT} by default.")] = "",
     everything: Annotated[bool, typer.Option("--all", help="Also documents that have not changed.")] = False,
     delete_missing: Annotated[bool, typer.Option(help="Delete documents that have left the source.")] = False,
+    yes_delete: Annotated[int, typer.Option(help="Up to so many deletions; by default a quarter of the source, or 10.")] = 0,
+    moved: Annotated[bool, typer.Option("--moved", help="The documents lie in another place now, and are the same.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be sent and deleted.")] = False,
 ) -> None:
     """Write documents to the log."""
-    from etl.feeds import open_snapshot, snapshot_feed, source_feed
+    from etl.feeds import ingest_params, open_snapshot, snapshot_feed, source_feed
     from etl.lineage import find_lineage
     from etl.progress import counted
     from etl.publish import Mode, publish_documents
     from twinline.clients.settings import load_settings
+    from twinline.contract.errors import ContractError
     from twinline.contract.principal import LOCAL_OPERATOR
 
+    if source and snapshot:
+        raise SettingsError(f"--source {source} and --snapshot {snapshot}: only one of them is published, name one")
+    if yes_delete and not delete_missing:
+        raise SettingsError("--yes-delete would do nothing here: it goes with --delete-missing")
     settings = load_settings()
-    folder = None if source else open_snapshot(snapshot, settings.snapshots)
+    folder = None if source else open_snapshot(snapshot or SNAPSHOT, settings.snapshots)
     feed = source_feed(source, settings) if folder is None else snapshot_feed(folder, settings.topic)
-    mode = Mode(everything=everything, delete_missing=delete_missing)
+    mode = Mode(everything, delete_missing, yes_delete, moved, dry_run, ingest_params(settings).max_reject_share)
     lineage = find_lineage(os.environ, settings.project)
-    report = publish_documents(feed, settings, lineage, LOCAL_OPERATOR, mode, counted("publish", feed.total))
+    progress = counted("publish", feed.total)
+    report = publish_documents(feed, settings, lineage, LOCAL_OPERATOR, mode, progress, typer.echo)
     typer.echo(report.summary(settings.topic))
+    if report.fault:
+        raise ContractError(report.fault)
     _last_line(asdict(report))
 
 

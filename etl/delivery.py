@@ -5,7 +5,7 @@ from typing import Any
 
 from etl.lineage import Lineage
 from etl.published import History, State
-from etl.rejects import RejectsFile
+from etl.rejects import RejectsFile, Where
 from etl.sources.items import Reject
 from twinline.clients.kafka.connect import kafka_errors
 from twinline.clients.settings import Settings
@@ -69,4 +69,5 @@ class Sender:
             self.deleted += 1
 
     def _set_aside(self, item: Document | Deletion, error: DocumentError) -> None:
-        self._rejects.add(Reject(item.source, error.reason, str(error), key=item.key))
+        where = Where.of(item.origin if isinstance(item, Document) else None, item.source)
+        self._rejects.add(Reject(where.place, error.reason, str(error), where.line, item.key))

@@ -8,7 +8,6 @@
 
 import json
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -23,14 +22,14 @@ from numpy.typing import NDArray
 from etl.block_tables import Run, merge, write_run
 from etl.erased import keep_erased_out
 from etl.marks import MARK_BYTES
-from etl.rejects import RejectsFile
+from etl.rejects import RejectsFile, Where, duplicate, refuse_if_broken
 from etl.snapshots import Snapshot, seal
 from etl.source_state import NO_MARK, Selective, SourceState
-from etl.sources.items import NOT_A_DOCUMENT, Item, Judgement, Logged, Made, Query, Reject, Same, Source, excerpt
+from etl.sources.items import Item, Judgement, Logged, Made, Query, Reject, Same, Source, excerpt
 from etl.storage import DELETIONS, DOCUMENTS, JUDGEMENTS, QUERIES, REJECTS, DocumentsWriter, batches, replaced_folder, write_table
 from twinline.clients.erasure_list import Erasures
 from twinline.contract.documents.records import Deletion, Document, Version, content_hash
-from twinline.contract.errors import ContractError, DocumentError
+from twinline.contract.errors import DocumentError
 
 Row = dict[str, Any]
 
@@ -81,7 +80,7 @@ def ingest(
             counts = {"documents": writer.rows, **_write_aside(folder, aside)}
         shutil.rmtree(spool)
         snapshot = seal(folder, source.name, source.uri, counts, rejects.by_reason(), source.provenance())
-    _refuse_if_broken(snapshot, rejects, out / "rejects.parquet", max_reject_share)
+    refuse_if_broken(snapshot.uri, snapshot.counts["documents"], rejects, out / "rejects.parquet", max_reject_share)
     return snapshot
 
 
@@ -116,7 +115,9 @@ def _arrivals(items: Iterable[Item], uri: str, aside: _Aside, state: SourceState
             try:
                 yield _row(item, arrival)
             except DocumentError as exc:
-                aside.rejects.add(Reject(uri, exc.reason, str(exc), key=excerpt(_document(item).key)))
+                document = _document(item)
+                where = Where.of(document.origin if isinstance(document, Document) else None, uri)
+                aside.rejects.add(Reject(where.place, exc.reason, str(exc), where.line, excerpt(document.key)))
         else:
             aside.take(item, uri)
 
@@ -161,7 +162,7 @@ def _latest(block: pa.Table, uri: str, aside: _Aside) -> pa.Table:
     """Return one row per key of a block in order: the newest version of a log, the only one of any other source.
 
     The rules for a log are the consumer's: the first message of a key settles the kind of its versions, and an older version
-    never replaces a newer one.
+    never replaces a newer one. The rule for any other source is the publisher's: `duplicate`.
     """
     begins = _begins(block)
     sizes = np.diff(np.append(begins, block.num_rows))
@@ -192,8 +193,8 @@ def _newest(states: list[Row], uri: str, aside: _Aside) -> int:
     for number, state in enumerate(states[1:], 1):
         key = state["key"]
         if state["log_offset"] is None:
-            detail = f"key {key!r} comes more than once: the first one is kept"
-            aside.rejects.add(Reject(uri, "duplicate_key", detail, key=key, raw=excerpt(state["text"])))
+            first, second = (Where(row["place"] or uri, row["line"]) for row in (states[0], state))
+            aside.rejects.add(duplicate(state["source"], key, first, second, state["text"]))
             continue
         try:
             if _version(state) >= _version(states[newest]):
@@ -225,20 +226,3 @@ def _only(schema: pa.Schema) -> Callable[[Row], Row]:
 
 def _sorted(items: dict[Any, Any]) -> Iterator[Row]:
     return (asdict(items[name]) for name in sorted(items))
-
-
-def _refuse_if_broken(snapshot: Snapshot, rejects: RejectsFile, evidence: Path, max_reject_share: float) -> None:
-    documents = snapshot.counts["documents"]
-    broken = Counter({reason: count for reason, count in rejects.counts.items() if reason not in NOT_A_DOCUMENT})
-    reasons = ", ".join(f"{reason} {count}" for reason, count in broken.most_common())
-    first = f"; the first: {rejects.first_broken.detail}" if rejects.first_broken else ""
-    where = f"every one with its place is in {evidence}{first}"
-    if not documents:
-        raise ContractError(f"{snapshot.uri} holds no document ({reasons or 'it is empty'}): {where}")
-    total = documents + broken.total()
-    share = broken.total() / total
-    if share > max_reject_share:
-        raise ContractError(
-            f"{snapshot.uri}: {broken.total()} of {total} set aside ({reasons}), a share of {share:.2f} where "
-            f"ingest.max_reject_share allows {max_reject_share}: {where}"
-        )

@@ -12,21 +12,38 @@ import pyarrow.parquet as pq
 from twinline.contract.canonical import fingerprint
 from twinline.contract.documents.records import Deletion, Document, content_hash
 
-_SCHEMA = pa.schema([("key", pa.large_string()), ("content_hash", pa.large_string()), ("version", pa.int64())])
+_SCHEMA = pa.schema(
+    [
+        ("key", pa.large_string()),
+        ("content_hash", pa.large_string()),
+        ("version", pa.int64()),
+        ("place", pa.large_string()),
+        ("address", pa.large_string()),
+    ]
+)
 _END_OFFSETS = b"twinline_end_offsets"
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """One published document: its content hash, and its explicit version, if it had one."""
+    """One published document; states of equal content and version are equal, wherever the document was read.
+
+    Args:
+        version: its explicit version, if it had one.
+        place: the source's name of the file that it came from; empty: unknown.
+        address: the absolute address of that file, or the name of another origin; empty: unknown.
+    """
 
     content_hash: str
     version: int | None
+    place: str = field(default="", compare=False)
+    address: str = field(default="", compare=False)
 
     @classmethod
-    def of(cls, document: Document) -> "State":
+    def of(cls, document: Document, address: str = "") -> "State":
         """Return the state of a document once it is published."""
-        return cls(content_hash(document), document.version)
+        place = document.origin.place if document.origin else ""
+        return cls(content_hash(document), document.version, place, address)
 
 
 @dataclass(slots=True)
@@ -43,6 +60,8 @@ class Published:
             "key": keys,
             "content_hash": [self.states[key].content_hash for key in keys],
             "version": [self.states[key].version for key in keys],
+            "place": [self.states[key].place or None for key in keys],
+            "address": [self.states[key].address or None for key in keys],
         }
         ends = json.dumps({str(partition): offset for partition, offset in end_offsets.items()})
         table = pa.table(columns, schema=_SCHEMA.with_metadata({_END_OFFSETS: ends.encode()}))
@@ -65,9 +84,19 @@ def load_published(folder: Path, broker: str, topic: str, source: str, end_offse
     table = pq.read_table(path)
     seen = json.loads(table.schema.metadata[_END_OFFSETS])
     is_lost = any(end_offsets.get(int(partition), 0) < offset for partition, offset in seen.items())
-    columns = (table[name].to_pylist() for name in ("key", "content_hash", "version"))
-    rows = zip(*columns, strict=True)
-    return Published(path, {key: State("" if is_lost else digest, version) for key, digest, version in rows})
+    # Older files have no columns for places.
+    columns = (table[name].to_pylist() if name in table.column_names else [None] * len(table) for name in _SCHEMA.names)
+    # A table has many documents: one string for all of them.
+    shared: dict[str, str] = {"": ""}
+    return Published(
+        path,
+        {
+            key: State(
+                "" if is_lost else digest, version, *(shared.setdefault(text, text) for text in (place or "", address or ""))
+            )
+            for key, digest, version, place, address in zip(*columns, strict=True)
+        },
+    )
 
 
 class History:
@@ -100,7 +129,12 @@ class History:
         else:
             states[item.key] = state
 
+    def learn(self, source: str, key: str, state: State) -> None:
+        """Record where a document lies that has not changed."""
+        self.of(source).states[key] = state
+
     def save(self) -> None:
         """Write the states of every source."""
         for published in self._sources.values():
-            published.save(self._ends)
+            if published.states or published.path.exists():
+                published.save(self._ends)

@@ -1,13 +1,11 @@
 """Sources by kind: the reader that a spec `KIND:LOCATION` names."""
 
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from etl.fields import FieldNames
 from etl.sources.items import Item, Judgement, Logged, Query, Reject, Source
-from twinline.clients.source_spec import USAGE
-from twinline.contract.errors import SettingsError
+from twinline.clients.source_spec import SOURCE_KINDS, SourceSpec, default_name, parse_source
 
 if TYPE_CHECKING:
     # The process that reads files imports this package too, and starts without the settings' libraries.
@@ -48,20 +46,17 @@ SOURCES: dict[str, "Callable[[str, str, FieldNames, Settings], Source]"] = {
     "kafka": _kafka,
 }
 
-_SPEC = re.compile(r"(?:(?P<name>[\w.-]+)=)?(?P<kind>[a-z]+):(?P<location>.*)", re.DOTALL)
 
-
-def open_source(spec: str, settings: "Settings", fields: FieldNames | None = None) -> Source:
+def open_source(spec: SourceSpec | str, settings: "Settings", fields: FieldNames | None = None) -> Source:
     """Return the source that a spec names; nothing is read yet.
 
     Args:
-        spec: `KIND:LOCATION`, or `NAME=KIND:LOCATION` to choose the documents' `source` (the last part of the
-            location otherwise).
+        spec: the parts, or the text `KIND:LOCATION`, or `NAME=KIND:LOCATION` to choose the documents' `source`.
 
     Raises:
         SettingsError: the spec names no source.
     """
-    match = _SPEC.fullmatch(spec.strip())
-    if match is None or match["kind"] not in SOURCES:
-        raise SettingsError(f"source {spec!r} is not KIND:LOCATION with a kind of {', '.join(SOURCES)}: name one as {USAGE}")
-    return SOURCES[match["kind"]](match["name"] or "", match["location"], fields or FieldNames(), settings)
+    parts = parse_source(spec) if isinstance(spec, str) else spec
+    is_path = SOURCE_KINDS[parts.kind].is_path and parts.location
+    name = parts.name or (default_name(parts.location) if is_path else "")
+    return SOURCES[parts.kind](name, parts.location, fields or FieldNames(), settings)

@@ -45,7 +45,7 @@ class PyDocs:
     def __init__(self, name: str, location: str) -> None:
         self.name = name or "pydocs"
         self.uri = f"pydocs:{location}"
-        self._packages = tuple(part.strip() for part in location.split(",") if part.strip()) or DEFAULT_PACKAGES
+        self._packages = _packages(location)
         self._max_body_words = sys.maxsize if location else MAX_BODY_WORDS
         self._origins = Origins()
         self._counts = {"files": 0, "too_short": 0, "too_long": 0, "same_text": 0}
@@ -156,6 +156,15 @@ class _Found:
     @classmethod
     def of(cls, note: Note) -> "_Found":
         return cls(**json.loads(note.found))
+
+
+def covered_places(location: str) -> list[str]:
+    """Return the folders and files that `pydocs:LOCATION` covers, as its documents' places begin."""
+    return [f"{package.replace('.', '/')}{ending}" for package in _packages(location) for ending in ("", ".py")]
+
+
+def _packages(location: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in location.split(",") if part.strip()) or DEFAULT_PACKAGES
 
 
 def _place(path: Path, module: str) -> str:

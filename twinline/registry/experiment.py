@@ -18,7 +18,7 @@ from typing import Final
 import psutil
 
 from twinline.clients.settings import PROJECT_VARIABLE
-from twinline.clients.source_spec import PATH_SCHEMES
+from twinline.clients.source_spec import parse_source
 from twinline.contract.errors import SettingsError, TwinlineError
 from twinline.registry.git import experiment_references, git, identity, resolve_commit
 
@@ -121,18 +121,17 @@ def pipeline_environment(repository: Path, home: Path, environment: Mapping[str,
 def absolute_source(source: str, folder: Path) -> str:
     """Return a source whose local path is absolute: the pipeline runs in another folder than the user.
 
-    A path with a scheme of its own (`files:s3://...`) stays as it is.
+    An address (`files:s3://...`) stays as it is, and so does an empty text, the source of params.yaml.
+
+    Raises:
+        SettingsError: the text names no source, or there is nothing at its path.
     """
-    scheme = next((scheme for scheme in PATH_SCHEMES if source.startswith(scheme)), None)
-    if scheme is None:
+    if not source:
         return source
-    place = source.removeprefix(scheme)
-    if "://" in place:
-        return source
-    path = (folder / Path(place).expanduser()).resolve()
-    if not path.exists():
-        raise SettingsError(f"--source {source}: {path} does not exist")
-    return f"{scheme}{path}"
+    spec = parse_source(source).absolute(folder)
+    if spec.is_local and not os.path.exists(spec.location):  # noqa: PTH110 (a path too long is not there)
+        raise SettingsError(f"--source {source}: {spec.location} does not exist")
+    return str(spec)
 
 
 def hydra_literal(value: Value) -> str:

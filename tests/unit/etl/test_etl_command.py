@@ -82,3 +82,18 @@ def test_publishing_without_a_broker_is_one_line_that_says_how_to_start_one(fold
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("etl: no Kafka answers at 127.0.0.1:1: start it (twinline up)")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("ingest", "--source", "pydocs:", "--snapshot", "s1"), "only one of them is taken"),
+        (("publish", "--source", "pydocs:", "--snapshot", "s1"), "only one of them is published"),
+        (("publish", "--yes-delete", "3"), "--yes-delete would do nothing here"),
+    ],
+)
+def test_options_that_would_do_nothing_are_used_wrongly(folder: Path, arguments: tuple[str, ...], words: str) -> None:
+    done = etl(folder, *arguments)
+
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr

@@ -3,14 +3,12 @@
 import io
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kafka.errors import KafkaTimeoutError, MessageSizeTooLargeError
 
-from etl import feeds, publish
+from etl import feeds
 from etl.feeds import Entry, Feed, deletions_feed, files_feed, lines_feed, snapshot_feed, source_feed
 from etl.ingest import ingest
 from etl.lineage import Lineage, find_lineage
@@ -18,59 +16,13 @@ from etl.publish import Mode, Report, publish_documents
 from etl.sources import Reject
 from tests.checkout import CHECKOUT
 from tests.unit.etl.factories import ListSource, settings
-from twinline.clients.erasure_list import Erasures
+from tests.unit.etl.memory_log import Log
 from twinline.clients.settings import Settings
-from twinline.contract.documents.records import Deletion, Document, decode_message
+from twinline.contract.documents.records import Deletion, Document
 from twinline.contract.errors import SettingsError, TransientError
 from twinline.contract.principal import LOCAL_OPERATOR, NotAllowedError, Principal
 
 LINEAGE = Lineage("run-1", "abc123", "twinline test")
-
-
-class Log:
-    """A topic in memory. A key in `refused` is too large for it; after `dies_after` messages nobody answers."""
-
-    def __init__(self) -> None:
-        self.messages: list[tuple[bytes, bytes | None, dict[str, bytes]]] = []
-        self.refused: set[str] = set()
-        self.dies_after: int | None = None
-
-    def send(self, topic: str, key: bytes, value: bytes | None, headers: list[tuple[str, bytes]]) -> "Delivery":
-        if json.loads(key)[1] in self.refused:
-            return Delivery(error=MessageSizeTooLargeError())
-        if self.dies_after is not None and len(self.messages) >= self.dies_after:
-            return Delivery(error=KafkaTimeoutError())
-        self.messages.append((key, value, dict(headers)))
-        return Delivery(offset=len(self.messages) - 1)
-
-    def close(self, timeout: float) -> None:
-        pass
-
-    def items(self) -> list[Document | Deletion]:
-        return [decode_message(key, value, list(headers.items())) for key, value, headers in self.messages]
-
-
-@dataclass
-class Delivery:
-    offset: int = 0
-    error: Exception | None = None
-    partition: int = 0
-    is_done: bool = False
-
-    def get(self, timeout: float) -> "Delivery":
-        if self.error is not None:
-            raise self.error
-        return self
-
-
-@pytest.fixture
-def log(monkeypatch: pytest.MonkeyPatch) -> Log:
-    made = Log()
-    monkeypatch.setattr(publish, "ensure_topics", lambda settings: None)
-    monkeypatch.setattr(publish, "end_offsets", lambda settings, topic: {0: len(made.messages)})
-    monkeypatch.setattr(publish, "current_erasures", lambda settings: Erasures())
-    monkeypatch.setattr(publish, "make_producer", lambda settings: made)
-    return made
 
 
 def send(home: Path, entries: Iterable[Entry], name: str = "s", **mode: bool) -> Report:
@@ -199,7 +151,7 @@ def test_json_lines_are_read_one_by_one_and_a_broken_one_costs_itself(tmp_path: 
         Deletion("stdin", "c", version=3),
     ]
     rejects = [(entry.line, entry.reason) for entry in entries[3:] if isinstance(entry, Reject)]
-    assert rejects == [(4, "missing_field"), (5, "missing_field"), (6, "wrong_type"), (7, "wrong_type"), (8, "invalid_json")]
+    assert rejects == [(4, "missing_field"), (5, "missing_field"), (6, "missing_field"), (7, "wrong_type"), (8, "invalid_json")]
 
 
 def test_files_given_one_by_one_are_documents_of_one_source(tmp_path: Path) -> None:

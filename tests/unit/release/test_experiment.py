@@ -57,13 +57,42 @@ def test_a_local_source_becomes_absolute_and_others_stay(tmp_path: Path) -> None
     (tmp_path / "docs").mkdir()
     assert absolute_source("files:docs", tmp_path) == f"files:{tmp_path}/docs"
     assert absolute_source("beir:./docs", tmp_path) == f"beir:{tmp_path}/docs"
-    for elsewhere in ("pydocs:", "files:s3://bucket/docs", "kafka:", ""):
+    for elsewhere in ("pydocs:", "files:s3://bucket/docs", "kafka:", "", "kb=files:s3://bucket/docs", "kb=pydocs:", "files:"):
         assert absolute_source(elsewhere, tmp_path) == elsewhere
 
 
+# (as typed, name and kind, path below the folder): a chosen name changes nothing about the path
+@pytest.mark.parametrize(
+    ("source", "kind", "path"),
+    [
+        ("docs=files:docs", "docs=files", "docs"),
+        ("kb=files:./docs/", "kb=files", "docs"),
+        ("kb=beir:docs/../docs", "kb=beir", "docs"),
+        ("files:a=b", "files", "a=b"),
+        ("kb=files:a=b", "kb=files", "a=b"),
+        ("files:my docs", "files", "my docs"),
+        ("files:link", "files", "link"),
+    ],
+)
+def test_a_source_with_a_name_becomes_absolute_like_one_without(tmp_path: Path, source: str, kind: str, path: str) -> None:
+    for folder in ("docs", "a=b", "my docs"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "docs")
+
+    assert absolute_source(source, tmp_path) == f"{kind}:{tmp_path}/{path}"
+    assert absolute_source(f"{kind}:{tmp_path}/{path}", Path("/elsewhere")) == f"{kind}:{tmp_path}/{path}"
+
+
+@pytest.mark.parametrize("source", ["docs", "my docs=files:docs", "ftp:docs", "kb=docs"])
+def test_a_text_that_is_no_source_is_refused_before_anything_runs(tmp_path: Path, source: str) -> None:
+    with pytest.raises(SettingsError, match=source):
+        absolute_source(source, tmp_path)
+
+
 def test_a_source_that_is_not_there_is_refused_before_anything_runs(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="does not exist"):
-        absolute_source("files:nowhere", tmp_path)
+    for nowhere in ("files:nowhere", "kb=files:nowhere", f"files:{'x' * 5000}"):
+        with pytest.raises(SettingsError, match="does not exist"):
+            absolute_source(nowhere, tmp_path)
 
 
 def test_a_run_id_of_a_scheduler_becomes_a_name_that_git_takes() -> None:
