@@ -5,9 +5,13 @@ messages come again, and so do those that passed them, which are applied again.
 """
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
 
 from streaming.decode import Message, named_document
 from streaming.portions import message_bytes
+
+NOWHERE: Final[Mapping[int, int]] = MappingProxyType({})
 
 
 class InFlight:
@@ -33,20 +37,24 @@ class InFlight:
         """Return the total size of the messages in flight."""
         return sum(message_bytes(message) for message in (*self._small, *self._large))
 
-    def add(self, messages: Sequence[Message], next_offsets: Mapping[int, int]) -> None:
+    def add(self, messages: Sequence[Message], next_offsets: Mapping[int, int], began_at: Mapping[int, int] = NOWHERE) -> None:
         """Take in polled messages, in the order of the log.
 
         Args:
-            next_offsets: the offset at which each partition continues after these messages.
+            next_offsets: where each partition continues. It may have moved without a message, over markers of transactions or gaps.
+            began_at: where each stood before the poll; else at its first message.
         """
         documents = {_document(message) for message in self._large}
+        for partition, offset in began_at.items():
+            self._read_from.setdefault(partition, offset)
         for message in messages:
             if message_bytes(message) <= self._small_bytes and _document(message) not in documents:
                 self._small.append(message)
             else:
                 self._large.append(message)
                 documents.add(_document(message))
-            self._read_from.setdefault(message.partition, message.offset)
+        for partition, offset in next_offsets.items():
+            self._read_from.setdefault(partition, offset)
         self._read_to.update(next_offsets)
 
     def small(self) -> list[Message]:
@@ -71,7 +79,7 @@ class InFlight:
         return offsets
 
     def to_commit(self) -> dict[int, int]:
-        """Return the next offsets of the partitions of which a message was handled."""
+        """Return the next offsets of the partitions that got on."""
         return {partition: offset for partition, offset in self.next_offsets().items() if offset > self._read_from[partition]}
 
     def counts(self) -> dict[int, int]:

@@ -19,6 +19,7 @@ from kafka.errors import (
     UnknownTopicOrPartitionError,
 )
 
+from twinline.clients.kafka.fetched import set_apart_unreadable
 from twinline.clients.kafka.options import check_security, options_of, read_options
 from twinline.clients.settings import Settings
 from twinline.contract.errors import ContractError, DocumentError, SettingsError, TransientError
@@ -60,9 +61,12 @@ def make_producer(settings: Settings, **overrides: Any) -> KafkaProducer:
 
 
 def make_consumer(settings: Settings, group: str | None = None, **overrides: Any) -> KafkaConsumer:
-    """Return a consumer that reads committed messages from the start and never commits by itself; not yet subscribed."""
+    """Return a consumer that reads committed messages from the start and never commits by itself; not yet subscribed.
+
+    Bytes of the log that cannot be read come as `twinline.clients.kafka.fetched.Unreadable` records.
+    """
     with kafka_errors(settings), _wrong_settings(settings):
-        return KafkaConsumer(
+        consumer = KafkaConsumer(
             **{
                 "max_partition_fetch_bytes": 8 * 1024 * 1024,
                 **_connection(settings, _KNOWN["Consumer"]),
@@ -75,6 +79,7 @@ def make_consumer(settings: Settings, group: str | None = None, **overrides: Any
                 **overrides,
             }
         )
+        return set_apart_unreadable(consumer)
 
 
 def make_admin(settings: Settings) -> KafkaAdminClient:
