@@ -5,14 +5,9 @@ messages come again, and so do those that passed them, which are applied again.
 """
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import Final
 
 from streaming.decode import Message, named_document
 from streaming.portions import message_bytes
-
-NOWHERE: Final[Mapping[int, int]] = MappingProxyType({})
-
 
 class InFlight:
     """The messages in flight of one assignment, in two lanes, and the offset at which each of its partitions continues."""
@@ -37,24 +32,26 @@ class InFlight:
         """Return the total size of the messages in flight."""
         return sum(message_bytes(message) for message in (*self._small, *self._large))
 
-    def add(self, messages: Sequence[Message], next_offsets: Mapping[int, int], began_at: Mapping[int, int] = NOWHERE) -> None:
+    def begin(self, offsets: Mapping[int, int]) -> None:
+        """Note where partitions stood before their first poll; a partition that is not noted begins at its first message."""
+        for partition, offset in offsets.items():
+            self._read_from.setdefault(partition, offset)
+
+    def add(self, messages: Sequence[Message], next_offsets: Mapping[int, int]) -> None:
         """Take in polled messages, in the order of the log.
 
         Args:
             next_offsets: where each partition continues. It may have moved without a message, over markers of transactions or gaps.
-            began_at: where each stood before the poll; else at its first message.
         """
         documents = {_document(message) for message in self._large}
-        for partition, offset in began_at.items():
-            self._read_from.setdefault(partition, offset)
         for message in messages:
             if message_bytes(message) <= self._small_bytes and _document(message) not in documents:
                 self._small.append(message)
             else:
                 self._large.append(message)
                 documents.add(_document(message))
-        for partition, offset in next_offsets.items():
-            self._read_from.setdefault(partition, offset)
+            self._read_from.setdefault(message.partition, message.offset)
+        self.begin(next_offsets)
         self._read_to.update(next_offsets)
 
     def small(self) -> list[Message]:

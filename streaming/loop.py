@@ -226,7 +226,8 @@ class Consumer:
     def _take_in(self, batch: Batch) -> bool:
         """Add a poll to the messages in flight; return whether the assignment has changed, and the earlier ones are gone."""
         is_new = self._forget_what_was_revoked(batch.assignment)
-        self._in_flight.add(batch.messages, batch.next_offsets, batch.began_at)
+        self._in_flight.begin(batch.began_at)
+        self._in_flight.add(batch.messages, batch.next_offsets)
         return is_new
 
     def _work_off(self, indexer: Indexer, messages: Sequence[Message], between: Callable[[], object]) -> None:
