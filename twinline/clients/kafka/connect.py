@@ -21,6 +21,7 @@ from kafka.errors import (
 
 from twinline.clients.kafka.fetched import set_apart_unreadable
 from twinline.clients.kafka.options import check_security, options_of, read_options
+from twinline.clients.kafka.refusals import ExplainingClient, RefusedError
 from twinline.clients.settings import Settings
 from twinline.contract.errors import ContractError, DocumentError, SettingsError, TransientError
 
@@ -170,6 +171,8 @@ def kafka_errors(settings: Settings) -> Iterator[None]:
         raise SettingsError(
             f"Kafka at {address} refuses these credentials ({exc}): check TWINLINE_KAFKA_SASL_* and the ACLs"
         ) from exc
+    except RefusedError as exc:
+        raise SettingsError(f"Kafka at {address} refuses this connection: {exc.args[0]}") from exc
     except FencedInstanceIdError as exc:
         raise ContractError(
             f"Kafka at {address}: another consumer took over this one's place in the group: give each its own instance number"
@@ -211,6 +214,7 @@ def _connection(settings: Settings, known: Mapping[str, Any]) -> dict[str, Any]:
     connection = {
         "bootstrap_servers": settings.kafka_address.split(","),
         "bootstrap_timeout_ms": _BOOTSTRAP_TIMEOUT_MS,
+        "kafka_client": ExplainingClient,
         "reconnect_backoff_max_ms": 2_000,
         "security_protocol": settings.kafka_security_protocol,
         "sasl_mechanism": settings.kafka_sasl_mechanism,
