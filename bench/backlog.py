@@ -24,7 +24,8 @@ from bench.backlog_messages import publish
 from bench.checkout import CHECKOUT
 from bench.workspace import Workspace, make_workspace
 from triton_models.repository import write_models
-from twinline.clients.kafka.connect import ensure_topics, group_lag
+from twinline.clients.kafka.connect import ensure_topics
+from twinline.clients.kafka.standing import group_lag
 from twinline.clients.settings import Settings
 from twinline.contract.errors import ContractError, TransientError
 from twinline.contract.release.manifest import Manifest

@@ -74,8 +74,8 @@ def decode(message: Message) -> Event:
 def _unreadable_text(partition: int, first: int, what: Unreadable) -> str:
     offsets = f"offset {first}" if first == what.last else f"offsets {first} to {what.last}"
     return (
-        f"partition {partition}, {offsets}: {what.error}. Publish what its producer sent there again; where a newer version reads "
-        f"these bytes, `twinline replay --from-offset {partition}:{first} --until-offset {partition}:{what.last + 1}` applies them"
+        f"partition {partition}, {offsets}: {what.error}. Publish what its producer sent there again; where a newer version "
+        f"reads it, `twinline replay --from-offset {partition}:{first} --until-offset {partition}:{what.last + 1}` applies them"
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from streaming.decode import Message, named_document
 from streaming.portions import message_bytes
 
+
 class InFlight:
     """The messages in flight of one assignment, in two lanes, and the offset at which each of its partitions continues."""
 
@@ -41,7 +42,7 @@ class InFlight:
         """Take in polled messages, in the order of the log.
 
         Args:
-            next_offsets: where each partition continues. It may have moved without a message, over markers of transactions or gaps.
+            next_offsets: where each partition continues. It may have moved over markers and gaps, without a message.
         """
         documents = {_document(message) for message in self._large}
         for message in messages:

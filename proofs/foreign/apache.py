@@ -16,13 +16,13 @@ from kafka import KafkaAdminClient
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, ACLResourcePatternType, ResourcePattern, ResourceType
 from kafka.errors import KafkaError
 
-from twinline.clients.settings import Settings
-from twinline.contract.errors import SettingsError
 from bench.workspace import free_ports
+from twinline.contract.errors import SettingsError
 
 VERSION: Final = "4.2.1"
 USER, PASSWORD = "twinline-user", "correct horse"
 MECHANISM: Final = "SCRAM-SHA-256"
+_REPLICATED: Final = ("default", "offsets.topic", "transaction.state.log", "share.coordinator.state.topic")
 _LOGGING: Final = "2.24.3"  # slf4j 1, which Kafka speaks
 _FETCH_SECONDS: Final = 300
 _START_SECONDS: Final = 90
@@ -146,9 +146,7 @@ class ApacheKafka:
             SettingsError: it failed.
         """
         command = [*self._java("-Xmx256m"), main, *arguments]
-        done = subprocess.run(
-            command, cwd=self.folder, input=text, capture_output=True, text=True, timeout=seconds, check=False
-        )
+        done = subprocess.run(command, cwd=self.folder, input=text, capture_output=True, text=True, timeout=seconds, check=False)
         if done.returncode:
             raise SettingsError(f"{main} ended with {done.returncode}: {(done.stdout + done.stderr).strip()[-800:]}")
         return done.stdout
@@ -227,7 +225,7 @@ class ApacheKafka:
             "super.users=User:ANONYMOUS",
             "auto.create.topics.enable=false",
             "num.partitions=2",
-            *(f"{name}.replication.factor=1" for name in ("default", "offsets.topic", "transaction.state.log", "share.coordinator.state.topic")),
+            *(f"{name}.replication.factor=1" for name in _REPLICATED),
             "transaction.state.log.min.isr=1",
             "share.coordinator.state.topic.min.isr=1",
             "offsets.topic.num.partitions=4",

@@ -26,11 +26,11 @@ from twinline.clients.kafka.connect import (
     committed_offsets,
     end_offsets,
     ensure_topics,
-    group_lag,
     kafka_errors,
     make_admin,
     make_producer,
 )
+from twinline.clients.kafka.standing import group_lag
 from twinline.clients.release import Release
 from twinline.clients.settings import Settings
 from twinline.clients.store.edge import EdgeStore

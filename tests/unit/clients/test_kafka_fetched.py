@@ -48,7 +48,9 @@ def batch_of(first: int, values: Sequence[bytes], codec: int = 0, headers: Seque
 
 
 def with_right_checksum(batch: bytearray) -> bytearray:
-    struct.pack_into(">I", batch, DefaultRecordBatch.CRC_OFFSET, calc_crc32c(bytes(batch[DefaultRecordBatch.ATTRIBUTES_OFFSET :])))
+    struct.pack_into(
+        ">I", batch, DefaultRecordBatch.CRC_OFFSET, calc_crc32c(bytes(batch[DefaultRecordBatch.ATTRIBUTES_OFFSET :]))
+    )
     return batch
 
 
@@ -68,7 +70,12 @@ def read(log: bytes, at: int = 0, aborted: Sequence[Any] = ()) -> tuple[list[Any
     for _ in range(200):
         rest = _from(log, at)
         part = FetchedRecords(
-            at, PLACE, MemoryRecords(rest), arrivals=arrivals, isolation_level=IsolationLevel.READ_COMMITTED, aborted_transactions=aborted
+            at,
+            PLACE,
+            MemoryRecords(rest),
+            arrivals=arrivals,
+            isolation_level=IsolationLevel.READ_COMMITTED,
+            aborted_transactions=aborted,
         )
         while part:
             taken = part.take(3)
@@ -82,9 +89,9 @@ def read(log: bytes, at: int = 0, aborted: Sequence[Any] = ()) -> tuple[list[Any
 
 
 def _from(log: bytes, at: int) -> bytes:
-    """Return the bytes of the batches from the one with `at` on, as a broker does, by what it knows of them: their true places."""
+    """Return the bytes of the batches from the one with `at` on, as a broker does by their true places."""
     position = 0
-    for first, last, size in _places[bytes(log)]:
+    for _, last, size in _places[bytes(log)]:
         if last >= at:
             return bytes(log[position:])
         position += size
@@ -149,9 +156,7 @@ DAMAGES: dict[str, Callable[[bytearray], bytearray]] = {
 def test_a_batch_that_cannot_be_read_is_set_apart_by_its_offsets_and_its_neighbours_are_read(
     damage: Callable[[bytearray], bytearray],
 ) -> None:
-    log = log_of(
-        (0, 1, batch_of(0, [b"a", b"b"])), (2, 4, damage(batch_of(2, [b"x", b"y", b"z"]))), (5, 5, batch_of(5, [b"c"]))
-    )
+    log = log_of((0, 1, batch_of(0, [b"a", b"b"])), (2, 4, damage(batch_of(2, [b"x", b"y", b"z"]))), (5, 5, batch_of(5, [b"c"])))
 
     records, position = read(log)
 

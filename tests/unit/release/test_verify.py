@@ -235,7 +235,7 @@ def test_waiting_ends_when_the_consumer_has_passed_the_end() -> None:
 def test_a_consumer_that_moves_is_waited_for_and_one_that_stands_is_not() -> None:
     moving = offsets(*range(200))
     assert verify.wait_until_caught_up({0: 199}, lambda: next(moving), 5, sleep=lambda _: None).passed
-    with pytest.raises(TransientError, match="3 messages behind"):
+    with pytest.raises(TransientError, match="3 offsets behind"):
         verify.wait_until_caught_up({0: 5}, lambda: {0: 2}, 5, sleep=lambda _: None)
 
 

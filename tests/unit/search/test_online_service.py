@@ -39,7 +39,7 @@ class FakeConsumer:
         self.drained = False
         self.embedder: Embedder | None = None
         self.is_busy = False
-        self.state = SimpleNamespace(lag={0: 4, 1: 3}, last_error="")
+        self.state = SimpleNamespace(lag={0: 4, 1: 3}, last_error="", succeeded_at=None)
 
     def run(self, stop: threading.Event) -> None:
         self.runs += 1

@@ -143,13 +143,6 @@ def committed_offsets(settings: Settings, group: str, topic: str) -> dict[int, i
     }
 
 
-def group_lag(settings: Settings, group: str, topic: str) -> dict[int, int]:
-    """Return how many messages of each partition a group has not committed."""
-    ends, committed = end_offsets(settings, topic), committed_offsets(settings, group, topic)
-    starts = beginning_offsets(settings, topic) if ends.keys() - committed.keys() else {}
-    return {partition: max(0, end - committed.get(partition, starts.get(partition, 0))) for partition, end in ends.items()}
-
-
 def unless_set(settings: Settings, **defaults: Any) -> dict[str, Any]:
     """Return our defaults, without the options in TWINLINE_KAFKA_OPTIONS."""
     chosen = read_options(settings.kafka_options.get_secret_value())

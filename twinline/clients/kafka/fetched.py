@@ -57,6 +57,8 @@ def set_apart_unreadable(consumer: KafkaConsumer) -> KafkaConsumer:
 class FetchedRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
     """The records of one partition in one fetch."""
 
+    next_fetch_offset: int
+
     def __init__(self, fetch_offset: int, place: Any, records: Any, *, arrivals: dict[Any, int], **more: Any) -> None:
         """Read nothing yet.
 

@@ -25,6 +25,7 @@ _PROBE_SECONDS: Final = 1.5
 _PROTOCOL: Final = "TWINLINE_KAFKA_SECURITY_PROTOCOL"
 _CERTIFICATE: Final = "TWINLINE_KAFKA_SSL_CERTFILE and TWINLINE_KAFKA_SSL_KEYFILE"
 _WITHOUT_TLS: Final = {"SSL": "PLAINTEXT", "SASL_SSL": "SASL_PLAINTEXT"}
+_WITH_TLS: Final = {plain: encrypted for encrypted, plain in _WITHOUT_TLS.items()}
 # Fewer may be those of a broker that is being started again.
 _CLOSES: Final = 4
 # The first two bytes of a TLS alert, where a frame's length was expected.
@@ -90,8 +91,8 @@ class _Manager(KafkaConnectionManager):  # type: ignore[misc]
         self._closed_at_first_request += 1
         if self._closed_at_first_request >= _CLOSES:
             self._refusal = (
-                f"it closes each connection at the first request, as one that wants SASL: {_PROTOCOL} is {protocol}, set "
-                f"SASL_{protocol}, with TWINLINE_KAFKA_SASL_MECHANISM, TWINLINE_KAFKA_SASL_USERNAME and TWINLINE_KAFKA_SASL_PASSWORD"
+                f"it closes each connection at the first request, as one that wants SASL: {_PROTOCOL} is {protocol}, "
+                f"set SASL_{protocol}, TWINLINE_KAFKA_SASL_MECHANISM, _USERNAME and _PASSWORD"
             )
 
     def _note_failure(self, error: Exception, connection: Any) -> None:
@@ -121,8 +122,10 @@ def refusal_of(error: Exception, config: dict[str, Any], address: tuple[str, int
         return f"it wants no SASL at this port: {_PROTOCOL} is {protocol}, set {without}, or name another port in KAFKA_BOOTSTRAP"
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return _of_its_certificate(text)
-    if "ALERT" in text and "CERTIFICATE" in text or "CERTIFICATE_REQUIRED" in text or "ALERT_UNKNOWN_CA" in text:
-        given = "accepts no client without a certificate" if not config["ssl_certfile"] else "does not accept this client's certificate"
+    if ("ALERT" in text and "CERTIFICATE" in text) or "CERTIFICATE_REQUIRED" in text or "ALERT_UNKNOWN_CA" in text:
+        given = (
+            "does not accept this client's certificate" if config["ssl_certfile"] else "accepts no client without a certificate"
+        )
         return f"it {given}: set {_CERTIFICATE}"
     if protocol.endswith("SSL"):
         if "WRONG_VERSION_NUMBER" in text or ("Handshake failed" in text and _answers_in_plain(address)):
@@ -130,7 +133,7 @@ def refusal_of(error: Exception, config: dict[str, Any], address: tuple[str, int
         return ""
     is_alert = isinstance(error, InvalidReceiveError) and int(text.rsplit(" ", 1)[-1]) >> 16 == _TLS_ALERT
     if is_alert or ("disconnected" in text and _speaks_tls(address)):
-        return f"it speaks TLS at this port: {_PROTOCOL} is {protocol}, set {'SASL_SSL' if protocol.startswith('SASL') else 'SSL'}"
+        return f"it speaks TLS at this port: {_PROTOCOL} is {protocol}, set {_WITH_TLS[protocol]}"
     return ""
 
 

@@ -47,7 +47,7 @@ def choose(entries: Sequence[Entry], again: bool, max_attempts: int = MAX_ATTEMP
             left[entry.message] = "its document was erased, and its text was not kept"
         elif entry.reason == UNREADABLE:
             # Its letter has no payload, and would go out as a message without key and value.
-            left[entry.message] = "its bytes could not be read, so there is nothing to send; `twinline replay` reads the log again"
+            left[entry.message] = "its bytes could not be read, nothing can be sent; `twinline replay` reads the log again"
         elif again:
             chosen.append(entry)
         elif entry.state != "open":
