@@ -85,7 +85,7 @@ def measure_backlog(folder: Path, release: Path | None, messages: int, encoder: 
     release = release or _export(workspace)
     manifest = Manifest.load(release)
     with ExitStack() as triton:
-        with _running_broker(workspace) as settings:
+        with running_broker(workspace) as settings:
             if encoder == "triton":
                 triton.enter_context(_running_triton(workspace, settings, release))
             ensure_topics(settings)
@@ -117,7 +117,8 @@ def _export(workspace: Workspace) -> Path:
 
 
 @contextmanager
-def _running_broker(workspace: Workspace) -> Iterator[Settings]:
+def running_broker(workspace: Workspace) -> Iterator[Settings]:
+    """Run the embedded broker, unless KAFKA_BOOTSTRAP names another one; yield settings with a topic of their own."""
     settings = workspace.settings()
     settings = settings.model_copy(update={"topic": f"backlog-{os.getpid()}-{int(time.time())}"})
     if settings.kafka_bootstrap:

@@ -15,6 +15,8 @@ LONG_FORMS: Final[tuple[tuple[str, ...], ...]] = (
     ("kills",),
     ("switch",),
     ("roles",),
+    ("foreign",),
+    ("foreign", "--broker", "embedded"),
     ("chaos", "--kills", "100"),
 )
 

@@ -16,15 +16,23 @@ from kafka import KafkaAdminClient
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, ACLResourcePatternType, ResourcePattern, ResourceType
 from kafka.errors import KafkaError
 
-from bench.workspace import free_ports
+from bench.workspace import CHECKOUT, free_ports
 from twinline.contract.errors import SettingsError
 
 VERSION: Final = "4.2.1"
 USER, PASSWORD = "twinline-user", "correct horse"
 MECHANISM: Final = "SCRAM-SHA-256"
 _REPLICATED: Final = ("default", "offsets.topic", "transaction.state.log", "share.coordinator.state.topic")
+# The least that the platform needs beside its own embedded parts; docs/kafka.md names them.
+RIGHTS: Final = (
+    ("topic", "documents", ("read", "write", "describe", "create", "describe_configs")),
+    ("group", "twinline", ("read", "describe")),
+)
 _LOGGING: Final = "2.24.3"  # slf4j 1, which Kafka speaks
+CACHE: Final = CHECKOUT / "var" / "test-cache"
+_JAVA: Final = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
 _FETCH_SECONDS: Final = 300
+_CLIENT_SECONDS: Final = 120
 _START_SECONDS: Final = 90
 _STOP_SECONDS: Final = 30
 _ARTEFACTS: Final = (
@@ -35,12 +43,25 @@ _ARTEFACTS: Final = (
 )
 
 
+def java_client(jars: Path, main: str, *arguments: str, text: str = "", folder: Path | None = None) -> str:
+    """Run one of Apache Kafka's own programs; return its output.
+
+    Raises:
+        SettingsError: it failed.
+    """
+    command = ["java", "-Xmx256m", *_JAVA, "-cp", f"{jars}/*", main, *arguments]
+    done = subprocess.run(command, cwd=folder, input=text, capture_output=True, text=True, timeout=_CLIENT_SECONDS, check=False)
+    if done.returncode:
+        raise SettingsError(f"{main} ended with {done.returncode}: {(done.stdout + done.stderr).strip()[-800:]}")
+    return done.stdout
+
+
 def missing_tools() -> list[str]:
     """Return the programs that Apache Kafka needs and this machine lacks."""
     return [name for name in ("java", "mvn", "openssl") if shutil.which(name) is None]
 
 
-def fetch_jars(cache: Path) -> Path:
+def fetch_jars(cache: Path = CACHE) -> Path:
     """Return the folder of Apache Kafka's jars, fetched once.
 
     Raises:
@@ -81,13 +102,13 @@ class ApacheKafka:
     process: subprocess.Popen[bytes] | None = None
 
     @classmethod
-    def start(cls, folder: Path, cache: Path) -> Self:
+    def start(cls, folder: Path) -> Self:
         """Make a broker with certificates and a user of its own in `folder`, and wait until it answers.
 
         Raises:
             SettingsError: Java or Maven is missing; or the broker ended, with the end of its log.
         """
-        broker = cls(folder, fetch_jars(cache), free_ports(4))
+        broker = cls(folder, fetch_jars(), free_ports(4))
         folder.mkdir(parents=True)
         _make_certificates(folder)
         (folder / "server.properties").write_text(broker._properties())
@@ -139,23 +160,15 @@ class ApacheKafka:
         with closing(KafkaAdminClient(bootstrap_servers=self.address)) as admin:
             admin.create_acls(acls)
 
-    def tool(self, main: str, *arguments: str, text: str = "", seconds: float = 120) -> str:
-        """Run one of Apache Kafka's own programs in the broker's folder; return its output.
-
-        Raises:
-            SettingsError: it failed.
-        """
-        command = [*self._java("-Xmx256m"), main, *arguments]
-        done = subprocess.run(command, cwd=self.folder, input=text, capture_output=True, text=True, timeout=seconds, check=False)
-        if done.returncode:
-            raise SettingsError(f"{main} ended with {done.returncode}: {(done.stdout + done.stderr).strip()[-800:]}")
-        return done.stdout
+    def tool(self, main: str, *arguments: str) -> str:
+        """Run one of Apache Kafka's own programs in the broker's folder; return its output."""
+        return java_client(self.jars, main, *arguments, folder=self.folder)
 
     def begin(self) -> None:
         """Start the broker on its data, and wait until it answers."""
         with (self.folder / "broker.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*self._java("-Xmx512m"), "kafka.Kafka", "server.properties"],
+                ["java", "-Xmx512m", *_JAVA, "-cp", f"{self.jars}/*", "kafka.Kafka", "server.properties"],
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -185,9 +198,6 @@ class ApacheKafka:
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(_STOP_SECONDS)
             self.kill()
-
-    def _java(self, memory: str) -> list[str]:
-        return ["java", memory, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", f"{self.folder}:{self.jars}/*"]
 
     def _answers(self) -> bool:
         try:

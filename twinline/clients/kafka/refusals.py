@@ -91,8 +91,9 @@ class _Manager(KafkaConnectionManager):  # type: ignore[misc]
         self._closed_at_first_request += 1
         if self._closed_at_first_request >= _CLOSES:
             self._refusal = (
-                f"it closes each connection at the first request, as one that wants SASL: {_PROTOCOL} is {protocol}, "
-                f"set SASL_{protocol}, TWINLINE_KAFKA_SASL_MECHANISM, _USERNAME and _PASSWORD"
+                f"it closes each connection at the first request, as one that wants SASL: {_PROTOCOL} is {protocol}, set "
+                f"SASL_{protocol}, with TWINLINE_KAFKA_SASL_MECHANISM, TWINLINE_KAFKA_SASL_USERNAME "
+                "and TWINLINE_KAFKA_SASL_PASSWORD"
             )
 
     def _note_failure(self, error: Exception, connection: Any) -> None:
