@@ -16,7 +16,8 @@ from kafka import KafkaAdminClient
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, ACLResourcePatternType, ResourcePattern, ResourceType
 from kafka.errors import KafkaError
 
-from bench.workspace import CHECKOUT, free_ports
+from bench.checkout import CHECKOUT
+from bench.workspace import free_ports
 from twinline.contract.errors import SettingsError
 
 VERSION: Final = "4.2.1"

@@ -194,7 +194,9 @@ class _Producers:
             value = self._chance.randbytes(self._chance.randint(0, 200))
         elif kind < 0.12:
             value = None
-        headers = [(f"h{n}", self._chance.randbytes(self._chance.randint(0, 30))) for n in range(self._chance.randint(0, 4))]
+        headers: list[tuple[str, str | bytes | None]] = [
+            (f"h{n}", self._chance.randbytes(self._chance.randint(0, 30))) for n in range(self._chance.randint(0, 4))
+        ]
         producer.produce(self._settings.topic, key=key, value=value, headers=headers)
         producer.poll(0)
         self.written.clients["librdkafka"] += 1
@@ -263,7 +265,7 @@ def _readable(settings: Settings) -> list[tuple[bytes | None, bytes | None]]:
     seen: list[tuple[bytes | None, bytes | None]] = []
     try:
         consumer.assign([TopicPartition(settings.topic, number, OFFSET_BEGINNING) for number in ends])
-        ended: set[int] = set()
+        ended: set[int | None] = set()
         deadline = time.monotonic() + _STANDSTILL_SECONDS
         while len(ended) < len(ends):
             if time.monotonic() > deadline:

@@ -63,6 +63,16 @@ def repacked(batch: bytearray, codec: int, packed: bytes) -> bytearray:
     return with_right_checksum(made)
 
 
+def control(first: int, producer: int, kind: int) -> bytearray:
+    builder = DefaultRecordBatchBuilder(2, 0, 1, producer, 0, 0, 10_000)
+    builder.append(0, 1_000, struct.pack(">hh", 0, kind), b"\0\0\0\0\0\0", [])
+    made = bytearray(builder.build())
+    struct.pack_into(">q", made, 0, first)
+    attributes = struct.unpack_from(">h", made, DefaultRecordBatch.ATTRIBUTES_OFFSET)[0]
+    struct.pack_into(">h", made, DefaultRecordBatch.ATTRIBUTES_OFFSET, attributes | 0x20)
+    return with_right_checksum(made)
+
+
 def read(log: bytes, at: int = 0, aborted: Sequence[Any] = ()) -> tuple[list[Any], int]:
     """Fetch from `at` until the log's bytes bring no more; return the records and the position."""
     arrivals: dict[Any, int] = {}
@@ -228,15 +238,6 @@ def test_markers_and_aborted_transactions_move_the_position_and_bring_nothing() 
     class Aborted:
         producer_id, first_offset = 7, 1
 
-    def control(first: int, producer: int, kind: int) -> bytearray:
-        builder = DefaultRecordBatchBuilder(2, 0, 1, producer, 0, 0, 10_000)
-        builder.append(0, 1_000, struct.pack(">hh", 0, kind), b"\0\0\0\0\0\0", [])
-        made = bytearray(builder.build())
-        struct.pack_into(">q", made, 0, first)
-        attributes = struct.unpack_from(">h", made, DefaultRecordBatch.ATTRIBUTES_OFFSET)[0]
-        struct.pack_into(">h", made, DefaultRecordBatch.ATTRIBUTES_OFFSET, attributes | 0x20)
-        return with_right_checksum(made)
-
     ours = {"is_transactional": 1, "producer_id": 7, "producer_epoch": 0, "base_sequence": 0}
     log = log_of(
         (0, 0, batch_of(0, [b"plain"])),
@@ -280,3 +281,29 @@ def test_damage_on_the_way_is_fetched_again() -> None:
         assert values(records) == ([b"a"] if log is good else [])
         assert not apart(records)
         assert arrival < TRIES
+
+
+@pytest.mark.parametrize("at", range(10))
+def test_a_transaction_that_was_aborted_long_ago_takes_no_later_one_with_it(at: int) -> None:
+    class Old:
+        producer_id, first_offset = 7, 0
+
+    class New:
+        producer_id, first_offset = 7, 6
+
+    ours = {"is_transactional": 1, "producer_id": 7, "producer_epoch": 0, "base_sequence": 0}
+    log = log_of(
+        (0, 1, batch_of(0, [b"gone", b"gone too"], **ours)),
+        (2, 2, control(2, 7, 0)),
+        (3, 4, batch_of(3, [b"kept", b"kept too"], **ours)),
+        (5, 5, control(5, 7, 1)),
+        (6, 7, batch_of(6, [b"gone again", b"and again"], **ours)),
+        (8, 8, control(8, 7, 0)),
+        (9, 9, batch_of(9, [b"plain"])),
+    )
+
+    # As the embedded broker names them, whatever is fetched.
+    records, position = read(log, at, aborted=[Old(), New()])
+
+    wanted = {3: b"kept", 4: b"kept too", 9: b"plain"}
+    assert (values(records), position) == ([value for offset, value in wanted.items() if offset >= at], 10)

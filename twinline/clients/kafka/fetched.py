@@ -10,7 +10,7 @@ offset    the batch's header cannot be believed: one offset; the next fetch begi
 import gzip
 import io
 import struct
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Self
 
@@ -22,6 +22,7 @@ from kafka.consumer.fetcher import ConsumerRecord, Fetcher
 from kafka.errors import CorruptRecordError
 from kafka.protocol.consumer import IsolationLevel
 from kafka.record.default_records import DefaultRecord, DefaultRecordBatch
+from kafka.record.memory_records import MemoryRecords
 from kafka.record.util import decode_varint
 
 # A batch arrives again this often before it is set apart: the bytes may have been damaged on their way.
@@ -70,7 +71,8 @@ class FetchedRecords(Fetcher.PartitionRecords):  # type: ignore[misc]
         self._has_no_batch = not records.has_next() and records.size_in_bytes() > 0
         if self._has_no_batch:
             records._buffer = b""
-        super().__init__(fetch_offset, place, records, **more)
+        aborted = _aborted_since(more.pop("aborted_transactions", None) or (), fetch_offset, bytes(records._buffer))
+        super().__init__(fetch_offset, place, records, aborted_transactions=aborted, **more)
 
     def _unpack_records(self, place: Any, records: Any, *_: object) -> Iterator[ConsumerRecord]:
         """Yield the records in order. Nothing may be raised in here: kafka-python would then spin on this fetch for ever."""
@@ -138,6 +140,38 @@ class _Damaged:
 
     def __init__(self, first: int, last: int, error: str) -> None:
         self.first, self.last, self.error = first, last, error
+
+
+def _aborted_since(transactions: Sequence[Any], fetch_offset: int, data: bytes) -> list[Any]:
+    """Return the aborted transactions that can have messages in a fetch.
+
+    Apache Kafka names no others. The embedded broker names all that the partition ever had: a later, committed transaction of the
+    same producer would then be taken for an aborted one. One that began before the fetch was over by then if the producer's next
+    marker commits, for transactions of a producer do not overlap.
+    """
+    earlier = {each.producer_id: each for each in sorted(transactions, key=_first_offset) if each.first_offset < fetch_offset}
+    if not earlier:
+        return list(transactions)
+    next_is_abort = _next_markers(data, fetch_offset)
+    return [
+        each
+        for each in transactions
+        if each.first_offset >= fetch_offset or (each is earlier[each.producer_id] and next_is_abort.get(each.producer_id, True))
+    ]
+
+
+def _first_offset(transaction: Any) -> int:
+    return int(transaction.first_offset)
+
+
+def _next_markers(data: bytes, fetch_offset: int) -> dict[int, bool]:
+    """Return, by producer, whether its first marker in a fetch aborts."""
+    found: dict[int, bool] = {}
+    records = MemoryRecords(data)
+    while (batch := _next_batch(records)) is not None:
+        if isinstance(batch, DefaultRecordBatch) and batch.is_control_batch and batch.base_offset >= fetch_offset:
+            found.setdefault(batch.producer_id, _is_abort(batch))
+    return found
 
 
 def _next_batch(records: Any) -> Any:
