@@ -5,7 +5,6 @@ one that knows the reasons that no repetition changes, and that gives up at the 
 """
 
 import socket
-import ssl
 import struct
 from typing import Any, Final
 
@@ -20,6 +19,8 @@ from kafka.errors import (
 from kafka.net.compat import KafkaNetClient
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
+
+from twinline.clients.tls import speaks_tls
 
 _PROBE_SECONDS: Final = 1.5
 _PROTOCOL: Final = "TWINLINE_KAFKA_SECURITY_PROTOCOL"
@@ -133,7 +134,7 @@ def refusal_of(error: Exception, config: dict[str, Any], address: tuple[str, int
             return f"it does not speak TLS at this port: {_PROTOCOL} is {protocol}, set {_WITHOUT_TLS[protocol]}"
         return ""
     is_alert = isinstance(error, InvalidReceiveError) and int(text.rsplit(" ", 1)[-1]) >> 16 == _TLS_ALERT
-    if is_alert or ("disconnected" in text and _speaks_tls(address)):
+    if is_alert or ("disconnected" in text and speaks_tls(*address)):
         return f"it speaks TLS at this port: {_PROTOCOL} is {protocol}, set {_WITH_TLS[protocol]}"
     return ""
 
@@ -144,20 +145,6 @@ def _of_its_certificate(text: str) -> str:
     if "expired" in text:
         return f"its certificate has expired ({text}): renew it at the broker"
     return f"its certificate is not of a known authority ({text}): set TWINLINE_KAFKA_SSL_CAFILE to the authority's certificate"
-
-
-def _speaks_tls(address: tuple[str, int]) -> bool:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    # Nothing is sent: the question is only whether TLS is spoken at all.
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    try:
-        with socket.create_connection(address, _PROBE_SECONDS) as plain, context.wrap_socket(plain):
-            return True
-    except ssl.SSLError as exc:
-        # Its alert is TLS as well.
-        return "ALERT" in str(exc)
-    except OSError:
-        return False
 
 
 def _answers_in_plain(address: tuple[str, int]) -> bool:
