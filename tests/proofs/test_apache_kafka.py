@@ -67,7 +67,7 @@ WRONG: dict[str, tuple[Callable[[ApacheKafka], Settings], str]] = {
         "TWINLINE_KAFKA_SECURITY_PROTOCOL is SSL, set SASL_SSL",
     ),
     "mechanism": (lambda apache: secure(apache, kafka_sasl_mechanism="PLAIN"), "TWINLINE_KAFKA_SASL_MECHANISM"),
-    "no_certificate": (lambda apache: mutual(apache), "TWINLINE_KAFKA_SSL_CERTFILE"),
+    "no_certificate": (mutual, "TWINLINE_KAFKA_SSL_CERTFILE"),
     "a_strangers_certificate": (
         lambda apache: mutual(
             apache, kafka_ssl_certfile=apache.folder / "foreign-ca.pem", kafka_ssl_keyfile=apache.folder / "other.key"
