@@ -255,8 +255,11 @@ class LogReader:
         if self._consumer.metrics()["consumer-metrics"]["connection-count"]:
             self._connected_at = now
         elif now - self._connected_at > _OFFLINE_LIMIT_SECONDS:
+            # A consumer that was let in once does not give up: credentials may be changed on both sides, one after the other.
+            why = self._consumer._client.last_failure
             raise TransientError(
                 f"no Kafka answers at {self._settings.kafka_address}: nothing is indexed until it does; start it (twinline up)"
+                + (f"; the last attempt: {why}" if why else "")
             )
 
     def _find_positions(self) -> dict[int, int]:

@@ -22,6 +22,7 @@ from twinline.contract.documents.records import Document
 from twinline.contract.encoder.preprocess import Preprocessor
 from twinline.upkeep.dead_letters.entries import read_entries
 from twinline.upkeep.dead_letters.replay import choose
+from twinline.upkeep.skew.new_documents import read_newest
 
 __all__ = ["preprocessor"]
 
@@ -239,3 +240,21 @@ def test_a_batch_that_nobody_can_read_is_set_aside_and_the_rest_is_indexed(
     # There is nothing to send again.
     [entry] = read_entries(keeping.settings)
     assert choose([entry], again=True).left.keys() == {entry.message}
+
+
+def test_the_newest_documents_are_found_among_markers(keeping: Keeping) -> None:
+    producer = foreign(keeping, **{"transactional.id": f"tx-{keeping.settings.topic}"})
+    producer.init_transactions(30)
+    for number in range(8):
+        # One message each, and so a marker each; then as many offsets that hold nothing.
+        producer.begin_transaction()
+        send(keeping, producer, f"k{number}")
+        producer.flush(20)
+        producer.commit_transaction(30)
+    for number in range(8):
+        producer.begin_transaction()
+        send(keeping, producer, f"gone{number}")
+        producer.flush(20)
+        producer.abort_transaction(30)
+
+    assert len(read_newest(keeping.settings, 5)) == 5
