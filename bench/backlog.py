@@ -24,7 +24,8 @@ from bench.backlog_messages import publish
 from bench.checkout import CHECKOUT
 from bench.workspace import Workspace, make_workspace
 from triton_models.repository import write_models
-from twinline.clients.kafka.connect import ensure_topics, group_lag
+from twinline.clients.kafka.connect import ensure_topics
+from twinline.clients.kafka.standing import group_lag
 from twinline.clients.settings import Settings
 from twinline.contract.errors import ContractError, TransientError
 from twinline.contract.release.manifest import Manifest
@@ -84,7 +85,7 @@ def measure_backlog(folder: Path, release: Path | None, messages: int, encoder: 
     release = release or _export(workspace)
     manifest = Manifest.load(release)
     with ExitStack() as triton:
-        with _running_broker(workspace) as settings:
+        with running_broker(workspace) as settings:
             if encoder == "triton":
                 triton.enter_context(_running_triton(workspace, settings, release))
             ensure_topics(settings)
@@ -116,7 +117,8 @@ def _export(workspace: Workspace) -> Path:
 
 
 @contextmanager
-def _running_broker(workspace: Workspace) -> Iterator[Settings]:
+def running_broker(workspace: Workspace) -> Iterator[Settings]:
+    """Run the embedded broker, unless KAFKA_BOOTSTRAP names another one; yield settings with a topic of their own."""
     settings = workspace.settings()
     settings = settings.model_copy(update={"topic": f"backlog-{os.getpid()}-{int(time.time())}"})
     if settings.kafka_bootstrap:

@@ -6,6 +6,7 @@ python -m proofs kills     the system recovers after kill -9 of any participant 
 python -m proofs switch    no search fails, no answer mixes two releases and no document is lost while a release takes over
 python -m proofs roles     every role runs from the wheel with its own packages alone, in a project without code
 python -m proofs hostile   no file ends an ingest, takes more than its budget, costs a neighbour or leads out of its folder
+python -m proofs foreign   all that other people's producers write is indexed or set aside, with every codec and transaction
 python -m proofs chaos     nothing is lost, duplicated or stale after kill -9 of every participant under load
 """
 
@@ -172,6 +173,24 @@ def chaos(
         sabotage=sabotage,
     )
     report = measure_chaos(options)
+    typer.echo(json.dumps(report, indent=None if as_json else 2))
+    if report["failures"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def foreign(
+    short: Annotated[bool, typer.Option("--short", help="300 messages, 30 transactions, 3 stops.")] = False,
+    broker: Annotated[str, typer.Option(help="apache (needs Java and Maven) or embedded.")] = "apache",
+    seed: Annotated[int, typer.Option(help="Of messages, transactions and their order.")] = 1,
+    workspace: Annotated[Path, typer.Option(help="Folder for the broker and the index.")] = Path("var/proofs/foreign"),
+    as_json: Annotated[bool, typer.Option("--json", help="The result on one line.")] = False,
+) -> None:
+    """Let librdkafka and Java write with every codec and in transactions; at every stop the consumer has handled all of it."""
+    from proofs.foreign.run import measure_foreign
+
+    sizes = (300, 30, 3) if short else (10_000, 1_000, 20)
+    report = measure_foreign(workspace.resolve(), broker, *sizes, seed)
     typer.echo(json.dumps(report, indent=None if as_json else 2))
     if report["failures"]:
         raise typer.Exit(1)

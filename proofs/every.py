@@ -16,6 +16,8 @@ LONG_FORMS: Final[tuple[tuple[str, ...], ...]] = (
     ("switch",),
     ("roles",),
     ("hostile",),
+    ("foreign",),
+    ("foreign", "--broker", "embedded"),
     ("chaos", "--kills", "100"),
 )
 

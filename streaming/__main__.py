@@ -25,8 +25,11 @@ ReleaseId = Annotated[str, typer.Option(help="A fetched release, such as r012345
 @app.command("run")
 def run_command(release: ReleaseId) -> None:
     """Keep a release's collection fresh until SIGTERM; the batch in flight is finished and committed."""
+    from contextlib import closing
+
     from prometheus_client import CollectorRegistry, start_http_server
 
+    from streaming.lag import LagReporter
     from streaming.limits import load_limits
     from streaming.loop import Consumer
     from streaming.metrics import StreamingMetrics
@@ -41,12 +44,13 @@ def run_command(release: ReleaseId) -> None:
         start_http_server(limits.metrics_port, settings.host, registry)
     opened = open_release(settings, release)
     ensure_topics(settings)
-    collection = make_store(settings).open(opened.collection_name, opened.info)
-    try:
+    metrics = StreamingMetrics(registry)
+    with closing(make_store(settings).open(opened.collection_name, opened.info)) as collection:
         check_index(collection, opened.golden)
-        Consumer(settings, opened, collection, limits, StreamingMetrics(registry)).run(_stop_at_signals())
-    finally:
-        collection.close()
+        consumer = Consumer(settings, opened, collection, limits, metrics)
+        with closing(LagReporter(settings, consumer.group, release, metrics, lambda: consumer.state.lag)):
+            metrics.running.labels(release).set(1)
+            consumer.run(_stop_at_signals())
 
 
 @app.command()

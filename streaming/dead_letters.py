@@ -12,7 +12,7 @@ from typing import Any, Protocol, Self
 from kafka import KafkaProducer
 from kafka.serializer import Serializer
 
-from streaming.decode import Message
+from streaming.decode import Message, Unreadable
 from streaming.stack_digest import stack_digest
 from twinline.clients.kafka.connect import MAX_DEAD_LETTER_BYTES, kafka_errors, make_producer
 from twinline.clients.settings import Settings
@@ -77,6 +77,7 @@ class DeadLetter:
             "partition": str(self.message.partition),
             "offset": str(self.message.offset),
             "timestamp-ms": str(self.message.timestamp_ms),
+            **({"last-offset": str(self.message.unreadable.last)} if self.message.unreadable else {}),
         }
         return [*self.message.headers, *((_PREFIX + name, value.encode()) for name, value in said.items())]
 
@@ -86,7 +87,9 @@ class DeadLetter:
         said = {name.removeprefix(_PREFIX): raw.decode(errors="replace") for name, raw in headers if name.startswith(_PREFIX)}
         own = [(name, raw) for name, raw in headers if not name.startswith(_PREFIX)]
         partition, offset, timestamp_ms = (_number(said.get(name, "")) for name in ("partition", "offset", "timestamp-ms"))
-        message = Message(partition, offset, timestamp_ms, key, value, own)
+        # Bytes that could not be read have no payload, but a last offset.
+        unreadable = Unreadable(_number(said["last-offset"]), said.get("error", "")) if "last-offset" in said else None
+        message = Message(partition, offset, timestamp_ms, key, value, own, unreadable=unreadable)
         return cls(
             message,
             said.get("reason", "unknown"),

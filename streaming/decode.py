@@ -11,11 +11,26 @@ from twinline.contract.errors import DocumentError, SettingsError
 LINEAGE_HEADERS = ("source_sha256", "source_uri", "source_line", "source_file_sha256", "run_id", "git_revision")
 # Enough for a long address; a producer's header must not make a point large.
 MAX_HEADER_CHARS = 2_048
+# The reason of a dead letter without payload.
+UNREADABLE = "unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Why bytes of the log are no message, and the last offset that they take up."""
+
+    last: int
+    error: str
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of the log. `appended_by_log` is false where the time is the producer's, and not the log's."""
+    """One message of the log.
+
+    Args:
+        appended_by_log: false where the time is the producer's, and not the log's.
+        unreadable: set where this stands for bytes that cannot be read: it then has no key, value and headers.
+    """
 
     partition: int
     offset: int
@@ -24,6 +39,7 @@ class Message:
     value: bytes | None
     headers: Sequence[tuple[str, bytes]] = ()
     appended_by_log: bool = True
+    unreadable: Unreadable | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +59,8 @@ def decode(message: Message) -> Event:
         DocumentError: it violates the envelope; it alone is set aside.
         SettingsError: it needs the log's clock for a version, and the topic does not keep it.
     """
+    if message.unreadable is not None:
+        raise DocumentError(UNREADABLE, _unreadable_text(message.partition, message.offset, message.unreadable))
     item = decode_message(message.key, message.value, message.headers)
     if item.version is None and not message.appended_by_log:
         raise SettingsError(
@@ -51,6 +69,14 @@ def decode(message: Message) -> Event:
         )
     version = version_of(item, message.timestamp_ms, message.offset, message.headers)
     return Event(item, version, _lineage(message), message)
+
+
+def _unreadable_text(partition: int, first: int, what: Unreadable) -> str:
+    offsets = f"offset {first}" if first == what.last else f"offsets {first} to {what.last}"
+    return (
+        f"partition {partition}, {offsets}: {what.error}. Publish what its producer sent there again; where a newer version "
+        f"reads it, `twinline replay --from-offset {partition}:{first} --until-offset {partition}:{what.last + 1}` applies them"
+    )
 
 
 def named_document(key: bytes | None) -> tuple[str, str] | None:

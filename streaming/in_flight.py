@@ -33,11 +33,16 @@ class InFlight:
         """Return the total size of the messages in flight."""
         return sum(message_bytes(message) for message in (*self._small, *self._large))
 
+    def begin(self, offsets: Mapping[int, int]) -> None:
+        """Note where partitions stood before their first poll; a partition that is not noted begins at its first message."""
+        for partition, offset in offsets.items():
+            self._read_from.setdefault(partition, offset)
+
     def add(self, messages: Sequence[Message], next_offsets: Mapping[int, int]) -> None:
         """Take in polled messages, in the order of the log.
 
         Args:
-            next_offsets: the offset at which each partition continues after these messages.
+            next_offsets: where each partition continues. It may have moved over markers and gaps, without a message.
         """
         documents = {_document(message) for message in self._large}
         for message in messages:
@@ -47,6 +52,7 @@ class InFlight:
                 self._large.append(message)
                 documents.add(_document(message))
             self._read_from.setdefault(message.partition, message.offset)
+        self.begin(next_offsets)
         self._read_to.update(next_offsets)
 
     def small(self) -> list[Message]:
@@ -71,7 +77,7 @@ class InFlight:
         return offsets
 
     def to_commit(self) -> dict[int, int]:
-        """Return the next offsets of the partitions of which a message was handled."""
+        """Return the next offsets of the partitions that got on."""
         return {partition: offset for partition, offset in self.next_offsets().items() if offset > self._read_from[partition]}
 
     def counts(self) -> dict[int, int]:

@@ -6,7 +6,7 @@ Outside a group, `twinline.clients.kafka.stretch` reads the log.
 import logging
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Event
 from typing import Any
 
@@ -16,8 +16,9 @@ from kafka.errors import CommitFailedError, IllegalGenerationError, RebalanceInP
 from kafka.structs import OffsetAndMetadata
 from kafka.util import Timer
 
-from streaming.decode import Message
+from streaming.decode import Message, Unreadable
 from twinline.clients.kafka.connect import kafka_errors, make_consumer, unless_set
+from twinline.clients.kafka.fetched import Unreadable as UnreadableRecord
 from twinline.clients.kafka.stretch import headers_of
 from twinline.clients.settings import Settings
 from twinline.contract.errors import TransientError
@@ -54,11 +55,18 @@ _LOG_APPEND_TIME = 1
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Messages in the order of the log, the offset at which each of their partitions continues, and the assignment's number."""
+    """Messages in the order of the log.
+
+    Args:
+        next_offsets: where each partition continues: beyond its last message where the log has markers of transactions or gaps.
+        assignment: the assignment's number.
+        began_at: where each partition stood before the poll.
+    """
 
     messages: list[Message]
     next_offsets: Mapping[int, int]
     assignment: int
+    began_at: Mapping[int, int] = field(default_factory=dict)
 
 
 class LogReader:
@@ -209,10 +217,9 @@ class LogReader:
             self._go_to_committed()
             self._placed_in = number
             return Batch([], {}, number)
-        next_offsets = {partition.partition: records[-1].offset + 1 for partition, records in polled.items()}
-        self.positions = {**positions, **next_offsets}
+        self.positions = {**positions, **self._known_positions(positions)}
         messages = [message_of(record) for records in polled.values() for record in records]
-        return Batch(messages, next_offsets, number)
+        return Batch(messages, dict(self.positions), number, positions)
 
     def _go_to_committed(self) -> None:
         for partition in self._assignment():
@@ -248,8 +255,11 @@ class LogReader:
         if self._consumer.metrics()["consumer-metrics"]["connection-count"]:
             self._connected_at = now
         elif now - self._connected_at > _OFFLINE_LIMIT_SECONDS:
+            # A consumer that was let in once does not give up: credentials may be changed on both sides, one after the other.
+            why = self._consumer._client.last_failure
             raise TransientError(
                 f"no Kafka answers at {self._settings.kafka_address}: nothing is indexed until it does; start it (twinline up)"
+                + (f"; the last attempt: {why}" if why else "")
             )
 
     def _find_positions(self) -> dict[int, int]:
@@ -260,6 +270,12 @@ class LogReader:
             if position is not None:
                 positions[partition.partition] = int(position)
         return positions
+
+    def _known_positions(self, numbers: Iterable[int]) -> dict[int, int]:
+        """Return the positions after a round, without asking the broker: an error now would lose the round's messages."""
+        states = self._consumer._subscription.assignment
+        known = {number: states[self._partition(number)].position for number in numbers if self._partition(number) in states}
+        return {number: int(position.offset) for number, position in known.items() if position is not None}
 
     def _assignment(self) -> set[TopicPartition]:
         assigned: set[TopicPartition] = self._consumer.assignment()
@@ -292,6 +308,7 @@ class _Membership(ConsumerRebalanceListener):  # type: ignore[misc]
 
 def message_of(record: Any) -> Message:
     """Return one of kafka-python's records as a message."""
+    unreadable = Unreadable(record.last, record.error) if isinstance(record, UnreadableRecord) else None
     return Message(
         record.partition,
         record.offset,
@@ -300,4 +317,5 @@ def message_of(record: Any) -> Message:
         record.value,
         headers_of(record),
         appended_by_log=record.timestamp_type == _LOG_APPEND_TIME,
+        unreadable=unreadable,
     )

@@ -48,8 +48,9 @@ class ConsumerState:
     """The state of a consumer; written by its thread, read by any.
 
     Args:
-        lag: messages not yet handled, by partition.
+        lag: messages not yet handled, by partition of this consumer, at its last batch; `streaming.lag` asks the broker.
         last_error: why the last attempt failed, empty while all goes well.
+        succeeded_at: when a batch was last handled, or nothing was found to handle; seconds since the epoch.
     """
 
     running: bool = False
@@ -59,6 +60,7 @@ class ConsumerState:
     chunks_reused: int = 0
     lag: dict[int, int] = field(default_factory=dict)
     last_error: str = ""
+    succeeded_at: float | None = None
 
     def add(self, messages: int, handled: Handled) -> None:
         """Count a batch of so many messages."""
@@ -143,6 +145,7 @@ class Consumer:
                 # 2. Handle: durable against the death of this process when it returns.
                 before = self.state.handled
                 if self._handle(reader, batch, stop):
+                    self._note_success()
                     progress(self.state.handled - before)
                 self._observe_lag(reader)
                 # 3. Flush and commit, no more often than needed: queries wait while the embedded store flushes.
@@ -226,6 +229,7 @@ class Consumer:
     def _take_in(self, batch: Batch) -> bool:
         """Add a poll to the messages in flight; return whether the assignment has changed, and the earlier ones are gone."""
         is_new = self._forget_what_was_revoked(batch.assignment)
+        self._in_flight.begin(batch.began_at)
         self._in_flight.add(batch.messages, batch.next_offsets)
         return is_new
 
@@ -295,8 +299,11 @@ class Consumer:
     def _observe_lag(self, reader: LogReader) -> None:
         in_flight = self._in_flight.counts()
         self.state.lag = {partition: unread + in_flight.get(partition, 0) for partition, unread in reader.lag().items()}
+
+    def _note_success(self) -> None:
+        self.state.succeeded_at = time.time()
         if self._metrics is not None:
-            self._metrics.show_lag(self._release, self.state.lag)
+            self._metrics.last_success.labels(self._release).set(self.state.succeeded_at)
 
     def _failed(self, exc: TransientError) -> None:
         self.state.last_error = str(exc)

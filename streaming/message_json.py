@@ -4,7 +4,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from typing import Any
 
-from streaming.decode import Message
+from streaming.decode import Message, Unreadable
 from twinline.contract.canonical import JSON
 from twinline.contract.errors import ContractError
 
@@ -20,6 +20,7 @@ def json_of_message(message: Message) -> dict[str, JSON]:
         "value": _text(message.value),
         "headers": headers,
         "appended_by_log": message.appended_by_log,
+        "unreadable": [message.unreadable.last, message.unreadable.error] if message.unreadable else None,
     }
 
 
@@ -38,6 +39,7 @@ def message_of_json(value: Mapping[str, Any]) -> Message:
             _bytes(value["value"]),
             [(name, b64decode(raw)) for name, raw in value["headers"]],
             appended_by_log=bool(value["appended_by_log"]),
+            unreadable=Unreadable(int(value["unreadable"][0]), str(value["unreadable"][1])) if value.get("unreadable") else None,
         )
     except (KeyError, TypeError, ValueError) as exc:
         raise ContractError(f"this is no message of the log ({exc!r}): see streaming/message_json.py") from exc

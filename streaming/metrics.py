@@ -25,7 +25,21 @@ class StreamingMetrics:
         self.chunks_reused = counter("chunks_reused", "Chunks whose text was unchanged: the vector was kept")
         self.chunks_truncated = counter("chunks_truncated", "Chunks of which the encoder read only the start")
         self.retries = counter("consumer_retries", "Attempts that a dependency's failure cut short")
-        self.lag = Gauge("twinline_consumer_lag", "Messages not yet handled", ["release", "partition"], registry=registry)
+        self.lag = Gauge(
+            "twinline_consumer_lag",
+            "Offsets of the log not yet handled, up to the last stable one",
+            ["release", "partition"],
+            registry=registry,
+        )
+        self.running = Gauge(
+            "twinline_consumer_running", "1 while the consumer runs, 0 once it gave up", ["release"], registry=registry
+        )
+        self.last_success = Gauge(
+            "twinline_consumer_last_success_timestamp_seconds",
+            "When the consumer last handled a batch, or found nothing to handle",
+            ["release"],
+            registry=registry,
+        )
         self.handle_seconds = Histogram(
             "twinline_handle_seconds", "Time to make one batch durable", ["release"], buckets=_SECONDS, registry=registry
         )

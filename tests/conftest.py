@@ -14,6 +14,17 @@ _GPU = Path(__file__).parent / "gpu"
 _PROOFS = Path(__file__).parent / "proofs"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Choose the broker of the integration tests."""
+    parser.addoption(
+        "--broker",
+        choices=["embedded", "apache", "apache-secure"],
+        default="embedded",
+        help="of tests/integration: the embedded one, Apache Kafka (needs Java and Maven), or that by SASL_SSL, as a user "
+        "with the rights in docs/kafka.md",
+    )
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _no_inherited_settings() -> None:
     """Forget the caller's TWINLINE_* variables: a test says itself which settings it wants."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from etl.sources.items import Item, Logged, Reject, excerpt
 from twinline.clients.kafka.connect import beginning_offsets, end_offsets
+from twinline.clients.kafka.fetched import Unreadable
 from twinline.clients.kafka.stretch import read_topic
 from twinline.clients.settings import Settings
 from twinline.contract.canonical import JSON
@@ -41,6 +42,8 @@ class KafkaTopic:
         return {"topic": self._topic, "begins": begins, "ends": ends}
 
     def _item(self, record: Any) -> Item:
+        if isinstance(record, Unreadable):
+            return Reject(f"{self._topic}[{record.partition}]", "unreadable", record.error, record.offset, "", "")
         try:
             item = decode_message(record.key, record.value, record.headers)
             # A message that was sent again keeps its first version.

@@ -6,13 +6,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from bench.workspace import free_ports
+from proofs.foreign.apache import RIGHTS, ApacheKafka, missing_tools
 from tests.checkout import CHECKOUT
 from tests.fixtures_triton import base_release, triton_server  # noqa: F401  (fixtures for every module here)
 from twinline.clients.settings import Settings
@@ -35,7 +37,13 @@ class Stack:
     def settings(self) -> Settings:
         """Return the settings that the command reads from the environment."""
         ports = {f"{name.lower()}_port": int(self.environment[f"TWINLINE_{name}_PORT"]) for name in _PORT_SETTINGS}
-        return Settings(home=self.home, **ports)
+        topic = self.environment.get("TWINLINE_TOPIC", "documents")
+        return Settings(home=self.home, kafka_bootstrap=self.environment.get("KAFKA_BOOTSTRAP", ""), topic=topic, **ports)
+
+    def on_broker(self, variables: Mapping[str, str]) -> "Stack":
+        """Return this stack on a broker elsewhere, with a topic of its own there; without variables, on its embedded one."""
+        topic = {"TWINLINE_TOPIC": f"documents-{uuid4().hex[:8]}"} if variables else {}
+        return replace(self, environment={**self.environment, **variables, **topic})
 
     def run(self, *arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
         """Run `twinline ARGUMENTS` and return what came of it."""
@@ -85,13 +93,48 @@ def stack(make_stack: Callable[[str], Stack]) -> Stack:
 
 
 @pytest.fixture(scope="session")
-def broker(short_folder: Path) -> Iterator[str]:
-    """The bootstrap address of a real broker: the one that KAFKA_BOOTSTRAP names, such as an Apache Kafka, else the embedded one.
+def apache(short_folder: Path) -> Iterator[ApacheKafka]:
+    """An Apache Kafka of the tests' own."""
+    if missing := missing_tools():
+        pytest.skip(f"Apache Kafka needs {', '.join(missing)}, which this machine lacks")
+    started = ApacheKafka.start(short_folder / "apache")
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="session")
+def broker_variables(request: pytest.FixtureRequest) -> Iterator[Mapping[str, str]]:
+    """What the environment of a process says of a broker that is not the embedded one: nothing where it is."""
+    chosen = request.config.getoption("--broker")
+    if EXTERNAL_BROKER or chosen == "embedded":
+        yield {"KAFKA_BOOTSTRAP": EXTERNAL_BROKER} if EXTERNAL_BROKER else {}
+        return
+    started: ApacheKafka = request.getfixturevalue("apache")
+    if chosen == "apache":
+        yield {"KAFKA_BOOTSTRAP": started.address}
+        return
+    started.grant(RIGHTS)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in started.secure_variables().items():
+            patch.setenv(name, value)
+        yield started.secure_variables()
+
+
+@pytest.fixture
+def _embedded_only(pytestconfig: pytest.Config) -> None:
+    """Skip where the broker is not the embedded one: it is not ours to restart."""
+    if EXTERNAL_BROKER or pytestconfig.getoption("--broker") != "embedded":
+        pytest.skip("it restarts the embedded broker, and this run has another one")
+
+
+@pytest.fixture(scope="session")
+def broker(short_folder: Path, broker_variables: Mapping[str, str]) -> Iterator[str]:
+    """The bootstrap address of a real broker: the one that KAFKA_BOOTSTRAP names, or `--broker` chooses, else the embedded one.
 
     It may be somebody's, and is shared by the tests: each uses topics and groups of its own.
     """
-    if EXTERNAL_BROKER:
-        yield EXTERNAL_BROKER
+    if broker_variables:
+        yield broker_variables["KAFKA_BOOTSTRAP"]
         return
     (port,) = free_ports(1)
     data_folder = short_folder / "broker"

@@ -40,7 +40,8 @@ from tests.integration.test_streaming import (
     stored,
     wait_for,
 )
-from twinline.clients.kafka.connect import committed_offsets, ensure_topics, group_lag, make_admin
+from twinline.clients.kafka.connect import committed_offsets, ensure_topics, make_admin
+from twinline.clients.kafka.standing import group_lag
 from twinline.clients.release import Release
 from twinline.clients.settings import Settings
 from twinline.clients.store.protocol import Collection, nearest

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -83,8 +83,8 @@ class Kept:
 
 
 @pytest.fixture(scope="module")
-def kept(make_stack: Callable[[str], Stack], base_release: Path) -> Iterator[Kept]:
-    stack = make_stack("keeping")
+def kept(make_stack: Callable[[str], Stack], base_release: Path, broker_variables: Mapping[str, str]) -> Iterator[Kept]:
+    stack = make_stack("keeping").on_broker(broker_variables)
     up = stack.run("up", "--no-scheduler")
     assert up.returncode == 0, up.stderr
     made = Kept(stack, Manifest.load(base_release).release)

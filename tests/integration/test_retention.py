@@ -1,9 +1,10 @@
 """The log expires what a snapshot covers: a collection that is built then is complete, and equal to the live one."""
 
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from threading import Event
@@ -31,8 +32,10 @@ _EXPIRES_SECONDS = 90.0
 
 
 @pytest.fixture
-def keeping(broker: str, tmp_path: Path, preprocessor: Preprocessor) -> Iterator[Keeping]:
-    made = Keeping.start(broker, tmp_path, preprocessor, make_topic_that_expires)
+def keeping(broker: str, broker_variables: Mapping[str, str], tmp_path: Path, preprocessor: Preprocessor) -> Iterator[Keeping]:
+    # The least size of a segment of Apache Kafka is a mebibyte: there, a segment ends with its time.
+    small = {"segment.bytes": "1048576", "segment.ms": "300"} if broker_variables else {"segment.bytes": "2000"}
+    made = Keeping.start(broker, tmp_path, preprocessor, lambda settings: make_topic_that_expires(settings, small))
     yield made
     made.close()
 
@@ -40,6 +43,7 @@ def keeping(broker: str, tmp_path: Path, preprocessor: Preprocessor) -> Iterator
 def take_snapshot(keeping: Keeping) -> str:
     """Take a snapshot of the topic by the very command that a person or a DAG runs."""
     environment = {
+        **{name: value for name, value in os.environ.items() if name.startswith("TWINLINE_KAFKA_")},
         "PATH": "/usr/bin:/bin",
         "TWINLINE_HOME": str(keeping.settings.home),
         "KAFKA_BOOTSTRAP": keeping.settings.kafka_address,
@@ -51,13 +55,13 @@ def take_snapshot(keeping: Keeping) -> str:
     return max(folders, key=lambda folder: folder.stat().st_mtime).name
 
 
-def make_topic_that_expires(settings: Settings) -> None:
+def make_topic_that_expires(settings: Settings, small: Mapping[str, str]) -> None:
     """Make the topic as the platform does, but with small segments, of which the broker keeps a few."""
     configs = {
         "cleanup.policy": "delete",
         "message.timestamp.type": "LogAppendTime",
         "retention.bytes": "70000",
-        "segment.bytes": "2000",
+        **small,
     }
     admin = make_admin(settings)
     with closing(admin), kafka_errors(settings):

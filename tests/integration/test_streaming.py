@@ -4,7 +4,7 @@ import gc
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,16 +21,15 @@ from streaming.loop import Consumer
 from tests.checkout import CHECKOUT
 from tests.fixtures_log import set_aside
 from tests.fixtures_streaming import GOLDEN, Counted, FakeEmbedder, info_of, preprocessor, vector_of
-from tests.integration.conftest import EXTERNAL_BROKER
 from twinline.clients.kafka.connect import (
     committed_offsets,
     end_offsets,
     ensure_topics,
-    group_lag,
     kafka_errors,
     make_admin,
     make_producer,
 )
+from twinline.clients.kafka.standing import group_lag
 from twinline.clients.release import Release
 from twinline.clients.settings import Settings
 from twinline.clients.store.edge import EdgeStore
@@ -193,7 +192,7 @@ def test_nothing_is_committed_while_the_encoder_is_away(settings: Settings, rele
     assert sum(group_lag(settings, release.group, settings.topic).values()) == 0
 
 
-@pytest.mark.skipif(bool(EXTERNAL_BROKER), reason="KAFKA_BOOTSTRAP names a broker that is not ours to restart")
+@pytest.mark.usefixtures("_embedded_only")
 # kafka-python leaves the sockets of failed attempts to the garbage collector, which warns of them.
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 def test_a_broker_that_is_restarted_loses_nothing(
@@ -291,10 +290,11 @@ def test_a_build_forgets_what_an_earlier_life_of_its_group_had_committed(
 
 
 def test_a_build_from_a_snapshot_of_the_topic_equals_one_from_the_log(
-    settings: Settings, release: Release, store: EdgeStore
+    settings: Settings, release: Release, store: EdgeStore, broker_variables: Mapping[str, str]
 ) -> None:
     publish(settings, *documents(10), Document("s", "v", ONE, version=5), Deletion("s", "k0"), Document("s", "k1", TWO))
     environment = {
+        **broker_variables,
         "TWINLINE_HOME": str(settings.home),
         "KAFKA_BOOTSTRAP": settings.kafka_address,
         "TWINLINE_TOPIC": settings.topic,

@@ -1,7 +1,7 @@
 """The online process's admin API, from the other commands of the same machine."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
 
@@ -24,7 +24,14 @@ MOST_POINTS: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class CollectionStatus:
-    """One served collection. An unknown number is None, and `faults` say why."""
+    """One served collection. An unknown number is None, and `faults` say why.
+
+    Args:
+        lag: offsets of the log not yet handled, up to the last stable one, as the broker says.
+        faults: why documents are not indexed, or cannot be counted.
+        notes: what holds the consumer up without a fault of its own, such as an open transaction.
+        idle_seconds: since a batch was last handled, or nothing was found to handle.
+    """
 
     name: str
     release: str
@@ -36,6 +43,8 @@ class CollectionStatus:
     chunks: int | None
     lag: int | None
     faults: list[str]
+    notes: list[str] = field(default_factory=list)
+    idle_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

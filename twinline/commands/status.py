@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from twinline.clients.online import CollectionStatus
     from twinline.stack.status import PartStatus, StackStatus
 
-_NUMBERS = {"pid", "up for", "memory", "documents", "chunks", "behind the log by"}
+_NUMBERS = {"pid", "up for", "memory", "documents", "chunks", "behind the log by", "last success"}
 _COLOURS = {"ready": "green", "starting": "yellow", "failed": "red", "unsupervised": "red", "stopped": "dim"}
 
 
 def command(*, as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
-    """Show every part of the stack. Exit code 0 when all are ready, 1 otherwise."""
+    """Show every part of the stack. Exit code 0 when all are ready and every release is indexed, 1 otherwise."""
     from twinline.stack.status import read_status
 
     settings = load_settings()
@@ -53,8 +53,13 @@ def _show(status: "StackStatus", console: Console) -> None:
     if not status.served.collections:
         console.print("no release is served yet: `twinline demo` makes one, `twinline release` brings your own")
         return
-    headings = ("release", "active", "documents", "chunks", "behind the log by", "space")
+    headings = ("release", "active", "documents", "chunks", "behind the log by", "last success", "space")
     console.print(_table(headings, map(_collection_row, status.served.collections)))
+    for collection in status.served.collections:
+        for fault in collection.faults:
+            console.print(fault, style="red", markup=False, soft_wrap=True)
+        for note in collection.notes:
+            console.print(f"{collection.release}: {note}", style="yellow", markup=False, soft_wrap=True)
     for name, reason in status.served.refused.items():
         console.print(f"{name} is not served: {reason}", style="red", markup=False, soft_wrap=True)
 
@@ -84,6 +89,7 @@ def _collection_row(collection: "CollectionStatus") -> tuple[str, ...]:
         collection.release,
         "[green]active[/]" if collection.active else "",
         *(_count(number) for number in (collection.documents, collection.chunks, collection.lag)),
+        "?" if collection.idle_seconds is None else f"{timedelta(seconds=int(collection.idle_seconds))} ago",
         collection.space[:16],
     )
 

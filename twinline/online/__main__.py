@@ -37,6 +37,7 @@ def _serve(stop: threading.Event) -> int:
     # Imported here so that telemetry is off before any of them loads.
     from prometheus_client import CollectorRegistry
 
+    from streaming.lag import LagReporter
     from streaming.limits import load_limits
     from streaming.loop import Consumer
     from streaming.metrics import StreamingMetrics
@@ -66,7 +67,14 @@ def _serve(stop: threading.Event) -> int:
             ensure_topics(settings)
             return Consumer(settings, replace(served.release, embedder=embedder), served.collection, limits, metrics)
 
-        return ConsumerThread(served.info.release, served.embedder, make)
+        name, group = served.info.release, served.release.group
+        return ConsumerThread(
+            name,
+            served.embedder,
+            make,
+            measure=lambda own: LagReporter(settings, group, name, metrics, own),
+            show_running=metrics.running.labels(name).set,
+        )
 
     service = OnlineService(store, releases, partial(opening.open_served, settings, store), start_consumer)
     applier = Applier(releases, settings, limits)

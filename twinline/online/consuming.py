@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from typing import Final, Protocol
@@ -27,6 +27,7 @@ class State(Protocol):
 
     lag: dict[int, int]
     last_error: str
+    succeeded_at: float | None
 
 
 class Runnable(Protocol):
@@ -38,6 +39,21 @@ class Runnable(Protocol):
 
     def run(self, stop: threading.Event) -> None:
         """Consume until `stop` is set, then finish the batch in flight, commit and return."""
+
+
+class Lag(Protocol):
+    """A consumer's lag, measured by somebody else: a consumer that has ended, or is busy, measures nothing."""
+
+    @property
+    def lag(self) -> int | None:
+        """Return how many offsets of the log are not handled yet; None where nobody knows."""
+
+    @property
+    def notes(self) -> list[str]:
+        """Return what holds it up, in words."""
+
+    def close(self) -> None:
+        """Stop measuring."""
 
 
 class Interruptible:
@@ -72,16 +88,28 @@ class ConsumerThread:
         release: the id of the release.
         embedder: the encoder of that release.
         make: makes the consumer around an embedder; called for every start.
+        measure: begins to measure the lag, given the way to this consumer's own partitions; else it is the consumer's last count.
+        show_running: takes whether the consumer runs.
     """
 
-    def __init__(self, release: str, embedder: Embedder, make: Callable[[Embedder], Runnable]) -> None:
+    def __init__(
+        self,
+        release: str,
+        embedder: Embedder,
+        make: Callable[[Embedder], Runnable],
+        measure: Callable[[Callable[[], Mapping[int, object]]], Lag] | None = None,
+        show_running: Callable[[bool], object] = lambda runs: None,
+    ) -> None:
         self._release = release
+        self._show_running = show_running
+        self._began_at = time.time()
         self._stop = threading.Event()
         self._given_up = threading.Event()
         self._make = partial(make, Interruptible(embedder, self._given_up))
         self._consumer: Runnable | None = None
         self._last_error = ""
         self._began = time.monotonic()
+        self._lag = measure(self._own_partitions) if measure else None
         self._executor = ThreadPoolExecutor(1, thread_name_prefix=f"consumer-{release}")
         self._future = self._executor.submit(self._run)
 
@@ -92,9 +120,22 @@ class ConsumerThread:
 
     @property
     def lag(self) -> int | None:
-        """Return how many messages wait to be indexed, by the consumer's last count; None before the first."""
-        lag = dict(self._consumer.state.lag) if self._consumer else {}
+        """Return how many offsets of the log wait to be handled; None where nobody knows."""
+        if self._lag is not None:
+            return self._lag.lag
+        lag = self._own_partitions()
         return sum(lag.values()) if lag else None
+
+    @property
+    def notes(self) -> list[str]:
+        """Return what holds the consumer up without a fault of its own, in words."""
+        return self._lag.notes if self._lag else []
+
+    @property
+    def idle_seconds(self) -> float:
+        """Return the time since a batch was last handled, or nothing was found to handle; at first, since this thread began."""
+        succeeded_at = self._consumer.state.succeeded_at if self._consumer else None
+        return max(0.0, time.time() - max(self._began_at, succeeded_at or 0.0))
 
     @property
     def fault(self) -> str | None:
@@ -102,7 +143,10 @@ class ConsumerThread:
         recovered = self.is_running and time.monotonic() - self._began > _RECOVERED_SECONDS
         own = "" if recovered else self._last_error
         error = own or (self._consumer.state.last_error if self._consumer else "")
-        return f"release {self._release} is not being indexed: {error}" if error else None
+        if not error:
+            return None
+        ended = "" if self.is_running else " (its consumer gave up: after the remedy, `twinline down` and `twinline up`)"
+        return f"release {self._release} is not being indexed{ended}: {error}"
 
     def check(self) -> None:
         """Raise the error of a consumer that ended by a bug."""
@@ -122,7 +166,13 @@ class ConsumerThread:
         self._given_up.set()
         wait([self._future], timeout_seconds * (1 - _FINISHING_SHARE))
         self._executor.shutdown(wait=False)
+        if self._lag is not None:
+            self._lag.close()
         return self._future.done()
+
+    def _own_partitions(self) -> dict[int, int]:
+        """Return the last counts of this consumer's own partitions; none once it has ended: then the group's count."""
+        return dict(self._consumer.state.lag) if self._consumer and self.is_running else {}
 
     def _run(self) -> None:
         policy = retrying(
@@ -130,6 +180,7 @@ class ConsumerThread:
             stop=stop_when_event_set(self._stop),
             sleep=sleep_using_event(self._stop),
         ).copy(before_sleep=self._note_pause)
+        self._show_running(True)
         try:
             policy(self._consume)
         except TransientError as error:
@@ -138,6 +189,8 @@ class ConsumerThread:
         except ContractError as error:
             self._last_error = str(error)
             _log.exception("consumer_gave_up", extra={"release": self._release})
+        finally:
+            self._show_running(False)
 
     def _consume(self) -> None:
         self._began = time.monotonic()

@@ -47,4 +47,6 @@ def _look(service: OnlineService, name: str, is_active: bool) -> CollectionStatu
             chunks=known(lambda: served.collection.count({"kind": "chunk"})),
             lag=consumer.lag if consumer else None,
             faults=faults,
+            notes=consumer.notes if consumer else [],
+            idle_seconds=round(consumer.idle_seconds, 1) if consumer else None,
         )

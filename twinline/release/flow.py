@@ -111,13 +111,14 @@ class Flow:
 
         The record stays in the release's state folder, also after a refusal.
         """
-        from twinline.clients.kafka.connect import committed_offsets, end_offsets
+        from twinline.clients.kafka.connect import end_offsets
+        from twinline.clients.kafka.standing import passed_offsets
 
         manifest = self._manifest(release)
         name, settings = collection_name(release), self._settings
         forget_verification(self._state, release)
         ends = end_offsets(settings, settings.topic)
-        committed = partial(committed_offsets, settings, consumer_group(release), settings.topic)
+        committed = partial(passed_offsets, settings, consumer_group(release), settings.topic)
         checks = [verify.wait_until_caught_up(ends, committed, patience_seconds)]
         state = read_log(settings, ends, sample)
         opened = ReleaseFolder.load(settings.releases / release)

@@ -23,8 +23,8 @@ from twinline.clients.triton.fleet import TritonFleet
 from twinline.contract.encoder.golden import check_tokens, read_golden
 from twinline.contract.encoder.preprocess import Preprocessor
 from twinline.contract.encoder.selfcheck import check_process
-from twinline.contract.errors import ContractError, SettingsError
-from twinline.stack import ports, processes, readiness, requirements
+from twinline.contract.errors import ContractError, SettingsError, TwinlineError
+from twinline.stack import ports, processes, requirements
 from twinline.stack.parts import parts
 
 Verdict = Literal["good", "warning", "bad"]
@@ -128,9 +128,17 @@ def _ports(settings: Settings) -> Finding:
 def _broker_elsewhere(settings: Settings) -> Finding:
     if not settings.kafka_bootstrap:
         return Finding("broker", "good", "the embedded one: for laptops and tests, not durable against a power cut")
-    problem = readiness.broker(settings.kafka_address)
-    detail = problem or f"answers at {settings.kafka_address}"
-    return _finding("broker", problem is None, detail, "start it, or unset KAFKA_BOOTSTRAP to use the embedded one")
+    from twinline.clients.kafka.connect import kafka_errors, make_admin
+
+    try:
+        # With its credentials: what a port without them says is not what the consumer will meet.
+        with closing(make_admin(settings)) as admin, kafka_errors(settings):
+            admin.list_topics()
+    except SettingsError as error:
+        return Finding("broker", "bad", str(error), "as said")
+    except TwinlineError as error:
+        return Finding("broker", "bad", str(error), "start it, or unset KAFKA_BOOTSTRAP to use the embedded one")
+    return Finding("broker", "good", f"answers at {settings.kafka_address}")
 
 
 def _disk(settings: Settings) -> Finding:

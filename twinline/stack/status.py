@@ -57,8 +57,9 @@ class StackStatus:
 
     @property
     def is_ready(self) -> bool:
-        """Return whether every part, and every model server elsewhere, is ready."""
-        return all(part.state == "ready" for part in self.parts) and all(server.ready for server in self.model_servers)
+        """Return whether every part, and every model server elsewhere, is ready, and every served release is being indexed."""
+        parts = all(part.state == "ready" for part in self.parts) and all(server.ready for server in self.model_servers)
+        return parts and not (self.served and any(collection.faults for collection in self.served.collections))
 
 
 def read_status(settings: Settings) -> StackStatus:

@@ -1,6 +1,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 from kafka import errors
@@ -19,7 +20,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Any]]:
     """What a vendor client was made with."""
     seen: dict[str, Any] = {}
     for name in ("KafkaProducer", "KafkaConsumer", "KafkaAdminClient"):
-        monkeypatch.setattr(twinline.clients.kafka.connect, name, lambda **options: seen.update(options))
+        monkeypatch.setattr(twinline.clients.kafka.connect, name, lambda **options: seen.update(options) or MagicMock())
     return seen
 
 

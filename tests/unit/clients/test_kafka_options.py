@@ -1,5 +1,6 @@
 import json
 import ssl
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -40,7 +41,8 @@ def test_every_setting_of_kafka_python_is_either_open_or_known_to_be_ours() -> N
 def test_every_open_setting_reaches_every_client_that_has_it(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
     vendor = CLIENTS[make]
-    fake = type(vendor.__name__, (), {"DEFAULT_CONFIG": vendor.DEFAULT_CONFIG, "__init__": lambda _, **given: seen.update(given)})
+    parts = {"DEFAULT_CONFIG": vendor.DEFAULT_CONFIG, "_fetcher": SimpleNamespace()}
+    fake = type(vendor.__name__, (), {**parts, "__init__": lambda _, **given: seen.update(given)})
     monkeypatch.setattr(twinline.clients.kafka.connect, vendor.__name__, fake)
     options: dict[str, Any] = {name: f"value of {name}" for name in OPEN - OBJECTS}
     options |= {

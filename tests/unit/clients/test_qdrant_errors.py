@@ -3,9 +3,10 @@ import pytest
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
+from twinline.clients.store import qdrant_collection
 from twinline.clients.store.qdrant import QdrantStore, connect
 from twinline.clients.store.qdrant_collection import server_errors
-from twinline.contract.errors import ContractError, MismatchError, TransientError, TwinlineError
+from twinline.contract.errors import ContractError, MismatchError, SettingsError, TransientError, TwinlineError
 
 URL = "http://127.0.0.1:9"
 
@@ -30,6 +31,27 @@ def test_errors_become_ours_and_name_the_server(vendor: Exception, ours: type[Tw
     with pytest.raises(ours, match=URL) as caught, server_errors(client, "collection x"):
         raise vendor
     assert caught.value.__cause__ is vendor
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("vendor", "setting"),
+    [
+        (answer(401), "QDRANT_API_KEY"),
+        (answer(403), "QDRANT_API_KEY"),
+        (ResponseHandlingException(OSError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed")), "SSL_CERT_FILE"),
+        (ResponseHandlingException(OSError("[SSL: WRONG_VERSION_NUMBER] wrong version number")), "http:// in QDRANT_URL"),
+        (ResponseHandlingException(OSError("[Errno 104] Connection reset by peer")), "https:// in QDRANT_URL"),
+        (ResponseHandlingException(OSError("Server disconnected without sending a response.")), "https:// in QDRANT_URL"),
+    ],
+)
+def test_what_no_repetition_changes_is_told_as_a_setting(
+    vendor: Exception, setting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(qdrant_collection, "speaks_tls", lambda host, port: (host, port) == ("127.0.0.1", 9))
+    client = connect(URL)
+    with pytest.raises(SettingsError, match=setting), server_errors(client, "collection x"):
+        raise vendor
     client.close()
 
 

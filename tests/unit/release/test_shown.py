@@ -66,7 +66,7 @@ def text_of(shown: Any) -> str:
 def test_a_release_is_shown_with_its_evidence_and_who_promoted_it() -> None:
     shown = text_of(show_release(A))
     for said in (
-        "space-1", "v3.0.0", "commit abcdef012345", "prod", "active, 100 documents, 0 messages behind",
+        "space-1", "v3.0.0", "commit abcdef012345", "prod", "active, 100 documents, 0 offsets behind",
         "fingerprint vector", "max_tokens", "256",
         # per format: parity and limit, quality, size and time, and which one is served
         "2e-07", "ndcg_at_10 0.7012", "22.7", "3.25", "served", "dropped: loses 0.03",

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -9,16 +10,19 @@ import numpy as np
 import pytest
 
 from tests.unit.release.factories import FakeEmbedder, golden, make_release, text_vector
+from twinline.clients.erasure_list import Erasures
+from twinline.clients.settings import Settings
 from twinline.clients.store.protocol import Head, StoredPoint
 from twinline.clients.store.vectors import DENSE
 from twinline.contract.documents.ids import point_id
-from twinline.contract.documents.records import Deletion, Document, Version, encode_key
+from twinline.contract.documents.records import Deletion, Document, Version, encode_key, encode_value
 from twinline.contract.encoder.embedding import Embeddings
 from twinline.contract.encoder.golden import GoldenSet
 from twinline.contract.encoder.preprocess import Preprocessor
 from twinline.contract.errors import DocumentError, TransientError
 from twinline.contract.release.manifest import Manifest
 from twinline.release.verify import index as verify
+from twinline.release.verify import log_sample
 from twinline.release.verify.log_sample import LogState, is_chosen
 
 DOCUMENT = Document("src", "a", "The quick brown fox jumps over the lazy dog.", title="Fox")
@@ -235,7 +239,7 @@ def test_waiting_ends_when_the_consumer_has_passed_the_end() -> None:
 def test_a_consumer_that_moves_is_waited_for_and_one_that_stands_is_not() -> None:
     moving = offsets(*range(200))
     assert verify.wait_until_caught_up({0: 199}, lambda: next(moving), 5, sleep=lambda _: None).passed
-    with pytest.raises(TransientError, match="3 messages behind"):
+    with pytest.raises(TransientError, match="3 offsets behind"):
         verify.wait_until_caught_up({0: 5}, lambda: {0: 2}, 5, sleep=lambda _: None)
 
 
@@ -243,6 +247,26 @@ def test_the_sample_depends_on_the_keys_alone_and_has_about_the_size_asked_for()
     chosen = [key for key in map(str, range(2_000)) if is_chosen("src", key, 20)]
     assert chosen == [key for key in map(str, range(2_000)) if is_chosen("src", key, 20)]
     assert 60 < len(chosen) < 140
+
+
+@pytest.mark.parametrize(("documents", "least", "most"), [(3, 3, 3), (24, 24, 24), (48, 48, 48), (49, 12, 48), (3_000, 12, 48)])
+def test_the_sample_does_not_shrink_with_offsets_that_hold_no_message(
+    documents: int, least: int, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def record(number: int) -> SimpleNamespace:
+        # One message in a thousand offsets, as a log of small transactions and compaction leaves them.
+        key, value = encode_key("s", f"k{number}"), encode_value(Document("s", f"k{number}", "text"))
+        return SimpleNamespace(key=key, value=value, headers=[], timestamp=1_763_800_000_000, offset=number * 1_000)
+
+    monkeypatch.setattr(log_sample, "read_topic", lambda *_, **__: map(record, range(documents)))
+    monkeypatch.setattr(log_sample, "current_erasures", lambda _: Erasures())
+
+    state = log_sample.read_log(Settings(), {0: documents * 1_000}, 24)
+
+    assert least <= len(state.documents) <= most
+    assert len(state.versions) == documents
+    again = log_sample.read_log(Settings(), {0: documents}, 24)
+    assert again.documents.keys() == state.documents.keys()
 
 
 def test_an_embedder_in_another_space_is_no_embedder() -> None:

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import numpy as np
@@ -39,7 +39,7 @@ class FakeConsumer:
         self.drained = False
         self.embedder: Embedder | None = None
         self.is_busy = False
-        self.state = SimpleNamespace(lag={0: 4, 1: 3}, last_error="")
+        self.state = SimpleNamespace(lag={0: 4, 1: 3}, last_error="", succeeded_at=None)
 
     def run(self, stop: threading.Event) -> None:
         self.runs += 1
@@ -158,6 +158,60 @@ def test_a_consumer_that_cannot_go_on_leaves_search_running(online: Online) -> N
     until(lambda: not online.service.consumer("documents_r1").is_running)  # type: ignore[union-attr]
     online.admin.serve("documents_r1")  # once the cause is gone
     until(lambda: online.consumer.runs == 2)
+
+
+class MeasuredLag:
+    """The broker's word, which goes on after a consumer has ended."""
+
+    lag: int | None = 3_500
+    notes: ClassVar = ["an open transaction of 'flink-7' holds partition 1 up"]
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_a_consumer_that_gave_up_is_red_and_its_lag_is_the_brokers_word(online: Online) -> None:
+    shown: list[bool] = []
+    measured = MeasuredLag()
+    partitions: list[Callable[[], Any]] = []
+
+    def start_consumer(served: Any) -> ConsumerThread:
+        def measure(own: Callable[[], Any]) -> MeasuredLag:
+            partitions.append(own)
+            return measured
+
+        return ConsumerThread(served.info.release, served.embedder, online.make, measure, shown.append)
+
+    online.consumer = FakeConsumer(ContractError("another one took its place"))
+    online.service._start_consumer = start_consumer
+    online.service.tend()
+    until(lambda: shown == [True, False])
+    until(online.service.faults)
+
+    [listed] = online.admin.status().collections
+    assert (listed.consumer_running, listed.lag, listed.notes) == (False, 3_500, measured.notes)
+    assert listed.idle_seconds is not None
+    [fault] = listed.faults
+    assert "its consumer gave up" in fault
+    assert "another one took its place" in fault
+    # What is shown as a metric is the whole group's: nobody else shows it now.
+    assert partitions[0]() == {}
+    measured.lag = None
+    assert online.admin.status().collections[0].lag is None
+    online.service.stop(1)
+    assert measured.closed
+
+
+def test_a_busy_consumer_tells_when_it_last_succeeded(online: Online) -> None:
+    online.service.tend()
+    online.consumer.state.succeeded_at = time.time() - 64
+    # Since this thread began at the latest.
+    assert online.admin.status().collections[0].idle_seconds < 5
+    online.service.consumer("documents_r1")._began_at -= 1_000  # type: ignore[union-attr]
+    assert 63 < online.admin.status().collections[0].idle_seconds < 70
+    online.consumer.state.succeeded_at = time.time()
+    assert online.admin.status().collections[0].idle_seconds < 5
 
 
 def test_a_bug_in_a_consumer_reaches_the_main_thread(online: Online) -> None:

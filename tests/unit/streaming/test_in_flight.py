@@ -149,3 +149,15 @@ def test_what_is_wrong_beside_the_large_one_is_not_blamed_on_it(scene: Scene, mo
         scene.work(batches=2)
     assert scene.world.letters == {}
     assert scene.world.committed == dict.fromkeys(scene.world.logs, 0)
+
+
+def test_markers_and_gaps_are_committed_without_a_message(in_flight: InFlight) -> None:
+    in_flight.begin({0: 5, 1: 0})
+    in_flight.add([], {0: 5, 1: 0})
+    assert in_flight.to_commit() == {}
+    in_flight.add([message(5, SMALL)], {0: 9, 1: 0})
+    assert in_flight.to_commit() == {}
+    in_flight.done(in_flight.small())
+    assert in_flight.to_commit() == {0: 9}
+    in_flight.add([], {0: 9, 1: 2})
+    assert in_flight.to_commit() == {0: 9, 1: 2}

@@ -43,7 +43,7 @@ TEXT = "one two three four five six seven eight nine"
 class IdleConsumer:
     """Runs until it is asked to stop."""
 
-    state = SimpleNamespace(lag={0: 0}, last_error="")
+    state = SimpleNamespace(lag={0: 0}, last_error="", succeeded_at=None)
 
     def run(self, stop: threading.Event) -> None:
         stop.wait()

@@ -19,7 +19,9 @@ from kafka.errors import (
     UnknownTopicOrPartitionError,
 )
 
+from twinline.clients.kafka.fetched import set_apart_unreadable
 from twinline.clients.kafka.options import check_security, options_of, read_options
+from twinline.clients.kafka.refusals import ExplainingClient, RefusedError
 from twinline.clients.settings import Settings
 from twinline.contract.errors import ContractError, DocumentError, SettingsError, TransientError
 
@@ -60,9 +62,12 @@ def make_producer(settings: Settings, **overrides: Any) -> KafkaProducer:
 
 
 def make_consumer(settings: Settings, group: str | None = None, **overrides: Any) -> KafkaConsumer:
-    """Return a consumer that reads committed messages from the start and never commits by itself; not yet subscribed."""
+    """Return a consumer that reads committed messages from the start and never commits by itself; not yet subscribed.
+
+    Bytes of the log that cannot be read come as `twinline.clients.kafka.fetched.Unreadable` records.
+    """
     with kafka_errors(settings), _wrong_settings(settings):
-        return KafkaConsumer(
+        consumer = KafkaConsumer(
             **{
                 "max_partition_fetch_bytes": 8 * 1024 * 1024,
                 **_connection(settings, _KNOWN["Consumer"]),
@@ -75,6 +80,7 @@ def make_consumer(settings: Settings, group: str | None = None, **overrides: Any
                 **overrides,
             }
         )
+        return set_apart_unreadable(consumer)
 
 
 def make_admin(settings: Settings) -> KafkaAdminClient:
@@ -137,13 +143,6 @@ def committed_offsets(settings: Settings, group: str, topic: str) -> dict[int, i
     }
 
 
-def group_lag(settings: Settings, group: str, topic: str) -> dict[int, int]:
-    """Return how many messages of each partition a group has not committed."""
-    ends, committed = end_offsets(settings, topic), committed_offsets(settings, group, topic)
-    starts = beginning_offsets(settings, topic) if ends.keys() - committed.keys() else {}
-    return {partition: max(0, end - committed.get(partition, starts.get(partition, 0))) for partition, end in ends.items()}
-
-
 def unless_set(settings: Settings, **defaults: Any) -> dict[str, Any]:
     """Return our defaults, without the options in TWINLINE_KAFKA_OPTIONS."""
     chosen = read_options(settings.kafka_options.get_secret_value())
@@ -165,6 +164,8 @@ def kafka_errors(settings: Settings) -> Iterator[None]:
         raise SettingsError(
             f"Kafka at {address} refuses these credentials ({exc}): check TWINLINE_KAFKA_SASL_* and the ACLs"
         ) from exc
+    except RefusedError as exc:
+        raise SettingsError(f"Kafka at {address} refuses this connection: {exc.args[0]}") from exc
     except FencedInstanceIdError as exc:
         raise ContractError(
             f"Kafka at {address}: another consumer took over this one's place in the group: give each its own instance number"
@@ -206,6 +207,7 @@ def _connection(settings: Settings, known: Mapping[str, Any]) -> dict[str, Any]:
     connection = {
         "bootstrap_servers": settings.kafka_address.split(","),
         "bootstrap_timeout_ms": _BOOTSTRAP_TIMEOUT_MS,
+        "kafka_client": ExplainingClient,
         "reconnect_backoff_max_ms": 2_000,
         "security_protocol": settings.kafka_security_protocol,
         "sasl_mechanism": settings.kafka_sasl_mechanism,

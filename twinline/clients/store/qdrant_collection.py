@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import numpy as np
@@ -27,12 +28,14 @@ from twinline.clients.store.protocol import (
     version_part,
 )
 from twinline.clients.store.vectors import Sparse, Vector, check_asks, check_vectors
+from twinline.clients.tls import speaks_tls
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.records import Version
-from twinline.contract.errors import ContractError, TransientError
+from twinline.contract.errors import ContractError, SettingsError, TransientError
 from twinline.contract.release.index_settings import IndexSettings
 
 _TRY_AGAIN = (408, 429)
+_NOT_LET_IN = (401, 403)
 
 
 class QdrantCollection:
@@ -240,6 +243,20 @@ def is_server(client: QdrantClient) -> bool:
     return client.init_options.get("location") != ":memory:"
 
 
+def _wrong_setting(address: str, error: str) -> str:
+    """Return why there is no connection, where trying again cannot help; else an empty text."""
+    url = urlsplit(address)
+    if "CERTIFICATE_VERIFY_FAILED" in error:
+        return (
+            f"has a certificate that is not trusted here ({error}): set SSL_CERT_FILE to its authority's, or correct QDRANT_URL"
+        )
+    if "WRONG_VERSION_NUMBER" in error:
+        return "does not speak TLS: write http:// in QDRANT_URL"
+    if url.scheme == "http" and not error.endswith("refused") and url.hostname and speaks_tls(url.hostname, url.port or 6333):
+        return "speaks TLS: write https:// in QDRANT_URL"
+    return ""
+
+
 @contextmanager
 def server_errors(client: QdrantClient, place: str) -> Iterator[None]:
     """Turn qdrant-client's errors into ours."""
@@ -249,12 +266,16 @@ def server_errors(client: QdrantClient, place: str) -> Iterator[None]:
     except ResourceExhaustedResponse as exc:
         raise TransientError(f"{place} at {address}: the server is busy: {exc}", float(exc.retry_after_s)) from exc
     except ResponseHandlingException as exc:
+        if wrong := _wrong_setting(str(address), str(exc)):
+            raise SettingsError(f"{place}: Qdrant at {address} {wrong}") from exc
         raise TransientError(f"{place}: no Qdrant answers at {address}: start it, or set QDRANT_URL ({exc})") from exc
     except UnexpectedResponse as exc:
         status = exc.status_code or 500
         reason = f"{place} at {address}: HTTP {status}: {exc.content.decode(errors='replace')[:500]}"
         if status >= 500 or status in _TRY_AGAIN:
             raise TransientError(reason) from exc
+        if status in _NOT_LET_IN:
+            raise SettingsError(f"{reason}: check QDRANT_API_KEY, and what it may do there") from exc
         raise ContractError(reason) from exc
     except ApiException as exc:
         raise TransientError(f"{place} at {address}: {exc}") from exc

@@ -152,7 +152,7 @@ def _served(served: Mapping[str, Any] | None) -> str:
         return "no"
     documents, lag = ("?" if served[name] is None else served[name] for name in ("documents", "lag"))
     faults = "".join(f"; {fault}" for fault in served["faults"])
-    return f"{'active' if served['active'] else 'yes'}, {documents} documents, {lag} messages behind{faults}"
+    return f"{'active' if served['active'] else 'yes'}, {documents} documents, {lag} offsets behind{faults}"
 
 
 def _decided(passed: bool) -> tuple[Text]:

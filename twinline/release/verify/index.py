@@ -66,33 +66,33 @@ class Candidate:
 
 def wait_until_caught_up(
     ends: Mapping[int, int],
-    committed: Callable[[], Mapping[int, int]],
+    passed: Callable[[], Mapping[int, int]],
     patience_seconds: float,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Check:
-    """Wait until a group has committed past `ends`.
+    """Wait until a group has passed `ends`, the last stable offsets.
 
     Raises:
         TransientError: it has not moved for longer than our patience.
     """
-    waited, behind = 0.0, _behind(ends, committed())
+    waited, behind = 0.0, _behind(ends, passed())
     while behind:
         sleep(0.5)
         waited += 0.5
-        now = _behind(ends, committed())
+        now = _behind(ends, passed())
         if now < behind:
             waited = 0.0
         behind = now
         if waited >= patience_seconds:
             raise TransientError(
-                f"the consumer is {behind} messages behind and has not moved for {patience_seconds:.0f} s: see "
+                f"the consumer is {behind} offsets behind and has not moved for {patience_seconds:.0f} s: see "
                 "`twinline status` and the log of the online process, then verify again"
             )
     return Check("caught up", True, f"past the offsets {dict(ends)}", {"messages": sum(ends.values())})
 
 
-def _behind(ends: Mapping[int, int], committed: Mapping[int, int]) -> int:
-    return sum(max(0, end - committed.get(partition, 0)) for partition, end in ends.items())
+def _behind(ends: Mapping[int, int], passed: Mapping[int, int]) -> int:
+    return sum(max(0, end - passed.get(partition, 0)) for partition, end in ends.items())
 
 
 def read_heads(reads: Reads, collection: str) -> dict[DocumentKey, Head]:

@@ -5,7 +5,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from twinline.clients.kafka.connect import beginning_offsets
 from twinline.clients.kafka.erasures import current_erasures
 from twinline.clients.kafka.stretch import read_topic
 from twinline.clients.settings import Settings
@@ -60,17 +59,22 @@ class LogState:
         else:
             self.documents.pop(name, None)
 
+    def keep(self, one_in: int) -> None:
+        """Leave only the sampled documents that a coarser choice samples too."""
+        for name in [name for name in self.documents if not is_chosen(*name, one_in)]:
+            del self.documents[name]
+
 
 def read_log(settings: Settings, ends: Mapping[int, int], sample: int) -> LogState:
-    """Read the topic up to `ends`, keeping about `sample` documents whole.
+    """Read the topic up to `ends`, keeping between `sample` and twice as many documents whole, where it has so many.
 
-    The choice depends on the keys alone, so a repeat samples the same documents.
+    The choice depends on the log's keys alone, so a repeat samples the same documents. It does not depend on offsets, which are
+    more than there are messages: markers of transactions, aborted and removed records have offsets too.
 
     Raises:
         TransientError: no broker answers, or it falls silent.
     """
-    total = sum(ends.values()) - sum(beginning_offsets(settings, settings.topic).values())
-    one_in = max(1, total // max(1, sample))
+    one_in = 1
     state = LogState(ends=dict(ends))
     erasures = current_erasures(settings)
     for record in read_topic(settings, settings.topic, ends=ends):
@@ -82,6 +86,10 @@ def read_log(settings: Settings, ends: Mapping[int, int], sample: int) -> LogSta
             state.take(item, version, is_chosen(item.source, item.key, one_in))
         except DocumentError:
             continue  # in the dead letters, where `refused_keys` looks
+        while len(state.documents) > 2 * max(1, sample):
+            # Each choice is a part of the one before: what was left out once is left out from now on.
+            one_in *= 2
+            state.keep(one_in)
     return state
 
 

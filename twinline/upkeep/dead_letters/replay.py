@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from streaming.dead_letters import DeadLetter
+from streaming.decode import UNREADABLE
 from streaming.erased import REASON as ERASED
 from twinline.clients.kafka.connect import MAX_DEAD_LETTER_BYTES, end_offsets, kafka_errors, make_producer
 from twinline.clients.settings import Settings
@@ -44,6 +45,9 @@ def choose(entries: Sequence[Entry], again: bool, max_attempts: int = MAX_ATTEMP
     for entry in entries:
         if entry.reason == ERASED:
             left[entry.message] = "its document was erased, and its text was not kept"
+        elif entry.reason == UNREADABLE:
+            # Its letter has no payload, and would go out as a message without key and value.
+            left[entry.message] = "its bytes could not be read, nothing can be sent; `twinline replay` reads the log again"
         elif again:
             chosen.append(entry)
         elif entry.state != "open":

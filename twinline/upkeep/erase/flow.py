@@ -138,13 +138,13 @@ def expire_log(settings: Settings, principal: Principal, snapshot: str) -> dict[
         SettingsError: there is no such snapshot, or it is not of this topic.
         TransientError: a consumer has not passed the snapshot yet.
     """
-    from twinline.clients.kafka.connect import committed_offsets
+    from twinline.clients.kafka.standing import passed_offsets
 
     principal.require("erase")
     covered = open_snapshot(settings.snapshots / snapshot, settings.topic)
     for release in releases_in_service(settings)[0]:
-        committed = committed_offsets(settings, consumer_group(release), settings.topic)
-        behind = {number: end for number, end in covered.ends.items() if committed.get(number, 0) < end}
+        passed = passed_offsets(settings, consumer_group(release), settings.topic)
+        behind = {number: end for number, end in covered.ends.items() if passed.get(number, 0) < end}
         if behind:
             raise TransientError(
                 f"release {release} has not read the log up to {behind}, by partition: wait for its consumer (`twinline status`)"

@@ -11,7 +11,7 @@ from streaming.indexer import Indexer
 from streaming.limits import load_limits
 from streaming.message_json import json_of_message
 from streaming.opening import open_indexer
-from twinline.clients.kafka.connect import committed_offsets
+from twinline.clients.kafka.standing import passed_offsets
 from twinline.clients.online import AdminClient
 from twinline.clients.release import Release
 from twinline.clients.settings import Settings
@@ -109,7 +109,7 @@ def open_target(settings: Settings, release: Release) -> Iterator[Target]:
     name, info = release.collection_name, release.info
 
     def committed() -> Mapping[int, int]:
-        return committed_offsets(settings, release.group, settings.topic)
+        return passed_offsets(settings, release.group, settings.topic)
 
     store = make_store(settings)
     if store.has_one_owner:

@@ -1,7 +1,8 @@
 """Features of the newest documents: texts from the log, vectors from the store, so that nothing is embedded again."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from twinline.contract.errors import DocumentError
 from twinline.contract.monitor.drift import Features
 from twinline.contract.monitor.drift_reference import DriftReference, features_of, unknown_id
 
+_WIDER: Final = 4
+
 
 @dataclass(frozen=True, slots=True)
 class NewDocuments:
@@ -29,16 +32,29 @@ class NewDocuments:
 def read_newest(settings: Settings, limit: int) -> list[Document]:
     """Return the newest distinct documents of the topic, at most `limit`, newest first; deleted ones are left out.
 
-    Of each partition the last `limit` messages are read: the newest `limit` of all are among them.
+    Of each partition the last offsets are read, ever more of them until there are enough messages: markers of transactions,
+    aborted and removed records have offsets too.
 
     Raises:
         SettingsError: there is no such topic.
         TransientError: no broker answers, or it falls silent.
     """
     ends, starts = end_offsets(settings, settings.topic), beginning_offsets(settings, settings.topic)
+    window = limit
+    while True:
+        last = {number: max(starts[number], end - window) for number, end in ends.items()}
+        found, messages = _newest_documents(settings, last, ends)
+        if messages >= limit or last == starts:
+            return found[:limit]
+        window *= _WIDER
+
+
+def _newest_documents(settings: Settings, last: Mapping[int, int], ends: Mapping[int, int]) -> tuple[list[Document], int]:
+    """Return the documents of a stretch of the log, the newest first, and how many messages it has."""
     newest: dict[tuple[str, str], tuple[Version, int, Document | None]] = {}
-    last = {number: max(starts[number], end - limit) for number, end in ends.items()}
+    messages = 0
     for record in read_topic(settings, settings.topic, last, ends):
+        messages += 1
         try:
             item = decode_message(record.key, record.value, record.headers)
             version = version_of(item, record.timestamp, record.offset, record.headers)
@@ -48,7 +64,7 @@ def read_newest(settings: Settings, limit: int) -> list[Document]:
         except DocumentError:
             continue  # in the dead letters, which have their own report
     found = sorted(newest.values(), key=lambda entry: -entry[1])
-    return [document for _, _, document in found if document is not None][:limit]
+    return [document for _, _, document in found if document is not None], messages
 
 
 def document_features(

@@ -1,0 +1,1 @@
+"""Apache Kafka, and the clients that other people use, against the consumer."""
