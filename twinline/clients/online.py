@@ -1,7 +1,7 @@
 """The online process's admin API, from the other commands of the same machine."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 from uuid import UUID
 
@@ -24,7 +24,10 @@ MOST_POINTS: Final = 500
 
 @dataclass(frozen=True, slots=True)
 class CollectionStatus:
-    """One served collection. An unknown number is None, and `faults` say why."""
+    """One served collection. An unknown number is None, and `faults` say why.
+
+    `alarms` stop nothing: what the topic's configuration will lose, steps back of the broker's clock.
+    """
 
     name: str
     release: str
@@ -36,6 +39,7 @@ class CollectionStatus:
     chunks: int | None
     lag: int | None
     faults: list[str]
+    alarms: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,9 @@ def _show(status: "StackStatus", console: Console) -> None:
         return
     headings = ("release", "active", "documents", "chunks", "behind the log by", "space")
     console.print(_table(headings, map(_collection_row, status.served.collections)))
+    # Once, though every release reads the same log.
+    for alarm in dict.fromkeys(alarm for collection in status.served.collections for alarm in collection.alarms):
+        console.print(alarm, style="yellow", markup=False, soft_wrap=True)
     for name, reason in status.served.refused.items():
         console.print(f"{name} is not served: {reason}", style="red", markup=False, soft_wrap=True)
 

@@ -47,4 +47,5 @@ def _look(service: OnlineService, name: str, is_active: bool) -> CollectionStatu
             chunks=known(lambda: served.collection.count({"kind": "chunk"})),
             lag=consumer.lag if consumer else None,
             faults=faults,
+            alarms=service.alarms(info.release),
         )

@@ -7,6 +7,7 @@ import numpy as np
 
 from twinline.clients.kafka.connect import beginning_offsets, end_offsets
 from twinline.clients.kafka.stretch import read_topic
+from twinline.clients.kafka.topic_order import append_ms
 from twinline.clients.online import AdminClient
 from twinline.clients.settings import Settings
 from twinline.contract.documents.ids import head_id
@@ -41,9 +42,10 @@ def read_newest(settings: Settings, limit: int) -> list[Document]:
     for record in read_topic(settings, settings.topic, last, ends):
         try:
             item = decode_message(record.key, record.value, record.headers)
-            version = version_of(item, record.timestamp, record.offset, record.headers)
+            version = version_of(item, append_ms(settings, record), record.offset, record.headers, record.partition)
             known = newest.get((item.source, item.key))
             if known is None or not version < known[0]:
+                version = version.after(known[0] if known else None)
                 newest[item.source, item.key] = version, record.timestamp, item if isinstance(item, Document) else None
         except DocumentError:
             continue  # in the dead letters, which have their own report
