@@ -49,7 +49,7 @@ class Alarms:
                     continue
                 seconds = (last_ms - message.timestamp_ms) / 1000
                 self._of_clock[place] = (
-                    f"the broker's clock stepped back by {seconds:g} s at {message.partition}/{message.offset}: within a partition "
+                    f"the broker's clock stepped back by {seconds:g} s at {message.partition}/{message.offset}: in a partition "
                     "nothing is lost; states of one document in two partitions may have changed their order: check the clocks of "
                     "the brokers (NTP), and see that every producer partitions by the key"
                 )

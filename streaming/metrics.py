@@ -28,9 +28,7 @@ class StreamingMetrics:
         self.chunks_reused = counter("chunks_reused", "Chunks whose text was unchanged: the vector was kept")
         self.chunks_truncated = counter("chunks_truncated", "Chunks of which the encoder read only the start")
         self.retries = counter("consumer_retries", "Attempts that a dependency's failure cut short")
-        self.clock_steps = counter(
-            "broker_clock_steps_back", "Steps back of the clock that gives a partition its times", "partition"
-        )
+        self.clock_steps = counter("broker_clock_steps_back", "Steps back of the clock that times a partition", "partition")
         self.lag = Gauge("twinline_consumer_lag", "Messages not yet handled", ["release", "partition"], registry=registry)
         self.handle_seconds = Histogram(
             "twinline_handle_seconds", "Time to make one batch durable", ["release"], buckets=_SECONDS, registry=registry

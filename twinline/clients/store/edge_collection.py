@@ -258,20 +258,18 @@ def _equals(field: str, value: Any) -> Any:
 def _surplus(head: Head) -> list[Any]:
     """Return the filters that together match the points to delete in `delete_surplus`."""
     chunks = _filter({"kind": "chunk", "source": head.source, "key": head.key}).must
-    number, offset, partition = "version", "version_offset", "version_partition"
-    same, same_offset = _equals(number, head.version.number), _equals(offset, head.version.offset)
+    version = head.version
     beyond = engine.FieldCondition(key="chunk_index", range=engine.RangeFloat(gte=head.chunk_count))
-    not_newer: list[list[Any]] = [
-        [engine.FieldCondition(key=number, range=engine.RangeFloat(lt=head.version.number))],
-        [same, engine.FieldCondition(key=offset, range=engine.RangeFloat(lt=head.version.offset))],
-    ]
-    if head.version.partition is None:
-        not_newer.append([same, same_offset])
+    same = _equals("version", version.number)
+    not_later = engine.FieldCondition(key="version_offset", range=engine.RangeFloat(lte=version.offset))
+    not_newer: list[list[Any]] = [[engine.FieldCondition(key="version", range=engine.RangeFloat(lt=version.number))]]
+    if version.partition is None:
+        not_newer.append([same, not_later])
     else:
-        not_newer.append([same, same_offset, engine.IsEmptyCondition(key=partition)])
-        not_newer.append(
-            [same, same_offset, engine.FieldCondition(key=partition, range=engine.RangeFloat(lte=head.version.partition))]
-        )
+        lower = engine.FieldCondition(key="version_partition", range=engine.RangeFloat(lt=version.partition))
+        not_newer.append([same, lower])
+        not_newer.append([same, _equals("version_partition", version.partition), not_later])
+        not_newer.append([same, engine.IsEmptyCondition(key="version_partition"), not_later])
     return [engine.Filter(must=[*chunks, beyond, *conditions]) for conditions in not_newer]
 
 

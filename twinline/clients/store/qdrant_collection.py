@@ -221,17 +221,22 @@ def _equals(field: str, value: Any) -> models.FieldCondition:
 def _not_newer_than(version: Version) -> models.Filter:
     """Return the filter of points that this version may replace.
 
-    Numbers of the log never go back within a partition (`Version.after`), so number, offset and partition are enough here.
+    Numbers of the log never go back within a partition (`Version.after`), so number, partition and offset are enough here.
     """
-    same_number, same_offset = _equals("version", version.number), _equals("version_offset", version.offset)
-    smaller_offset = models.FieldCondition(key="version_offset", range=models.Range(lt=version.offset))
-    not_later: list[Any] = [models.Filter(must=[same_number, same_offset])]
-    if version.partition is not None:
-        unknown = models.IsEmptyCondition(is_empty=models.PayloadField(key="version_partition"))
-        not_beyond = models.FieldCondition(key="version_partition", range=models.Range(lte=version.partition))
-        not_later = [models.Filter(must=[same_number, same_offset, condition]) for condition in (unknown, not_beyond)]
-    smaller = models.FieldCondition(key="version", range=models.Range(lt=version.number))
-    return models.Filter(should=[smaller, models.Filter(must=[same_number, smaller_offset]), *not_later])
+    same_number = _equals("version", version.number)
+    not_beyond = models.FieldCondition(key="version_offset", range=models.Range(lte=version.offset))
+    unknown = models.IsEmptyCondition(is_empty=models.PayloadField(key="version_partition"))
+    conditions: list[Any] = [models.FieldCondition(key="version", range=models.Range(lt=version.number))]
+    if version.partition is None:
+        conditions.append(models.Filter(must=[same_number, not_beyond]))
+    else:
+        lower = models.FieldCondition(key="version_partition", range=models.Range(lt=version.partition))
+        conditions += [
+            models.Filter(must=[same_number, lower]),
+            models.Filter(must=[same_number, _equals("version_partition", version.partition), not_beyond]),
+            models.Filter(must=[same_number, unknown, not_beyond]),
+        ]
+    return models.Filter(should=conditions)
 
 
 def _surplus(head: Head) -> models.Filter:

@@ -118,7 +118,7 @@ class Deletion:
 class Version:
     """The order of a document's states: the sender's number, or the place in the log.
 
-    Within a partition the offset alone decides. Between partitions the append time does, then the offset, then the partition.
+    Within a partition the offset alone decides. Between partitions the append time does, then the number of the partition.
 
     Args:
         number: the sender's number; in the log, the append time in ms, 0 where the log keeps no time of its own.
@@ -133,7 +133,7 @@ class Version:
 
     @property
     def rank(self) -> tuple[int, int]:
-        """Return number and offset: the sort key among the sender's numbers, and between partitions of the log."""
+        """Return number and offset: the sort key where no partition is known."""
         return (self.number, self.offset)
 
     def after(self, standing: "Version | None") -> "Version":
@@ -162,7 +162,7 @@ class Version:
         self.check_comparable(other)
         if self._shares_partition(other):
             return self.offset < other.offset
-        if self.rank == other.rank and self.partition is not None and other.partition is not None:
+        if self.number == other.number and self.partition is not None and other.partition is not None:
             return self.partition < other.partition
         return self.rank < other.rank
 
