@@ -127,10 +127,20 @@ def read_identity(settings: Settings) -> LogRecord:
     return LogRecord(embedded or cluster, settings.topic, str(topic_id or ""), settings.topic_order, len(partitions))
 
 
+def read_losses(settings: Settings) -> list[str]:
+    """Return what the topic's configuration will lose, in words; nothing where there is no topic yet.
+
+    Raises:
+        TransientError: no broker answers.
+    """
+    with closing(make_admin(settings)) as admin, kafka_errors(settings):
+        is_there = settings.topic in admin.list_topics()
+        return losses(settings.topic, read_configs(admin, settings.topic)) if is_there else []
+
+
 def read_alarms(settings: Settings, collection: HasLog) -> list[str]:
     """Return what a person should know of the log behind a collection: what its topic will lose, and a change of partitions."""
-    with closing(make_admin(settings)) as admin, kafka_errors(settings):
-        found = losses(settings.topic, read_configs(admin, settings.topic))
+    found = read_losses(settings)
     now, before = read_identity(settings), collection.read_log()
     if before is not None and before.order == "offsets" and before.partitions != now.partitions:
         found.append(

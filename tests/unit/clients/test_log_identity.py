@@ -30,16 +30,12 @@ class Broker:
     partitions: int = 2
     begin: int = 0
     times: list[int] = field(default_factory=list)
-    configs: dict[str, str] = field(default_factory=dict)
 
     def admin(self, settings: Settings) -> Any:
         listed = [{"topic_id": self.topic_id, "partitions": [{}] * self.partitions}]
         return SimpleNamespace(
             _manager=SimpleNamespace(cluster=SimpleNamespace(cluster_id=self.cluster)),
             describe_topics=lambda topics: listed if topics == [self.topic] else [{"partitions": []}],
-            describe_configs=lambda resources, config_filter: {
-                "topic": {self.topic: {name: {"value": value} for name, value in self.configs.items()}}
-            },
             close=lambda: None,
         )
 
@@ -54,10 +50,11 @@ class Broker:
 @pytest.fixture
 def broker(monkeypatch: pytest.MonkeyPatch) -> Broker:
     made = Broker()
-    monkeypatch.setattr(log_identity, "make_admin", lambda settings: made.admin(settings))
-    monkeypatch.setattr(log_identity, "end_offsets", lambda *at: made.ends(*at))
+    monkeypatch.setattr(log_identity, "make_admin", made.admin)
+    monkeypatch.setattr(log_identity, "read_losses", lambda settings: [])
+    monkeypatch.setattr(log_identity, "end_offsets", made.ends)
     monkeypatch.setattr(log_identity, "beginning_offsets", lambda *at: dict.fromkeys(range(made.partitions), made.begin))
-    monkeypatch.setattr(log_identity, "read_topic", lambda *at: made.read(*at))
+    monkeypatch.setattr(log_identity, "read_topic", made.read)
     return made
 
 
@@ -117,7 +114,6 @@ def test_another_log_is_refused_with_both_names_and_the_way_out(
         {"times": [1, 2, 3]},  # it has grown
         {"begin": 5, "times": [9]},  # its first messages have expired
         {"partitions": 6},  # it has more partitions
-        {"configs": {"retention.ms": "5"}},
     ],
 )
 def test_the_same_log_is_taken_whatever_became_of_it(broker: Broker, collection: MemoryCollection, now: dict[str, Any]) -> None:
