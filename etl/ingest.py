@@ -189,7 +189,7 @@ def _begins(block: pa.Table) -> NDArray[np.int64]:
 
 def _newest(states: list[Row], uri: str, aside: _Aside) -> int:
     """Return the number of the state that counts for one key; set aside the states that cannot."""
-    newest = 0
+    newest, standing = 0, _version(states[0])
     for number, state in enumerate(states[1:], 1):
         key = state["key"]
         if state["log_offset"] is None:
@@ -197,8 +197,8 @@ def _newest(states: list[Row], uri: str, aside: _Aside) -> int:
             aside.rejects.add(duplicate(state["source"], key, first, second, state["text"]))
             continue
         try:
-            if _version(state) >= _version(states[newest]):
-                newest = number
+            if not (version := _version(state)) < standing:
+                newest, standing = number, version.after(standing)
         except DocumentError as exc:
             place = f"{uri}[{state['log_partition']}]"
             aside.rejects.add(Reject(place, exc.reason, str(exc), state["log_offset"], key))
@@ -208,7 +208,7 @@ def _newest(states: list[Row], uri: str, aside: _Aside) -> int:
 def _version(row: Row) -> Version:
     if row["version"] is not None:
         return Version("explicit", row["version"])
-    return Version("log", row["log_timestamp_ms"], row["log_offset"])
+    return Version("log", row["log_timestamp_ms"], row["log_offset"], row["log_partition"])
 
 
 def _write_aside(folder: Path, aside: _Aside) -> dict[str, int]:

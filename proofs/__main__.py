@@ -7,6 +7,7 @@ python -m proofs switch    no search fails, no answer mixes two releases and no 
 python -m proofs roles     every role runs from the wheel with its own packages alone, in a project without code
 python -m proofs hostile   no file ends an ingest, takes more than its budget, costs a neighbour or leads out of its folder
 python -m proofs foreign   all that other people's producers write is indexed or set aside, with every codec and transaction
+python -m proofs clock     nothing is lost and a rollback takes its usual time while the broker's clock and ours step
 python -m proofs chaos     nothing is lost, duplicated or stale after kill -9 of every participant under load
 """
 
@@ -145,6 +146,22 @@ def hostile(
     else:
         hostile_table(report)
     if not passed(report):
+        raise typer.Exit(1)
+
+
+@app.command()
+def clock(
+    steps: Annotated[int | None, typer.Option(min=20, help="Steps of a clock; default 1000, with --short 120.")] = None,
+    seed: Annotated[int, typer.Option(help="Of steps, messages and batches.")] = 1,
+    short: Annotated[bool, typer.Option("--short", help="Fewer steps.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The result on one line.")] = False,
+) -> None:
+    """Step the broker's clock and ours at random under updates, deletions and rollbacks; every key ends in its last state."""
+    from proofs.clock.run import measure_clock
+
+    report = measure_clock(steps if steps is not None else 120 if short else 1_000, seed)
+    typer.echo(json.dumps(report, indent=None if as_json else 2, ensure_ascii=False))
+    if report["failures"]:
         raise typer.Exit(1)
 
 

@@ -18,6 +18,7 @@ LONG_FORMS: Final[tuple[tuple[str, ...], ...]] = (
     ("hostile",),
     ("foreign",),
     ("foreign", "--broker", "embedded"),
+    ("clock",),
     ("chaos", "--kills", "100"),
 )
 

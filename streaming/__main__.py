@@ -34,6 +34,7 @@ def run_command(release: ReleaseId) -> None:
     from streaming.loop import Consumer
     from streaming.metrics import StreamingMetrics
     from twinline.clients.kafka.connect import ensure_topics
+    from twinline.clients.log_identity import claim
     from twinline.clients.release import open_release
     from twinline.clients.settings import load_settings
     from twinline.clients.store.door import check_index
@@ -47,6 +48,7 @@ def run_command(release: ReleaseId) -> None:
     metrics = StreamingMetrics(registry)
     with closing(make_store(settings).open(opened.collection_name, opened.info)) as collection:
         check_index(collection, opened.golden)
+        claim(settings, collection)
         consumer = Consumer(settings, opened, collection, limits, metrics)
         with closing(LagReporter(settings, consumer.group, release, metrics, lambda: consumer.state.lag)):
             metrics.running.labels(release).set(1)
@@ -66,6 +68,7 @@ def build(
     from streaming.building.progress import BuildProgress
     from streaming.building.throttle import SearchTraffic, ThrottledEmbedder, lower_priority
     from streaming.limits import load_limits
+    from twinline.clients.log_identity import check
     from twinline.clients.release import open_release
     from twinline.clients.settings import load_settings
     from twinline.clients.store.open import make_store
@@ -76,6 +79,7 @@ def build(
     opened = replace(opened, embedder=ThrottledEmbedder(opened.embedder, SearchTraffic(settings.search_url).is_busy))
     if opened.collection_name in store.names():
         store.info(opened.collection_name).check(opened.info, opened.collection_name)
+        check(settings, store, opened.collection_name)
         typer.echo(f"collection {opened.collection_name} is built already")
         return
     inputs = find_inputs(settings, snapshot or None)

@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.records import Deletion, Document, Version, decode_message, version_of
-from twinline.contract.errors import DocumentError, SettingsError
+from twinline.contract.errors import DocumentError
 
+# What tells which of two states without a version is newer, a choice of TWINLINE_TOPIC_ORDER.
+Order = Literal["log-time", "versions", "offsets"]
 # A producer's headers about a document's origin; copied to its points.
 LINEAGE_HEADERS = ("source_sha256", "source_uri", "source_line", "source_file_sha256", "run_id", "git_revision")
 # Enough for a long address; a producer's header must not make a point large.
@@ -52,22 +55,25 @@ class Event:
     message: Message
 
 
-def decode(message: Message) -> Event:
+def decode(message: Message, order: Order = "log-time") -> Event:
     """Return the event of a message.
 
     Raises:
-        DocumentError: it violates the envelope; it alone is set aside.
-        SettingsError: it needs the log's clock for a version, and the topic does not keep it.
+        DocumentError: it violates the envelope, or has no version where the topic's order is by versions; it alone is set aside.
     """
     if message.unreadable is not None:
         raise DocumentError(UNREADABLE, _unreadable_text(message.partition, message.offset, message.unreadable))
     item = decode_message(message.key, message.value, message.headers)
-    if item.version is None and not message.appended_by_log:
-        raise SettingsError(
-            f"message {message.partition}/{message.offset} has no version, and the topic takes the time from producers, whose "
-            "clocks may disagree on what is newer: set message.timestamp.type=LogAppendTime, or publish with versions"
+    if item.version is None and order == "versions":
+        raise DocumentError(
+            "no_version",
+            f"message {message.partition}/{message.offset} has no version, and the order of its topic is by versions: publish it "
+            "with one, or set TWINLINE_TOPIC_ORDER=offsets",
         )
-    version = version_of(item, message.timestamp_ms, message.offset, message.headers)
+    # A producer's clock decides nothing. In a topic that takes its time from the log, such a message is from before the topic was
+    # configured so, hence older than any message of another partition that has an append time.
+    append_ms = message.timestamp_ms if order == "log-time" and message.appended_by_log else 0
+    version = version_of(item, append_ms, message.offset, message.headers, message.partition)
     return Event(item, version, _lineage(message), message)
 
 

@@ -7,13 +7,13 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from uuid import UUID
 
 from streaming.building.vector_reuse import VectorSource
 from streaming.dead_letters import DeadLetter, DeadLetterSink
-from streaming.decode import Event, Message, decode
+from streaming.decode import Event, Message, Order, decode
 from streaming.erased import KnowsErasures, keep_erased_out
 from streaming.heartbeat import BatchLeftError
 from streaming.limits import ConsumerLimits
@@ -24,7 +24,7 @@ from streaming.portions import PortionSize, message_bytes, pieces, portions, pre
 from streaming.prefetch import DEPTH, NOTHING, Check, Prefetched, Prefetcher
 from streaming.probe import check_that_others_pass
 from twinline.clients.release import Release
-from twinline.clients.store.protocol import Collection, Head, StoredPoint
+from twinline.clients.store.protocol import Collection, Head, StoredPoint, stored_version
 from twinline.contract.documents.ids import point_id
 from twinline.contract.documents.records import Document
 from twinline.contract.encoder.chunking import Chunk
@@ -101,6 +101,8 @@ class Indexer:
         # Seconds of the current portion that `between` took.
         self._elsewhere = 0.0
         self._size = PortionSize(self._limits.portion_seconds, self._limits.max_portion_bytes)
+        log = collection.read_log()
+        self._order: Order = log.order if log else "log-time"
         self._check_door()
 
     def handle(self, batch: Sequence[Message], between: Callable[[], object] = lambda: None) -> Handled:
@@ -122,6 +124,7 @@ class Indexer:
         """
         started = time.perf_counter()
         handled = Handled()
+        self._watch_clock(batch)
         # Asked after the batch was polled: a message that was appended after its document's erasure is judged by it.
         batch, handled.erased, kept_out = keep_erased_out(batch, self._erasures.current())
         undecoded = [self._letter(message, "erasure", error) for message, error in kept_out]
@@ -150,7 +153,7 @@ class Indexer:
         events: list[Event] = []
         for message in messages:
             try:
-                events.append(decode(message))
+                events.append(decode(message, self._order))
             except DocumentError as exc:
                 undecoded.append(self._letter(message, "decode", exc))
             except _NOBODYS_FAULT:
@@ -175,7 +178,7 @@ class Indexer:
         events: list[Event] = []
         for message in messages:
             with suppress(DocumentError):
-                events.append(decode(message))
+                events.append(decode(message, self._order))
         return self._decide(events, NOTHING, check)
 
     def _prefetch_vectors(self, decided: _Decided, check: Check) -> Prefetched:
@@ -208,7 +211,7 @@ class Indexer:
             check()
             return made.cut(document, self._preprocessor.chunks)
 
-        heads = self._collection.read_heads(document_ids(events))
+        heads = self._read_heads(document_ids(events))
         decision = decide(events, heads, cut)
         plans = list(decision.plans.values())
         stored = self._read_vectors(possible_points(plans))
@@ -257,6 +260,17 @@ class Indexer:
             for piece in pieces(ids, self._limits.points_per_write)
             for point in self._collection.read_points(piece, with_vectors=True).values()
         ]
+
+    def _read_heads(self, ids: Sequence[UUID]) -> dict[UUID, Head]:
+        """Return the heads; one that an older release of Twinline wrote without a partition takes it from its first chunk."""
+        heads = self._collection.read_heads(ids)
+        old = [head for head in heads.values() if head.version.kind == "log" and head.version.partition is None]
+        first = {point_id(head.source, head.key, 0): head for head in old if head.chunk_count}
+        for id_, point in self._collection.read_points(list(first)).items():
+            head, version = first[id_], stored_version(point.payload)
+            if version.is_same_state(head.version):
+                heads[head.id] = replace(head, version=version)
+        return heads
 
     def _read_standing(self, ids: Sequence[UUID]) -> dict[UUID, Head]:
         standing = self._collection.read_heads(ids)
@@ -309,6 +323,13 @@ class Indexer:
         place = {"partition": message.partition, "offset": message.offset, "stage": stage, "error": str(error)}
         _log.warning("message_set_aside", extra=place)
         return DeadLetter.of(message, stage, error, self._collection.info.release)
+
+    def _watch_clock(self, batch: Sequence[Message]) -> None:
+        if self._metrics is None or self._order != "log-time":
+            return
+        release = self._collection.info.release
+        for partition in self._metrics.alarms.saw(release, batch):
+            self._metrics.clock_steps.labels(release, str(partition)).inc()
 
     def _observe_freshness(self, winners: Sequence[Plan]) -> None:
         if self._metrics is None:

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from streaming.alarms import Alarms
+
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 
@@ -12,6 +14,7 @@ class StreamingMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._lag_shown: dict[str, set[str]] = {}
+        self.alarms = Alarms()
 
         def counter(name: str, meaning: str, *labels: str) -> Counter:
             return Counter(f"twinline_{name}", meaning, ["release", *labels], registry=registry)
@@ -40,6 +43,7 @@ class StreamingMetrics:
             ["release"],
             registry=registry,
         )
+        self.clock_steps = counter("broker_clock_steps_back", "Steps back of the clock that times a partition", "partition")
         self.handle_seconds = Histogram(
             "twinline_handle_seconds", "Time to make one batch durable", ["release"], buckets=_SECONDS, registry=registry
         )

@@ -8,6 +8,7 @@ from streaming.dead_letters import KafkaDeadLetters
 from streaming.indexer import Indexer
 from streaming.limits import ConsumerLimits
 from twinline.clients.kafka.erasures import ErasureTopic
+from twinline.clients.log_identity import claim
 from twinline.clients.release import Release
 from twinline.clients.settings import Settings
 from twinline.clients.store.protocol import Collection
@@ -26,7 +27,9 @@ def open_indexer(
     Both connections are made at their first use, and closed at the end. The collection is the caller's to close.
 
     Raises:
-        MismatchError: encoder, contract and collection are not of one release.
+        MismatchError: encoder, contract and collection are not of one release, or the collection is of another log.
+        TransientError: the broker or the store is away.
     """
+    claim(settings, collection)
     with closing(KafkaDeadLetters(settings)) as dead_letters, closing(ErasureTopic(settings)) as erasures:
         yield Indexer(collection, release, dead_letters, erasures, limits, reuse=reuse)

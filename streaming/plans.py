@@ -1,7 +1,8 @@
 """The effect of each message of a batch on its document. Pure: decisions over plain data.
 
 The law: an older version never overwrites a newer one, nor brings a deleted document back. An equal one is applied again, which
-finishes an interrupted write. A message that cannot be used is refused and its neighbours go on.
+finishes an interrupted write. `Version` says which of two is older. A message that cannot be used is refused and its neighbours
+go on.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -77,6 +78,7 @@ def decide(events: Sequence[Event], heads: Mapping[UUID, Head], chunk: Callable[
             continue
         if planned:
             decision.stale.append(planned.event)
-        head = Head(event.item.source, event.item.key, event.version, isinstance(event.item, Deletion), len(chunks))
+        version = event.version.after(current.version if current else None)
+        head = Head(event.item.source, event.item.key, version, isinstance(event.item, Deletion), len(chunks))
         decision.plans[id_] = Plan(event, head, chunks, heads.get(id_))
     return decision

@@ -10,6 +10,7 @@ from etl.sources.items import Item, Logged, Reject, excerpt
 from twinline.clients.kafka.connect import beginning_offsets, end_offsets
 from twinline.clients.kafka.fetched import Unreadable
 from twinline.clients.kafka.stretch import read_topic
+from twinline.clients.kafka.topic_order import append_ms
 from twinline.clients.settings import Settings
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.records import decode_message, version_of
@@ -47,9 +48,11 @@ class KafkaTopic:
         try:
             item = decode_message(record.key, record.value, record.headers)
             # A message that was sent again keeps its first version.
-            version = version_of(item, record.timestamp, record.offset, record.headers)
+            version = version_of(item, append_ms(self._settings, record), record.offset, record.headers, record.partition)
         except DocumentError as exc:
             place = f"{self._topic}[{record.partition}]"
             return Reject(place, exc.reason, str(exc), record.offset, excerpt(record.key or b""), excerpt(record.value or b""))
-        time, offset = version.rank if version.kind == "log" else (record.timestamp, record.offset)
-        return Logged(item, record.topic, record.partition, offset, time)
+        if version.kind == "explicit":
+            return Logged(item, record.topic, record.partition, record.offset, record.timestamp)
+        partition = record.partition if version.partition is None else version.partition
+        return Logged(item, record.topic, partition, version.offset, version.number)

@@ -65,13 +65,21 @@ def replay(records: Iterable[Record], cut: Callable[[Name, Mapping[str, Any]], S
             before = truth.documents.get(name)
             if before and before.version[0] != version[0]:
                 raise UnusableError(f"its version is {version[0]}, the document's are {before.version[0]}")
-            if before and version[1:] < before.version[1:]:
+            if before and _is_older(version, record, before):
                 truth.stale += 1
                 continue
             truth.documents[name] = State(version, record.place, said, () if said is None else cut(name, said))
         except UnusableError as exc:
             truth.dead_letters[record.place] = str(exc)
     return truth
+
+
+def _is_older(version: tuple[str, int, int], record: Record, before: State) -> bool:
+    if version[0] == "explicit":
+        return version[1] < before.version[1]
+    if record.partition == before.place[0]:
+        return record.offset < before.place[1]
+    return (version[1], record.partition) < (before.version[1], before.place[0])
 
 
 def understand(record: Record) -> tuple[Name, tuple[str, int, int], Mapping[str, Any] | None]:

@@ -24,6 +24,7 @@ from streaming.limits import ConsumerLimits
 from streaming.loop import Consumer, ConsumerState
 from streaming.opening import open_indexer
 from twinline.clients.kafka.connect import beginning_offsets, committed_offsets, end_offsets, ensure_topics
+from twinline.clients.log_identity import claim
 from twinline.clients.release import Release
 from twinline.clients.retry import retrying
 from twinline.clients.settings import Settings
@@ -108,7 +109,7 @@ def build(
     Vectors of unchanged texts are taken from a collection of the same space, if there is one.
 
     Raises:
-        MismatchError: encoder, contract and collection are not of one release.
+        MismatchError: encoder, contract and collection are not of one release, or the collection is of another log.
         TransientError: the broker or the store is away.
     """
     reuse = find_vector_source(settings, store, release.info, release.golden)
@@ -117,6 +118,8 @@ def build(
     if collection is None:
         return None if stop.is_set() else built
     try:
+        # A collection belongs to one log; this one to the log that is read now.
+        claim(settings, collection)
         # 1. The golden texts. Every opening of the collection compares them with the release's; the first is here.
         if not _store_golden(release, collection, limits, stop):
             return None
@@ -144,6 +147,8 @@ def build(
         progress.enter("index")
         # 4. The approximate index; no search waits for it in here.
         collection.optimize()
+        # Another installation on this server may have begun the same collection at the same moment: one of the two is refused.
+        claim(settings, collection)
     finally:
         collection.close()
     # 5. Visible, whole.

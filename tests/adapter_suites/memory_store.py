@@ -12,6 +12,7 @@ from twinline.clients.store.protocol import (
     CollectionInfo,
     Filter,
     Head,
+    LogRecord,
     Query,
     StoredPoint,
     build_point,
@@ -35,6 +36,7 @@ class MemoryCollection:
     is_owned: bool = True  # as the embedded store is; False: as a server, which many may write to
     flushes: int = 0
     golden: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    log: LogRecord | None = None
 
     def read_heads(self, ids: Sequence[UUID]) -> dict[UUID, Head]:
         self.before("read_heads")
@@ -70,6 +72,12 @@ class MemoryCollection:
 
     def read_build(self) -> Mapping[str, Any]:
         return read_build(self)
+
+    def read_log(self) -> LogRecord | None:
+        return self.log
+
+    def put_log(self, log: LogRecord) -> None:
+        self.log = log
 
     def delete_surplus(self, heads: Sequence[Head]) -> None:
         self.before("delete_surplus")
@@ -161,6 +169,10 @@ class MemoryStore:
         if name not in self.ready:
             raise ContractError(f"no collection {name}: build it")
         return self.ready[name].info
+
+    def log(self, name: str) -> LogRecord | None:
+        self.info(name)
+        return self.ready[name].log
 
     def drop(self, name: str) -> None:
         if name == self.active_name:

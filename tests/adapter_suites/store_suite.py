@@ -17,6 +17,7 @@ from twinline.clients.store.protocol import (
     CollectionInfo,
     Filter,
     Head,
+    LogRecord,
     Query,
     Store,
     StoredPoint,
@@ -102,6 +103,31 @@ def texts(collection: Collection) -> set[str]:
     return {point.payload["text"] for point in points}
 
 
+_MS = 1_763_800_000_123
+# What is stored, what comes, and whether that is written: it is not older.
+_PLACES = [
+    (Version("log", _MS, 5, 0), Version("log", _MS, 6, 0), True),
+    (Version("log", _MS, 5, 0), Version("log", _MS, 5, 0), True),
+    (Version("log", _MS, 5, 0), Version("log", _MS, 4, 0), False),
+    (Version("log", _MS, 5, 0), Version("log", _MS, 0, 1), True),
+    (Version("log", _MS, 0, 1), Version("log", _MS, 5, 0), False),
+    (Version("log", _MS, 5, 1), Version("log", _MS, 5, 0), False),
+    (Version("log", _MS, 5, 9), Version("log", _MS, 0, 10), True),
+    (Version("log", _MS, 900, 1), Version("log", _MS + 1, 0, 0), True),
+    (Version("log", _MS + 1, 0, 0), Version("log", _MS, 900, 1), False),
+    # Of an older release of Twinline, which stored no partition.
+    (Version("log", _MS, 5), Version("log", _MS, 5, 0), True),
+    (Version("log", _MS, 5), Version("log", _MS, 6, 0), True),
+    (Version("log", _MS, 5), Version("log", _MS, 4, 0), False),
+    (Version("log", _MS, 5), Version("log", _MS - 1, 9, 0), False),
+    (Version("log", _MS, 5, 0), Version("log", _MS, 4), False),
+    (Version("log", _MS, 5, 0), Version("log", _MS, 6), True),
+    (Version("log", 0, 5, 1), Version("log", 0, 6, 1), True),
+    (Version("explicit", 5), Version("explicit", 5), True),
+    (Version("explicit", 5), Version("explicit", 4), False),
+]
+
+
 class StoreSuite:
     @pytest.fixture
     def collection(self, store: Store) -> Collection:
@@ -157,6 +183,36 @@ class StoreSuite:
         for offset, title in ((10, "new"), (9, "old")):
             collection.put_points([chunk("a", 0, Version("log", now, offset), title=title)])
         assert collection.read_points([point_id("s", "a", 0)])[point_id("s", "a", 0)].payload["title"] == "new"
+
+    @pytest.mark.parametrize(("stored", "coming", "is_written"), _PLACES)
+    def test_places_of_the_log_are_ordered_by_time_then_partition_then_offset(
+        self, collection: Collection, stored: Version, coming: Version, is_written: bool
+    ) -> None:
+        """Numbers of one partition never go back: the consumer sees to that."""
+        for version, title in ((stored, "stored"), (coming, "coming")):
+            collection.put_points([chunk("a", 0, version, title=title), chunk("a", 1, version, title=title)])
+            collection.put_heads([head("b", version, 2)])
+        expected = "coming" if is_written else "stored"
+        assert collection.read_points([point_id("s", "a", 0)])[point_id("s", "a", 0)].payload["title"] == expected
+        assert collection.read_heads([head_id("s", "b")])[head_id("s", "b")].version == (coming if is_written else stored)
+        # What may be replaced may be removed as surplus, and nothing else.
+        collection.put_points([chunk("c", 0, stored), chunk("c", 1, stored)])
+        collection.delete_surplus([head("c", coming, 1)])
+        assert len(collection.read_points([point_id("s", "c", 0), point_id("s", "c", 1)])) == (1 if is_written else 2)
+
+    def test_the_record_of_the_log_stays_and_no_version_of_a_release_has_it_by_itself(self, store: Store) -> None:
+        begun = store.begin(NAME, INFO)
+        assert begun.read_log() is None
+        record = LogRecord("cluster", "documents", "id-1", "log-time", 3, (0, 17, 5))
+        begun.put_log(record)
+        begun.close()
+        store.finish(NAME)
+        opened = store.open(NAME, INFO)
+        assert (opened.read_log(), store.log(NAME)) == (record, record)
+        opened.put_log(replace(record, mark=None))
+        opened.close()
+        assert store.log(NAME) == replace(record, mark=None)
+        assert store.info(NAME) == INFO
 
     def test_the_largest_versions_are_told_apart(self, collection: Collection) -> None:
         largest = 2**53 - 1

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.adapter_suites.memory_store import MemoryStore
-from tests.adapter_suites.store_suite import NAME, OTHER, StoreSuite, chunk, explicit, head, texts
+from tests.adapter_suites.store_suite import INFO, NAME, OTHER, StoreSuite, chunk, explicit, head, texts
 from twinline.clients.store.edge import EdgeStore
 from twinline.clients.store.protocol import Collection, Store
 from twinline.clients.store.qdrant import QdrantStore, connect
@@ -46,6 +46,25 @@ class TestQdrantLocalMode(SharedStoreSuite):
         client = connect(":memory:")
         yield QdrantStore(client)
         client.close()
+
+
+def test_installations_with_a_prefix_share_a_server_and_see_nothing_of_one_another() -> None:
+    client = connect(":memory:")
+    plain, other = QdrantStore(client), QdrantStore(client, prefix="team-a_")
+    for store in (plain, other):
+        store.create(NAME, INFO)
+        store.activate(NAME)
+    other.begin(OTHER, INFO)
+    other.open(NAME, INFO).put_points([chunk("a", 0, explicit(1))])
+    assert (plain.names(), plain.begun(), plain.active()) == ([NAME], [], NAME)
+    assert (other.names(), other.begun(), other.active()) == ([NAME], [OTHER], NAME)
+    assert (plain.open(NAME, INFO).count(), other.open(NAME, INFO).count()) == (0, 1)
+    other.finish(OTHER)
+    other.activate(OTHER)
+    other.drop(NAME)
+    assert (plain.names(), plain.active(), other.names(), other.active()) == ([NAME], NAME, [OTHER], OTHER)
+    assert sorted(found.name for found in client.get_collections().collections) == sorted([NAME, f"team-a_{OTHER}"])
+    client.close()
 
 
 @pytest.mark.integration

@@ -31,6 +31,7 @@ class CollectionStatus:
         faults: why documents are not indexed, or cannot be counted.
         notes: what holds the consumer up without a fault of its own, such as an open transaction.
         idle_seconds: since a batch was last handled, or nothing was found to handle.
+        alarms: what stops nothing: what the topic's configuration will lose, steps back of the broker's clock.
     """
 
     name: str
@@ -45,6 +46,7 @@ class CollectionStatus:
     faults: list[str]
     notes: list[str] = field(default_factory=list)
     idle_seconds: float | None = None
+    alarms: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

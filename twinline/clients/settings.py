@@ -53,6 +53,11 @@ class Settings(BaseSettings):
         default=SecretStr(""), description="JSON object of any other kafka-python settings, see twinline/clients/kafka/options.py"
     )
     topic: str = Field(default="documents", description="the log of documents")
+    topic_order: Literal["log-time", "versions", "offsets"] = Field(
+        default="log-time",
+        description="what tells which state without a version is newer: the log's append time, nothing (every message needs a "
+        "version), or the offset within its partition; see docs/envelope.md",
+    )
     erasure_secret: SecretStr | None = Field(default=None, description="keys the list of erased documents; else a file of home")
     topic_partitions: int = Field(default=2, ge=1, description="partitions of the log, when Twinline creates it")
 
@@ -73,6 +78,11 @@ class Settings(BaseSettings):
     qdrant_url: str | None = Field(default=None, validation_alias=AliasChoices("QDRANT_URL", "TWINLINE_QDRANT_URL"))
     qdrant_api_key: SecretStr | None = Field(
         default=None, validation_alias=AliasChoices("QDRANT_API_KEY", "TWINLINE_QDRANT_API_KEY")
+    )
+    qdrant_prefix: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9_-]{0,40}$",
+        description="begins the names of collections and of the alias on the server, so that several installations share it",
     )
 
     search_port: int = Field(default=18080, ge=1, le=65535, description="search API and page")

@@ -60,6 +60,9 @@ def _show(status: "StackStatus", console: Console) -> None:
             console.print(fault, style="red", markup=False, soft_wrap=True)
         for note in collection.notes:
             console.print(f"{collection.release}: {note}", style="yellow", markup=False, soft_wrap=True)
+    # Once, though every release reads the same log.
+    for alarm in dict.fromkeys(alarm for collection in status.served.collections for alarm in collection.alarms):
+        console.print(alarm, style="yellow", markup=False, soft_wrap=True)
     for name, reason in status.served.refused.items():
         console.print(f"{name} is not served: {reason}", style="red", markup=False, soft_wrap=True)
 

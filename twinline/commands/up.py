@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from twinline.clients.settings import load_settings
+from twinline.clients.settings import Settings, load_settings
 from twinline.stack import lifecycle
 
 _Without = Annotated[bool, typer.Option(help="Leave this part out.")]
@@ -29,8 +29,22 @@ def command(
         waiting=console.status,
         report=console.print,
     )
+    _show_losses(settings, console)
     if not no_online:
         console.print(f"\nsearch     {settings.search_url}")
     if not no_scheduler:
         console.print(f"schedules  {settings.airflow_url}")
     console.print(f"logs       {settings.home / 'logs'}\n`twinline status` shows more, `twinline down` stops it all.")
+
+
+def _show_losses(settings: Settings, console: Console) -> None:
+    """Name what the topic's configuration will lose, before it is lost."""
+    from twinline.clients.log_identity import read_losses
+    from twinline.contract.errors import TwinlineError
+
+    try:
+        losses = read_losses(settings)
+    except TwinlineError as error:
+        losses = [f"the configuration of topic {settings.topic} could not be read: {error}"]
+    for loss in losses:
+        console.print(loss, style="yellow")

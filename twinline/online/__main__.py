@@ -42,6 +42,7 @@ def _serve(stop: threading.Event) -> int:
     from streaming.loop import Consumer
     from streaming.metrics import StreamingMetrics
     from twinline.clients.kafka.connect import ensure_topics
+    from twinline.clients.log_identity import claim, read_alarms
     from twinline.clients.settings import load_settings
     from twinline.clients.store.open import make_store
     from twinline.contract.encoder.embedding import Embedder
@@ -65,6 +66,9 @@ def _serve(stop: threading.Event) -> int:
     def start_consumer(served: Served) -> ConsumerThread:
         def make(embedder: Embedder) -> Consumer:
             ensure_topics(settings)
+            # At every start, also after a pause: a topic may have been made again meanwhile.
+            claim(settings, served.collection)
+            metrics.alarms.replace(served.info.release, read_alarms(settings, served.collection))
             return Consumer(settings, replace(served.release, embedder=embedder), served.collection, limits, metrics)
 
         name, group = served.info.release, served.release.group
@@ -76,7 +80,7 @@ def _serve(stop: threading.Event) -> int:
             show_running=metrics.running.labels(name).set,
         )
 
-    service = OnlineService(store, releases, partial(opening.open_served, settings, store), start_consumer)
+    service = OnlineService(store, releases, partial(opening.open_served, settings, store), start_consumer, metrics.alarms.texts)
     applier = Applier(releases, settings, limits)
     servers = Servers()
     servers.start(

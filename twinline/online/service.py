@@ -30,6 +30,7 @@ class OnlineService:
         releases: the releases that search answers from.
         open_release: opens a release by its collection's name, with all checks of the doors.
         start_consumer: starts the consumer of a release.
+        alarms: what a person should know of a release's log; no reason to answer no searches.
     """
 
     def __init__(
@@ -38,11 +39,13 @@ class OnlineService:
         releases: Releases,
         open_release: Callable[[str], Served],
         start_consumer: Callable[[Served], ConsumerThread],
+        alarms: Callable[[str], list[str]] = lambda release: [],
     ) -> None:
         self._store = store
         self._releases = releases
         self._open_release = open_release
         self._start_consumer = start_consumer
+        self.alarms = alarms
         self._acting = threading.RLock()
         self._consumers: dict[str, ConsumerThread] = {}
         # Collections that wait for their turn or for a dependency, with the reason; None: the store was not asked yet.

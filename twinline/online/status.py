@@ -49,4 +49,5 @@ def _look(service: OnlineService, name: str, is_active: bool) -> CollectionStatu
             faults=faults,
             notes=consumer.notes if consumer else [],
             idle_seconds=round(consumer.idle_seconds, 1) if consumer else None,
+            alarms=service.alarms(info.release),
         )

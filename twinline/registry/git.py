@@ -1,6 +1,9 @@
 """The queries that we send to Git: the committer, the commit of a name, the references of experiments."""
 
+import os
 import subprocess
+from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -10,13 +13,14 @@ from twinline.contract.errors import SettingsError
 _NOBODY: Final = ("Twinline", "twinline@localhost")
 
 
-def git(repository: Path, *arguments: str) -> str:
-    """Return the output of `git ARGUMENTS`.
+def git(repository: Path, *arguments: str, variables: Mapping[str, str] | None = None) -> str:
+    """Return the output of `git ARGUMENTS`, run with further environment variables.
 
     Raises:
         SettingsError: Git refused.
     """
-    done = subprocess.run(["git", *arguments], cwd=repository, check=False, capture_output=True, text=True)
+    environment = {**os.environ, **(variables or {})}
+    done = subprocess.run(["git", *arguments], cwd=repository, env=environment, check=False, capture_output=True, text=True)
     if done.returncode != 0:
         raise SettingsError(f"`git {' '.join(arguments)}` in {repository}: {done.stderr.strip() or done.returncode}")
     return done.stdout
@@ -26,6 +30,16 @@ def identity(repository: Path) -> tuple[str, str]:
     """Return the user's name and address in Git, or ours where Git has none."""
     name, email = (git(repository, "config", "--default", "", "--get", f"user.{part}").strip() for part in ("name", "email"))
     return (name, email) if name and email else _NOBODY
+
+
+def date_tag(repository: Path, tag: str, moment: datetime, message: str, who: tuple[str, str]) -> None:
+    """Give an annotated tag another date. Git makes the new tag before it moves the name, so the tag is there at every moment."""
+    variables = {
+        "GIT_COMMITTER_DATE": f"{int(moment.timestamp())} +0000",
+        "GIT_COMMITTER_NAME": who[0],
+        "GIT_COMMITTER_EMAIL": who[1],
+    }
+    git(repository, "tag", "-f", "-a", "--cleanup=verbatim", "-m", message, tag, f"{tag}^{{commit}}", variables=variables)
 
 
 def experiment_references(repository: Path, name: str) -> list[str]:

@@ -9,14 +9,14 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 from twinline.contract.artefacts import Artifact
 from twinline.contract.errors import SettingsError, TransientError
 from twinline.contract.release.manifest import MANIFEST_FILE
-from twinline.registry.git import identity, resolve_commit
+from twinline.registry.git import date_tag, identity, resolve_commit
 from twinline.registry.revisions import GitRevision
 
 PRODUCTION: Final = "prod"
@@ -162,10 +162,10 @@ class Registry:
 
         if stage in self.find(version).stages:
             return False
-        self._wait_for_another_second(stage)
+        last = self._last_assigned(stage)
         name, email = identity(self._repository)
         # force: a roll-back returns a version to a stage that it had before.
-        gto.api.assign(
+        made = gto.api.assign(
             str(self._repository),
             self.artifact.name,
             stage,
@@ -175,14 +175,14 @@ class Registry:
             author=name,
             author_email=email,
         )
+        # The youngest tag counts, and tags have whole seconds. Waiting for the clock could take as long as it stepped back.
+        if last is not None and datetime.fromtimestamp(int(time.time()), UTC) <= last:
+            date_tag(self._repository, made.tag, last + timedelta(seconds=1), message, (name, email))
         return True
 
-    def _wait_for_another_second(self, stage: str) -> None:
-        """Wait until a new tag is younger than the last one: the youngest tag counts, and tags have whole seconds."""
+    def _last_assigned(self, stage: str) -> datetime | None:
         times = [datetime.fromisoformat(entry.created_at) for entry in self.assignments() if entry.stage == stage]
-        last = max((stamp if stamp.tzinfo else stamp.astimezone() for stamp in times), default=None)
-        while last is not None and datetime.now(UTC).replace(microsecond=0) <= last:
-            time.sleep(0.05)
+        return max((stamp if stamp.tzinfo else stamp.astimezone() for stamp in times), default=None)
 
     def push(self, commit: str) -> None:
         """Copy the files of one commit to the DVC remote.

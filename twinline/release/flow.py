@@ -99,6 +99,7 @@ class Flow:
     def build(self, release: str, snapshot: str = "") -> None:
         """Build the release's collection, and let the online process serve it."""
         self._manifest(release)
+        self._check_log(collection_name(release))
         with closing(AdminClient(self._settings.admin_url)) as admin:
             if admin.status().collection(collection_name(release)) is None:
                 # The record of an earlier collection of this name does not hold for the next one.
@@ -117,6 +118,7 @@ class Flow:
         manifest = self._manifest(release)
         name, settings = collection_name(release), self._settings
         forget_verification(self._state, release)
+        self._check_log(name)
         ends = end_offsets(settings, settings.topic)
         committed = partial(passed_offsets, settings, consumer_group(release), settings.topic)
         checks = [verify.wait_until_caught_up(ends, committed, patience_seconds)]
@@ -143,6 +145,15 @@ class Flow:
         found.save(self._state)
         require_pass(checks, f"collection {name}", "Nobody is answered from it; retire the release, then build it again")
         return found
+
+    def _check_log(self, name: str) -> None:
+        """Refuse a collection of another log at once: its consumer would never catch up here."""
+        from twinline.clients.log_identity import check
+        from twinline.clients.store.open import make_store
+
+        store = make_store(self._settings)
+        if name in store.names():
+            check(self._settings, store, name)
 
     def _quality(self, manifest: Manifest, active: str, admin: AdminClient, state: LogState, margin: float) -> list[Check]:
         entry = self.registry.version_of(manifest.release)

@@ -23,6 +23,7 @@ class Record:
     headers: list[tuple[str, bytes]] = field(default_factory=list)
     topic: str = "documents"
     timestamp: int = 1_000
+    timestamp_type: int = 1
 
 
 class Consumer:

@@ -84,6 +84,8 @@ class World:
     seen_heads: dict[str, Version] = field(default_factory=dict)
     seen_chunks: set[str] = field(default_factory=set)
     decoded: dict[tuple[int, int], Event | None] = field(default_factory=dict)
+    # How far the broker's clock has been stepped, in ms.
+    clock_ms: int = 0
 
     def __post_init__(self) -> None:
         self.collection = WatchedCollection(self)
@@ -97,7 +99,8 @@ class World:
     def append(self, key: bytes, value: bytes | None, headers: Sequence[tuple[str, bytes]] = ()) -> None:
         log = self.logs[sum(key) % len(PARTITIONS)]
         offset = len(log)
-        log.append(Message(sum(key) % len(PARTITIONS), offset, 1_763_800_000_000 + offset // 3, key, value, headers))
+        append_ms = 1_763_800_000_000 + self.clock_ms + offset // 3
+        log.append(Message(sum(key) % len(PARTITIONS), offset, append_ms, key, value, headers))
 
     def rebalance(self, owner: dict[int, str], announced: bool) -> None:
         """Give partitions out anew. Unannounced, who had them finds out when it asks: it may be in the middle of a batch."""
@@ -200,7 +203,9 @@ class World:
         }
         assert places <= bad, f"set aside for no reason: {places - bad}"
         assert set(self.seen_heads) == set(winners)
-        for key in winners:
+        for key, message in winners.items():
+            stored = stored_version(self.collection.points[head_id("s", key)].payload)
+            assert self._is_of(message, stored), f"{key} is at {stored}, and not at {message.partition}/{message.offset}"
             self.check_document(key)
         assert {point.payload["key"] for point in self._points("chunk")} <= set(winners)
 
@@ -208,7 +213,7 @@ class World:
         """One document is stored as its head says, no chunk too many, each with the vector of its text."""
         head = self.collection.points[head_id("s", key)]
         version = stored_version(head.payload)
-        message = next(m for m in self._messages() if self._version(m) == version and self._key(m) == key and self._is_usable(m))
+        message = next(m for m in self._messages() if self._is_of(m, version) and self._key(m) == key and self._is_usable(m))
         item = self._item(message)
         texts = [] if not isinstance(item, Document) else self._texts(item)
         chunks = sorted(
@@ -258,7 +263,7 @@ class World:
         stored = stored_version(head.payload)
         assert stored.kind == version.kind, f"committed, of the other kind, and not set aside: {message}"
         assert not stored < version, f"committed, but older is stored: {message}"
-        if stored == version and self._is_usable(message):
+        if stored.is_same_state(version) and self._is_usable(message):
             self.check_document(item.key)
 
     def _messages(self) -> Iterator[Message]:
@@ -281,6 +286,10 @@ class World:
     def _version(self, message: Message) -> Version | None:
         event = self._event(message)
         return event.version if event else None
+
+    def _is_of(self, message: Message, version: Version) -> bool:
+        own = self._version(message)
+        return own is not None and own.is_same_state(version)
 
     def _texts(self, document: Document) -> list[str]:
         return [chunk.text for chunk in self.preprocessor.chunks(document)]

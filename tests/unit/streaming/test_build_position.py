@@ -92,6 +92,8 @@ def world(preprocessor: Preprocessor, monkeypatch: pytest.MonkeyPatch, tmp_path:
 
     monkeypatch.setattr(opening, "KafkaDeadLetters", lambda _: Sink())
     monkeypatch.setattr(opening, "ErasureTopic", NothingErased)
+    for module in (opening, building):
+        monkeypatch.setattr(module, "claim", lambda *_: None)
     monkeypatch.setattr(building, "find_vector_source", lambda *_: None)
     monkeypatch.setattr(building, "Consumer", FakeConsumer)
     monkeypatch.setattr(building, "committed_offsets", lambda *_: dict(COMMITTED))

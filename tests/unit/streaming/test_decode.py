@@ -10,7 +10,7 @@ def test_a_message_without_a_version_gets_the_logs() -> None:
     document = Document("s", "k", "text")
     event = decode(Message(3, 17, 1_763_800_000_000, encode_key("s", "k"), encode_value(document), [("git_revision", b"abc")]))
     assert event.item == document
-    assert event.version == Version("log", 1_763_800_000_000, 17)
+    assert event.version == Version("log", 1_763_800_000_000, 17, 3)
     assert event.lineage == {
         "partition": 3,
         "offset": 17,

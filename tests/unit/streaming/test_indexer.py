@@ -9,7 +9,7 @@ from tests.fixtures_streaming import World
 from twinline.contract.documents.ids import head_id
 from twinline.contract.documents.records import Deletion, Document, Version
 from twinline.contract.encoder.preprocess import Preprocessor
-from twinline.contract.errors import ContractError, MismatchError, SettingsError, TransientError
+from twinline.contract.errors import ContractError, MismatchError, TransientError
 
 ONE = "one two three four five six seven eight"  # a chunk
 TWO = "nine ten eleven twelve thirteen fourteen fifteen sixteen"
@@ -205,13 +205,15 @@ def test_a_message_that_cannot_be_decoded_is_written_once_however_long_the_encod
     assert [letter.message.offset for letter in world.sink.letters] == [batch[0].offset]
 
 
-def test_a_message_timed_by_its_producer_stops_the_consumer_unless_it_has_a_version(world: World) -> None:
-    plain, explicit = world.log.append(document(ONE)), world.log.append(document(TWO, version=1, key="v"))
-    timed = [Message(m.partition, m.offset, m.timestamp_ms, m.key, m.value, appended_by_log=False) for m in (plain, explicit)]
-    world.handle(timed[1])
-    with pytest.raises(SettingsError, match="LogAppendTime"):
-        world.handle(timed[0])
-    assert world.sink.letters == []
+def test_a_message_timed_by_its_producer_is_ordered_by_its_offset_and_stops_nothing(world: World) -> None:
+    """A message that lies in the log from before the topic took its time from the log; its producer's clock was years ahead."""
+    first, last, explicit = world.log.append(document(ONE)), world.log.append(document(TWO)), document(THREE, version=1, key="v")
+    early = Message(0, first.offset, first.timestamp_ms + 10**12, first.key, first.value, appended_by_log=False)
+    versioned = world.log.append(explicit)
+    timed = Message(0, versioned.offset, 5, versioned.key, versioned.value, appended_by_log=False)
+    for batch in ([early, timed], [last], [early]):
+        world.handle(*batch)
+    assert (world.texts("k"), world.texts("v"), world.sink.letters) == ([TWO], [THREE], [])
 
 
 def test_a_sick_encoder_leaves_no_trace(world: World) -> None:

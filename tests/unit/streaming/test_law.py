@@ -5,6 +5,7 @@ The law must hold. Every rule of it is then broken on purpose, one at a time, an
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
@@ -107,6 +108,10 @@ class Law(Moments):
     @rule(partition=st.sampled_from([b"a", b"b"]))
     def write_rubbish(self, partition: bytes) -> None:
         self.world.append(partition, b"\xff")
+
+    @rule(step_ms=st.sampled_from([-3_600_000, -1, 1, 3_600_000]))
+    def step_the_brokers_clock(self, step_ms: int) -> None:
+        self.world.clock_ms += step_ms
 
     @rule(back=st.integers(1, 4), partition=st.sampled_from(PARTITIONS))
     def send_again(self, back: int, partition: int) -> None:
@@ -222,6 +227,31 @@ def mix_the_kinds_of_version(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Version, "__lt__", lambda self, other: self.rank < other.rank)
 
 
+class _ByTime(Version):
+    """A version whose time decides, in one partition too."""
+
+    def __lt__(self, other: Version) -> bool:
+        self.check_comparable(other)
+        return self.rank < other.rank
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Version) and (self.kind, self.rank) == (other.kind, other.rank)
+
+    def __hash__(self) -> int:
+        return hash(self.rank)
+
+
+def let_the_brokers_clock_decide(patch: pytest.MonkeyPatch) -> None:
+    decode = indexer.decode
+
+    def by_time(message: Message, order: Any) -> Any:
+        event = decode(message, order)
+        version = event.version
+        return replace(event, version=_ByTime(version.kind, version.number, version.offset, version.partition))
+
+    patch.setattr(indexer, "decode", by_time)
+
+
 def forget_the_tombstone(patch: pytest.MonkeyPatch) -> None:
     delete = MemoryCollection.delete_surplus
 
@@ -316,6 +346,7 @@ BREAKS: tuple[Break, ...] = (
     forget_that_versions_differ,
     write_whatever_is_stored,
     mix_the_kinds_of_version,
+    let_the_brokers_clock_decide,
     forget_the_tombstone,
     delete_first,
     swallow_an_error,

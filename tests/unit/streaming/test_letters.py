@@ -87,7 +87,7 @@ def test_a_replayed_message_says_which_it_repeats_and_keeps_the_time_it_had() ->
     assert [name for name, _ in again].count("replay-version") == 1
 
 
-@pytest.mark.parametrize("claim", [b"9999999999999/1", b"x", b"1000/8", b"", b"1/2/3", b"-1/2"])
+@pytest.mark.parametrize("claim", [b"9999999999999/1", b"x", b"1000/8", b"", b"1/2/3/4", b"1/2/", b"1/2/x", b"-1/2"])
 def test_nobody_can_claim_a_time_that_is_not_past(claim: bytes) -> None:
     with pytest.raises(DocumentError, match="replay-version"):
         version_of(Deletion("s", "a"), 1000, 7, [("replay-version", claim)])

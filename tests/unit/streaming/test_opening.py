@@ -28,6 +28,8 @@ class Topics:
             event = {"schema": 1, "act": "erase", "token": erasures.token("s", key), "check": erasures.check()}
             erasures = erasures.with_event({**event, "time": "then", "by": "me", "reason": ""}, 0)
         self._erasures = erasures
+        self.claimed: list[object] = []
+        monkeypatch.setattr(opening, "claim", lambda settings, collection: self.claimed.append(collection))
         monkeypatch.setattr(opening, "KafkaDeadLetters", lambda settings: self._part("dead letters", put=self.sink.put))
         monkeypatch.setattr(opening, "ErasureTopic", lambda settings: self._part("erasures", current=lambda: self._erasures))
 
@@ -40,6 +42,7 @@ class Topics:
 def test_an_opened_indexer_keeps_erased_documents_out(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     topics = Topics(monkeypatch, "ann")
     with open_indexer(SETTINGS, world.release, world.collection) as indexer:
+        assert topics.claimed == [world.collection]
         handled = indexer.handle([world.log.append(Document("s", key, "one two")) for key in ("ann", "bob")])
     assert (world.texts("ann"), world.texts("bob")) == ([], ["one two"])
     assert [letter.reason for letter in topics.sink.letters] == ["erased"]
@@ -64,6 +67,18 @@ def test_both_connections_are_closed_however_it_ends(world: World, monkeypatch: 
     with pytest.raises(MismatchError, match="is of space"), open_indexer(SETTINGS, world.release, world.collection):
         pass
     assert sorted(topics.closed) == ["dead letters", "erasures"]
+
+
+def test_a_collection_of_another_log_is_refused_before_anything_is_opened(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    topics = Topics(monkeypatch)
+
+    def refuse(settings: Settings, collection: object) -> None:
+        raise MismatchError("it belongs to another log")
+
+    monkeypatch.setattr(opening, "claim", refuse)
+    with pytest.raises(MismatchError, match="another log"), open_indexer(SETTINGS, world.release, world.collection):
+        pass
+    assert topics.closed == []
 
 
 def test_vectors_of_another_collection_are_reused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,10 +81,10 @@ def test_a_defect_that_one_message_brings_to_light_does_not_stop_the_others(
 ) -> None:
     decode = indexer_module.decode
 
-    def defective(message: Any) -> Any:
+    def defective(message: Any, order: Any) -> Any:
         if b"trap" in (message.value or b""):
             raise IndexError("a defect")
-        return decode(message)
+        return decode(message, order)
 
     monkeypatch.setattr(indexer_module, "decode", defective)
     filled.handle(filled.log.append(document("trap")), filled.log.append(document(TWO, key="other")))

@@ -40,7 +40,7 @@ def test_rows_become_messages_with_the_versions_that_the_log_gave_them(folder: P
     assert (snapshot.ends, snapshot.rows) == ({0: 3, 1: 8}, 2)
     document, deletion = map(decode, snapshot.messages())
     assert document.item == Document("s", "k", "text", "T", None, {"team": "x"}, "t")
-    assert document.version == Version("log", 1_763_800_000_000, 7)
+    assert document.version == Version("log", 1_763_800_000_000, 7, 1)
     assert document.lineage["headers"] == {"source_sha256": "c" * 64}
     assert (deletion.item, deletion.version) == (Deletion("s", "gone", 9), Version("explicit", 9))
 

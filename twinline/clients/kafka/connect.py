@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import (
     AuthorizationError,
     BrokerNotAvailableError,
@@ -22,6 +21,7 @@ from kafka.errors import (
 from twinline.clients.kafka.fetched import set_apart_unreadable
 from twinline.clients.kafka.options import check_security, options_of, read_options
 from twinline.clients.kafka.refusals import ExplainingClient, RefusedError
+from twinline.clients.kafka.topic_order import check_order, read_configs
 from twinline.clients.settings import Settings
 from twinline.contract.errors import ContractError, DocumentError, SettingsError, TransientError
 
@@ -93,7 +93,7 @@ def ensure_topics(settings: Settings) -> None:
     """Create the topic of documents and its companion topics where they do not exist.
 
     Raises:
-        SettingsError: a topic exists, but is compacted, or takes timestamps from producers.
+        SettingsError: a topic exists, but cannot keep the order that TWINLINE_TOPIC_ORDER names.
         TransientError: no broker answers.
     """
     admin = make_admin(settings)
@@ -104,11 +104,13 @@ def ensure_topics(settings: Settings) -> None:
                 # One partition each, so that their order is the order of time.
                 **dict.fromkeys((settings.dead_letter_topic, settings.dead_letter_acts_topic, settings.erasure_topic), 1),
             }
+            # The companion topics are ours alone.
+            orders = {topic: settings.topic_order if topic == settings.topic else "log-time" for topic in wanted}
             for topic in sorted(set(wanted) & set(admin.list_topics())):
-                _check_topic(admin, topic)
+                check_order(topic, read_configs(admin, topic), orders[topic])
                 del wanted[topic]
             for topic, partitions in wanted.items():
-                _create_topic(admin, topic, partitions)
+                _create_topic(admin, topic, partitions, orders[topic])
     finally:
         admin.close()
 
@@ -220,22 +222,7 @@ def _connection(settings: Settings, known: Mapping[str, Any]) -> dict[str, Any]:
     return connection
 
 
-def _check_topic(admin: KafkaAdminClient, topic: str) -> None:
-    described = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)], config_filter="all")
-    configs = {name: entry["value"] for name, entry in described["topic"][topic].items()}
-    if "compact" in configs.get("cleanup.policy", "delete"):
-        raise SettingsError(
-            f"topic {topic} is compacted, which keeps the last message of a key and not its highest version: "
-            "set cleanup.policy=delete, or name another topic in TWINLINE_TOPIC"
-        )
-    if configs.get("message.timestamp.type", "CreateTime") != "LogAppendTime":
-        raise SettingsError(
-            f"topic {topic} takes the time from its producers, whose clocks may disagree on what is newer: "
-            "set message.timestamp.type=LogAppendTime, or name another topic in TWINLINE_TOPIC"
-        )
-
-
-def _create_topic(admin: KafkaAdminClient, topic: str, partitions: int) -> None:
+def _create_topic(admin: KafkaAdminClient, topic: str, partitions: int, order: str) -> None:
     try:
         admin.create_topics(
             # -1: as many replicas as the cluster's default.
@@ -244,7 +231,7 @@ def _create_topic(admin: KafkaAdminClient, topic: str, partitions: int) -> None:
         )
     except TopicAlreadyExistsError:
         # Another process was quicker; its topic must pass the same checks.
-        _check_topic(admin, topic)
+        check_order(topic, read_configs(admin, topic), order)
 
 
 def _offsets(settings: Settings, topic: str, which: str) -> dict[int, int]:

@@ -59,7 +59,9 @@ class PointFacts:
     def stored_version(self) -> Version | None:
         """Return the version; None where the payload has no readable one."""
         try:
-            return Version(self.version["version_kind"], int(self.version["version"]), int(self.version["version_offset"]))
+            partition = self.version.get("version_partition")
+            number, offset = int(self.version["version"]), int(self.version["version_offset"])
+            return Version(self.version["version_kind"], number, offset, None if partition is None else int(partition))
         except (KeyError, TypeError, ValueError):
             return None
 

@@ -2,6 +2,7 @@
 
     store/active                           the active collection's name, replaced by rename
     store/documents_R/collection.json      CollectionInfo
+    store/documents_R/log.json             LogRecord
     store/documents_R/shard/               the engine's files
     store/.building/documents_R/           the same, not yet visible
     store/.dropped-documents_R/            on its way out
@@ -18,8 +19,8 @@ from typing import Any
 
 import qdrant_edge as engine
 
-from twinline.clients.store.edge_collection import EdgeCollection, engine_errors
-from twinline.clients.store.protocol import GOLDEN_VECTOR_NAME, INTEGER_FIELDS, KEYWORD_FIELDS, CollectionInfo
+from twinline.clients.store.edge_collection import EdgeCollection, engine_errors, read_log, replace_file
+from twinline.clients.store.protocol import GOLDEN_VECTOR_NAME, INTEGER_FIELDS, KEYWORD_FIELDS, CollectionInfo, LogRecord
 from twinline.contract.errors import ContractError, MismatchError
 from twinline.contract.release.index_settings import IndexSettings
 
@@ -55,13 +56,13 @@ class EdgeStore:
             # An attempt that died before its last step, the info file, holds nothing.
             shutil.rmtree(folder, ignore_errors=True)
             _make_shard(folder, info)
-            _replace(folder / "collection.json", json.dumps(info.to_json(), indent=2))
+            replace_file(folder / "collection.json", json.dumps(info.to_json(), indent=2))
         _read_info(folder).check(info, name)
-        return EdgeCollection(name, info, _load_shard(folder))
+        return EdgeCollection(name, info, _load_shard(folder), folder)
 
     def finish(self, name: str) -> None:
         # Loading proves that no process still writes to it: the engine's lock would refuse.
-        EdgeCollection(name, _read_info(self._building / name), _load_shard(self._building / name)).close()
+        _load_shard(self._building / name).close()
         (self._building / name).rename(self.folder / name)
 
     def exchange(self, name: str) -> None:
@@ -80,7 +81,7 @@ class EdgeStore:
     def open(self, name: str, expected: CollectionInfo) -> EdgeCollection:
         info = self.info(name)
         info.check(expected, name)
-        return EdgeCollection(name, info, _load_shard(self.folder / name))
+        return EdgeCollection(name, info, _load_shard(self.folder / name), self.folder / name)
 
     def names(self) -> list[str]:
         return sorted(path.parent.name for path in self.folder.glob("[!.]*/collection.json"))
@@ -90,6 +91,9 @@ class EdgeStore:
 
     def info(self, name: str) -> CollectionInfo:
         return _read_info(self.folder / name)
+
+    def log(self, name: str) -> LogRecord | None:
+        return read_log(self.folder / name)
 
     def drop(self, name: str) -> None:
         if self.active() == name:
@@ -120,7 +124,7 @@ class EdgeStore:
     def activate(self, name: str) -> None:
         if name not in self.names():
             raise ContractError(f"cannot activate {name}: {self.folder} has {self.names()}")
-        _replace(self.folder / "active", name + "\n")
+        replace_file(self.folder / "active", name + "\n")
 
 
 def _make_shard(folder: Path, info: CollectionInfo) -> None:
@@ -172,14 +176,3 @@ def _read_info(folder: Path) -> CollectionInfo:
     except ValueError as exc:
         raise MismatchError(f"{place} is not JSON: drop the collection and build it again") from exc
     return CollectionInfo.from_json(value, str(place))
-
-
-def _replace(path: Path, content: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.new")
-    with beside.open("w") as file:
-        file.write(content)
-        file.flush()
-        # Before the rename, or a power failure could leave the name on an empty file.
-        os.fsync(file.fileno())
-    beside.replace(path)

@@ -4,8 +4,11 @@ The engine holds the interpreter lock in every call, so calls from several threa
 read and the write after it atomic.
 """
 
+import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from threading import RLock
 from typing import Any, cast
 from uuid import UUID
@@ -21,6 +24,7 @@ from twinline.clients.store.protocol import (
     CollectionInfo,
     Filter,
     Head,
+    LogRecord,
     Query,
     StoredPoint,
     build_point,
@@ -32,19 +36,23 @@ from twinline.clients.store.protocol import (
 from twinline.clients.store.vectors import Ask, Dense, Sparse, Vector, check_asks, check_vectors
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.ids import head_id
-from twinline.contract.errors import ContractError, TransientError
+from twinline.contract.errors import ContractError, MismatchError, TransientError
 from twinline.contract.release.index_settings import IndexSettings
 
+_LOG_FILE = "log.json"
 _VERSION_FIELDS = [*VERSION_FIELDS]
+# Chunks of an older release of Twinline name the partition of their version here alone.
+_ORDER_FIELDS = [*VERSION_FIELDS, "partition", "offset"]
 
 
 class EdgeCollection:
     """A `Collection` over one shard that this process owns."""
 
-    def __init__(self, name: str, info: CollectionInfo, shard: Any) -> None:
+    def __init__(self, name: str, info: CollectionInfo, shard: Any, folder: Path) -> None:
         self.name = name
         self.info = info
         self._shard = shard
+        self._folder = folder
         self._writing = RLock()
         self._closed = False
 
@@ -95,6 +103,12 @@ class EdgeCollection:
 
     def read_build(self) -> Mapping[str, Any]:
         return read_build(self)
+
+    def read_log(self) -> LogRecord | None:
+        return read_log(self._folder)
+
+    def put_log(self, log: LogRecord) -> None:
+        replace_file(self._folder / _LOG_FILE, json.dumps(log.to_json()))
 
     def delete_surplus(self, heads: Sequence[Head]) -> None:
         with self._writing, self._ours():
@@ -174,7 +188,7 @@ class EdgeCollection:
         if not points:
             return []
         with self._ours():
-            records = self._shard.retrieve([point.id for point in points], _VERSION_FIELDS, False)
+            records = self._shard.retrieve([point.id for point in points], _ORDER_FIELDS, False)
         stored = {record.id: stored_version(record.payload) for record in records}
         return [point for point in points if point.id not in stored or not stored_version(point.payload) < stored[point.id]]
 
@@ -244,14 +258,42 @@ def _equals(field: str, value: Any) -> Any:
 def _surplus(head: Head) -> list[Any]:
     """Return the filters that together match the points to delete in `delete_surplus`."""
     chunks = _filter({"kind": "chunk", "source": head.source, "key": head.key}).must
-    number, offset = "version", "version_offset"
-    same = _equals(number, head.version.number)
+    version = head.version
     beyond = engine.FieldCondition(key="chunk_index", range=engine.RangeFloat(gte=head.chunk_count))
-    not_newer = [
-        [engine.FieldCondition(key=number, range=engine.RangeFloat(lt=head.version.number))],
-        [same, engine.FieldCondition(key=offset, range=engine.RangeFloat(lte=head.version.offset))],
-    ]
+    same = _equals("version", version.number)
+    not_later = engine.FieldCondition(key="version_offset", range=engine.RangeFloat(lte=version.offset))
+    not_newer: list[list[Any]] = [[engine.FieldCondition(key="version", range=engine.RangeFloat(lt=version.number))]]
+    if version.partition is None:
+        not_newer.append([same, not_later])
+    else:
+        lower = engine.FieldCondition(key="version_partition", range=engine.RangeFloat(lt=version.partition))
+        not_newer.append([same, lower])
+        not_newer.append([same, _equals("version_partition", version.partition), not_later])
+        not_newer.append([same, engine.IsEmptyCondition(key="version_partition"), not_later])
     return [engine.Filter(must=[*chunks, beyond, *conditions]) for conditions in not_newer]
+
+
+def read_log(folder: Path) -> LogRecord | None:
+    """Return the record of the log in a collection's folder; None where there is none."""
+    place = folder / _LOG_FILE
+    try:
+        return LogRecord.from_json(json.loads(place.read_text()), str(place))
+    except FileNotFoundError:
+        return None
+    except ValueError as exc:
+        raise MismatchError(f"{place} is not JSON: drop the collection and build it again") from exc
+
+
+def replace_file(path: Path, content: str) -> None:
+    """Write a file as a whole, durably."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.new")
+    with beside.open("w") as file:
+        file.write(content)
+        file.flush()
+        # Before the rename, or a power failure could leave the name on an empty file.
+        os.fsync(file.fileno())
+    beside.replace(path)
 
 
 @contextmanager

@@ -14,4 +14,4 @@ def make_store(settings: Settings) -> Store:
     from twinline.clients.store.qdrant import QdrantStore, connect
 
     api_key = settings.qdrant_api_key.get_secret_value() if settings.qdrant_api_key else None
-    return QdrantStore(connect(settings.qdrant_url or "", api_key))
+    return QdrantStore(connect(settings.qdrant_url or "", api_key), prefix=settings.qdrant_prefix)

@@ -44,7 +44,7 @@ MOST_GOLDEN = 1_000
 KEYWORD_FIELDS = ("kind", "source", "key", "tenant")
 # The number of a chunk: documents are counted by their first one, and without an index that reads every payload.
 INTEGER_FIELDS = ("version", "chunk_index")
-VERSION_FIELDS = ("version", "version_kind", "version_offset")
+VERSION_FIELDS = ("version", "version_kind", "version_offset", "version_partition")
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,17 +200,55 @@ def build_point(state: Mapping[str, JSON]) -> StoredPoint:
 
 def version_fields(version: Version) -> dict[str, JSON]:
     """Return how a version is stored in any payload."""
-    return {"version": version.number, "version_kind": version.kind, "version_offset": version.offset}
+    fields: dict[str, JSON] = {"version": version.number, "version_kind": version.kind, "version_offset": version.offset}
+    return fields if version.partition is None else {**fields, "version_partition": version.partition}
 
 
 def stored_version(payload: Payload) -> Version:
     """Return the version that a payload carries."""
-    return Version(payload["version_kind"], payload["version"], payload["version_offset"])
+    partition = payload.get("version_partition")
+    if partition is None and payload["version_kind"] == "log" and payload.get("offset") == payload["version_offset"]:
+        # A chunk of an older release of Twinline names the partition of its message alone; its head names none.
+        partition = payload.get("partition")
+    return Version(payload["version_kind"], payload["version"], payload["version_offset"], partition)
 
 
 def version_part(payload: Payload) -> dict[str, JSON]:
     """Return a payload's fields of its version; fields missing from a damaged payload are absent."""
     return {name: payload[name] for name in VERSION_FIELDS if name in payload}
+
+
+@dataclass(frozen=True, slots=True)
+class LogRecord:
+    """The log that a collection belongs to: its versions are places in this log, and mean nothing in another.
+
+    Args:
+        cluster: id of the Kafka cluster; of the embedded broker, that of its data folder.
+        topic_id: id of the topic, which changes when it is made again; empty where the broker has none.
+        order: what tells which state without a version is newer.
+        partitions: how many the topic had.
+        mark: a message by partition, offset and append time in ms, instead of a topic id; None while there is none.
+    """
+
+    cluster: str
+    topic: str
+    topic_id: str
+    order: Literal["log-time", "versions", "offsets"]
+    partitions: int
+    mark: tuple[int, int, int] | None = None
+
+    def to_json(self) -> dict[str, JSON]:
+        """Return the JSON form."""
+        return {**asdict(self), "mark": list(self.mark) if self.mark else None}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any], place: str) -> Self:
+        """Read the JSON form; raise MismatchError for any other."""
+        try:
+            mark = value["mark"]
+            return cls(**{**value, "mark": tuple(mark) if mark else None})
+        except (TypeError, KeyError) as exc:
+            raise MismatchError(f"{place} says {dict(value)} of its log, which this version cannot read: build it again") from exc
 
 
 class Collection(Protocol):
@@ -255,6 +293,12 @@ class Collection(Protocol):
 
     def read_build(self) -> Mapping[str, Any]:
         """Return the last note of a build; empty where there is none."""
+
+    def read_log(self) -> LogRecord | None:
+        """Return the record of the log that the collection belongs to; None where an older release of Twinline made it."""
+
+    def put_log(self, log: LogRecord) -> None:
+        """Write the record of the log."""
 
     def delete_surplus(self, heads: Sequence[Head]) -> None:
         """Remove the chunks at or beyond a head's chunk count that are not newer than the head.
@@ -317,6 +361,9 @@ class Store(Protocol):
 
     def info(self, name: str) -> CollectionInfo:
         """Return the specification of a visible collection, without opening it."""
+
+    def log(self, name: str) -> LogRecord | None:
+        """Return the record of the log that a visible collection belongs to, without opening it; None where it has none."""
 
     def drop(self, name: str) -> None:
         """Remove a closed collection, or one that was begun; ContractError for the active one."""

@@ -1,13 +1,17 @@
 """A Qdrant server or cluster (or qdrant-client's local mode, for tests) as the vector store.
 
-A collection's metadata hold its `CollectionInfo` (server 1.16 or newer); the active one has the alias `documents`. The server
-removes nothing by itself and acknowledges a write once it is in its write-ahead log.
+A collection's metadata hold its `CollectionInfo` (server 1.16 or newer) and its `LogRecord`; the active one has the alias
+`documents`. A prefix begins all these names, where several installations share a server. The server removes nothing by itself
+and acknowledges a write once it is in its write-ahead log.
 """
+
+from collections.abc import Mapping
+from typing import Any
 
 from qdrant_client import QdrantClient, models
 
-from twinline.clients.store.protocol import GOLDEN_VECTOR_NAME, INTEGER_FIELDS, KEYWORD_FIELDS, CollectionInfo
-from twinline.clients.store.qdrant_collection import QdrantCollection, is_server, server_errors
+from twinline.clients.store.protocol import GOLDEN_VECTOR_NAME, INTEGER_FIELDS, KEYWORD_FIELDS, CollectionInfo, LogRecord
+from twinline.clients.store.qdrant_collection import QdrantCollection, is_server, log_of, server_errors
 from twinline.contract.errors import ContractError, MismatchError
 from twinline.contract.release.index_settings import IndexSettings
 
@@ -28,9 +32,10 @@ class QdrantStore:
 
     has_one_owner = False
 
-    def __init__(self, client: QdrantClient, alias: str = ALIAS) -> None:
+    def __init__(self, client: QdrantClient, alias: str = ALIAS, prefix: str = "") -> None:
         self._client = client
-        self._alias = alias
+        self._prefix = prefix
+        self._alias = prefix + alias
 
     def create(self, name: str, info: CollectionInfo) -> QdrantCollection:
         collection = self.begin(name, info)
@@ -39,31 +44,31 @@ class QdrantStore:
 
     def begin(self, name: str, info: CollectionInfo) -> QdrantCollection:
         with server_errors(self._client, f"collection {name}"):
-            if not self._client.collection_exists(name):
+            if not self._client.collection_exists(self._prefix + name):
                 self._client.create_collection(
-                    name,
+                    self._prefix + name,
                     vectors_config=_dense_params(info),
                     sparse_vectors_config=_sparse_params(info) or None,
-                    metadata=_to_metadata("building", info),
+                    metadata=self._to_metadata("building", info),
                 )
         state, found = self._metadata(name)
         if state != "building":
             raise ContractError(f"collection {name} is on the server already: retire its release before building it again")
         found.check(info, name)
         self._index_payloads(name, found.index)
-        return QdrantCollection(name, found, self._client)
+        return QdrantCollection(name, found, self._client, self._prefix)
 
     def finish(self, name: str) -> None:
         state, info = self._metadata(name)
         if state != "building":
             raise ContractError(f"collection {name} is {state}, only one that was begun can be finished")
         with server_errors(self._client, f"collection {name}"):
-            self._client.update_collection(name, metadata=_to_metadata("ready", info))
+            self._client.update_collection(self._prefix + name, metadata=self._to_metadata("ready", info))
 
     def open(self, name: str, expected: CollectionInfo) -> QdrantCollection:
         info = self.info(name)
         info.check(expected, name)
-        return QdrantCollection(name, info, self._client)
+        return QdrantCollection(name, info, self._client, self._prefix)
 
     def names(self) -> list[str]:
         return self._in_state("ready")
@@ -77,12 +82,15 @@ class QdrantStore:
             raise ContractError(f"collection {name} is {state}: finish its build first (python -m streaming build)")
         return info
 
+    def log(self, name: str) -> LogRecord | None:
+        return log_of(self._read_metadata(name), f"collection {name}")
+
     def drop(self, name: str) -> None:
         if self.active() == name:
             raise ContractError(f"collection {name} is the active one: activate another before dropping it")
         self._metadata(name)
         with server_errors(self._client, f"collection {name}"):
-            self._client.delete_collection(name)
+            self._client.delete_collection(self._prefix + name)
 
     def sweep(self) -> None:
         """Do nothing: the server drops a collection whole."""
@@ -90,11 +98,13 @@ class QdrantStore:
     def active(self) -> str | None:
         with server_errors(self._client, f"alias {self._alias}"):
             aliases = self._client.get_aliases().aliases
-        return next((alias.collection_name for alias in aliases if alias.alias_name == self._alias), None)
+        active = next((alias.collection_name for alias in aliases if alias.alias_name == self._alias), None)
+        return None if active is None else active.removeprefix(self._prefix)
 
     def activate(self, name: str) -> None:
         self.info(name)
-        point_at = models.CreateAliasOperation(create_alias=models.CreateAlias(collection_name=name, alias_name=self._alias))
+        alias = models.CreateAlias(collection_name=self._prefix + name, alias_name=self._alias)
+        point_at = models.CreateAliasOperation(create_alias=alias)
         unset = models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=self._alias))
         # One atomic request: the alias exists at every moment.
         operations: list[models.CreateAliasOperation | models.DeleteAliasOperation] = [point_at]
@@ -108,7 +118,8 @@ class QdrantStore:
             names = [collection.name for collection in self._client.get_collections().collections]
             # Other people's collections may live on the same server.
             own = {name: (self._client.get_collection(name).config.metadata or {}).get(_OWNER, {}) for name in names}
-        return sorted(name for name, said in own.items() if said.get("state") == state)
+        in_state = [name for name, said in own.items() if said.get("state") == state and said.get("prefix", "") == self._prefix]
+        return sorted(name.removeprefix(self._prefix) for name in in_state)
 
     def _index_payloads(self, name: str, index: IndexSettings) -> None:
         if not is_server(self._client):
@@ -119,14 +130,20 @@ class QdrantStore:
                 (INTEGER_FIELDS, models.PayloadSchemaType.INTEGER),
             ):
                 for field in fields:
-                    self._client.create_payload_index(name, field, schema)
+                    self._client.create_payload_index(self._prefix + name, field, schema)
+
+    def _read_metadata(self, name: str) -> Mapping[str, Any]:
+        with server_errors(self._client, f"collection {name}"):
+            if not self._client.collection_exists(self._prefix + name):
+                raise ContractError(f"no collection {name} on the server: build it first (python -m streaming build)")
+            return self._client.get_collection(self._prefix + name).config.metadata or {}
+
+    def _to_metadata(self, state: str, info: CollectionInfo) -> dict[str, object]:
+        said: dict[str, object] = {"state": state, "info": info.to_json()}
+        return {_OWNER: {**said, "prefix": self._prefix} if self._prefix else said}
 
     def _metadata(self, name: str) -> tuple[str, CollectionInfo]:
-        with server_errors(self._client, f"collection {name}"):
-            if not self._client.collection_exists(name):
-                raise ContractError(f"no collection {name} on the server: build it first (python -m streaming build)")
-            metadata = self._client.get_collection(name).config.metadata or {}
-        own = metadata.get(_OWNER)
+        own = self._read_metadata(name).get(_OWNER)
         if own is None:
             raise MismatchError(
                 f"collection {name} has no metadata of Twinline: somebody else's, or a server older than 1.16; "
@@ -163,7 +180,3 @@ def _quantization(index: IndexSettings) -> models.ScalarQuantization | models.Bi
     if index.quantization == "binary":
         return models.BinaryQuantization(binary=models.BinaryQuantizationConfig(always_ram=True))
     return None
-
-
-def _to_metadata(state: str, info: CollectionInfo) -> dict[str, object]:
-    return {_OWNER: {"state": state, "info": info.to_json()}}

@@ -19,6 +19,7 @@ from twinline.clients.store.protocol import (
     CollectionInfo,
     Filter,
     Head,
+    LogRecord,
     Query,
     StoredPoint,
     build_point,
@@ -36,15 +37,18 @@ from twinline.contract.release.index_settings import IndexSettings
 
 _TRY_AGAIN = (408, 429)
 _NOT_LET_IN = (401, 403)
+# A key of its own: the server merges metadata by key, so this and the collection's state do not overwrite each other.
+LOG_KEY = "twinline-log"
 
 
 class QdrantCollection:
-    """A `Collection` over a client."""
+    """A `Collection` over a client; `prefix` begins its name on the server."""
 
-    def __init__(self, name: str, info: CollectionInfo, client: QdrantClient) -> None:
+    def __init__(self, name: str, info: CollectionInfo, client: QdrantClient, prefix: str = "") -> None:
         self.name = name
         self.info = info
         self._client = client
+        self._there = prefix + name
 
     def read_heads(self, ids: Sequence[UUID]) -> dict[UUID, Head]:
         return {id_: Head.from_payload(point.payload) for id_, point in self.read_points(ids).items()}
@@ -57,7 +61,7 @@ class QdrantCollection:
             return {}
         with self._ours():
             records = self._client.retrieve(
-                self.name,
+                self._there,
                 [str(id_) for id_ in ids],
                 with_payload=True,
                 with_vectors=[*self.info.vectors] if with_vectors else False,
@@ -84,7 +88,7 @@ class QdrantCollection:
         # All vectors, not only the golden one: a collection from before golden points does not know that name.
         golden = _filter({"kind": "golden"})
         with self._ours():
-            records, _ = self._client.scroll(self.name, golden, limit=MOST_GOLDEN, with_payload=True, with_vectors=True)
+            records, _ = self._client.scroll(self._there, golden, limit=MOST_GOLDEN, with_payload=True, with_vectors=True)
         vectors = {(record.payload or {})["name"]: record.vector for record in records}
         return {
             name: np.asarray(vector[GOLDEN_VECTOR_NAME], np.float32)
@@ -99,6 +103,14 @@ class QdrantCollection:
 
     def read_build(self) -> Mapping[str, Any]:
         return read_build(self)
+
+    def read_log(self) -> LogRecord | None:
+        with self._ours():
+            return log_of(self._client.get_collection(self._there).config.metadata or {}, f"collection {self.name}")
+
+    def put_log(self, log: LogRecord) -> None:
+        with self._ours():
+            self._client.update_collection(self._there, metadata={LOG_KEY: log.to_json()})
 
     def delete_surplus(self, heads: Sequence[Head]) -> None:
         self._send(models.DeleteOperation(delete=models.FilterSelector(filter=_surplus(head))) for head in heads)
@@ -118,19 +130,19 @@ class QdrantCollection:
             for ask in query.asks
         ]
         with self._ours():
-            answers = self._client.query_batch_points(self.name, requests)
+            answers = self._client.query_batch_points(self._there, requests)
         return [[_stored(point, point.score) for point in answer.points] for answer in answers]
 
     def count(self, where: Filter | None = None) -> int:
         with self._ours():
-            return self._client.count(self.name, count_filter=_filter(where), exact=True).count
+            return self._client.count(self._there, count_filter=_filter(where), exact=True).count
 
     def scroll(
         self, where: Filter | None = None, limit: int = 256, offset: UUID | None = None, with_vectors: bool = False
     ) -> tuple[list[StoredPoint], UUID | None]:
         with self._ours():
             records, following = self._client.scroll(
-                self.name,
+                self._there,
                 scroll_filter=_filter(where),
                 limit=limit,
                 offset=None if offset is None else str(offset),
@@ -166,7 +178,7 @@ class QdrantCollection:
         batch = list(operations)
         if batch:
             with self._ours():
-                self._client.batch_update_points(self.name, update_operations=batch, wait=True)
+                self._client.batch_update_points(self._there, update_operations=batch, wait=True)
 
     @contextmanager
     def _ours(self) -> Iterator[None]:
@@ -210,15 +222,24 @@ def _equals(field: str, value: Any) -> models.FieldCondition:
 
 
 def _not_newer_than(version: Version) -> models.Filter:
+    """Return the filter of points that this version may replace.
+
+    Numbers of the log never go back within a partition (`Version.after`), so number, partition and offset are enough here.
+    """
     same_number = _equals("version", version.number)
-    return models.Filter(
-        should=[
-            models.FieldCondition(key="version", range=models.Range(lt=version.number)),
-            models.Filter(
-                must=[same_number, models.FieldCondition(key="version_offset", range=models.Range(lte=version.offset))]
-            ),
+    not_beyond = models.FieldCondition(key="version_offset", range=models.Range(lte=version.offset))
+    unknown = models.IsEmptyCondition(is_empty=models.PayloadField(key="version_partition"))
+    conditions: list[Any] = [models.FieldCondition(key="version", range=models.Range(lt=version.number))]
+    if version.partition is None:
+        conditions.append(models.Filter(must=[same_number, not_beyond]))
+    else:
+        lower = models.FieldCondition(key="version_partition", range=models.Range(lt=version.partition))
+        conditions += [
+            models.Filter(must=[same_number, lower]),
+            models.Filter(must=[same_number, _equals("version_partition", version.partition), not_beyond]),
+            models.Filter(must=[same_number, unknown, not_beyond]),
         ]
-    )
+    return models.Filter(should=conditions)
 
 
 def _surplus(head: Head) -> models.Filter:
@@ -255,6 +276,11 @@ def _wrong_setting(address: str, error: str) -> str:
     if url.scheme == "http" and not error.endswith("refused") and url.hostname and speaks_tls(url.hostname, url.port or 6333):
         return "speaks TLS: write https:// in QDRANT_URL"
     return ""
+
+
+def log_of(metadata: Mapping[str, Any], place: str) -> LogRecord | None:
+    """Return the record of the log in a collection's metadata; None where there is none."""
+    return LogRecord.from_json(metadata[LOG_KEY], place) if LOG_KEY in metadata else None
 
 
 @contextmanager

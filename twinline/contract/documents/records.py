@@ -3,7 +3,7 @@
 key    a JSON array `[source, key]`
 value  a JSON object `{"schema": 1, "title", "text", "version", "metadata", "tenant"}`, or null, which deletes the key
 header `version`: the explicit version of a deletion, whose null value has no room for it
-header `replay-version`: on a message sent again, its first place in time (`timestamp_ms/offset`) on the log
+header `replay-version`: on a message sent again, its first place on the log (`timestamp_ms/offset/partition`)
 
 For authors of producers: docs/envelope.md and `schemas/document-v1.schema.json`.
 """
@@ -11,7 +11,7 @@ For authors of producers: docs/envelope.md and `schemas/document-v1.schema.json`
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import total_ordering
 from typing import Literal
 
@@ -116,16 +116,38 @@ class Deletion:
 @total_ordering
 @dataclass(frozen=True, slots=True)
 class Version:
-    """The order of a document's states: explicit numbers, or the log's append time (ms) and offset."""
+    """The order of a document's states: the sender's number, or the place in the log.
+
+    Within a partition the offset alone decides. Between partitions the append time does, then the number of the partition.
+
+    Args:
+        number: the sender's number; in the log, the append time in ms, 0 where the log keeps no time of its own.
+        offset: place in the partition; 0 for an explicit version.
+        partition: None for an explicit version, and where an older release of Twinline stored the version without it.
+    """
 
     kind: Literal["explicit", "log"]
     number: int
     offset: int = 0
+    partition: int | None = None
 
     @property
     def rank(self) -> tuple[int, int]:
-        """Return the sort key among versions of one kind."""
+        """Return number and offset: the sort key where no partition is known."""
         return (self.number, self.offset)
+
+    def after(self, standing: "Version | None") -> "Version":
+        """Return the version to store for a state that replaces the standing one: within a partition, time never goes back.
+
+        Without that, a step back of the broker's clock would make the order of three states in two partitions a circle.
+        """
+        if standing is None or not self._shares_partition(standing):
+            return self
+        return replace(self, number=max(self.number, standing.number))
+
+    def is_same_state(self, other: "Version") -> bool:
+        """Say whether neither version is newer: they name one place of the log, or carry one number of the sender."""
+        return self.kind == other.kind and not self < other and not other < self
 
     def check_comparable(self, other: "Version") -> None:
         """Raise DocumentError if one version is explicit and the other comes from the log."""
@@ -138,7 +160,14 @@ class Version:
 
     def __lt__(self, other: "Version") -> bool:
         self.check_comparable(other)
+        if self._shares_partition(other):
+            return self.offset < other.offset
+        if self.number == other.number and self.partition is not None and other.partition is not None:
+            return self.partition < other.partition
         return self.rank < other.rank
+
+    def _shares_partition(self, other: "Version") -> bool:
+        return self.kind == other.kind == "log" and self.partition is not None and self.partition == other.partition
 
 
 def encode_key(source: str, key: str) -> bytes:
@@ -198,27 +227,38 @@ def decode_message(key: bytes | None, value: bytes | None, headers: Sequence[tup
     ).validate()
 
 
-def version_of(item: Document | Deletion, timestamp_ms: int, offset: int, headers: Sequence[tuple[str, bytes]] = ()) -> Version:
-    """Return the version of a message: its explicit one, else its append time (ms) on the log and its offset.
+def version_of(
+    item: Document | Deletion,
+    timestamp_ms: int,
+    offset: int,
+    headers: Sequence[tuple[str, bytes]] = (),
+    partition: int | None = None,
+) -> Version:
+    """Return the version of a message: its explicit one, else its place on the log.
 
-    A message that was sent again keeps its first time and offset, or an old state would come back as the newest.
+    A message that was sent again keeps its first place, or an old state would come back as the newest.
+
+    Args:
+        timestamp_ms: the append time; 0 where the log keeps no time of its own.
 
     Raises:
-        DocumentError: the message claims a time that is not older than its own.
+        DocumentError: the message claims a place that is not older than its own.
     """
     if item.version is not None:
         return Version("explicit", item.version)
-    own = Version("log", timestamp_ms, offset)
+    own = Version("log", timestamp_ms, offset, partition)
     claimed = next((raw for name, raw in headers if name == REPLAY_VERSION_HEADER), None)
     if claimed is None:
         return own
-    first = re.fullmatch(rb"(\d{1,15})/(\d{1,15})", claimed)
-    version = Version("log", int(first[1]), int(first[2])) if first else None
+    first = re.fullmatch(rb"(\d{1,15})/(\d{1,15})(?:/(\d{1,9}))?", claimed)
+    # A log that keeps no time of its own gives none to a claim either.
+    number = int(first[1]) if first and timestamp_ms else 0
+    version = Version("log", number, int(first[2]), int(first[3]) if first[3] else None) if first else None
     # Any producer can claim a time, and a time in the future would shut out every later state.
     if version is None or version > own:
         raise DocumentError(
             "bad_version",
-            f"header {REPLAY_VERSION_HEADER} is {claimed[:40]!r}, must be timestamp_ms/offset, not after {own.number}",
+            f"header {REPLAY_VERSION_HEADER} is {claimed[:40]!r}, must be timestamp_ms/offset/partition, not after {own.number}",
         )
     return version
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from twinline.clients.store.protocol import Head, StoredPoint
 from twinline.contract.documents.ids import point_id
-from twinline.contract.documents.records import Document, encode_key
+from twinline.contract.documents.records import Document, Version, encode_key
 from twinline.contract.encoder.embedding import Embedder
 from twinline.contract.encoder.golden import GoldenSet
 from twinline.contract.encoder.limits import MAX_QUERY_CHARS
@@ -110,7 +110,7 @@ def read_heads(reads: Reads, collection: str) -> dict[DocumentKey, Head]:
 
 def whole_check(state: LogState, heads: Mapping[DocumentKey, Head], refused: Callable[[], set[bytes | None]]) -> Check:
     """Compare the heads with the log; a head newer than the log's comes from a later message."""
-    absent = [name for name, version in state.versions.items() if name not in heads or heads[name].version.rank < version.rank]
+    absent = [name for name, version in state.versions.items() if name not in heads or _is_older(heads[name].version, version)]
     if absent:
         aside = refused()
         absent = [name for name in absent if encode_key(*name) not in aside]
@@ -118,6 +118,10 @@ def whole_check(state: LogState, heads: Mapping[DocumentKey, Head], refused: Cal
     detail = f"{len(state.versions)} documents in the log, {len(heads)} in the collection, {len(absent)} missing or old"
     numbers = {"log": len(state.versions), "collection": len(heads), "missing": len(absent)}
     return Check("whole", not absent, f"{detail}: {shown}" if absent else detail, numbers)
+
+
+def _is_older(stored: Version, version: Version) -> bool:
+    return stored.kind != version.kind or stored < version
 
 
 def golden_check(collection: str, golden: GoldenSet, reads: Reads) -> Check:
@@ -238,5 +242,5 @@ def still_current(
     return [
         document
         for name, document in documents.items()
-        if name in heads and not heads[name].deleted and heads[name].version == state.versions[name]
+        if name in heads and not heads[name].deleted and heads[name].version.is_same_state(state.versions[name])
     ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from twinline.clients.kafka.erasures import current_erasures
 from twinline.clients.kafka.stretch import read_topic
+from twinline.clients.kafka.topic_order import append_ms
 from twinline.clients.settings import Settings
 from twinline.contract.documents.records import Deletion, Document, Version, decode_message, version_of
 from twinline.contract.errors import DocumentError
@@ -47,7 +48,7 @@ class LogState:
         known = self.versions.get(name)
         if known is not None and version < known:
             return
-        self.versions[name] = version
+        self.versions[name] = version.after(known)
         if isinstance(item, Deletion):
             self.deleted.add(name)
             self.contents.pop(name, None)
@@ -82,7 +83,7 @@ def read_log(settings: Settings, ends: Mapping[int, int], sample: int) -> LogSta
             item = decode_message(record.key, record.value, record.headers)
             if isinstance(item, Document) and erasures.verdict(item.source, item.key, record.timestamp) != "free":
                 continue  # erased: no index may have it
-            version = version_of(item, record.timestamp, record.offset, record.headers)
+            version = version_of(item, append_ms(settings, record), record.offset, record.headers, record.partition)
             state.take(item, version, is_chosen(item.source, item.key, one_in))
         except DocumentError:
             continue  # in the dead letters, where `refused_keys` looks

@@ -102,7 +102,7 @@ def replay_headers(letter: DeadLetter, entry: Entry) -> list[tuple[str, bytes]]:
     """Return the headers of a replayed message."""
     own = [(name, raw) for name, raw in letter.message.headers if name not in _OWN_HEADERS]
     if not any(name == REPLAY_VERSION_HEADER for name, _ in own) and entry.offset >= 0:
-        own.append((REPLAY_VERSION_HEADER, f"{entry.timestamp_ms}/{entry.offset}".encode()))
+        own.append((REPLAY_VERSION_HEADER, f"{entry.timestamp_ms}/{entry.offset}/{entry.partition}".encode()))
     return [*own, (ATTEMPT_HEADER, str(entry.attempt + 1).encode()), (REPLAY_OF_HEADER, entry.message.encode())]
 
 

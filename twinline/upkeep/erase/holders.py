@@ -5,14 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from kafka.admin import ConfigResource, ConfigResourceType
 
 from twinline.clients.kafka.connect import kafka_errors, make_admin
 from twinline.clients.kafka.stretch import headers_of, read_topic
+from twinline.clients.kafka.topic_order import append_ms, read_configs
 from twinline.clients.settings import Settings
 from twinline.contract.artefacts import PAIRS, PREPARED, SNAPSHOT
 from twinline.contract.canonical import JSON
@@ -55,7 +55,7 @@ def messages_of(settings: Settings, source: str, key: str) -> list[Logged]:
             continue
         try:
             item = decode_message(record.key, record.value, headers_of(record))
-            version = version_of(item, record.timestamp, record.offset, headers_of(record))
+            version = version_of(item, append_ms(settings, record), record.offset, headers_of(record), record.partition)
         except DocumentError:
             version = None
         size, has_text = len(record.value or b""), record.value is not None
@@ -160,8 +160,6 @@ def _configs(settings: Settings) -> Mapping[str, str]:
     admin = make_admin(settings)
     try:
         with kafka_errors(settings):
-            resource = ConfigResource(ConfigResourceType.TOPIC, settings.topic)
-            described: Mapping[str, Any] = admin.describe_configs([resource], config_filter="all")
+            return read_configs(admin, settings.topic)
     finally:
         admin.close()
-    return {name: entry["value"] for name, entry in described["topic"][settings.topic].items()}

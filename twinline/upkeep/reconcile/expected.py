@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streaming.building.snapshot import TopicSnapshot, open_snapshot
-from streaming.decode import Message, decode
+from streaming.decode import Message, Order, decode
 from streaming.log_reader import message_of
 from twinline.clients.erasure_list import Erasures
 from twinline.clients.kafka.connect import beginning_offsets
@@ -46,10 +46,9 @@ def fold(settings: Settings, ledger: Ledger, release: str, ends: Mapping[int, in
     start = find_snapshot(settings, begins, snapshot)
     erased = 0
     if start is not None:
-        erased += _fold(start.messages(), ledger, aside, erasures)
-    erased += _fold(
-        (message_of(record) for record in read_topic(settings, settings.topic, begins, ends)), ledger, aside, erasures
-    )
+        erased += _fold(start.messages(), ledger, aside, erasures, settings.topic_order)
+    records = read_topic(settings, settings.topic, begins, ends)
+    erased += _fold(map(message_of, records), ledger, aside, erasures, settings.topic_order)
     return Folded(ends, start.folder.name if start else "", erased)
 
 
@@ -90,11 +89,11 @@ def _newest_first(store: Path) -> list[Path]:
     return sorted(found, key=lambda folder: -(folder / _RECORD).stat().st_mtime)
 
 
-def _fold(messages: Iterable[Message], ledger: Ledger, aside: set[tuple[int, int]], erasures: Erasures) -> int:
+def _fold(messages: Iterable[Message], ledger: Ledger, aside: set[tuple[int, int]], erasures: Erasures, order: Order) -> int:
     erased = 0
     for message in messages:
         try:
-            event = decode(message)
+            event = decode(message, order)
             if (
                 isinstance(event.item, Document)
                 and erasures.verdict(event.item.source, event.item.key, message.timestamp_ms) != "free"

@@ -15,13 +15,18 @@ from twinline.contract.documents.ids import head_id
 from twinline.contract.documents.records import Version
 
 _TABLES = """
-CREATE TABLE wanted (doc TEXT PRIMARY KEY, source TEXT, key TEXT, kind TEXT, number INTEGER, offset INTEGER, message TEXT);
-CREATE TABLE aside (doc TEXT, source TEXT, key TEXT, kind TEXT, number INTEGER, offset INTEGER, message TEXT);
+CREATE TABLE wanted (
+    doc TEXT PRIMARY KEY, source TEXT, key TEXT, kind TEXT, number INTEGER, offset INTEGER, partition INTEGER, message TEXT
+);
+CREATE TABLE aside (
+    doc TEXT, source TEXT, key TEXT, kind TEXT, number INTEGER, offset INTEGER, partition INTEGER, message TEXT
+);
 CREATE INDEX aside_doc ON aside (doc);
 CREATE TABLE moved (doc TEXT PRIMARY KEY);
 CREATE TABLE points (id TEXT PRIMARY KEY, doc TEXT, facts TEXT);
 CREATE INDEX points_doc ON points (doc);
 """
+_VERSION = "kind, number, offset, partition"
 
 
 class Ledger:
@@ -50,14 +55,18 @@ class Ledger:
             DocumentError: its kind of version is not the document's.
         """
         doc, version = _doc(event.item.source, event.item.key), event.version
-        row = self._db.execute("SELECT kind, number, offset FROM wanted WHERE doc = ?", (doc,)).fetchone()
-        if row is not None and version < Version(*row):
+        row = self._db.execute(f"SELECT {_VERSION} FROM wanted WHERE doc = ?", (doc,)).fetchone()  # noqa: S608 (a constant)
+        standing = Version(*row) if row is not None else None
+        if standing is not None and version < standing:
             return
-        self._db.execute("INSERT OR REPLACE INTO wanted VALUES (?, ?, ?, ?, ?, ?, ?)", _row(doc, event))
+        self._db.execute(
+            "INSERT OR REPLACE INTO wanted VALUES (?, ?, ?, ?, ?, ?, ?, ?)", _row(doc, event, version.after(standing))
+        )
 
     def set_aside(self, event: Event) -> None:
         """Note a message that a consumer set aside; an index may still have it, if a later attempt passed."""
-        self._db.execute("INSERT INTO aside VALUES (?, ?, ?, ?, ?, ?, ?)", _row(_doc(event.item.source, event.item.key), event))
+        row = _row(_doc(event.item.source, event.item.key), event, event.version)
+        self._db.execute("INSERT INTO aside VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def note_moved(self, source: str, key: str) -> None:
         """Note that a document changed during the comparison: it is not judged."""
@@ -84,16 +93,24 @@ class Ledger:
 
     def message_of(self, doc: str) -> Message | None:
         """Return the expected message of a document; the newest where all its messages were set aside."""
-        newest = "SELECT message FROM aside WHERE doc = ? ORDER BY number DESC, offset DESC"
         row = self._db.execute("SELECT message FROM wanted WHERE doc = ?", (doc,)).fetchone()
-        row = row or self._db.execute(newest, (doc,)).fetchone()
-        return message_of_json(json.loads(row[0])) if row else None
+        said = row[0] if row else self._newest_aside(doc)
+        return message_of_json(json.loads(said)) if said else None
+
+    def _newest_aside(self, doc: str) -> str | None:
+        newest: tuple[Version, str] | None = None
+        # In the order of the log, so that of two kinds of versions the first one counts.
+        for *place, message in self._db.execute(f"SELECT {_VERSION}, message FROM aside WHERE doc = ? ORDER BY rowid", (doc,)):  # noqa: S608 (a constant)
+            version = Version(*place)
+            if newest is None or is_newer(version, newest[0]):
+                newest = version.after(newest[0] if newest else None), message
+        return newest[1] if newest else None
 
     def aside_with(self, doc: str, version: Version) -> Message | None:
         """Return the set-aside message of this version, if there is one."""
-        query = "SELECT message FROM aside WHERE doc = ? AND kind = ? AND number = ? AND offset = ?"
-        row = self._db.execute(query, (doc, version.kind, *version.rank)).fetchone()
-        return message_of_json(json.loads(row[0])) if row else None
+        rows = self._db.execute(f"SELECT {_VERSION}, message FROM aside WHERE doc = ?", (doc,))  # noqa: S608 (a constant)
+        said = next((message for *place, message in rows if Version(*place).is_same_state(version)), None)
+        return message_of_json(json.loads(said)) if said else None
 
     def documents_only_aside(self) -> Iterator[str]:
         """Yield the stored documents whose messages were all set aside."""
@@ -109,10 +126,10 @@ class Ledger:
 
     def aside_count(self) -> int:
         """Return the number of documents whose newest state was set aside."""
-        query = """SELECT a.doc, a.kind, a.number, a.offset, w.kind, w.number, w.offset
+        query = """SELECT a.doc, a.kind, a.number, a.offset, a.partition, w.kind, w.number, w.offset, w.partition
                    FROM aside a LEFT JOIN wanted w ON w.doc = a.doc"""
         return len(
-            {row[0] for row in self._db.execute(query) if row[4] is None or is_newer(Version(*row[1:4]), Version(*row[4:]))}
+            {row[0] for row in self._db.execute(query) if row[5] is None or is_newer(Version(*row[1:5]), Version(*row[5:]))}
         )
 
     def count(self, table: str) -> int:
@@ -124,10 +141,10 @@ def _doc(source: str, key: str) -> str:
     return str(head_id(source, key))
 
 
-def _row(doc: str, event: Event) -> tuple[object, ...]:
-    item, version = event.item, event.version
+def _row(doc: str, event: Event, version: Version) -> tuple[object, ...]:
     message = json.dumps(json_of_message(event.message))
-    return doc, item.source, item.key, version.kind, version.number, version.offset, message
+    place = version.kind, version.number, version.offset, version.partition
+    return doc, event.item.source, event.item.key, *place, message
 
 
 def _facts(row: tuple[str]) -> PointFacts:

@@ -8,6 +8,7 @@ import numpy as np
 
 from twinline.clients.kafka.connect import beginning_offsets, end_offsets
 from twinline.clients.kafka.stretch import read_topic
+from twinline.clients.kafka.topic_order import append_ms
 from twinline.clients.online import AdminClient
 from twinline.clients.settings import Settings
 from twinline.contract.documents.ids import head_id
@@ -57,9 +58,10 @@ def _newest_documents(settings: Settings, last: Mapping[int, int], ends: Mapping
         messages += 1
         try:
             item = decode_message(record.key, record.value, record.headers)
-            version = version_of(item, record.timestamp, record.offset, record.headers)
+            version = version_of(item, append_ms(settings, record), record.offset, record.headers, record.partition)
             known = newest.get((item.source, item.key))
             if known is None or not version < known[0]:
+                version = version.after(known[0] if known else None)
                 newest[item.source, item.key] = version, record.timestamp, item if isinstance(item, Document) else None
         except DocumentError:
             continue  # in the dead letters, which have their own report

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from streaming.decode import Event, Message, decode
-from twinline.clients.store.protocol import Head, StoredPoint, version_fields
+from twinline.clients.store.protocol import Head, StoredPoint, stored_version
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.records import Deletion
 from twinline.contract.encoder.chunking import Chunk
@@ -91,7 +91,7 @@ def _compare_document(
         event = decode(message)
         if isinstance(event.item, Deletion) or (event.item.source, event.item.key) != (head.source, head.key):
             return Comparison(_name(head), chunks=count, fault=f"{where} is of another document")
-        if event.version != head.version:
+        if not event.version.is_same_state(head.version):
             return Comparison(_name(head), chunks=count, fault=f"{where} has another version than its head")
         chunks = offline.chunks(event.item)
     except DocumentError as exc:
@@ -107,6 +107,8 @@ def _compare_document(
             faults.append(f"chunk {chunk.index} is not stored")
             continue
         other = [name for name, value in copied.items() if point.payload[name] != value]
+        if not stored_version(point.payload).is_same_state(event.version):
+            other.append("version")
         if other:
             faults.append(f"chunk {chunk.index} is stored with another {', '.join(other)} than {where} has")
         distance = _distance(vector, point, manifest)
@@ -129,7 +131,7 @@ def _compare_document(
 def _copied(event: Event) -> dict[str, JSON]:
     """Return the fields that each point copies from its message: place, tenant, title."""
     item, message = event.item, event.message
-    said: dict[str, JSON] = {"partition": message.partition, "offset": message.offset, **version_fields(event.version)}
+    said: dict[str, JSON] = {"partition": message.partition, "offset": message.offset}
     return said if isinstance(item, Deletion) else {**said, "title": item.title, "tenant": item.tenant}
 
 
