@@ -97,4 +97,5 @@ def _failure(url: str, response: httpx.Response) -> TwinlineError:
 
 
 def _seconds(header: str | None) -> float | None:
-    return float(header) if header is not None and header.isdecimal() else None
+    # More digits are no wait, and thousands of them no float that a wait can take.
+    return float(header) if header is not None and header.isdecimal() and len(header) < 7 else None
