@@ -1,4 +1,4 @@
-"""The one way in which every command of ours runs: telemetry off, logs, modules, the contract's self-check, exit codes.
+"""The one way in which every command of ours runs: streams, telemetry off, no proxy before loopback, modules, exit codes.
 
     code  means                                                                              a scheduler
     0     done                                                                               goes on
@@ -23,8 +23,8 @@ from typing import Final, Literal, NoReturn
 
 import typer
 
-from twinline.clients import logs, telemetry
-from twinline.clients.hidden import OURS, check_modules
+from twinline.clients import logs, loopback, streams, telemetry
+from twinline.clients.hidden import OURS, check_modules, own_modules_first
 from twinline.contract.errors import ContractError, MismatchError, SettingsError, TwinlineError
 from twinline.contract.release.checks import RefusedError, refusal_line
 
@@ -73,11 +73,16 @@ def ended(
     role: str = "",
 ) -> int:
     """Run a command and return its exit code; as `run`, for a process that ends in its own way."""
+    streams.apply()
     telemetry.apply()
+    loopback.apply()
     if logged:
         logs.configure()
+    left_out = own_modules_first()
     try:
         check_modules()
+        for line in left_out:
+            typer.echo(f"{name}: {line}", err=True)
         _check_contract(check)
         result = app()
     except TwinlineError as error:
@@ -87,6 +92,12 @@ def ended(
         if _is_ours(error.name):
             return _bug(name, error, logged)
         _say(name, _not_installed(error, role))
+        return USED_WRONGLY
+    except UnicodeEncodeError as error:
+        wrong = next((argument for argument in sys.argv[1:] if not _is_text(argument)), None)
+        if wrong is None:
+            return _bug(name, error, logged)
+        _say(name, SettingsError(f"argument {wrong!a} is not text in this locale's encoding: write it in UTF-8"))
         return USED_WRONGLY
     except Exception as error:  # noqa: BLE001  (the last place: what was not expected gets a code and a line)
         return _bug(name, error, logged)
@@ -131,6 +142,11 @@ def _bug(name: str, error: Exception, logged: bool) -> int:
     where = "the log shows where" if logged else f"{DEBUG_VARIABLE}=1 shows where"
     typer.secho(f"{name}: {said} (a bug, here or in a library: {where})", err=True, fg=typer.colors.RED)
     return BUG
+
+
+def _is_text(argument: str) -> bool:
+    """Return whether an argument came as valid text; Python hands other bytes over as lone surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in argument)
 
 
 def _is_ours(module: str | None) -> bool:

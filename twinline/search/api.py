@@ -34,7 +34,7 @@ class ProblemBody(BaseModel):
 _ERRORS: Final[dict[int | str, dict[str, object]]] = {
     400: {
         "model": ProblemBody,
-        "description": "The query holds nothing to search for, or the `Host` is not one of this service.",
+        "description": "There is nothing to search for in the query, or the `Host` is another one.",
     },
     413: {"model": ProblemBody, "description": "The body is too large."},
     422: {

@@ -151,7 +151,7 @@ def test_json_by_any_of_its_names_is_read(world: Any, kind: str) -> None:
 @pytest.mark.parametrize(
     "host",
     ["evil.example", "evil.example:18080", "127.0.0.1.evil.example", "localhost.evil.example", "evil@127.0.0.1", "", "127.0.0.2",
-     "[::2]", "0.0.0.0", "localhost.", "search:18080"],
+     "[::2]", "0.0.0.0", "localhost.", "search:18080"],  # noqa: S104
 )  # fmt: skip
 def test_a_foreign_host_is_refused_and_nothing_is_searched(world: Any, host: str) -> None:
     for path in ("/v1/search?q=cats", "/", "/index", "/healthz", "/docs", "/static/search.js"):
