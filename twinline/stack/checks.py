@@ -48,8 +48,8 @@ class Finding:
 def examine(settings: Settings) -> list[Finding]:
     """Run every check."""
     checks: tuple[Callable[[Settings], Finding], ...] = (
-        _python, _programs, _places, _modules, _packages, _versions, _model_server, _glibc, _ports, _broker_elsewhere, _disk, _memory,
-        _cpu, _gpu, _telemetry, _contract,
+        _python, _programs, _places, _modules, _packages, _versions, _model_server, _glibc, _ports, _broker_elsewhere, _disk,
+        _memory, _cpu, _gpu, _telemetry, _contract,
     )  # fmt: skip
     return [check(settings) for check in checks]
 
