@@ -5,6 +5,7 @@ python -m proofs gates     every bad encoder is refused by the right gate, in a 
 python -m proofs kills     the system recovers after kill -9 of any participant at any step of a release
 python -m proofs switch    no search fails, no answer mixes two releases and no document is lost while a release takes over
 python -m proofs roles     every role runs from the wheel with its own packages alone, in a project without code
+python -m proofs strange-machine   the first hour goes well behind a proxy, in odd paths and locales, on every promised Python
 python -m proofs chaos     nothing is lost, duplicated or stale after kill -9 of every participant under load
 """
 
@@ -153,6 +154,28 @@ def chaos(
     report = measure_chaos(options)
     typer.echo(json.dumps(report, indent=None if as_json else 2))
     if report["failures"]:
+        raise typer.Exit(1)
+
+
+@app.command("strange-machine")
+def strange_machine(
+    only: Annotated[str, typer.Option(help="Names of machines, with commas: a version of Python, or `odd`.")] = "",
+    workspace: Annotated[Path, typer.Option(help="Folder for clones and environments; must have a short path.")] = Path(
+        "var/proofs/strange"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Set up, start, fill, ask, train and stop on each promised Python and on one machine with every oddity; no step may fail."""
+    from proofs.strange_machine.run import measure_machines, passed
+    from proofs.tables import machines_table
+
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    report = measure_machines(workspace.resolve(), names)
+    if as_json:
+        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        machines_table(report)
+    if not passed(report):
         raise typer.Exit(1)
 
 

@@ -15,6 +15,7 @@ LONG_FORMS: Final[tuple[tuple[str, ...], ...]] = (
     ("kills",),
     ("switch",),
     ("roles",),
+    ("strange-machine",),
     ("chaos", "--kills", "100"),
 )
 

@@ -56,7 +56,7 @@ def examine(settings: Settings) -> list[Finding]:
 
 def _python(_: Settings) -> Finding:
     version = platform.python_version()
-    is_supported = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    is_supported = sys.version_info[:3] >= (3, 11, 2) and sys.version_info[:2] <= (3, 13)
     return _finding("Python", is_supported, version, "make the environments again: make clean; make setup PYTHON=python3.11")
 
 
