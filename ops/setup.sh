@@ -63,7 +63,7 @@ install() {
 
 # What pip said beside its progress. It goes back through versions to find the cause, so the cause stands at the end.
 reasons() {
-    grep -Ev '^ *(Collecting|Downloading|Using cached|Requirement already|Installing|Looking in|Preparing|Getting|Obtaining|Building|Created|Stored|Saved) |^ *(━|[0-9.]+ [kMG]?B)|^ *$' "$1" |
+    grep -Ev '^ *(Collecting|Downloading|Using cached|Requirement already|Installing|Looking in|Preparing|Getting|Obtaining|Building|Created|Stored|Saved) |^ *(━|[0-9.]+/[0-9.]+ [kMG]?B)|^ *$' "$1" |
         tail -n 25 | sed 's/^/setup: pip: /' || true
     printf 'setup: all that pip said is in %s\n' "$1"
 }
