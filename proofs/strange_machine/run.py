@@ -1,8 +1,8 @@
 """A stranger's first hour: set-up -> doctor -> up -> bootstrap -> publish -> search -> schedule -> train -> down.
 
 Every step must end well, or be refused with its reason before anything has started. One machine for each Python that README
-names, and one that has all of these: a proxy, a path with a space and parentheses, PYTHONPATH with modules of our names, the POSIX
-locale, a HOME that cannot be written, umask 077, another environment active, and a clone without the remote of its registry.
+names, and one that has all of these: a proxy, a path with a space and parentheses, PYTHONPATH with modules of our names, the
+POSIX locale, a HOME that cannot be written, umask 077, another environment active, and a clone without its registry's remote.
 """
 
 import json

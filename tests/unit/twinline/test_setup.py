@@ -114,10 +114,11 @@ def test_what_pip_says_about_a_failure_is_shown(tmp_path: Path, code: int) -> No
     assert done.returncode == code
     assert "setup:   numpy" in done.stdout
     assert "Downloading" not in done.stdout + done.stderr
+    shown = [line.removeprefix("setup: pip: ").strip() for line in done.stderr.splitlines()]
     for reason in (
         "The conflict is caused by:",
         "beautifulsoup4 4.14 depends on soupsieve>1.2",
         "The user requested (constraint) soupsieve==4.1.2",
     ):
-        assert (f"setup: pip: {reason}" in re.sub(r"pip: +", "pip: ", done.stderr)) is bool(code)
+        assert (reason in shown) is bool(code)
     assert ("all that pip said is in .venv/pip.log" in done.stderr) is bool(code)
