@@ -6,7 +6,7 @@ from uuid import UUID
 
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from streaming.message_json import message_of_json
@@ -36,27 +36,33 @@ class TrialQuestion(Question):
     limit: Annotated[int, Field(ge=1, le=1_000)] = 10
 
 
-class WantedPoints(BaseModel):
+class _Body(BaseModel):
+    """What is sent here; an unknown field is refused, since a mistyped one would be ignored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class WantedPoints(_Body):
     """Points to be read by their ids."""
 
     ids: list[UUID] = Field(max_length=MOST_POINTS)
     with_vectors: bool = False
 
 
-class PointState(BaseModel):
+class PointState(_Body):
     """A point, and its version fields at the caller's read."""
 
     id: UUID
     version: dict[str, Any]
 
 
-class UnwantedPoints(BaseModel):
+class UnwantedPoints(_Body):
     """Points to be removed where they are unchanged."""
 
     points: list[PointState] = Field(max_length=MOST_POINTS)
 
 
-class Messages(BaseModel):
+class Messages(_Body):
     """Messages of the log, as `streaming.message_json` writes them."""
 
     messages: list[dict[str, Any]] = Field(max_length=MOST_POINTS)

@@ -219,3 +219,18 @@ def test_the_admin_api_refuses_mistyped_parameters_and_foreign_hosts_alike(path:
 def test_an_act_with_a_parameter_that_it_does_not_have_is_not_done(name: str) -> None:
     client = TestClient(build_admin(Nothing(), principal=LOCAL_OPERATOR), base_url="http://127.0.0.1")  # type: ignore[arg-type]
     assert "dry_run: unknown parameter" in refusal(client.post(f"/collections/x/{name}?dry_run=1"), 422)["detail"]
+
+
+@pytest.mark.parametrize(
+    ("act", "body", "wrong"),
+    [
+        ("points", {"ids": [], "with_vector": True}, "with_vector"),
+        ("remove", {"points": [], "all": True}, "all"),
+        ("apply", {"messages": [], "force": True}, "force"),
+        ("search", {"query": "x", "tenat": "acme"}, "tenat"),
+        ("remove", {"points": [{"id": "00000000-0000-0000-0000-000000000000", "version": {}, "x": 1}]}, "points.0.x"),
+    ],
+)
+def test_the_admin_api_refuses_a_mistyped_field_of_a_body(act: str, body: dict[str, Any], wrong: str) -> None:
+    client = TestClient(build_admin(Nothing(), principal=LOCAL_OPERATOR), base_url="http://127.0.0.1")  # type: ignore[arg-type]
+    assert refusal(client.post(f"/collections/x/{act}", json=body), 422)["detail"].startswith(f"{wrong}: ")
