@@ -104,9 +104,8 @@ def test_a_text_beyond_the_limit_is_refused_by_the_server_and_cut_by_our_client(
     url = triton_server.grpc if protocol == "grpc" else triton_server.http
     text = "word " * 2_000_000
     given = {"TEXT": np.array([[text.encode()]], dtype=np.object_), "ROLE": np.array([[b"query"]], dtype=np.object_)}
-    with closing(open_transport(url, protocol, 30.0)) as transport:
-        with pytest.raises(ContractError, match="the limit is 262144"):
-            transport.infer("embed", given, ["EMBEDDING"], 1)
+    with closing(open_transport(url, protocol, 30.0)) as transport, pytest.raises(ContractError, match="the limit is 262144"):
+        transport.infer("embed", given, ["EMBEDDING"], 1)
     with TritonEmbedder(url, manifest.release, manifest.space, protocol) as embedder:
         found = embedder.embed([text, text[:262_144]], "document")
     assert found.truncated.tolist() == [True, True]
