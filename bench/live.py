@@ -23,7 +23,7 @@ def live_run(release: Path, workspace: Workspace, questions: Mapping[str, Questi
     manifest = Manifest.load(release)
     workspace.module("twinline", "release", "deploy", str(release))
     runs: dict[str, Run] = {}
-    with httpx.Client(base_url=workspace.settings().search_url, timeout=_TIMEOUT_SECONDS) as client:
+    with httpx.Client(base_url=workspace.settings().search_url, timeout=_TIMEOUT_SECONDS, trust_env=False) as client:
         for split, asked in questions.items():
             bar = tqdm(asked.texts.items(), desc=f"{release.name}: {split} queries, live", unit="query")
             runs[split] = {query: _ask(client, text, manifest.release) for query, text in bar}

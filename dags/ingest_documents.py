@@ -9,20 +9,19 @@ Read a source into an immutable snapshot, and write its documents to the log.
 
 Updates the asset **corpus**, whose event names the snapshot; `train_encoder` starts on it. Every index skips documents that have
 not changed since the last publication, so a second run costs little. The event also marks a run for the past, such as a back-fill
-or a run by hand for an older interval: nothing is trained on that.
+or a run by hand for an older interval: nothing is trained on that. A back-fill starts the runs that it names, and no other.
 
 Started by hand, it takes another `source`: `pydocs:`, `files:FOLDER`, `beir:FOLDER`, `kafka:`.
 """
 
 from datetime import timedelta
 
-from airflow.sdk import DAG, CronTriggerTimetable, Param
+from airflow.sdk import DAG, Param
 
 from twinline.scheduling.command_task import CORPUS, CommandTask, dag_options
+from twinline.scheduling.timetable import OnTheClock
 
-# Only at midnight: without the last argument, unpausing the DAG in the first hours of a day starts a run at once, beside a run
-# started by hand.
-DAILY = CronTriggerTimetable("0 0 * * *", timezone="UTC", run_immediately=timedelta(0))
+DAILY = OnTheClock("0 0 * * *")
 
 with DAG(
     "ingest_documents",

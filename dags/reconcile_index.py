@@ -13,12 +13,12 @@ is away. Started by hand with `repair`, it repairs every difference and compares
 
 from datetime import timedelta
 
-from airflow.sdk import DAG, CronTriggerTimetable, Param
+from airflow.sdk import DAG, Param
 
 from twinline.scheduling.command_task import CommandTask, dag_options
+from twinline.scheduling.timetable import OnTheClock
 
-# Only at this hour: without the last argument, the first look at the DAG could start a run at once.
-EVERY_NIGHT = CronTriggerTimetable("30 3 * * *", timezone="UTC", run_immediately=timedelta(0))
+EVERY_NIGHT = OnTheClock("30 3 * * *")
 # A difference would be found again by another try. A dependency that is away (2) may come back.
 DIFFERENCE_FOUND = 1
 

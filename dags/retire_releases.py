@@ -13,12 +13,12 @@ and so do verified ones that were passed over. The registry keeps every version,
 
 from datetime import timedelta
 
-from airflow.sdk import DAG, CronTriggerTimetable, Param
+from airflow.sdk import DAG, Param
 
 from twinline.scheduling.command_task import CommandTask, dag_options
+from twinline.scheduling.timetable import OnTheClock
 
-# Only at this hour: without the last argument, unpausing the DAG could start a run at once.
-DAILY = CronTriggerTimetable("0 3 * * *", timezone="UTC", run_immediately=timedelta(0))
+DAILY = OnTheClock("0 3 * * *")
 
 with DAG(
     "retire_releases",

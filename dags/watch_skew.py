@@ -12,12 +12,12 @@ release is active, and tried again when Triton, Kafka or the online process is a
 
 from datetime import timedelta
 
-from airflow.sdk import DAG, CronTriggerTimetable
+from airflow.sdk import DAG
 
 from twinline.scheduling.command_task import CommandTask, dag_options
+from twinline.scheduling.timetable import OnTheClock
 
-# Only at these hours: without the last argument, the first look at the DAG could start a run at once.
-EVERY_SIX_HOURS = CronTriggerTimetable("0 */6 * * *", timezone="UTC", run_immediately=timedelta(0))
+EVERY_SIX_HOURS = OnTheClock("0 */6 * * *")
 # Skew would be found again by another try, and an alarm after retries comes late. A dependency that is away (2) may come back.
 SKEW_FOUND = 1
 

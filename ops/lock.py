@@ -1,7 +1,8 @@
 """Write constraints.txt: the exact version of everything that the project needs, as installed in .venv and .venv-server.
 
 Follows the requirements from package to package, so that whatever else is installed stays out. A package that both
-environments have takes the platform's version.
+environments have takes the platform's version. A version that one of the Pythons in `[tool.twinline]` cannot install is
+refused: set-up would end there without a solution.
 
     .venv/bin/python ops/lock.py
 """
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -64,14 +66,35 @@ def required(project: Mapping[str, Any], extras: Iterable[str]) -> list[str]:
     return found
 
 
+def unfit(versions: Mapping[str, str], packages: Mapping[str, metadata.Distribution], pythons: Iterable[str]) -> list[str]:
+    """Return a line for each version that a Python of the list cannot install."""
+    found = []
+    for name in sorted(versions):
+        wanted = packages[name].metadata["Requires-Python"] if name in packages else None
+        shut_out = [python for python in pythons if wanted and not SpecifierSet(wanted).contains(python)]
+        if shut_out:
+            found.append(
+                f"{name} {versions[name]} needs Python {wanted}, and {', '.join(shut_out)} is promised: install an older one "
+                f"(`.venv/bin/pip install '{name}<{versions[name]}'`), then lock again"
+            )
+    return found
+
+
 def main() -> None:
-    """Write the file."""
-    project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]
-    platform = closure(required(project, ("all", "dev", "ray")), installed(sys.path))
+    """Write the file, or refuse versions that a promised Python cannot install."""
+    settings = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
+    project, promised = settings["project"], settings["tool"]["twinline"]["pythons"]
+    packages = installed(sys.path)
+    platform = closure(required(project, ("all", "dev", "ray")), packages)
 
     lines = (CHECKOUT / "ops" / "server-requirements.txt").read_text().splitlines()
     site_packages = [str(folder) for folder in (CHECKOUT / ".venv-server").glob("lib/python3.*/site-packages")]
-    server = closure([line for line in lines if not line.startswith("#")], installed(site_packages))
+    of_server = installed(site_packages)
+    server = closure([line for line in lines if not line.startswith("#")], of_server)
+    # The model server's Python is never newer than 3.12.
+    wrong = [*unfit(platform, packages, promised), *unfit(server, of_server, [p for p in promised if not p.startswith("3.13")])]
+    if wrong:
+        sys.exit("\n".join(["constraints.txt stays as it was:", *wrong]))
 
     pins = [f"{name}=={version}\n" for name, version in sorted((server | platform).items())]
     (CHECKOUT / "constraints.txt").write_text(HEADER + "".join(pins))

@@ -26,14 +26,14 @@ say() {
 find_python() {
     local newest=$1 candidate test
     shift
-    test="import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, $newest))"
+    test="import sys; sys.exit(not ((3, 11, 2) <= sys.version_info[:3] and sys.version_info[:2] <= (3, $newest)))"
     for candidate in "$@"; do
         if "$candidate" -c "$test" 2>/dev/null; then
             command -v "$candidate"
             return
         fi
     done
-    fail "none of '$*' is a Python between 3.11 and 3.$newest: install one, for example with" \
+    fail "none of '$*' is a Python between 3.11.2 and 3.$newest: install one, for example with" \
         "'sudo apt-get install python3.11 python3.11-venv', and name it, as in 'make setup PYTHON=python3.11'"
 }
 
@@ -49,12 +49,23 @@ make_environment() {
     "$python" -m venv "$folder"
 }
 
-# Of what pip says, the name of each package that it fetches is enough; its errors go past this.
+# Of what pip says, the name of each package that it fetches is enough while it works. Why it refuses stands among the rest, on
+# standard output: shown when it ends so.
 install() {
     local folder=$1
     shift
-    "$folder/bin/pip" install --constraint "${CONSTRAINTS:-constraints.txt}" "$@" |
-        sed -un -e 's/^Collecting \([^ ]*\).*/setup:   \1/p' -e 's/^Installing collected packages:.*/setup: installing them/p'
+    if ! "$folder/bin/pip" install --constraint "${CONSTRAINTS:-constraints.txt}" "$@" | tee "$folder/pip.log" |
+        sed -un -e 's/^Collecting \([^ ]*\).*/setup:   \1/p' -e 's/^Installing collected packages:.*/setup: installing them/p'; then
+        reasons "$folder/pip.log" >&2
+        return 1
+    fi
+}
+
+# What pip said beside its progress. It goes back through versions to find the cause, so the cause stands at the end.
+reasons() {
+    grep -Ev '^ *(Collecting|Downloading|Using cached|Requirement already|Installing|Looking in|Preparing|Getting|Obtaining|Building|Created|Stored|Saved) |^ *(━|[0-9.]+/[0-9.]+ [kMG]?B)|^ *$' "$1" |
+        tail -n 25 | sed 's/^/setup: pip: /' || true
+    printf 'setup: all that pip said is in %s\n' "$1"
 }
 
 # PyPI's torch brings 3 GB of CUDA. The CPU build has the same version and its own index; a pip that is configured with
@@ -67,6 +78,7 @@ install_torch() {
     [[ $TORCH:$installed == gpu:$version && $installed != *+cpu ]] && return
     if [ "$TORCH" = cpu ]; then
         say "torch $version for CPUs"
+        # Where no folder of wheels has it, that is no failure, so its reasons are kept back.
         install "$folder" --no-deps --quiet "torch==$version+cpu" 2>/dev/null && return
         install "$folder" --no-deps --timeout 20 --retries 1 --index-url "$CPU_INDEX" "torch==$version+cpu" && return
         say "$CPU_INDEX does not answer: taking PyPI's build, with CUDA, several GB"

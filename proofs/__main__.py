@@ -8,6 +8,7 @@ python -m proofs roles     every role runs from the wheel with its own packages 
 python -m proofs hostile   no file ends an ingest, takes more than its budget, costs a neighbour or leads out of its folder
 python -m proofs foreign   all that other people's producers write is indexed or set aside, with every codec and transaction
 python -m proofs clock     nothing is lost and a rollback takes its usual time while the broker's clock and ours step
+python -m proofs strange-machine   the first hour goes well behind a proxy, in odd paths and locales, on every promised Python
 python -m proofs chaos     nothing is lost, duplicated or stale after kill -9 of every participant under load
 """
 
@@ -210,6 +211,28 @@ def foreign(
     report = measure_foreign(workspace.resolve(), broker, *sizes, seed)
     typer.echo(json.dumps(report, indent=None if as_json else 2))
     if report["failures"]:
+        raise typer.Exit(1)
+
+
+@app.command("strange-machine")
+def strange_machine(
+    only: Annotated[str, typer.Option(help="Names of machines, with commas: a version of Python, or `odd`.")] = "",
+    workspace: Annotated[Path, typer.Option(help="Folder for clones and environments; must have a short path.")] = Path(
+        "var/proofs/strange"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Set up, start, fill, ask, train and stop on each promised Python and on one machine with every oddity; no step may fail."""
+    from proofs.strange_machine.run import measure_machines, passed
+    from proofs.tables import machines_table
+
+    names = [name.strip() for name in only.split(",") if name.strip()]
+    report = measure_machines(workspace.resolve(), names)
+    if as_json:
+        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        machines_table(report)
+    if not passed(report):
         raise typer.Exit(1)
 
 

@@ -19,6 +19,7 @@ LONG_FORMS: Final[tuple[tuple[str, ...], ...]] = (
     ("foreign",),
     ("foreign", "--broker", "embedded"),
     ("clock",),
+    ("strange-machine",),
     ("chaos", "--kills", "100"),
 )
 

@@ -101,3 +101,16 @@ def hostile_table(report: Mapping[str, Any]) -> None:
         f"links followed out {report['followed']}; {report['seconds']} s",
         soft_wrap=True,
     )
+
+
+def machines_table(report: Mapping[str, Any]) -> None:
+    """Print a report of strange machines."""
+    console = Console()
+    table = Table("machine", "step", "", "seconds", "seen", title="A stranger's first hour")
+    colours = {"green": "green", "refused": "yellow", "FAILED": "bold red"}
+    for row in report["steps"]:
+        verdict = f"[{colours[row['verdict']]}]{row['verdict']}[/]"
+        table.add_row(row["machine"], row["name"], verdict, f"{row['seconds']:.1f}", escape(row["seen"][-200:]))
+    console.print(table)
+    failed = sum(row["verdict"] == "FAILED" for row in report["steps"])
+    console.print(f"{len(report['steps'])} steps, {failed} failed; {report['seconds']} s")

@@ -105,5 +105,6 @@ def base_release() -> Path:
 @pytest.fixture(scope="session")
 def triton_server(base_release: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningTriton]:
     """One Triton for the session: serves the base release, under its own name and as `embed`."""
-    with running_triton(tmp_path_factory.mktemp("triton"), base_release) as server:
+    # In a folder whose name would be shell syntax, were it not quoted.
+    with running_triton(tmp_path_factory.mktemp("my (odd) home; $(id)"), base_release) as server:
         yield server

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -161,6 +161,16 @@ def server_command(wheel: Wheel, options: ServerOptions, backends: Path) -> list
     ]
 
 
+def without_shell_words(repository: Path, backends: Path) -> tuple[Path, Path, Path]:
+    """Return a folder to start the server in, and both paths as they are seen from there.
+
+    Triton's Python backend starts its stub by `bash -c`, with these paths unquoted: a space or a parenthesis above them would
+    be shell syntax.
+    """
+    folder = Path(os.path.commonpath([repository, backends]))
+    return folder, repository.relative_to(folder), backends.relative_to(folder)
+
+
 def clean_shared_memory(options: ServerOptions) -> None:
     """Remove the shared memory of a killed server on these ports."""
     for path in Path("/dev/shm").glob(f"{options.shared_memory_prefix}*"):  # noqa: S108  (where shared memory is)
@@ -207,6 +217,9 @@ def exec_server(options: ServerOptions, backends: Path) -> None:
     # Before their shared memory is removed.
     end_orphans(options)
     clean_shared_memory(options)
-    command = server_command(wheel, options, link_backends(wheel, backends))
+    link_backends(wheel, backends)
+    folder, repository, backends = without_shell_words(options.repository, backends)
+    command = server_command(wheel, replace(options, repository=repository), backends)
+    os.chdir(folder)
     sys.stdout.flush()
     os.execve(command[0], command, environment)  # noqa: S606  (no shell wanted)

@@ -168,7 +168,8 @@ class Clone:
 
 def make_clone(folder: Path) -> Path:
     """Clone the checkout, uncommitted changes of tracked files included."""
-    git(CHECKOUT, "clone", "--quiet", str(CHECKOUT), str(folder))
+    # Without tags: those of a demo in this checkout name releases whose files the clone does not have.
+    git(CHECKOUT, "clone", "--quiet", "--no-tags", str(CHECKOUT), str(folder))
     for name in git(CHECKOUT, "diff", "--name-only", "--diff-filter=AM", "HEAD").split():
         shutil.copy2(CHECKOUT / name, folder / name)
     (folder / ".venv-server").symlink_to(CHECKOUT / ".venv-server")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from twinline.contract.artefacts import ENCODER
-from twinline.contract.errors import SettingsError
-from twinline.registry.experiment import PipelineFailedError, run_experiment
+from twinline.contract.errors import SettingsError, TwinlineError
+from twinline.registry.experiment import PipelineFailedError, PipelineRefusedError, run_experiment
 from twinline.registry.git import git
 from twinline.registry.remote import ensure_remote
 from twinline.registry.revisions import GitRevision, NotHereError
@@ -41,6 +41,15 @@ with open("params.yaml") as file:
     snapshot = file.read().split(":", 1)[1].strip().strip("'\\"")
 if snapshot == "broken":
     sys.exit("this snapshot is broken")
+if sys.argv[1] == "package" and snapshot.startswith("error "):
+    from twinline.clients import run
+    from twinline.contract import errors
+    from twinline.contract.release import checks
+
+    def fail():
+        raise eval(snapshot.removeprefix("error "))
+
+    run.run("export", fail)
 if sys.argv[1] == "ingest":
     pathlib.Path("data/snapshot").mkdir(parents=True)
     pathlib.Path("data/snapshot/id").write_text(snapshot)
@@ -228,3 +237,35 @@ def test_the_remote_of_a_project_is_left_alone(project: Path, tmp_path: Path) ->
         file.write("[core]\n    remote = team\n['remote \"team\"']\n    url = s3://bucket/dvc\n")
     assert ensure_remote(project, tmp_path / "home") is None
     assert not local.exists()
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind"),
+    [
+        ("errors.SettingsError('no such format')", SettingsError),
+        ("errors.ContractError('three pages are too few')", PipelineRefusedError),
+        ("errors.DocumentError('no_text', 'nothing to read')", PipelineRefusedError),
+        ("checks.RefusedError('worse than before')", PipelineRefusedError),
+        # another try may help
+        ("errors.TransientError('the hub is away')", PipelineFailedError),
+        ("errors.MismatchError('another space')", PipelineFailedError),
+        ("ValueError('a bug')", PipelineFailedError),
+        ("MemoryError()", PipelineFailedError),
+        ("ModuleNotFoundError('no torch', name='torch')", SettingsError),
+    ],
+)
+def test_an_experiment_fails_as_its_stage_did_although_dvc_passes_no_code_on(
+    project: Path, raised: str, kind: type[TwinlineError]
+) -> None:
+    with pytest.raises(TwinlineError) as failure:
+        run(project, "fails", f"error {raised}")
+    assert type(failure.value) is kind
+    if kind is not PipelineFailedError:
+        assert str(failure.value).startswith("experiment fails: export: ")
+
+
+def test_a_stage_that_failed_in_an_earlier_run_does_not_decide_about_the_next(project: Path) -> None:
+    with pytest.raises(PipelineRefusedError):
+        run(project, "first", "error errors.ContractError('three pages')")
+    with pytest.raises(PipelineFailedError):
+        run(project, "second", "broken")

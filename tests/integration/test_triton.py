@@ -84,6 +84,34 @@ def test_every_golden_text_comes_back_as_torch_computed_it(
             assert found.space == manifest.space
 
 
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_a_proxy_for_the_outside_world_does_not_stand_before_this_machine(
+    triton_server: RunningTriton, manifest: Manifest, protocol: TransportName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy", "grpc_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    url = triton_server.grpc if protocol == "grpc" else triton_server.http
+    with TritonEmbedder(url, manifest.release, manifest.space, protocol) as embedder:
+        assert embedder.embed(["hello"], "query").vectors.shape == (1, embedder.check().dimension)
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_a_text_beyond_the_limit_is_refused_by_the_server_and_cut_by_our_client(
+    triton_server: RunningTriton, manifest: Manifest, protocol: TransportName
+) -> None:
+    url = triton_server.grpc if protocol == "grpc" else triton_server.http
+    text = "word " * 2_000_000
+    given = {"TEXT": np.array([[text.encode()]], dtype=np.object_), "ROLE": np.array([[b"query"]], dtype=np.object_)}
+    with closing(open_transport(url, protocol, 30.0)) as transport, pytest.raises(ContractError, match="the limit is 262144"):
+        transport.infer("embed", given, ["EMBEDDING"], 1)
+    with TritonEmbedder(url, manifest.release, manifest.space, protocol) as embedder:
+        found = embedder.embed([text, text[:262_144]], "document")
+    assert found.truncated.tolist() == [True, True]
+    np.testing.assert_allclose(found.vectors[0], found.vectors[1], atol=1e-5)
+
+
 def test_plain_json_gives_the_same_vector_and_says_what_it_is(
     triton_server: RunningTriton, manifest: Manifest, golden: tuple[GoldenVector, ...]
 ) -> None:

@@ -214,4 +214,4 @@ def _error(response: httpx.Response) -> TwinlineError:
 
 
 def _seconds(header: str | None) -> float | None:
-    return float(header) if header and header.isdecimal() else None
+    return float(header) if header and header.isdecimal() and len(header) < 7 else None

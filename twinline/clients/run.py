@@ -1,4 +1,4 @@
-"""The one way in which every command of ours runs: telemetry off, logs, modules, the contract's self-check, exit codes.
+"""The one way in which every command of ours runs: streams, telemetry off, no proxy before loopback, modules, exit codes.
 
     code  means                                                                              a scheduler
     0     done                                                                               goes on
@@ -12,19 +12,22 @@
 docs/exit-codes.md says the same for people.
 """
 
+import json
 import logging
 import os
 import re
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from importlib import metadata
+from pathlib import Path
 from typing import Final, Literal, NoReturn
 
 import typer
 
-from twinline.clients import logs, telemetry
-from twinline.clients.hidden import OURS, check_modules
+from twinline.clients import logs, loopback, streams, telemetry
+from twinline.clients.hidden import OURS, check_modules, own_modules_first
 from twinline.contract.errors import ContractError, MismatchError, SettingsError, TwinlineError
 from twinline.contract.release.checks import RefusedError, refusal_line
 
@@ -36,6 +39,8 @@ BUG: Final = 70
 INTERRUPTED: Final = 130
 
 DEBUG_VARIABLE: Final = "TWINLINE_DEBUG"
+# Names a file for how a command failed. A program between it and its caller, such as DVC, passes no exit code on.
+FAILURE_VARIABLE: Final = "TWINLINE_FAILURE"
 _DOCUMENT: Final = "docs/decisions/dependencies-by-role.md"
 _log = logging.getLogger(__name__)
 
@@ -73,20 +78,32 @@ def ended(
     role: str = "",
 ) -> int:
     """Run a command and return its exit code; as `run`, for a process that ends in its own way."""
+    streams.apply()
     telemetry.apply()
+    loopback.apply()
     if logged:
         logs.configure()
+    left_out = own_modules_first()
     try:
         check_modules()
+        for line in left_out:
+            typer.echo(f"{name}: {line}", err=True)
         _check_contract(check)
         result = app()
     except TwinlineError as error:
         _say(name, error)
-        return exit_code(error)
+        return _noted(name, exit_code(error), str(error))
     except ModuleNotFoundError as error:
         if _is_ours(error.name):
             return _bug(name, error, logged)
-        _say(name, _not_installed(error, role))
+        missing = _not_installed(error, role)
+        _say(name, missing)
+        return _noted(name, USED_WRONGLY, str(missing))
+    except UnicodeEncodeError as error:
+        wrong = next((argument for argument in sys.argv[1:] if not _is_text(argument)), None)
+        if wrong is None:
+            return _bug(name, error, logged)
+        _say(name, SettingsError(f"argument {wrong!a} is not text in this locale's encoding: write it in UTF-8"))
         return USED_WRONGLY
     except Exception as error:  # noqa: BLE001  (the last place: what was not expected gets a code and a line)
         return _bug(name, error, logged)
@@ -101,6 +118,29 @@ def exit_code(error: TwinlineError) -> int:
     if isinstance(error, ContractError) and not isinstance(error, VerdictError | MismatchError):
         return REFUSED
     return FAILED
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How a command failed: its name, its exit code, and its own words."""
+
+    command: str
+    code: int
+    message: str
+
+
+def read_failure(path: Path) -> Failure | None:
+    """Return what the last failed command noted in a file of FAILURE_VARIABLE; None where none did."""
+    try:
+        return Failure(**json.loads(path.read_text()))
+    except FileNotFoundError:
+        return None
+
+
+def _noted(name: str, code: int, message: str) -> int:
+    if place := os.environ.get(FAILURE_VARIABLE):
+        Path(place).write_text(json.dumps(asdict(Failure(name, code, message))))
+    return code
 
 
 def _check_contract(check: Literal["nothing", "rules", "all"]) -> None:
@@ -130,7 +170,12 @@ def _bug(name: str, error: Exception, logged: bool) -> int:
     said = f"{type(error).__name__}: {error}".partition("\n")[0]
     where = "the log shows where" if logged else f"{DEBUG_VARIABLE}=1 shows where"
     typer.secho(f"{name}: {said} (a bug, here or in a library: {where})", err=True, fg=typer.colors.RED)
-    return BUG
+    return _noted(name, BUG, said)
+
+
+def _is_text(argument: str) -> bool:
+    """Return whether an argument came as valid text; Python hands other bytes over as lone surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in argument)
 
 
 def _is_ours(module: str | None) -> bool:

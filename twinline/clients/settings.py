@@ -86,6 +86,11 @@ class Settings(BaseSettings):
     )
 
     search_port: int = Field(default=18080, ge=1, le=65535, description="search API and page")
+    search_hosts: str = Field(
+        default="",
+        description="names that search is asked under, with commas, beside those of loopback and `host`; `*`: any. Beyond "
+        "loopback every IP address is accepted, and a name must be listed",
+    )
     admin_port: int = Field(default=18081, ge=1, le=65535, description="loopback admin API of the online process")
     query_vector_seconds: float = Field(
         default=60.0, ge=0, description="how long search remembers the vector of a query that was asked; 0: not at all"

@@ -17,7 +17,10 @@ def moment(text: str | None, now: datetime | None = None) -> datetime | None:
     if text is None:
         return None
     if ago := re.fullmatch(r"(\d{1,6})([smhdw])", text.strip()):
-        return (now or datetime.now(UTC)) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        try:
+            return (now or datetime.now(UTC)) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        except OverflowError as exc:
+            raise SettingsError(f"{text!r} ago is before the calendar's first day: name a shorter time") from exc
     try:
         found = datetime.fromisoformat(text.strip())
     except ValueError as exc:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from twinline.clients.settings import load_settings
 from twinline.contract.errors import ContractError, SettingsError, TransientError
+from twinline.search.exchange import JSON_HEADERS, PATH, encoded
 from twinline.search.results import MAX_HITS, Question
 
 _TIMEOUT_SECONDS: Final = 30.0
@@ -47,8 +48,9 @@ def ask(url: str, fields: Mapping[str, Any], transport: httpx.BaseTransport | No
         SettingsError: the question or the address is wrong.
     """
     try:
-        with httpx.Client(timeout=_TIMEOUT_SECONDS, transport=transport) as client:
-            response = client.post(f"{url.rstrip('/')}/v1/search", json=fields)
+        # trust_env off: a proxy for the outside world must not stand before loopback, nor read questions.
+        with httpx.Client(timeout=_TIMEOUT_SECONDS, transport=transport, trust_env=False) as client:
+            response = client.post(f"{url.rstrip('/')}{PATH}", content=encoded(fields), headers=JSON_HEADERS)
     except (httpx.UnsupportedProtocol, httpx.InvalidURL) as exc:
         raise SettingsError(f"--url {url!r} is no address ({exc}): give one like http://127.0.0.1:18080") from exc
     except httpx.TransportError as exc:

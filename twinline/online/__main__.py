@@ -54,6 +54,7 @@ def _serve(stop: threading.Event) -> int:
     from twinline.online.service import OnlineService
     from twinline.search import opening
     from twinline.search.api import build_app
+    from twinline.search.middleware import own_hosts
     from twinline.search.releases import Releases, Served
     from twinline.stack.ports import Port
 
@@ -86,7 +87,8 @@ def _serve(stop: threading.Event) -> int:
     servers.start(
         build_admin(service, applier, principal=LOCAL_OPERATOR), LOOPBACK, Port(settings.admin_port, "TWINLINE_ADMIN_PORT")
     )
-    search = build_app(releases, principal=LOCAL_OPERATOR, checks=[service.faults], registry=registry)
+    hosts = own_hosts(settings.host, settings.search_hosts)
+    search = build_app(releases, principal=LOCAL_OPERATOR, checks=[service.faults], registry=registry, hosts=hosts)
     servers.start(search, settings.host, Port(settings.search_port, "TWINLINE_SEARCH_PORT"))
     _log.info("online_started", extra={"search": settings.search_url, "admin": settings.admin_url})
     try:

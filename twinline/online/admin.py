@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from fastapi import FastAPI, Query, Request
+from fastapi import Depends, FastAPI, Query, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
-from starlette.middleware.trustedhost import TrustedHostMiddleware
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from streaming.message_json import message_of_json
@@ -22,6 +21,8 @@ from twinline.online.applying import Applier
 from twinline.online.service import OnlineService
 from twinline.online.status import read_status
 from twinline.search import problems
+from twinline.search.middleware import HeadAsGet, OwnHosts
+from twinline.search.parameters import only_known_parameters
 from twinline.search.query import answer_from
 from twinline.search.results import Question, SearchResult
 
@@ -35,27 +36,33 @@ class TrialQuestion(Question):
     limit: Annotated[int, Field(ge=1, le=1_000)] = 10
 
 
-class WantedPoints(BaseModel):
+class _Body(BaseModel):
+    """What is sent here; an unknown field is refused, since a mistyped one would be ignored."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class WantedPoints(_Body):
     """Points to be read by their ids."""
 
     ids: list[UUID] = Field(max_length=MOST_POINTS)
     with_vectors: bool = False
 
 
-class PointState(BaseModel):
+class PointState(_Body):
     """A point, and its version fields at the caller's read."""
 
     id: UUID
     version: dict[str, Any]
 
 
-class UnwantedPoints(BaseModel):
+class UnwantedPoints(_Body):
     """Points to be removed where they are unchanged."""
 
     points: list[PointState] = Field(max_length=MOST_POINTS)
 
 
-class Messages(BaseModel):
+class Messages(_Body):
     """Messages of the log, as `streaming.message_json` writes them."""
 
     messages: list[dict[str, Any]] = Field(max_length=MOST_POINTS)
@@ -67,10 +74,11 @@ def build_admin(service: OnlineService, applier: Applier | None = None, *, princ
     Args:
         principal: the caller that every request counts as.
     """
-    app = FastAPI(title="Twinline online process", docs_url=None, redoc_url=None)
+    app = FastAPI(title="Twinline online process", docs_url=None, redoc_url=None, dependencies=[Depends(only_known_parameters)])
     problems.install(app)
     # A web page in a browser can reach loopback too: it would send its origin, or another host's name.
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[LOOPBACK, "localhost"])
+    app.add_middleware(OwnHosts)
+    app.add_middleware(HeadAsGet)
 
     @app.middleware("http")
     async def refuse_browsers(request: Request, go_on: Any) -> Response:

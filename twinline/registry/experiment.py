@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,9 +18,10 @@ from typing import Final
 
 import psutil
 
+from twinline.clients.run import FAILURE_VARIABLE, REFUSED, USED_WRONGLY, Failure, read_failure
 from twinline.clients.settings import PROJECT_VARIABLE
 from twinline.clients.source_spec import parse_source
-from twinline.contract.errors import SettingsError, TwinlineError
+from twinline.contract.errors import ContractError, SettingsError, TwinlineError
 from twinline.registry.git import experiment_references, git, identity, resolve_commit
 
 Value = str | int | float | None
@@ -30,7 +32,11 @@ LEFTOVER_AFTER_SECONDS: Final = 600
 
 
 class PipelineFailedError(TwinlineError):
-    """A stage of the pipeline ended with an error, which it has printed."""
+    """A stage of the pipeline ended with an error, which it has printed; another try may help."""
+
+
+class PipelineRefusedError(ContractError):
+    """A stage of the pipeline refused its input; another try would end the same way."""
 
 
 def run_experiment(
@@ -53,15 +59,22 @@ def run_experiment(
 
     Raises:
         PipelineFailedError: a stage failed; no experiment is left, and a repeat starts at that stage.
+        PipelineRefusedError, SettingsError: a stage refused its input, or a parameter; a repeat would end the same way.
     """
     sweep_leftovers(repository)
     _discard_experiment(repository, name)
     command = experiment_command(name, overrides, targets)
-    done = subprocess.run(command, cwd=repository, env=pipeline_environment(repository, home, environment), check=False)
+    with tempfile.TemporaryDirectory(prefix="twinline-") as folder:
+        noted = Path(folder, "failure.json")
+        variables = {**pipeline_environment(repository, home, environment), FAILURE_VARIABLE: str(noted)}
+        done = subprocess.run(command, cwd=repository, env=variables, check=False)
+        failure = read_failure(noted)
     if done.returncode != 0:
-        raise PipelineFailedError(
+        raise _stage_error(
+            failure,
             f"experiment {name}: a stage failed, its message stands above (dvc ended with {done.returncode}); what came "
-            "before it is cached, so repeating the command starts there"
+            "before it is cached, so repeating the command starts there",
+            f"experiment {name}",
         )
     return resolve_commit(repository, name)
 
@@ -82,20 +95,27 @@ def take_snapshot(repository: Path, home: Path, source: str, environment: Mappin
 
     Raises:
         PipelineFailedError: the source could not be read; the reason has been printed.
+        PipelineRefusedError, SettingsError: nor could it at another try.
     """
     command = [sys.executable, "-m", "etl", "ingest", "--store", "--source", source]
-    done = subprocess.run(
-        command,
-        cwd=repository,
-        env=pipeline_environment(repository, home, environment),
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
+    with tempfile.TemporaryDirectory(prefix="twinline-") as folder:
+        noted = Path(folder, "failure.json")
+        variables = {**pipeline_environment(repository, home, environment), FAILURE_VARIABLE: str(noted)}
+        done = subprocess.run(command, cwd=repository, env=variables, stdout=subprocess.PIPE, text=True, check=False)
+        failure = read_failure(noted)
     sys.stderr.write(done.stdout)
     if done.returncode != 0:
-        raise PipelineFailedError(f"source {source or 'of params.yaml'} could not be read, the reason stands above")
+        said = f"source {source or 'of params.yaml'}"
+        raise _stage_error(failure, f"{said} could not be read, the reason stands above", said)
     return str(json.loads(done.stdout.splitlines()[-1])["snapshot"])
+
+
+def _stage_error(failure: Failure | None, otherwise: str, subject: str) -> TwinlineError:
+    """Return the error that has the exit code of the stage which failed: DVC ends with a code of its own."""
+    kinds: Mapping[int, type[TwinlineError]] = {USED_WRONGLY: SettingsError, REFUSED: PipelineRefusedError}
+    if failure is None or failure.code not in kinds:
+        return PipelineFailedError(otherwise)
+    return kinds[failure.code](f"{subject}: {failure.command}: {failure.message}")
 
 
 def pipeline_environment(repository: Path, home: Path, environment: Mapping[str, str]) -> dict[str, str]:

@@ -23,6 +23,7 @@ def fetch(what: str, releases: Path, registry: Registry) -> Manifest:
 
     Raises:
         SettingsError: there is no such version, stage, experiment, folder or release.
+        NotHereError: there is, and its files are not on this machine; says how to get them.
         MismatchError: a file differs from the manifest.
     """
     known = fetched_releases(releases)
@@ -31,6 +32,10 @@ def fetch(what: str, releases: Path, registry: Registry) -> Manifest:
     if (Path(what) / MANIFEST_FILE).is_file():
         release, copy = Manifest.load(Path(what)).release, partial(shutil.copytree, what)
     else:
+        entry = registry.registered(what)
+        if entry and (release := registry.release_of(entry)) in known:
+            # Here already, so DVC need not have it: its remote may be on another machine.
+            return open_release(releases, release)
         revision = registry.revision(what)
         release, copy = registry.release_in(revision), partial(revision.download, registry.artifact.release)
     if release in known:

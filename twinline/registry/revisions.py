@@ -31,8 +31,8 @@ class Revision(Protocol):
 class GitRevision:
     """The files of one commit: Git's, and DVC's from its cache or its remote.
 
-    The first group of methods reads a commit that has to be whole. The second reads the parts that are here, and raises
-    NotHereError for the others.
+    A commit comes with a clone, its large files do not. Every method raises NotHereError for a file that the commit has and
+    this machine has not; the first group raises SettingsError for one that the commit never had.
     """
 
     def __init__(self, repository: Path, revision: str) -> None:
@@ -43,30 +43,31 @@ class GitRevision:
     def read_text(self, path: str) -> str:
         """Return a file's text."""
         try:
-            return str(self._files().read_text(path))
+            return str(self._looked_up(path, lambda: self._files().read_text(path)))
         except FileNotFoundError as exc:
             raise SettingsError(f"{self.name} has no {path}: is it an experiment of this pipeline that ran to its end?") from exc
 
     def read_bytes(self, path: str) -> bytes:
         """Return a file's bytes."""
         try:
-            return bytes(self._files().read_bytes(path))
+            return bytes(self._looked_up(path, lambda: self._files().read_bytes(path)))
         except FileNotFoundError as exc:
-            raise SettingsError(f"{self.name} has no {path}, in cache or remote: was it pushed from where it was made?") from exc
+            raise SettingsError(f"{self.name} has no {path}: is it an experiment of this pipeline that ran to its end?") from exc
 
     def names(self, folder: str) -> list[str]:
         """Return the names of the files of a folder, sorted; none where there is no such folder."""
         try:
-            return self._listed(folder)
+            names: list[str] = self._looked_up(folder, lambda: self._listed(folder))
         except FileNotFoundError:
             return []
+        return names
 
     def download(self, path: str, target: Path) -> None:
         """Copy a folder to `target`, which must not exist yet."""
         try:
-            self._files().get(path, str(target), recursive=True)
+            self._looked_up(path, lambda: self._files().get(path, str(target), recursive=True))
         except FileNotFoundError as exc:
-            raise SettingsError(f"{self.name} has no {path}, in cache or remote: was it pushed from where it was made?") from exc
+            raise SettingsError(f"{self.name} has no {path}: is it an experiment of this pipeline that ran to its end?") from exc
 
     def tracked(self, path: str) -> bytes:
         """Return the bytes of a file that Git holds."""
@@ -106,15 +107,53 @@ class GitRevision:
         return found
 
     def _held(self, path: str, question: Callable[[], Any]) -> Any:
+        try:
+            return self._looked_up(path, question)
+        except (FileNotFoundError, TwinlineError) as exc:
+            raise exc if isinstance(exc, NotHereError) else self._not_here(path, exc) from exc
+
+    def _looked_up(self, path: str, question: Callable[[], Any]) -> Any:
+        """Return what DVC answers; FileNotFoundError passes where this commit never had the path."""
         from dvc.exceptions import DvcException
+        from dvc_data.index import DataIndexError
+        from dvc_objects.errors import ObjectDBError, ObjectFormatError
 
         try:
             return question()
-        except (OSError, DvcException, TwinlineError) as exc:
-            raise NotHereError(
-                f"neither DVC's cache nor its remote has {path} of {self.name[:12]} ({type(exc).__name__}): "
-                f"`dvc get . {path} --rev {self.name[:12]}` where it was trained, or `dvc fetch --all-tags {path}`"
-            ) from exc
+        except (OSError, DvcException, DataIndexError, ObjectDBError, ObjectFormatError) as exc:
+            if isinstance(exc, FileNotFoundError) and not self._is_recorded(path):
+                raise
+            raise self._not_here(path, exc) from exc
+
+    def _is_recorded(self, path: str) -> bool:
+        """Return whether the commit's run made a path, or a folder above it whose contents are unknown here."""
+        from dvc_data.index import DataIndexError
+
+        try:
+            # dvc.yaml alone names what a run would make.
+            if not any(f"{path}/".startswith(f"{out}/") for out in self.lock()):
+                return False
+            self._files().info(path)
+        except (FileNotFoundError, NotHereError):
+            return False
+        except DataIndexError:
+            return True
+        return True
+
+    def _not_here(self, path: str, exc: Exception) -> NotHereError:
+        from dvc.config import Config
+
+        config = Config(str(self.repository / ".dvc"))
+        remote = config["core"].get("remote")
+        short = self.name[:12]
+        if remote:
+            place = config["remote"].get(remote, {}).get("url", "no address")
+            where = f"neither DVC's cache nor its remote has {path} of {short} (remote `{remote}`: {place}; {type(exc).__name__})"
+            remedy = f"`dvc get . {path} --rev {short}` where it was trained, `dvc push --all-commits` there, or another remote"
+        else:
+            where = f"neither DVC's cache nor its remote has {path} of {short}: this clone names no remote"
+            remedy = f"`dvc remote add --local --default NAME URL`, or `dvc get . {path} --rev {short}` where it was trained"
+        return NotHereError(f"{where}: {remedy}")
 
     def _listed(self, folder: str) -> list[str]:
         return sorted(Path(entry).name for entry in self._files().ls(folder, detail=False))

@@ -17,7 +17,7 @@ from twinline.contract.artefacts import Artifact
 from twinline.contract.errors import SettingsError, TransientError
 from twinline.contract.release.manifest import MANIFEST_FILE
 from twinline.registry.git import date_tag, identity, resolve_commit
-from twinline.registry.revisions import GitRevision
+from twinline.registry.revisions import GitRevision, NotHereError
 
 PRODUCTION: Final = "prod"
 REMOTE: Final = "local"
@@ -77,16 +77,19 @@ class Registry:
         Raises:
             SettingsError: there is none; the message lists the existing ones.
         """
+        if found := self.registered(name):
+            return found
         entries = self.versions()
-        for entry in entries:
-            if name in (entry.version, *entry.stages):
-                return entry
         known = ", ".join(f"{entry.version}{list(entry.stages) or ''}" for entry in entries) or "none so far"
         raise SettingsError(f"no {self.artifact.name} version or stage {name!r}; registered: {known}")
 
+    def registered(self, name: str) -> Registered | None:
+        """Return the version called `name`, or the one in the stage called `name`; None where there is none."""
+        return next((entry for entry in self.versions() if name in (entry.version, *entry.stages)), None)
+
     def revision(self, name: str) -> GitRevision:
         """Return the files of a version, stage or experiment."""
-        entry = next((entry for entry in self.versions() if name in (entry.version, *entry.stages)), None)
+        entry = self.registered(name)
         return GitRevision(self._repository, entry.revision if entry else resolve_commit(self._repository, name))
 
     def version_of(self, release: str) -> Registered | None:
@@ -108,10 +111,16 @@ class Registry:
         ]
 
     def release_of(self, entry: Registered) -> str:
-        """Return the id of the release that a version holds."""
+        """Return the id of the release that a version holds; empty where the tag does not say and its files are not here."""
         # From the tag: opening the commit of every version takes longer with each one.
         stated = _RELEASE.match(entry.message)
-        return stated[1] if stated else self.release_in(GitRevision(self._repository, entry.revision))
+        if stated:
+            return stated[1]
+        try:
+            return self.release_in(GitRevision(self._repository, entry.revision))
+        except NotHereError:
+            # Tags travel with Git, files do not: what is unknown here is none of the releases that are looked for.
+            return ""
 
     def release_in(self, revision: GitRevision) -> str:
         """Return the id of the release that a revision holds."""

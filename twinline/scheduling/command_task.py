@@ -81,10 +81,12 @@ class CommandTask(BaseOperator):
         """Run the command and return the JSON object of its last line.
 
         Raises:
-            AirflowFailException: it was refused or used wrongly; Airflow does not retry that.
+            AirflowFailException: it was refused or used wrongly, or the run has unknown parameters; Airflow does not retry that.
             AirflowSkipException: it says that there was nothing to do.
             AirflowException: it failed otherwise.
         """
+        if wrong := unknown_parameters(context):
+            raise AirflowFailException(wrong)
         if self.skip_reason:
             raise AirflowSkipException(self.skip_reason)
         command = [str(part) for part in self.command]
@@ -191,6 +193,20 @@ def project_folder(environment: Mapping[str, str]) -> Path:
     """Return the tasks' working folder: TWINLINE_PROJECT, else the parent of this Airflow's DAGs folder."""
     named = environment.get(PROJECT_VARIABLE)
     return Path(named).resolve() if named else Path(str(conf.get("core", "dags_folder"))).resolve().parent
+
+
+def unknown_parameters(context: Mapping[str, Any]) -> str:
+    """Return which parameters of a run its DAG does not have, with the known ones; empty where there is none.
+
+    Airflow takes any, and a mistyped one would leave the default in force.
+    """
+    given = getattr(context.get("dag_run"), "conf", None) or {}
+    if not given:
+        return ""
+    known = [*context["dag"].params]
+    unknown = [str(name) for name in given if name not in known]
+    listed = f"known are {', '.join(known)}" if known else "this DAG has none"
+    return f"unknown parameter {', '.join(map(repr, unknown))} in the run's conf: {listed}" if unknown else ""
 
 
 def command_folder(context: Mapping[str, Any], environment: Mapping[str, str]) -> Path:

@@ -19,6 +19,7 @@ def serve() -> None:
     from twinline.contract.principal import LOCAL_OPERATOR
     from twinline.search import opening
     from twinline.search.api import build_app
+    from twinline.search.middleware import own_hosts
     from twinline.search.releases import Releases
 
     settings = load_settings()
@@ -29,7 +30,7 @@ def serve() -> None:
             "run `python -m twinline.online`, or set TWINLINE_STORE=qdrant and QDRANT_URL"
         )
     releases = Releases(store, partial(opening.open_served, settings, store))
-    app = build_app(releases, principal=LOCAL_OPERATOR)
+    app = build_app(releases, principal=LOCAL_OPERATOR, hosts=own_hosts(settings.host, settings.search_hosts))
     uvicorn.run(app, host=settings.host, port=settings.search_port, log_config=None, access_log=False)
 
 

@@ -1,6 +1,6 @@
 """The search service over HTTP: questions, the active release, health, metrics, the page and its API documentation."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, FastAPI, Response
@@ -15,7 +15,8 @@ from twinline.search.address import question_by_address
 from twinline.search.admission import Admission
 from twinline.search.index import IndexInfo, index_info
 from twinline.search.metrics import SearchMetrics
-from twinline.search.middleware import BodyLimit, RequestLog
+from twinline.search.middleware import BodyLimit, HeadAsGet, OwnHosts, RequestLog
+from twinline.search.parameters import only_known_parameters
 from twinline.search.query import answer
 from twinline.search.readiness import Check, encoder_answers, missing
 from twinline.search.releases import Releases
@@ -31,9 +32,15 @@ class ProblemBody(BaseModel):
 
 
 _ERRORS: Final[dict[int | str, dict[str, object]]] = {
-    400: {"model": ProblemBody, "description": "The query holds nothing to search for."},
+    400: {
+        "model": ProblemBody,
+        "description": "There is nothing to search for in the query, or the `Host` is another one.",
+    },
     413: {"model": ProblemBody, "description": "The body is too large."},
-    422: {"model": ProblemBody, "description": "A field is missing, unknown or out of its limits."},
+    422: {
+        "model": ProblemBody,
+        "description": "A field or parameter is missing, unknown or out of its limits, or the body is not JSON.",
+    },
     503: {
         "model": ProblemBody,
         "description": "No release is active, a dependency is away, or there is too much to do; see `Retry-After`.",
@@ -48,6 +55,7 @@ def build_app(
     checks: Sequence[Check] = (),
     registry: CollectorRegistry | None = None,
     admission: Admission | None = None,
+    hosts: Collection[str] = (),
 ) -> FastAPI:
     """Return the search application.
 
@@ -57,6 +65,7 @@ def build_app(
         checks: further conditions of readiness, such as running consumers.
         registry: shown at /metrics; may hold metrics of other parts of the process.
         admission: how many questions are answered at once, and how many may wait.
+        hosts: the names that it is asked under, beside those of loopback; see `search_hosts`.
     """
     app = FastAPIOffline(
         redoc_url=None,
@@ -68,7 +77,9 @@ def build_app(
     )
     metrics = SearchMetrics(registry or CollectorRegistry())
     app.add_middleware(BodyLimit)
+    app.add_middleware(OwnHosts, hosts=hosts)
     app.add_middleware(RequestLog, metrics=metrics)
+    app.add_middleware(HeadAsGet)
     problems.install(app)
 
     admitted = admission or Admission()
@@ -88,7 +99,7 @@ def build_app(
 
 
 def _search_routes(ask: Callable[[Question], Awaitable[SearchResult]]) -> APIRouter:
-    router = APIRouter(prefix="/v1", tags=["search"])
+    router = APIRouter(prefix="/v1", tags=["search"], dependencies=[Depends(only_known_parameters)])
 
     @router.post("/search", response_model=SearchResult, responses=_ERRORS)
     async def search(question: Question) -> Response:
@@ -109,7 +120,7 @@ def _as_json(found: SearchResult) -> Response:
 
 
 def _state_routes(releases: Releases, metrics: SearchMetrics, checks: Sequence[Check]) -> APIRouter:
-    router = APIRouter(tags=["state"])
+    router = APIRouter(tags=["state"], dependencies=[Depends(only_known_parameters)])
 
     # Plain functions: FastAPI runs them in its thread pool, which searches do not use.
     @router.get("/index", responses={503: _ERRORS[503]})

@@ -106,7 +106,7 @@ class SearchClient:
 
     def _ask(self, question: Question) -> SearchResult:
         try:
-            response = self._client.post(exchange.PATH, json=exchange.body(question))
+            response = self._client.post(exchange.PATH, content=exchange.body(question), headers=exchange.JSON_HEADERS)
         except httpx.TransportError as exc:
             raise exchange.lost(self._url, exc) from exc
         return exchange.result(self._url, response)
@@ -189,7 +189,7 @@ class AsyncSearchClient:
 
     async def _ask(self, question: Question) -> SearchResult:
         try:
-            response = await self._client.post(exchange.PATH, json=exchange.body(question))
+            response = await self._client.post(exchange.PATH, content=exchange.body(question), headers=exchange.JSON_HEADERS)
         except httpx.TransportError as exc:
             raise exchange.lost(self._url, exc) from exc
         return exchange.result(self._url, response)

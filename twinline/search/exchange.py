@@ -1,5 +1,7 @@
 """The shared core of both search clients: questions and responses. Nothing here sends or waits, so tests can step through it."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -10,6 +12,7 @@ from twinline.contract.errors import ContractError, DocumentError, SettingsError
 from twinline.search.results import RESULT, Question, SearchResult
 
 PATH: Final = "/v1/search"
+JSON_HEADERS: Final = {"Content-Type": "application/json"}
 AT_ONCE: Final = 16
 TIMEOUT_SECONDS: Final = 30.0
 _FIRST_PAUSE_SECONDS: Final = 0.2
@@ -42,9 +45,14 @@ def client_options(url: str, at_once: int, timeout_seconds: float) -> dict[str, 
     return {"base_url": url, "limits": limits, "timeout": timeout_seconds, "trust_env": False}
 
 
-def body(question: Question) -> dict[str, Any]:
+def body(question: Question) -> bytes:
     """Return the request's body."""
-    return asdict(question)
+    return encoded(asdict(question))
+
+
+def encoded(fields: Mapping[str, Any]) -> bytes:
+    """Return fields as JSON in ASCII: half a surrogate pair reaches the service, which refuses it in words."""
+    return json.dumps(fields).encode()
 
 
 def no_address(url: str, exc: Exception) -> SettingsError:
@@ -97,4 +105,5 @@ def _failure(url: str, response: httpx.Response) -> TwinlineError:
 
 
 def _seconds(header: str | None) -> float | None:
-    return float(header) if header is not None and header.isdecimal() else None
+    # More digits are no wait, and thousands of them no float that a wait can take.
+    return float(header) if header is not None and header.isdecimal() and len(header) < 7 else None

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from fastapi import FastAPI, Header, Query
+from fastapi import FastAPI, Header, Query, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse
 from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
@@ -18,7 +19,8 @@ from twinline.contract.errors import TransientError, TwinlineError
 from twinline.search.admission import Admission
 from twinline.search.highlight import segments
 from twinline.search.index import IndexInfo, index_info
-from twinline.search.problems import Problem, problem_of, retry_after
+from twinline.search.parameters import only_known_parameters
+from twinline.search.problems import Problem, invalid_problem, problem_of, retry_after
 from twinline.search.releases import Releases
 from twinline.search.results import Question, SearchResult
 
@@ -54,6 +56,7 @@ def install(app: FastAPI, releases: Releases, ask: Callable[[Question], SearchRe
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     async def page(
+        request: Request,
         q: Annotated[str, Query()] = "",
         limit: Annotated[str, Query()] = "",
         source: Annotated[str, Query()] = "",
@@ -63,11 +66,15 @@ def install(app: FastAPI, releases: Releases, ask: Callable[[Question], SearchRe
         """Show the search box and, for a query, its hits."""
         asked = (q.strip(), limit, source.strip(), tenant.strip())
         try:
+            # Not a dependency: shown on the page like every other problem.
+            only_known_parameters(request)
             view, status, headers = await admission.run(_look, releases, ask, *asked)
         except TransientError as error:
             # Too many wait: shown on the page like every other problem.
             status, problem = problem_of(error)
             view, headers = _View(asked[0], _LIMITS[0], *asked[2:], problem=problem), retry_after(error)
+        except RequestValidationError as error:
+            view, status, headers = _View(asked[0], _LIMITS[0], *asked[2:], problem=invalid_problem(error)), 422, {}
         name = "results.html" if x_fragment else "page.html"
         body = templates.get_template(name).render(view=view, limits=_LIMITS, max_query_chars=MAX_QUERY_CHARS)
         return HTMLResponse(body, status, {**_HEADERS, **headers})
@@ -78,7 +85,11 @@ def install(app: FastAPI, releases: Releases, ask: Callable[[Question], SearchRe
 def _look(
     releases: Releases, ask: Callable[[Question], SearchResult], query: str, limit: str, source: str, tenant: str
 ) -> tuple[_View, int, Mapping[str, str]]:
-    wanted = int(limit) if limit.isdecimal() and int(limit) in _LIMITS else _LIMITS[0]
+    # Compared as text: a number may have more digits than Python reads.
+    wanted = next((known for known in _LIMITS if str(known) == limit), _LIMITS[0])
+    if limit not in ("", str(wanted)):
+        problem = Problem("invalid_request", f"limit: must be one of {', '.join(map(str, _LIMITS))}", "Choose one on the page.")
+        return _View(query, wanted, source, tenant, problem=problem), 422, {}
     found: dict[str, Any] = {}
     status, headers = 200, {}
     try:

@@ -2,8 +2,9 @@
 
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -74,11 +75,14 @@ def install(app: FastAPI) -> None:
         return JSONResponse(asdict(problem), status, retry_after(error))
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        return JSONResponse(asdict(invalid_problem(error)), 422)
+    async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        return JSONResponse(asdict(_content_problem(request) or invalid_problem(error)), 422)
 
     @app.exception_handler(HTTPException)
     async def routing(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 400 and isinstance(error.__cause__, ValueError | RecursionError):
+            # FastAPI's only 400: the body could not be read as JSON, for another reason than its grammar.
+            return JSONResponse(asdict(_body_problem(error.__cause__)), 422)
         problem = Problem("http", f"{request.method} {request.url.path}: {error.detail}", "See /docs for the addresses.")
         return JSONResponse(asdict(problem), error.status_code, error.headers)
 
@@ -91,5 +95,35 @@ def install(app: FastAPI) -> None:
 
 def invalid_problem(error: RequestValidationError) -> Problem:
     """Return the problem that names every wrong field; values are left out, for they are other people's text."""
-    faults = [f"{'.'.join(str(part) for part in fault['loc'][1:]) or 'body'}: {fault['msg']}" for fault in error.errors()]
+    faults = [_fault(fault) for fault in error.errors()]
     return Problem("invalid_request", "; ".join(faults), "See /docs for the fields and their limits.")
+
+
+def _fault(fault: Mapping[str, Any]) -> str:
+    place, *names = fault["loc"]
+    if fault["type"] == "json_invalid":
+        return f"body: not JSON at character {names[0] + 1}: {fault['ctx']['error']}"
+    if fault["type"] == "string_unicode":
+        return f"{'.'.join(map(str, names))}: half of a surrogate pair, which is no character"
+    if not names and place == "body":
+        return "body: missing" if fault["type"] == "missing" else "body: must be a JSON object"
+    return f"{'.'.join(map(str, names))}: {fault['msg']}"
+
+
+def _content_problem(request: Request) -> Problem | None:
+    """Return the problem of a body that is not sent as JSON: FastAPI does not parse it, and finds it no object."""
+    if request.headers.get("content-length", "0") == "0" and "transfer-encoding" not in request.headers:
+        return None
+    given = request.headers.get("content-type", "")
+    kind = given.partition(";")[0].strip().lower()
+    if kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json")):
+        return None
+    said = f"sent as {given[:100]!r}" if given else "sent without a content type"
+    return Problem("not_json", f"body: {said}, not as JSON", 'Add the header "Content-Type: application/json".')
+
+
+def _body_problem(cause: Exception) -> Problem:
+    if isinstance(cause, UnicodeDecodeError):
+        return Problem("not_utf8", f"body: not UTF-8 at byte {cause.start}", "Send JSON as UTF-8.")
+    reason = "nested too deeply" if isinstance(cause, RecursionError) else "a number has too many digits"
+    return Problem("invalid_request", f"body: not readable as JSON: {reason}", "See /docs for the fields and their limits.")

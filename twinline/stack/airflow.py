@@ -15,6 +15,7 @@ from twinline.stack import requirements
 # Airflow's default of 32 worker processes is for a server farm. Training and indexing use every core anyway.
 _PARALLEL_TASKS = 4
 _SHIMS = Path(__file__).parent / "bin"
+PLUGINS = Path(__file__).parents[1] / "scheduling" / "plugins"
 
 
 def environment(settings: Settings, scripts: Path) -> dict[str, str]:
@@ -36,6 +37,8 @@ def environment(settings: Settings, scripts: Path) -> dict[str, str]:
         # A process that writes its title over its environment could not be found by it (processes.py).
         "SPT_NOENV": "1",
         "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+        # The timetable of our DAGs is known to Airflow by a plugin only.
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(PLUGINS),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__PARALLELISM": str(_PARALLEL_TASKS),

@@ -48,15 +48,15 @@ class Finding:
 def examine(settings: Settings) -> list[Finding]:
     """Run every check."""
     checks: tuple[Callable[[Settings], Finding], ...] = (
-        _python, _programs, _modules, _packages, _versions, _model_server, _glibc, _ports, _broker_elsewhere, _disk, _memory,
-        _cpu, _gpu, _telemetry, _contract,
+        _python, _programs, _places, _modules, _packages, _versions, _model_server, _glibc, _ports, _broker_elsewhere, _disk,
+        _memory, _cpu, _gpu, _telemetry, _contract,
     )  # fmt: skip
     return [check(settings) for check in checks]
 
 
 def _python(_: Settings) -> Finding:
     version = platform.python_version()
-    is_supported = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    is_supported = sys.version_info[:3] >= (3, 11, 2) and sys.version_info[:2] <= (3, 13)
     return _finding("Python", is_supported, version, "make the environments again: make clean; make setup PYTHON=python3.11")
 
 
@@ -64,6 +64,14 @@ def _programs(_: Settings) -> Finding:
     missing = [program for program in ("git", "make") if shutil.which(program) is None]
     found = f"no {', '.join(missing)}" if missing else "git, make"
     return _finding("programs", not missing, found, f"sudo apt-get install {' '.join(missing)}")
+
+
+def _places(settings: Settings) -> Finding:
+    try:
+        requirements.check_places(settings)
+    except SettingsError as error:
+        return Finding("folders", "bad", str(error), "as said")
+    return Finding("folders", "good", f"project {settings.project}, state {settings.home}")
 
 
 def _modules(_: Settings) -> Finding:

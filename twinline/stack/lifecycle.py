@@ -36,6 +36,7 @@ def up(settings: Settings, without: Collection[str], waiting: Waiting, report: R
         SettingsError: this machine lacks a requirement, or a port is taken.
         TransientError: a part did not become ready; carries the end of its log. The others stay up.
     """
+    requirements.check_places(settings)
     every = parts(settings)
     wanted = [part for part in every if part.name not in without]
     if any(part.name == "triton" for part in wanted):

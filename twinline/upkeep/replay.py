@@ -213,7 +213,9 @@ def _offsets(said: Sequence[str], known: Mapping[int, int], option: str) -> dict
     found = {}
     for text in said:
         partition, colon, offset = text.partition(":")
-        if not (colon and partition.isdecimal() and offset.isdecimal() and int(partition) in known):
+        # 19 digits are the most that an offset has; thousands of them Python would not read.
+        are_numbers = all(part.isdecimal() and len(part) < 20 for part in (partition, offset))
+        if not (colon and are_numbers and int(partition) in known):
             raise SettingsError(f"{option} {text!r}: write PARTITION:OFFSET, with a partition of {sorted(known)}")
         found[int(partition)] = int(offset)
     return found

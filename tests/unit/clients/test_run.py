@@ -155,3 +155,42 @@ def test_another_installation_of_ours_in_front_hides_ours_as_well(tmp_path: Path
     assert set(hidden_modules(make_packages(tmp_path))) == set(OURS)
     with pytest.raises(SettingsError, match="`streaming` by"):
         check_modules(tmp_path)
+
+
+@pytest.mark.parametrize("name", [name for name in OURS if name != "twinline"])
+@pytest.mark.parametrize("form", ["{}.py", "{}/__init__.py"])
+def test_our_modules_come_before_those_of_pythonpath_here_and_in_what_is_started_here(
+    tmp_path: Path, name: str, form: str
+) -> None:
+    other, useful, elsewhere = tmp_path / "other", tmp_path / "useful", tmp_path / "elsewhere"
+    for folder in (other, useful, elsewhere):
+        folder.mkdir()
+    foreign = other / form.format(name)
+    foreign.parent.mkdir(exist_ok=True)
+    foreign.write_text("raise SystemExit('the foreign one ran')")
+    (useful / "mine.py").touch()
+    child = f"import mine, importlib.util as u; print(u.find_spec({name!r}).origin)"
+    program = (
+        "import subprocess, sys; from twinline.clients.run import run\n"
+        f"run('x', lambda: (__import__({name!r}), subprocess.run([sys.executable, '-c', {child!r}], check=True)) and None)"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (other, useful, CHECKOUT)))}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=elsewhere, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (DONE, f"{CHECKOUT / name / '__init__.py'}\n"), done.stderr
+    assert done.stderr == f"x: {other} is left out of PYTHONPATH: it would hide ours by `{name}` ({foreign})\n"
+
+
+@pytest.mark.parametrize(
+    "name", ["clients", "search", "release", "registry", "commands", "stack", "bench", "proofs", "contract", "dags"]
+)
+def test_a_module_of_pythonpath_that_has_another_name_hides_nothing(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "__init__.py").write_text("raise SystemExit('the foreign one ran')")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(CHECKOUT)])}
+    done = subprocess.run(
+        [sys.executable, "-c", "from twinline.__main__ import main; main()", "doctor", "--help"],
+        cwd=tmp_path.parent, env=environment, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (DONE, "")

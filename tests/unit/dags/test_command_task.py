@@ -13,7 +13,7 @@ from tests.checkout import CHECKOUT
 
 # Airflow takes seconds to import, and reads its settings then: one process of its own for all of it.
 _RUN = """
-import json, sys
+import json, pathlib, sys
 sys.path.insert(0, sys.argv[1])
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -47,9 +47,20 @@ runs = [run(arguments) for arguments in json.loads(sys.argv[2])]
 # a command for which 1 is final, and 2 is not
 own = [run(["import sys; print('%d'); sys.exit(%d)" % (code, code)], final_exit_codes={1})[0] for code in (1, 2)]
 where = "import json, os; print(json.dumps({'folder': os.getcwd(), 'project': os.environ['TWINLINE_PROJECT']}))"
+def configured(conf, params):
+    command = "import pathlib, sys; pathlib.Path(sys.argv[1]).touch(); print({})"
+    context = {"dag": SimpleNamespace(dag_id="d", params=params), "run_id": "r", "dag_run": SimpleNamespace(conf=conf)}
+    task = CommandTask(task_id="t", command=["python", "-c", command, sys.argv[3]])
+    pathlib.Path(sys.argv[3]).unlink(missing_ok=True)
+    try:
+        return ["returned", task.execute(context), pathlib.Path(sys.argv[3]).exists()]
+    except Exception as error:
+        return [type(error).__name__, str(error), pathlib.Path(sys.argv[3]).exists()]
+
+confs = [configured(*case) for case in json.loads(sys.argv[4])]
 places = {"named": str(project_folder({"TWINLINE_PROJECT": "/srv/mine"})), "of the DAGs": str(project_folder({})),
           "of a task": run([where])[1]}
-print(json.dumps({"places": places, "runs": runs, "own": own, "fields": fields, "past": past, "reasons": reasons,
+print(json.dumps({"confs": confs, "places": places, "runs": runs, "own": own, "fields": fields, "past": past, "reasons": reasons,
     "skipped": run(["print(1)"], skip_reason="run x is a back-fill")}))
 """
 _SAY_FIRST = "import json, sys; print('noise'); print(json.dumps({'snapshot': sys.argv[1]}))"
@@ -66,18 +77,36 @@ _CASES = {
 }
 
 
+# the conf of a run, the parameters of its DAG, and the parameters that are refused
+_CONFS: list[tuple[Any, dict[str, str], str]] = [
+    (None, {"source": ""}, ""),
+    ({}, {"source": ""}, ""),
+    ({"source": "files:x"}, {"source": ""}, ""),
+    ({"source": "files:x"}, {"source": "", "keep": ""}, ""),
+    ({"sorce": "files:x"}, {"source": ""}, "'sorce'"),
+    ({"Source": "files:x"}, {"source": ""}, "'Source'"),
+    ({"source ": "files:x"}, {"source": ""}, "'source '"),
+    ({"source": "files:x", "snapshot": "s1"}, {"source": ""}, "'snapshot'"),
+    ({"a": 1, "b": 2}, {"source": ""}, "'a', 'b'"),
+    ({"source": {"source": "x"}, "params": {}}, {"source": ""}, "'params'"),
+    ({"": "x"}, {"source": ""}, "''"),
+    ({"source": "x"}, {}, "'source'"),
+]
+
+
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[object]]:
     project = tmp_path_factory.mktemp("project")
     places = {"AIRFLOW_HOME": str(project / "airflow"), "AIRFLOW__CORE__DAGS_FOLDER": str(project / "dags")}
     environment = {**os.environ, **places}
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", _RUN, str(CHECKOUT / "dags"), json.dumps(list(_CASES.values()))],
+        [sys.executable, "-W", "ignore", "-c", _RUN, str(CHECKOUT / "dags"), json.dumps(list(_CASES.values())),
+         str(project / "ran"), json.dumps([case[:2] for case in _CONFS])],
         env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
     said = json.loads(done.stdout.splitlines()[-1])
     return dict(zip(_CASES, said["runs"], strict=True)) | {
-        name: said[name] for name in ("places", "fields", "own", "past", "reasons", "skipped")
+        name: said[name] for name in ("confs", "places", "fields", "own", "past", "reasons", "skipped")
     }
 
 
@@ -142,3 +171,17 @@ def test_a_back_fill_and_a_run_by_hand_for_an_older_interval_are_about_the_past(
 def test_a_run_that_only_the_past_has_started_is_skipped_before_its_command_runs(outcome: dict[str, list[object]]) -> None:
     assert outcome["reasons"] == ["", "", "run x is a back-fill"]
     assert outcome["skipped"][:2] == ["AirflowSkipException", "run x is a back-fill"]
+
+
+@pytest.mark.parametrize("case", range(len(_CONFS)), ids=lambda case: str(_CONFS[case][0]))
+def test_a_parameter_that_the_dag_does_not_have_fails_the_task_at_once_and_names_the_known_ones(
+    outcome: dict[str, Any], case: int
+) -> None:
+    _, params, refused = _CONFS[case]
+    found = outcome["confs"][case]
+    if not refused:
+        assert found == ["returned", {}, True]
+        return
+    known = f"known are {', '.join(params)}" if params else "this DAG has none"
+    # not tried again, and its command never ran
+    assert found == ["AirflowFailException", f"unknown parameter {refused} in the run's conf: {known}", False]

@@ -128,7 +128,7 @@ def test_going_back_is_done_by_hand_and_retiring_by_the_clock(bag: dict[str, Any
     assert back["command"] == ["python", "-m", "twinline.release", "rollback", "--to", "{{ params.release }}"]
     assert bag["dags"]["rollback_release"]["schedule"] == "NullTimetable"
     retiring = bag["dags"]["retire_releases"]
-    assert retiring["schedule"] == "CronTriggerTimetable"
+    assert retiring["schedule"] == "OnTheClock"
     assert [task["command"][3] for task in retiring["tasks"]] == ["repair", "retire"]
     assert retiring["tasks"][1]["command"][-1] == "{{ params.keep }}"
 
@@ -145,7 +145,7 @@ def test_one_dag_starts_the_next_by_an_asset(bag: dict[str, Any]) -> None:
 
 def test_skew_is_watched_every_six_hours_and_raises_the_alarm_at_once(bag: dict[str, Any]) -> None:
     dag = bag["dags"]["watch_skew"]
-    assert dag["schedule"] == "CronTriggerTimetable"
+    assert dag["schedule"] == "OnTheClock"
     [task] = dag["tasks"]
     assert task["command"] == ["python", "-m", "twinline", "skew", "--json"]
     # skew found is not tried again; what is away is
@@ -157,7 +157,7 @@ def test_skew_is_watched_every_six_hours_and_raises_the_alarm_at_once(bag: dict[
 
 def test_index_and_log_are_compared_every_day_and_a_difference_is_an_alarm_at_once(bag: dict[str, Any]) -> None:
     dag = bag["dags"]["reconcile_index"]
-    assert dag["schedule"] == "CronTriggerTimetable"
+    assert dag["schedule"] == "OnTheClock"
     [task] = dag["tasks"]
     assert task["command"][:4] == ["python", "-m", "twinline", "reconcile"]
     assert task["final"] == [EXIT_FAILED]

@@ -24,6 +24,7 @@ from twinline.search.api import build_app
 from twinline.search.releases import Releases, Served
 
 DIMENSION = 64
+HERE = "http://127.0.0.1"  # any other host is refused
 
 
 def bag_of_words(text: str) -> NDArray[np.float32]:
@@ -109,7 +110,8 @@ class World:
 
     def __post_init__(self) -> None:
         self.releases = Releases(self.store)  # type: ignore[arg-type]
-        self.client = TestClient(build_app(self.releases, principal=LOCAL_OPERATOR), raise_server_exceptions=False)
+        app = build_app(self.releases, principal=LOCAL_OPERATOR)
+        self.client = TestClient(app, base_url=HERE, raise_server_exceptions=False)
 
     def release(self, release: str) -> Served:
         info = CollectionInfo(release, f"space-{release}", f"contract-{release}", "vector", "index", one_dense(DIMENSION))

@@ -166,7 +166,8 @@ def test_the_index_says_what_is_searched(world: Any) -> None:
 
 
 def test_what_else_must_hold_is_part_of_readiness(world: Any) -> None:
-    client = TestClient(build_app(world.releases, principal=LOCAL_OPERATOR, checks=[lambda: ["the consumer of r1 has stopped"]]))
+    app = build_app(world.releases, principal=LOCAL_OPERATOR, checks=[lambda: ["the consumer of r1 has stopped"]])
+    client = TestClient(app, base_url="http://127.0.0.1")
     assert client.get("/readyz").json() == {"ready": False, "missing": ["the consumer of r1 has stopped"]}
 
 

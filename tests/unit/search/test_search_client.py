@@ -20,7 +20,9 @@ Asking = Callable[[AsyncSearchClient], Coroutine[Any, Any, Any]]
 
 def asked(world: Any, ask: Asking, admission: Admission | None = None, **options: Any) -> Any:
     async def run() -> Any:
-        transport = httpx.ASGITransport(build_app(world.releases, principal=LOCAL_OPERATOR, admission=admission))
+        transport = httpx.ASGITransport(
+            build_app(world.releases, principal=LOCAL_OPERATOR, admission=admission, hosts=["search"])
+        )
         async with AsyncSearchClient("http://search", transport=transport, **options) as client:
             return await ask(client)
 
@@ -127,7 +129,8 @@ def test_too_many_questions_are_refused_at_once_and_the_rest_of_the_service_goes
         return embed(texts, role)
 
     embedder.embed = hang
-    app = build_app(world.releases, principal=LOCAL_OPERATOR, admission=Admission(at_once=2, most_waiting=1))
+    admission = Admission(at_once=2, most_waiting=1)
+    app = build_app(world.releases, principal=LOCAL_OPERATOR, admission=admission, hosts=["search"])
 
     async def run() -> tuple[list[int], int, int, httpx.Response]:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://search") as client:

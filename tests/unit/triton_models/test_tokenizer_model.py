@@ -118,3 +118,28 @@ def test_one_request_may_mix_roles(model: Any) -> None:
     roles = np.array([[b"query"], [b"document"], [b"query"]], dtype=np.object_)
     [found] = model.execute([{"TEXT": column, "ROLE": roles}])
     assert found.arrays()["input_ids"][:, :2].tolist() == [[2, 4], [3, 5], [2, 4]]
+
+
+LIMIT = 262_144
+
+
+@pytest.mark.parametrize("text", ["cat " * (LIMIT // 4) + "x", "x" * (LIMIT + 1), "\U0001f600" * (LIMIT + 1), "cat " * 2_500_000])
+def test_a_text_beyond_the_limit_is_refused_before_it_costs_anything(model: Any, text: str) -> None:
+    answers = model.execute([request("cat"), request("dog", text), request("dog")])
+    assert [bool(found.error) for found in answers] == [False, True, False]
+    assert f"TEXT has {len(text)} characters, the limit is {LIMIT}: cut it" in answers[1].error.message
+    assert answers[1].error.code == Error.INVALID_ARG
+
+
+@pytest.mark.parametrize("text", ["cat " * (LIMIT // 4), "x" * LIMIT, "\U0001f600" * LIMIT])
+def test_a_text_at_the_limit_is_answered(model: Any, text: str) -> None:
+    [found] = model.execute([request(text)])
+    assert found.arrays()["input_ids"].shape[0] == 1
+
+
+def test_the_limit_cuts_alike_without_a_server_and_is_counted_as_a_cut(model: Any) -> None:
+    long, short = "x" * (2 * LIMIT), "cat"
+    encoded = model._encoder.encode([long, long[:LIMIT], short], "document")
+    assert encoded.token_ids[0] == encoded.token_ids[1]
+    # One unknown word, which no limit of tokens cuts.
+    assert encoded.truncated.tolist() == [True, False, False]

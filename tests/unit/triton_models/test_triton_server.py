@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,12 @@ from triton_models.server import (
     Wheel,
     check_libraries,
     end_orphans,
+    exec_server,
     find_wheel,
     link_backends,
     server_command,
     server_environment,
+    without_shell_words,
 )
 from twinline.contract.errors import SettingsError
 
@@ -105,3 +108,30 @@ def test_what_a_killed_server_left_behind_is_ended_and_that_of_another_server_is
         finally:
             orphan.kill()
             other.kill()
+
+
+@pytest.mark.parametrize(
+    "name", ["a b", "a (b)", "$(id)", "`id`", "a;b", "a&b", "it's", 'say "x"', "a|b", "*", "~", "a\\b", "-x", "a#b"]
+)
+def test_no_name_above_the_server_reaches_the_shell_that_starts_its_stubs(wheel: Wheel, tmp_path: Path, name: str) -> None:
+    home = tmp_path / name / "triton"
+    folder, repository, backends = without_shell_words(home / "models", home / "backends")
+    command = server_command(wheel, replace(options(wheel, tmp_path), repository=repository), backends)
+    assert (folder / repository, folder / backends) == (home / "models", home / "backends")
+    assert "--model-repository=models" in command
+    assert "--backend-directory=backends" in command
+
+
+def test_the_server_starts_in_the_folder_that_its_paths_are_seen_from(
+    wheel: Wheel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    became: list[tuple[str, list[str], str]] = []
+    monkeypatch.setattr("triton_models.server.check_libraries", lambda *_: None)
+    monkeypatch.setattr("os.execve", lambda program, command, _: became.append((program, command, str(Path.cwd()))))
+    monkeypatch.chdir(tmp_path)
+    triton = tmp_path / "my (odd) home" / "triton"
+    exec_server(replace(options(wheel, tmp_path), repository=triton / "models"), triton / "backends")
+    [(program, command, folder)] = became
+    assert (program, folder) == (str(wheel.binary), str(triton))
+    assert not [argument for argument in command[1:] if "odd" in argument]
+    assert (triton / "backends" / "python" / "triton_python_backend_stub").is_file()

@@ -2,13 +2,14 @@
 
 import socket
 from configparser import RawConfigParser
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from twinline.clients.settings import Settings
 from twinline.contract.errors import SettingsError
-from twinline.stack import airflow, ports
+from twinline.stack import airflow, checks, lifecycle, ports, requirements
 from twinline.stack.parts import parts
 from twinline.stack.ports import Port
 from twinline.stack.supervisor import Supervisor
@@ -95,3 +96,53 @@ def test_airflow_reads_the_dags_of_the_project_and_its_tasks_work_there(tmp_path
 def test_airflow_is_found_through_our_stand_in_first() -> None:
     first = airflow.environment(Settings(), Path("/elsewhere"))["PATH"].split(":")[0]
     assert (Path(first) / "airflow").stat().st_mode & 0o111
+
+
+ODD = [
+    "my proj",
+    "v1 (copy)",
+    "it's",
+    'say "x"',
+    "$(id)",
+    "100%",
+    "a&b",
+    "a;b",
+    "C#",
+    "[x]",
+    "{x}",
+    "caf\u00e9",
+    "~",
+    "a\\b",
+    "a,b",
+    "a=b",
+]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_folder_may_have_any_name_that_every_part_can_read(name: str) -> None:
+    place = Path("/srv") / name / "twinline"
+    requirements.check_places(Settings(project=place))
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("a:b", "PATH"),
+        ("what?", "SQLite"),
+        ("my #1 project", "supervisord"),
+        ("a ;b", "supervisord"),
+        ("a\nb", "configuration file"),
+        ("a\tb", "configuration file"),
+        ("a\x1bb", "configuration file"),
+        ("caf\udce9", "locale"),
+    ],
+)
+@pytest.mark.parametrize("setting", ["project", "home"])
+def test_a_folder_that_a_part_would_misread_is_refused_before_anything_starts(name: str, reason: str, setting: str) -> None:
+    settings = Settings(**{setting: Path("/srv") / name / "twinline"})
+    with pytest.raises(SettingsError, match=reason):
+        requirements.check_places(settings)
+    finding = checks._places(settings)
+    assert (finding.verdict, reason in finding.detail) == ("bad", True)
+    with pytest.raises(SettingsError, match=reason):
+        lifecycle.up(settings, (), lambda _: nullcontext(), print)

@@ -16,6 +16,7 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from twinline.contract.encoder import tensors
 from twinline.contract.errors import ContractError, MismatchError
+from twinline.contract.encoder.limits import MAX_ENCODED_CHARS
 from twinline.contract.encoder.golden import check_tokens, read_golden
 from twinline.contract.release.manifest import Fingerprints, Manifest
 from twinline.contract.encoder.selfcheck import check_rules_in_code
@@ -106,6 +107,12 @@ def _part(encoded: Encoded, start: int, end: int) -> Encoded:
 
 def _read(request: Any) -> tuple[list[str], list[Role]]:
     texts = _strings(request, tensors.TEXT)
+    longest = max(map(len, texts), default=0)
+    if longest > MAX_ENCODED_CHARS:
+        # Queries of others would wait while one text is tokenised.
+        raise ContractError(
+            f"{tensors.TEXT} has {longest} characters, the limit is {MAX_ENCODED_CHARS}: cut it, as nothing behind them is read"
+        )
     roles = _strings(request, tensors.ROLE)
     unknown = sorted(set(roles) - set(ROLES))
     if unknown:

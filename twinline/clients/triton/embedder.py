@@ -17,6 +17,7 @@ from twinline.clients.triton.replica import Replica
 from twinline.clients.triton.served_model import ServedModel, text_bytes
 from twinline.clients.triton.transport import TransportName, addresses, open_transport
 from twinline.contract.encoder.embedding import Embeddings
+from twinline.contract.encoder.limits import MAX_ENCODED_CHARS
 from twinline.contract.encoder.specification import Role
 from twinline.contract.errors import TransientError
 
@@ -83,13 +84,15 @@ class TritonEmbedder:
         vectors = np.empty((len(texts), served.dimension), dtype=np.float32)
         counted = np.empty(len(texts), dtype=np.int32)
         truncated = np.empty(len(texts), dtype=np.bool_)
-        encoded = [text_bytes(text) for text in texts]
+        encoded = [text_bytes(text[:MAX_ENCODED_CHARS]) for text in texts]
         lengths = token_counts if token_counts is not None else [guessed_tokens(text) for text in encoded]
         for rows in self._pieces(lengths, role, served.max_batch_size):
             answer = self._infer([encoded[row] for row in rows], role)
             vectors[rows] = answer.vectors
             counted[rows] = answer.token_counts
             truncated[rows] = answer.truncated
+        # The server never saw what was cut off here.
+        truncated |= np.array([len(text) > MAX_ENCODED_CHARS for text in texts], dtype=np.bool_)
         return Embeddings(vectors, counted, truncated, self._space)
 
     def check(self) -> ServedModel:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tritonclient.utils import InferenceServerException
 
+from twinline.clients.loopback import is_this_machine
 from twinline.contract.errors import ContractError, SettingsError, TransientError
 
 TransportName: TypeAlias = Literal["grpc", "http"]
@@ -71,6 +72,12 @@ def addresses(listed: str) -> list[str]:
     return found
 
 
+def channel_options(address: str) -> tuple[tuple[str, int], ...]:
+    """Return the options of a gRPC channel: to this machine it never goes through a proxy."""
+    here = is_this_machine(address.rpartition(":")[0])
+    return (*_CHANNEL, ("grpc.enable_http_proxy", 0)) if here else _CHANNEL
+
+
 def open_transport(address: str, protocol: TransportName, timeout_seconds: float) -> Transport:
     """Return a transport to `host:port`; no connection is made yet."""
     return _Grpc(address, timeout_seconds) if protocol == "grpc" else _Http(address, timeout_seconds)
@@ -90,10 +97,11 @@ class _Grpc:
         self._grpc_error = grpc.RpcError
         self._address = address
         self._timeout = timeout_seconds
-        self._client = triton_grpc.InferenceServerClient(address, channel_args=list(_CHANNEL))
+        options = channel_options(address)
+        self._client = triton_grpc.InferenceServerClient(address, channel_args=list(options))
         # For inference alone, whose requests are made by `messages`. Channels of the same address and arguments share one
         # connection.
-        self._channel = grpc.insecure_channel(address, options=_CHANNEL)
+        self._channel = grpc.insecure_channel(address, options=options)
         self._stub = service_pb2_grpc.GRPCInferenceServiceStub(self._channel)
 
     def infer(

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from twinline.contract.encoder.limits import MAX_ENCODED_CHARS
 from twinline.contract.encoder.specification import Role, VectorContract
 from twinline.contract.errors import ContractError
 
@@ -48,11 +49,12 @@ class TokenEncoder:
     def encode(self, texts: Sequence[str], role: Role) -> Encoded:
         """Tokenise texts; the role's prefix is put before each of them here and nowhere else."""
         prefix = self._vector.prefix(role)
-        encodings = self._tokenizer.encode_batch([prefix + text for text in texts])
+        encodings = self._tokenizer.encode_batch([prefix + text[:MAX_ENCODED_CHARS] for text in texts])
+        is_cut = [len(text) > MAX_ENCODED_CHARS for text in texts]
         return Encoded(
             token_ids=[encoding.ids for encoding in encodings],
             token_counts=np.array([len(encoding.ids) for encoding in encodings], dtype=np.int32),
-            truncated=np.array([bool(encoding.overflowing) for encoding in encodings], dtype=np.bool_),
+            truncated=np.array([bool(encoding.overflowing) for encoding in encodings], dtype=np.bool_) | is_cut,
         )
 
 

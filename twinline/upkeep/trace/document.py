@@ -130,7 +130,7 @@ def _add_source(section: Section, headers: Payload) -> None:
         section.absent("file", None, "the producer did not say where it read the document")
         return
     section.record("file", uri)
-    section.record("line", int(line) if line and str(line).isdecimal() else None)
+    section.record("line", int(line) if line and str(line).isdecimal() and len(str(line)) < 20 else None)
     recorded = headers.get("source_file_sha256")
     with section.looking("file SHA-256", recorded):
         found = _hash_of(uri)

@@ -41,7 +41,7 @@ def target_of(text: str, source: str | None, key: str | None, chunk: int | None)
         raise SettingsError(f"{text!r} is no point: {_USE}")
     ids = [point_id(source, key, 0)]
     before, hash_sign, number = key.rpartition("#")
-    if before and hash_sign and number.isdecimal():
+    if before and hash_sign and number.isdecimal() and len(number) < 10:
         # Keys of tables may end like this too: the whole text as a key comes first.
         ids.append(point_id(source, before, int(number)))
     return Target(tuple(ids), text)

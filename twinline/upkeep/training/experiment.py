@@ -12,7 +12,7 @@ from twinline.contract.errors import SettingsError
 from twinline.contract.release.checks import Check
 from twinline.registry.experiment import Value, absolute_source, run_experiment, take_snapshot
 from twinline.registry.fetch import fetch
-from twinline.registry.revisions import GitRevision
+from twinline.registry.revisions import GitRevision, NotHereError
 from twinline.registry.versions import Registry
 from twinline.release.kinds import Kind, Say
 
@@ -48,7 +48,8 @@ def train(kind: Kind, wanted: Wanted, settings: Settings, checkout: Path, say: S
 
     Raises:
         SettingsError: source or name is wrong.
-        PipelineFailedError: a stage failed, or the source could not be read.
+        PipelineFailedError: a stage failed, or the source could not be read; another try may help.
+        PipelineRefusedError: a stage refused its input, and would again.
     """
     artifact = kind.artifact
     overrides = dict(wanted.overrides or {})
@@ -58,14 +59,29 @@ def train(kind: Kind, wanted: Wanted, settings: Settings, checkout: Path, say: S
     overrides["snapshot"] = wanted.snapshot or take_snapshot(checkout, settings.home, source)
     if erased := read_list(settings).fingerprint():
         overrides["erasures"] = erased
-    overrides.setdefault(artifact.champion, champion(kind.registry(checkout), settings.releases))
-    say(f"champion to be compared with: {overrides[artifact.champion] or 'none, no version is in stage prod'}")
+    if artifact.champion not in overrides:
+        overrides[artifact.champion] = champion_or_none(kind.registry(checkout), settings.releases, say)
     revision = run_experiment(checkout, settings.home, name, overrides, targets=artifact.targets)
     return Trained(name, revision, kind.read_checks(GitRevision(checkout, revision)))
 
 
+def champion_or_none(registry: Registry, releases: Path, say: Say) -> str:
+    """Return the champion's id, or an empty one where its files are not on this machine: a schedule goes on, and says so."""
+    try:
+        found = champion(registry, releases)
+    except NotHereError as error:
+        say(f"GOING ON WITHOUT A CHAMPION, since the version in stage prod is not here: {error}")
+        return ""
+    say(f"champion to be compared with: {found or 'none, no version is in stage prod'}")
+    return found
+
+
 def champion(registry: Registry, releases: Path) -> str:
-    """Return the id of the release in stage prod, and fetch it: the evaluation reads its model. Empty when there is none."""
+    """Return the id of the release in stage prod, and fetch it: the evaluation reads its model. Empty when there is none.
+
+    Raises:
+        NotHereError: there is one, and its files are not on this machine.
+    """
     entry = registry.in_production()
     return fetch(entry.version, releases, registry).release if entry else ""
 
