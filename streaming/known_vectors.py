@@ -29,9 +29,7 @@ _LOOKUP_BLOCK: Final = 500
 _ROW_BYTES: Final = 320
 _CRC_BYTES: Final = 4
 # The number is the order of writing.
-_TABLE: Final = (
-    "CREATE TABLE IF NOT EXISTS vectors (number INTEGER PRIMARY KEY, hash TEXT UNIQUE NOT NULL, vector BLOB NOT NULL)"
-)
+_TABLE: Final = "CREATE TABLE IF NOT EXISTS vectors (number INTEGER PRIMARY KEY, hash TEXT UNIQUE NOT NULL, vector BLOB NOT NULL)"
 _MIB: Final = 1024 * 1024
 
 

@@ -11,7 +11,16 @@ from pathlib import Path
 
 from train.encoder.cache import cached_vectors
 from train.encoder.contenders import BASE, BASE_HERE, CHAMPION, TUNED, Contender, contenders
-from train.encoder.gate import GATE_METRIC, Reference, difference, judge_base, judge_champion, judge_slices
+from train.encoder.gate import (
+    GATE_METRIC,
+    Reference,
+    difference,
+    judge_base,
+    judge_champion,
+    judge_questions,
+    judge_slices,
+    state_training,
+)
 from train.encoder.heldout import Corpus, HeldOut, Split, read_corpus, read_held_out
 from train.encoder.heldout_files import HELD_OUT_FOLDER, write_held_out
 from train.encoder.leaks import LeakFiles, judge_leaks, read_leaks
@@ -19,7 +28,9 @@ from train.encoder.params import EvaluateParams, SimilarityParams
 from train.encoder.slices import query_slices
 from train.looks import log_look
 from twinline.contract.canonical import JSON
-from twinline.contract.release.verdict import Verdict
+from twinline.contract.encoder.encoder_record import read_deviations
+from twinline.contract.release.checks import Check
+from twinline.contract.release.verdict import Verdict, outcome
 from twinline.scoring.ranking import rank_by_bm25, rank_by_vectors
 from twinline.scoring.retrieval import METRICS, PerQuery, Run, means, score_queries
 
@@ -63,10 +74,13 @@ def evaluate(base: Path, params: EvaluateParams, similarity: SimilarityParams, p
             readings[fingerprint] = _read(contender, splits, params, paths)
     tuned = compared[0]
     own = readings[tuned.preprocessor.contract.fingerprint]
+    deviations = read_deviations(paths.encoder, tuned.preprocessor.contract.vector.max_tokens)
     report: dict[str, JSON] = {
         "corpus": _describe(own.corpus, params),
         "spaces": {contender.name: contender.encoder.space for contender in compared},
         "champion": params.champion or None,
+        # The manifest carries it with the metrics.
+        "deviations": [*deviations],
     }
     per_query: dict[Split, dict[str, PerQuery]] = {}
     for split, part in own.held_out.items():
@@ -79,7 +93,13 @@ def evaluate(base: Path, params: EvaluateParams, similarity: SimilarityParams, p
         report["looks_at_test"] = log_look(paths.home, _identity(own.held_out["test"]), tuned.encoder.space)
     dev = {name: values[GATE_METRIC] for name, values in per_query["dev"].items()}
     slices = query_slices(own.held_out["dev"], own.corpus, dev[BM25])
-    verdict = _judge(dev, slices, params, similarity, paths)
+    verdict = Verdict(
+        [
+            *_judge(dev, slices, params, similarity, paths),
+            judge_questions(len(own.held_out["dev"].query_ids), own.held_out["dev"].queries_in_split, params),
+            state_training(deviations),
+        ]
+    )
     folder = paths.evaluation / HELD_OUT_FOLDER
     write_held_out(folder, tuned.preprocessor.contract.fingerprint, own.held_out["dev"], own.corpus, slices)
     _write(paths.evaluation, report, verdict)
@@ -131,7 +151,7 @@ def _judge(
     params: EvaluateParams,
     similarity: SimilarityParams,
     paths: EvaluatePaths,
-) -> Verdict:
+) -> list[Check]:
     base = Reference("the base model", scores[BASE])
     bases = [base]
     if BASE_HERE in scores:
@@ -144,18 +164,17 @@ def _judge(
         paths.documents,
         paths.snapshot / "queries.parquet",
     )
-    return Verdict(
-        [
-            judge_base(scores[TUNED], bases, params),
-            judge_champion(scores[TUNED], champion, params),
-            judge_slices(scores[TUNED], [base, *([champion] if champion else [])], slices, params),
-            judge_leaks(read_leaks(files, similarity)),
-        ]
-    )
+    return [
+        judge_base(scores[TUNED], bases, params),
+        judge_champion(scores[TUNED], champion, params),
+        judge_slices(scores[TUNED], [base, *([champion] if champion else [])], slices, params),
+        judge_leaks(read_leaks(files, similarity)),
+    ]
 
 
 def _say(verdict: Verdict, seconds: float) -> None:
-    print(f"evaluate: {seconds:.0f} s, {'accepted' if verdict.accepted else 'REFUSED'}", flush=True)
+    found = outcome(verdict.checks)
+    print(f"evaluate: {seconds:.0f} s, {found if found == 'accepted' else found.upper()}", flush=True)
     for check in verdict.checks:
         print(f"  {'ok     ' if check.passed else 'REFUSED'} {check.name}: {check.detail}", flush=True)
 

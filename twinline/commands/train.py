@@ -10,6 +10,7 @@ from twinline.clients.settings import load_settings
 from twinline.clients.source_spec import USAGE
 from twinline.contract.errors import SettingsError
 from twinline.contract.principal import LOCAL_OPERATOR
+from twinline.contract.release.verdict import outcome
 
 if TYPE_CHECKING:
     from twinline.registry.experiment import Value
@@ -70,7 +71,12 @@ def _json_or_text(value: str) -> "Value":
 
 def _show(trained: "Trained") -> None:
     refused = sum(not check.passed for check in trained.checks)
-    _say(f"\n{f'REFUSED by {refused} of {len(trained.checks)} checks' if refused else 'accepted'}")
+    verdicts = {
+        "accepted": "accepted",
+        "undecided": "UNDECIDED: measured on too few questions",
+        "refused": f"REFUSED by {refused} of {len(trained.checks)} checks",
+    }
+    _say(f"\n{verdicts[outcome(trained.checks)]}")
     for check in trained.checks:
         _say(f"  {'ok     ' if check.passed else 'REFUSED'} {check.name}: {check.detail}")
     _say(f"\nexperiment {trained.name}, commit {trained.revision[:12]}\n")

@@ -43,21 +43,25 @@ Release = Annotated[str, typer.Argument(help="A release's id, such as r012345678
 Which = Annotated[str, typer.Argument(help="Version, stage, release id, experiment, release folder, or `active`.")]
 Margin = Annotated[float, typer.Option(min=0.0, help="How much worse than the active release it may be, in nDCG@10.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")]
+AllowUndecided = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="Your name, to accept an encoder that was measured on too few questions; it is recorded."),
+]
 DeviceOption = Annotated[Device, typer.Option(help="Where Triton runs the encoder.")]
 
 
 @app.command("gate")
-def gate_command(revision: Revision) -> None:
+def gate_command(revision: Revision, allow_undecided: AllowUndecided = "") -> None:
     """Refuse an encoder that is not good enough."""
-    checks = _flow().gate(revision)
-    _result(revision=revision, passed=True, checks=[check.to_json() for check in checks])
+    checks = _flow().gate(revision, _person(allow_undecided))
+    _result(revision=revision, passed=True, allowed_by=allow_undecided, checks=[check.to_json() for check in checks])
 
 
 @app.command("register")
-def register_command(revision: Revision) -> None:
+def register_command(revision: Revision, allow_undecided: AllowUndecided = "") -> None:
     """Register an encoder that passes the gate as the next version."""
     flow = _flow()
-    entry = flow.register(revision)
+    entry = flow.register(revision, _person(allow_undecided))
     _result(version=entry.version, release=flow.registry.release_of(entry), revision=entry.revision)
 
 
@@ -235,6 +239,13 @@ def _flow() -> "Flow":
     from twinline.release.kinds import ENCODER
 
     return Flow(ENCODER, load_settings(), LOCAL_OPERATOR.signing(who(os.environ)), _say)
+
+
+def _person(name: str) -> str:
+    """Return a name for --allow-undecided; refuse one that a schedule gives: only a person can accept what was not measured."""
+    if name and os.environ.get("AIRFLOW_CTX_DAG_ID"):
+        raise SettingsError(f"--allow-undecided {name}: a scheduled run accepts nothing that is undecided; run it by hand")
+    return name.strip()
 
 
 def _say(line: str) -> None:
