@@ -14,6 +14,10 @@ the snapshot of the version in stage `prod`; without such a version always. A sn
 interval of the past, trains nothing: the first task is skipped with that reason. Started by hand, the DAG always trains: on
 `snapshot`, or without one on the source of `params.yaml`.
 
+A corpus that is too small to train on skips the chain from `train` on, with the reason. Where no release is active, `train` puts
+the base model into service before it ends, as `twinline release bootstrap` does: also where its encoder is not accepted, so that
+every ingested document can be found.
+
 A refused gate stops the chain: the log of `gate` has the reasons, its XCom `return_value` the checks with their numbers. The
 experiment stays, with its evidence, and the active release goes on serving. Your branch and your workspace are not touched.
 
@@ -50,7 +54,7 @@ with DAG(
     )
     train = CommandTask(
         task_id="train",
-        command=["python", "-m", "twinline", "train", "--snapshot", SNAPSHOT, "--name", "{{ dag_run.run_id }}"],
+        command=["python", "-m", "twinline", "train", "--serve-base", "--snapshot", SNAPSHOT, "--name", "{{ dag_run.run_id }}"],
         takes_long=True,
         execution_timeout=timedelta(days=2),
     )

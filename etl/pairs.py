@@ -30,7 +30,7 @@ from etl.params import PairsParams
 from etl.snapshots import read_snapshot
 from etl.splits import Asked, assign_splits
 from etl.storage import JUDGEMENTS, QUERIES, read_rows, replaced_folder, write_table
-from twinline.contract.errors import ContractError
+from twinline.contract.errors import TooSmallError
 
 Row = dict[str, Any]
 
@@ -64,7 +64,8 @@ def make_pairs(snapshot: Path, prepared: Path, out: Path, params: PairsParams, c
         cache: folder of the stage caches; None makes every natural pair again.
 
     Raises:
-        ContractError: there is nothing to train on, or the leak check found something; then only report.json is written.
+        TooSmallError: there is nothing to train on.
+        ContractError: the leak check found something; then only report.json is written.
     """
     record = read_snapshot(snapshot)
     with replaced_folder(out) as folder:
@@ -90,9 +91,9 @@ def make_pairs(snapshot: Path, prepared: Path, out: Path, params: PairsParams, c
         rmtree(gathered.parent)
     leaks.refuse(str(out / "report.json"))
     if not chosen[TRAIN]:
-        raise ContractError(
-            f"{record.uri} gives no training pair (set aside: {report['set_aside']}): bring train judgements, or documents "
-            f"of at least {params.min_body_words} words with a title or a first sentence (pairs.min_body_words)"
+        raise TooSmallError(
+            f"{record.uri} gives no training pair (set aside: {report['set_aside']}): bring train judgements, or "
+            f"documents of at least {params.min_body_words} words with a title or a first sentence (pairs.min_body_words)"
         )
     return report
 

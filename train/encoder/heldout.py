@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from twinline.contract.documents.records import Document, encode_key
 from twinline.contract.encoder.preprocess import Preprocessor
-from twinline.contract.errors import ContractError, DocumentError
+from twinline.contract.errors import ContractError, DocumentError, TooSmallError
 
 Split = Literal["dev", "test"]
 
@@ -46,7 +46,7 @@ def read_held_out(pairs: Path, split: Split, preprocessor: Preprocessor, *, max_
     """Read one split. The seed draws at most `max_queries` (0: all) of the queries with a relevant document.
 
     Raises:
-        ContractError: the split has no judged query.
+        TooSmallError: the split has no judged query.
     """
     judgements: dict[str, dict[str, int]] = {}
     in_split = pc.field("split") == split
@@ -59,7 +59,10 @@ def read_held_out(pairs: Path, split: Split, preprocessor: Preprocessor, *, max_
         if row["query_id"] in judged
     }
     if not texts:
-        raise ContractError(f"{pairs}: no judged query in the split {split!r}: look at data/pairs/report.json")
+        raise TooSmallError(
+            f"{pairs}: no judged query in the split {split!r}, so there is nothing to measure with: bring more documents, or "
+            "questions with their documents (`twinline questions add`); data/pairs/report.json has the counts"
+        )
     chosen = _sample(sorted(texts), max_queries, seed)
     return HeldOut(split, chosen, [texts[q] for q in chosen], {q: judgements[q] for q in chosen}, len(texts))
 

@@ -12,6 +12,7 @@
 docs/exit-codes.md says the same for people.
 """
 
+import json
 import logging
 import os
 import re
@@ -19,6 +20,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from importlib import metadata
+from pathlib import Path
 from typing import Final, Literal, NoReturn
 
 import typer
@@ -35,6 +37,8 @@ REFUSED: Final = 3
 BUG: Final = 70
 INTERRUPTED: Final = 130
 
+# Names a file that takes the error of a command that another one started, for that one's own end.
+FAILURE_VARIABLE: Final = "TWINLINE_FAILURE_FILE"
 DEBUG_VARIABLE: Final = "TWINLINE_DEBUG"
 _DOCUMENT: Final = "docs/decisions/dependencies-by-role.md"
 _log = logging.getLogger(__name__)
@@ -82,6 +86,7 @@ def ended(
         result = app()
     except TwinlineError as error:
         _say(name, error)
+        _tell_the_caller(name, error)
         return exit_code(error)
     except ModuleNotFoundError as error:
         if _is_ours(error.name):
@@ -120,6 +125,12 @@ def _say(name: str, error: TwinlineError) -> None:
     if isinstance(error, RefusedError):
         # For the calling program: the reason and the evidence.
         typer.echo(refusal_line(error))
+
+
+def _tell_the_caller(name: str, error: TwinlineError) -> None:
+    if place := os.environ.get(FAILURE_VARIABLE):
+        failure = {"command": name, "error": type(error).__name__, "code": exit_code(error), "message": str(error)}
+        Path(place).write_text(json.dumps(failure), "utf-8")
 
 
 def _bug(name: str, error: Exception, logged: bool) -> int:

@@ -13,14 +13,17 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import psutil
 
+from twinline.clients.run import FAILURE_VARIABLE, REFUSED, USED_WRONGLY
 from twinline.clients.settings import PROJECT_VARIABLE
 from twinline.clients.source_spec import PATH_SCHEMES
-from twinline.contract.errors import SettingsError, TwinlineError
+from twinline.contract.errors import ContractError, SettingsError, TooSmallError, TwinlineError
 from twinline.registry.git import experiment_references, git, identity, resolve_commit
+from twinline.registry.pipeline_output import run_stages
 
 Value = str | int | float | None
 
@@ -30,7 +33,11 @@ LEFTOVER_AFTER_SECONDS: Final = 600
 
 
 class PipelineFailedError(TwinlineError):
-    """A stage of the pipeline ended with an error, which it has printed."""
+    """A stage of the pipeline ended with an error, which it has printed; another try may help."""
+
+
+class StageRefusedError(ContractError):
+    """A stage of the pipeline found its input wrong for good."""
 
 
 def run_experiment(
@@ -53,17 +60,38 @@ def run_experiment(
 
     Raises:
         PipelineFailedError: a stage failed; no experiment is left, and a repeat starts at that stage.
+        TooSmallError, StageRefusedError, SettingsError: a stage failed, and a repeat would fail alike.
     """
     sweep_leftovers(repository)
     _discard_experiment(repository, name)
     command = experiment_command(name, overrides, targets)
-    done = subprocess.run(command, cwd=repository, env=pipeline_environment(repository, home, environment), check=False)
-    if done.returncode != 0:
-        raise PipelineFailedError(
-            f"experiment {name}: a stage failed, its message stands above (dvc ended with {done.returncode}); what came "
-            "before it is cached, so repeating the command starts there"
-        )
+    with TemporaryDirectory() as folder:
+        told = Path(folder, "failure.json")
+        stages = {**pipeline_environment(repository, home, environment), FAILURE_VARIABLE: str(told)}
+        code = run_stages(command, repository, stages)
+        if code != 0:
+            raise pipeline_failure(f"experiment {name}", code, told)
     return resolve_commit(repository, name)
+
+
+def pipeline_failure(subject: str, code: int, told: Path) -> TwinlineError:
+    """Return the error of a run that failed: of the kind that its stage ended with, so that nothing is repeated for nothing.
+
+    Args:
+        code: what DVC ended with, whatever the stage's own exit code was.
+        told: the file in which the stage said why; missing where it was killed, or DVC itself failed.
+    """
+    if not told.is_file():
+        return PipelineFailedError(
+            f"{subject}: a stage failed, its message stands above (dvc ended with {code}); what came before it is cached, so "
+            "repeating the command starts there"
+        )
+    failure = json.loads(told.read_bytes())
+    if failure["error"] == TooSmallError.__name__:
+        return TooSmallError(failure["message"])
+    kinds = {USED_WRONGLY: SettingsError, REFUSED: StageRefusedError}
+    said = f"{subject}: stage command `{failure['command']}` ended with {failure['code']}: {failure['message']}"
+    return kinds.get(failure["code"], PipelineFailedError)(said)
 
 
 def experiment_command(name: str, overrides: Mapping[str, Value], targets: Sequence[str] = ()) -> list[str]:
@@ -82,19 +110,22 @@ def take_snapshot(repository: Path, home: Path, source: str, environment: Mappin
 
     Raises:
         PipelineFailedError: the source could not be read; the reason has been printed.
+        StageRefusedError, SettingsError: the same, and a repeat would fail alike.
     """
     command = [sys.executable, "-m", "etl", "ingest", "--store", "--source", source]
-    done = subprocess.run(
-        command,
-        cwd=repository,
-        env=pipeline_environment(repository, home, environment),
-        stdout=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    sys.stderr.write(done.stdout)
-    if done.returncode != 0:
-        raise PipelineFailedError(f"source {source or 'of params.yaml'} could not be read, the reason stands above")
+    with TemporaryDirectory() as folder:
+        told = Path(folder, "failure.json")
+        done = subprocess.run(
+            command,
+            cwd=repository,
+            env={**pipeline_environment(repository, home, environment), FAILURE_VARIABLE: str(told)},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        sys.stderr.write(done.stdout)
+        if done.returncode != 0:
+            raise pipeline_failure(f"source {source or 'of params.yaml'}", done.returncode, told)
     return str(json.loads(done.stdout.splitlines()[-1])["snapshot"])
 
 

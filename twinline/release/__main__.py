@@ -19,8 +19,6 @@ whole table stands in twinline/clients/run.py.
 
 import json
 import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -28,8 +26,8 @@ import typer
 from triton_models.names import Device
 from twinline.clients.base_model import DEFAULT_BASE_MODEL
 from twinline.clients.run import run
-from twinline.clients.settings import in_project, load_settings
-from twinline.contract.errors import SettingsError, TransientError
+from twinline.clients.settings import load_settings
+from twinline.contract.errors import SettingsError
 from twinline.contract.principal import LOCAL_OPERATOR
 from twinline.contract.release.checks import MARGIN
 
@@ -164,19 +162,15 @@ def bootstrap_command(
     base_model: Annotated[str, typer.Option(help="A folder, package:NAME or a Hugging Face name.")] = DEFAULT_BASE_MODEL,
     chunker: Annotated[str, typer.Option(help="tokens, or none for one vector a document.")] = "tokens",
     device: DeviceOption = "cpu",
+    serve: Annotated[
+        str, typer.Option(help="A format, or `fastest`: the quickest here of those that the golden texts let pass.")
+    ] = "fastest",
 ) -> None:
     """Put an untuned base model into service: a first search before anything is trained."""
+    from twinline.release.bootstrap import Base, bootstrap
+
     settings = load_settings()
-    project = settings.find_project()
-    folder = settings.home / "base" / "release"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # In a process of its own: exporting needs torch, and nothing here may.
-    options = ["--out", str(folder), "--base-model", base_model, "--chunker", chunker]
-    command = [sys.executable, "-m", "export", "base", *options]
-    done = subprocess.run(command, cwd=project, env=in_project(project), stdout=sys.stderr, check=False)
-    if done.returncode != 0:
-        raise TransientError(f"exporting {base_model} ended with {done.returncode}, its message stands above")
-    _result(release=_flow().deploy(str(folder), device).release)
+    _result(release=bootstrap(_flow(), settings, Base(base_model, chunker, device, serve)))
 
 
 @app.command("list")

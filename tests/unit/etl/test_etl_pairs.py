@@ -13,7 +13,7 @@ from etl.prepare import prepare
 from etl.sources import Item, Judgement, Query
 from tests.unit.etl.factories import ListSource, body, rows
 from twinline.contract.documents.records import Document
-from twinline.contract.errors import ContractError, SettingsError
+from twinline.contract.errors import ContractError, SettingsError, TooSmallError
 
 
 def made(items: list[Item], home: Path, params: PairsParams | None = None, out: str = "pairs") -> dict[str, Any]:
@@ -202,7 +202,7 @@ def test_the_stage_fails_on_a_leak_and_writes_the_report_alone(tmp_path: Path, m
 
 
 def test_documents_that_give_no_pair_are_an_error_that_says_what_is_needed(tmp_path: Path) -> None:
-    with pytest.raises(ContractError, match="no training pair"):
+    with pytest.raises(TooSmallError, match="no training pair"):
         made([Document("list", "a", "short"), Document("list", "b", "short too")], tmp_path)
 
 
