@@ -15,6 +15,8 @@ from twinline.contract.principal import LOCAL_OPERATOR
 
 if TYPE_CHECKING:
     from etl.feeds import Feed
+    from etl.publish import Report
+    from twinline.upkeep.searchable import Place
 
 
 class ErasedError(VerdictError):
@@ -32,6 +34,9 @@ def command(
     delete_missing: Annotated[
         bool, typer.Option(help="With --source: delete what it held when last published and no longer holds.")
     ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Return once all of it is searchable; exit code 1 if some was set aside.")
+    ] = False,
 ) -> None:
     """Write documents to the log: FILES, JSON Lines on standard input, or a whole source; only changed documents.
 
@@ -47,14 +52,34 @@ def command(
     feed = _feed(files or [], source, delete or [], name, version, settings)
     mode = Mode(everything=everything, delete_missing=delete_missing)
     lineage = find_lineage(os.environ, settings.project)
+    before = _place(settings) if wait else None
     report = publish_documents(feed, settings, lineage, LOCAL_OPERATOR, mode, counted("publish", feed.total))
     typer.echo(report.summary(settings.topic))
+    if before is not None:
+        _wait(settings, before, report)
     if refused := report.rejected.get(ERASED):
         # An error, not only a count: the publisher must know that this document cannot come back.
         raise ErasedError(
             f"{refused} documents were refused, because they were erased; the others were published. Each is named by its hash "
             f"in {report.rejects_file}: take them out of your source, or, where that is no longer right, twinline erase --lift"
         )
+
+
+def _place(settings: Settings) -> "Place":
+    from twinline.upkeep.searchable import Place
+
+    return Place.now(settings)
+
+
+def _wait(settings: Settings, before: "Place", report: "Report") -> None:
+    from etl.sources.items import ERASED
+    from twinline.upkeep.searchable import SetAsideError, wait_until_searchable
+
+    count = wait_until_searchable(settings, before)
+    typer.echo(f"searchable: all {count} messages")
+    # The erased ones have an error of their own.
+    if refused := sum(count for reason, count in report.rejected.items() if reason != ERASED):
+        raise SetAsideError(f"{refused} documents were set aside before they were sent, in {report.rejects_file}")
 
 
 def _feed(files: list[str], source: str, delete: list[str], name: str, version: int | None, settings: Settings) -> "Feed":
