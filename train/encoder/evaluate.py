@@ -27,6 +27,7 @@ from train.encoder.leaks import LeakFiles, judge_leaks, read_leaks
 from train.encoder.params import EvaluateParams, SimilarityParams
 from train.encoder.slices import query_slices
 from train.looks import log_look
+from twinline.contract.artefacts import ENCODER
 from twinline.contract.canonical import JSON
 from twinline.contract.encoder.encoder_record import read_deviations
 from twinline.contract.release.checks import Check
@@ -41,7 +42,10 @@ BM25 = "bm25"
 
 @dataclass(frozen=True)
 class EvaluatePaths:
-    """The stage's inputs and outputs; `home` holds the cache of vectors and the log of looks at the test split."""
+    """The stage's inputs and outputs; `home` holds the cache of vectors, the log of looks at the test split, and releases.
+
+    `exported` and `parity` are the encoder's exported formats and their proof; None: it runs by torch.
+    """
 
     documents: Path
     pairs: Path
@@ -49,6 +53,8 @@ class EvaluatePaths:
     encoder: Path
     evaluation: Path
     home: Path
+    exported: Path | None = None
+    parity: Path = Path(ENCODER.parity)
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,9 @@ def evaluate(base: Path, params: EvaluateParams, similarity: SimilarityParams, p
     """
     started = time.perf_counter()
     splits: list[Split] = ["dev", "test"] if params.look_at_test else ["dev"]
-    compared = list(contenders(paths.encoder, base, params.champion, paths.home))
+    compared = list(contenders(paths.encoder, base, params.champion, paths.home, paths.exported, paths.parity))
+    for contender in compared:
+        print(f"evaluate: {contender.name.replace('_', ' ')} by {contender.by}", flush=True)
     readings: dict[str, Reading] = {}
     for contender in compared:
         fingerprint = contender.preprocessor.contract.fingerprint
