@@ -88,8 +88,7 @@ def find_proven(folders: Iterable[Path], weights: str, pooling: Pooling) -> Prov
         if not (folder / MANIFEST_FILE).is_file():
             continue
         manifest = Manifest.load(folder)
-        contract, _ = Contract.load(folder)
-        if (manifest.weights_sha256, contract.vector.pooling) == (weights, pooling):
+        if manifest.weights_sha256 == weights and Contract.load(folder)[0].vector.pooling == pooling:
             manifest.verify_files(folder)
             if found := next(_proven(folder, manifest.formats, weights, f"release {manifest.release}"), None):
                 return found

@@ -15,6 +15,7 @@ from train.encoder.base_contract import contract_for
 from train.encoder.evaluate import EvaluatePaths, evaluate
 from train.encoder.fit import fit
 from train.encoder.heldout import document_id, read_corpus, read_held_out
+from twinline.clients.questions import Question
 from twinline.contract.encoder.preprocess import Preprocessor
 from twinline.contract.errors import ContractError, MismatchError, SettingsError
 from twinline.contract.release.checks import Check
@@ -216,6 +217,21 @@ def test_a_sample_of_the_corpus_is_stated_and_holds_what_is_judged(tiny_base: Pa
     assert corpus == read_corpus(paths.documents, needed, preprocessor, max_documents=10, seed=4)
     few = read_held_out(paths.pairs, "dev", preprocessor, max_queries=5, seed=4)
     assert (len(few.queries), few.queries_in_split) == (5, 13)
+
+
+@pytest.mark.parametrize(("most", "queries"), [(0, 15), (5, 5), (2, 2), (1, 2)])
+def test_the_projects_own_questions_are_never_left_to_chance(tiny_base: Path, tmp_path: Path, most: int, queries: int) -> None:
+    paths = write_corpus(tmp_path)
+    asked = [Question("where is it?", "s", "3"), Question("and that?", "s", "4")]
+    for name, own in (
+        ("queries", [{"query_id": one.query_id, "text": one.question, "split": "dev"} for one in asked]),
+        ("judgements", [{"query_id": o.query_id, "source": "s", "key": o.key, "grade": 1, "split": "dev"} for o in asked]),
+    ):
+        file = paths.pairs / f"{name}.parquet"
+        pq.write_table(pa.Table.from_pylist([*pq.read_table(file).to_pylist(), *own]), file)
+    part = read_held_out(paths.pairs, "dev", preprocessor_of(tiny_base), max_queries=most, seed=4)
+    assert {one.query_id for one in asked} <= set(part.query_ids)
+    assert (len(part.query_ids), part.queries_in_split) == (queries, 15)
 
 
 def test_a_document_that_a_query_was_taken_from_is_searched_without_it(tiny_base: Path, tmp_path: Path) -> None:
