@@ -5,7 +5,7 @@ Fine-tune the encoder on the newest snapshot, and register it if it passes the g
 | task | command | gives |
 | --- | --- | --- |
 | `changed` | `python -m twinline changed` | the share that changed since the last training; skips the rest if it is small |
-| `train` | `python -m twinline train` | a DVC experiment: prepare, pairs, train, evaluate, export, parity, package |
+| `train` | `python -m twinline train` | a DVC experiment: prepare, pairs, train, export, parity, evaluate, package |
 | `gate` | `python -m twinline.release gate` | the verdict, check by check; fails with the numbers where a check does not hold |
 | `register` | `python -m twinline.release register` | a version by GTO (`encoder@v3.0.0`), its files in the DVC remote |
 
