@@ -58,6 +58,11 @@ class KnownVectors:
             return None
         return cls(settings.home / _FOLDER, release.info.release, release.info.dimension, max_mib * _MIB)
 
+    @classmethod
+    def drop(cls, settings: Settings, release: str) -> None:
+        """Remove those of a release that is retired."""
+        cls(settings.home / _FOLDER, release, 1, 1).forget()
+
     def follow(self, erasures: str) -> None:
         """Forget everything when the list of erased documents has changed: a text can be guessed from its vector.
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from triton_models.names import Device
 from twinline.clients.base_model import DEFAULT_BASE_MODEL
-from twinline.clients.run import BUG, FAILED
+from twinline.clients.run import REFUSED, USED_WRONGLY
 from twinline.clients.settings import Settings, in_project
-from twinline.contract.errors import ContractError, TransientError
+from twinline.contract.errors import ContractError, SettingsError, TransientError
 from twinline.release.flow import Flow
 
 
@@ -34,7 +34,7 @@ def bootstrap(flow: Flow, settings: Settings, base: Base) -> str:
     """Export a base model, deploy it, and return the release's id.
 
     Raises:
-        ContractError: it cannot be exported.
+        SettingsError, ContractError: it cannot be exported.
         TransientError: the export ended otherwise, or a part of the stack is away.
     """
     project = settings.find_project()
@@ -49,7 +49,7 @@ def bootstrap(flow: Flow, settings: Settings, base: Base) -> str:
     code = subprocess.run(command, cwd=project, env=in_project(project), stdout=sys.stderr, check=False).returncode
     if code != 0:
         said = f"exporting {base.model} ended with {code}, its message stands above"
-        raise TransientError(said) if code < 0 or code in (FAILED, BUG) else ContractError(said)
+        raise {USED_WRONGLY: SettingsError, REFUSED: ContractError}.get(code, TransientError)(said)
     return flow.deploy(str(folder), base.device).release
 
 

@@ -186,3 +186,13 @@ def test_zero_mebibytes_turn_it_off(world: World, tmp_path: Path) -> None:
     assert list((tmp_path / "cache" / "vectors").rglob("*.sqlite"))
     other = replace(world.release, info=replace(world.release.info, release="r9"))
     assert KnownVectors.of(settings, other, 1).read(["h"]) == {}  # type: ignore[union-attr]
+
+
+def test_a_retired_release_leaves_no_file(world: World, tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    others = replace(world.release, info=replace(world.release.info, release="r9"))
+    for release in (world.release, others):
+        KnownVectors.of(settings, release, 1).write([("h", vector_of("h"))])  # type: ignore[union-attr]
+    KnownVectors.drop(settings, world.release.info.release)
+    assert KnownVectors.of(settings, world.release, 1).read(["h"]) == {}  # type: ignore[union-attr]
+    assert KnownVectors.of(settings, others, 1).read(["h"])  # type: ignore[union-attr]

@@ -6,12 +6,14 @@ from typing import Any
 
 import pytest
 
+from etl.publish import Report
 from streaming.dead_letters import DeadLetter
 from streaming.decode import Message
 from twinline.clients.online import CollectionStatus, OnlineStatus
 from twinline.clients.run import exit_code
 from twinline.clients.settings import Settings
-from twinline.contract.errors import DocumentError, SettingsError, TransientError
+from twinline.commands.publish import command
+from twinline.contract.errors import DocumentError, SettingsError, TransientError, TwinlineError
 from twinline.upkeep import searchable
 from twinline.upkeep.searchable import Place, SetAsideError, wait_until_searchable
 
@@ -130,3 +132,28 @@ def test_one_that_only_takes_long_is_waited_for(monkeypatch: pytest.MonkeyPatch)
 def test_without_an_active_release_it_says_that_nothing_becomes_searchable(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(SettingsError, match="no release is active"):
         Platform([{}], status=OnlineStatus(None, [], {})).wait(monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("rejected", "said"),
+    [
+        ({}, ""),
+        ({"no_text": 2, "unsupported_format": 1}, "3 documents were set aside before they were sent"),
+        ({"erased": 1}, "erased"),
+    ],
+)
+def test_what_the_publisher_set_aside_is_an_error_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any, capsys: pytest.CaptureFixture[str], rejected: dict[str, int], said: str
+) -> None:
+    monkeypatch.setenv("TWINLINE_HOME", str(tmp_path))
+    monkeypatch.setattr("etl.publish.publish_documents", lambda *_: Report(sent=5, rejected=rejected, rejects_file="here"))
+    monkeypatch.setattr(searchable, "wait_until_searchable", lambda *_: 5)
+    monkeypatch.setattr(Place, "now", lambda _: Place({}, {}))
+    (tmp_path / "a.md").write_text("text")
+    if not said:
+        command([str(tmp_path / "a.md")], wait=True)
+        assert "searchable: all 5 messages" in capsys.readouterr().out
+        return
+    with pytest.raises(TwinlineError, match=said) as caught:
+        command([str(tmp_path / "a.md")], wait=True)
+    assert exit_code(caught.value) == 1
