@@ -5,6 +5,7 @@ python -m bench backlog    memory of the consumer over a large backlog
 python -m bench speed      rate of embedding and of the whole streaming path, against peers
 python -m bench query      time of one question, alone and during indexing
 python -m bench freshness  time from a document's production to the first search that finds it
+python -m bench first-index  rate of a first index of pages with copies, before and now
 python -m bench growth     cost against size and against change
 python -m bench training   rate of training, against sentence-transformers' trainer
 python -m bench index      recall and cost of index settings
@@ -76,6 +77,28 @@ def backlog(
         typer.echo(json.dumps(report, indent=2))
     else:
         backlog_table(report)
+
+
+@app.command("first-index")
+def first_index(
+    release: Annotated[Path, typer.Option(help="A packaged base model: python -m export base --serve fastest --out FOLDER.")],
+    documents: Annotated[int, typer.Option(min=50, help="Docstrings; those of one module are a page.")] = 400,
+    versions: Annotated[int, typer.Option(min=1, help="Versions of every page, one in five changed with each.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Index pages of which many are copies, in fp32 and in the quickest format, with and without known vectors."""
+    from bench.first_index import measure_first_index
+
+    report = measure_first_index(release.resolve(), documents, versions)
+    if as_json:
+        typer.echo(json.dumps(report, indent=2))
+        return
+    typer.echo(f"{report['pages']} pages in {report['versions']} versions")
+    for name, figures in report["contenders"].items():
+        typer.echo(
+            f"{name:45} {figures['chunks_per_second']:7.1f} chunks/s, {figures['seconds']:6.1f} s: {figures['chunks']} chunks, "
+            f"{figures['embedded']} embedded, {figures['reused']} reused"
+        )
 
 
 def _names(listed: str, known: tuple[str, ...]) -> tuple[str, ...]:

@@ -187,7 +187,7 @@ def _texts(real: Sequence[Document], count: int) -> Iterator[str]:
 
 
 def _consumer(settings: Settings, release: Release, collection: Any) -> Consumer:
-    return Consumer(settings, release, collection, ConsumerLimits(), group=f"growth.{uuid4().hex[:8]}")
+    return Consumer(settings, release, collection, ConsumerLimits(vector_cache_mib=0), group=f"growth.{uuid4().hex[:8]}")
 
 
 def _environment(clone: Path) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,8 +27,12 @@ class InProcessEncoder:
     request: Any
 
     @classmethod
-    def load(cls, release: Path) -> Self:
+    def load(cls, release: Path, served_format: str = "") -> Self:
         """Open a packaged release that serves an OpenVINO format.
+
+        Args:
+            release: its folder.
+            served_format: another of its formats than the served one.
 
         Raises:
             SettingsError: it serves another format.
@@ -37,6 +41,8 @@ class InProcessEncoder:
         import openvino
 
         manifest = Manifest.load(release)
+        if served_format:
+            manifest = replace(manifest, serving=replace(manifest.serving, format=served_format))
         served = manifest.serving_format()
         if served.backend != "openvino":
             raise SettingsError(f"release {manifest.release} serves {served.name}: this comparison knows OpenVINO formats only")

@@ -72,7 +72,11 @@ class StreamingPath:
 
         with closing(collection):
             group = f"bench.{uuid4().hex[:8]}"
-            limits = ConsumerLimits(max_messages=min(ConsumerLimits().max_messages, max(1, self.documents // 4)))
+            limits = ConsumerLimits(
+                max_messages=min(ConsumerLimits().max_messages, max(1, self.documents // 4)),
+                # Every turn embeds the same texts.
+                vector_cache_mib=0,
+            )
             consumer = Consumer(self.settings, release, collection, limits, group=group)
             consumer.run(Event(), start, until, lambda size: marks.append((time.perf_counter(), size)))
             # The time includes the last flush and commit.

@@ -5,7 +5,7 @@ Fine-tune the encoder on the newest snapshot, and register it if it passes the g
 | task | command | gives |
 | --- | --- | --- |
 | `changed` | `python -m twinline changed` | the share that changed since the last training; skips the rest if it is small |
-| `train` | `python -m twinline train` | a DVC experiment: prepare, pairs, train, evaluate, export, parity, package |
+| `train` | `python -m twinline train` | a DVC experiment: prepare, pairs, train, export, parity, evaluate, package |
 | `gate` | `python -m twinline.release gate` | the verdict, check by check; fails with the numbers where a check does not hold |
 | `register` | `python -m twinline.release register` | a version by GTO (`encoder@v3.0.0`), its files in the DVC remote |
 
@@ -13,6 +13,10 @@ Starts on the asset **corpus**, and goes on if at least `min_changed_share` of t
 the snapshot of the version in stage `prod`; without such a version always. A snapshot of a back-fill, or of a run by hand for an
 interval of the past, trains nothing: the first task is skipped with that reason. Started by hand, the DAG always trains: on
 `snapshot`, or without one on the source of `params.yaml`.
+
+A corpus that is too small to train on skips the chain from `train` on, with the reason. Where no release is active, `train` puts
+the base model into service before it ends, as `twinline release bootstrap` does: also where its encoder is not accepted, so that
+every ingested document can be found.
 
 A refused gate stops the chain: the log of `gate` has the reasons, its XCom `return_value` the checks with their numbers. The
 experiment stays, with its evidence, and the active release goes on serving. Your branch and your workspace are not touched.
@@ -50,7 +54,7 @@ with DAG(
     )
     train = CommandTask(
         task_id="train",
-        command=["python", "-m", "twinline", "train", "--snapshot", SNAPSHOT, "--name", "{{ dag_run.run_id }}"],
+        command=["python", "-m", "twinline", "train", "--serve-base", "--snapshot", SNAPSHOT, "--name", "{{ dag_run.run_id }}"],
         takes_long=True,
         execution_timeout=timedelta(days=2),
     )

@@ -113,13 +113,16 @@ def pairs(
     from etl.params import PairsParams
     from etl.storage import use_daft
     from twinline.clients.params import load_params
+    from twinline.clients.questions import QUESTIONS_FILE, read_questions
     from twinline.clients.settings import load_settings
 
     params = load_params("encoder.pairs", PairsParams)
     settings = load_settings()
     use_daft(settings.daft_runner)
-    report = make_pairs(snapshot_folder, prepared, out, params, settings.kept)
+    report = make_pairs(snapshot_folder, prepared, out, params, settings.kept, read_questions(Path(QUESTIONS_FILE)))
     typer.echo(f"{report['train_pairs']} training pairs, no leak; held-out queries: {_listed(report['queries'])}: {out}")
+    if report["asked"]["judgements"]:
+        typer.echo(f"{QUESTIONS_FILE}: {_listed(report['asked'])}")
     shared = {split: count for split, count in report["leaks"]["shared_documents"].items() if count}
     if shared:
         typer.echo(f"documents relevant both in training and in a split of the data set: {_listed(shared)}")

@@ -5,7 +5,7 @@ all pairs, one block of texts, and a few rows of each block on disk.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -20,8 +20,10 @@ from etl.params import PairsParams
 from etl.stage_cache import StageCache, cleaning_identity
 from etl.storage import JUDGEMENTS, PREPARED, QUERIES, read_table
 from twinline.clients.code import code_hashes
+from twinline.clients.questions import Question
 from twinline.contract.canonical import JSON
 
+DEV: Final = "dev"
 _COLUMNS = ("query_id", "query", "kind", "split", "grade", "source", "key", "title", "text", "cluster_id")
 GATHERED = pa.schema([(name, pa.int32() if name == "grade" else pa.large_string()) for name in _COLUMNS])
 # The code that decides a natural pair and its cache.
@@ -32,18 +34,29 @@ _CLEAN: Final = ("source", "key", "clean_title", "clean_text", "cluster_id")
 _CLUSTERED: Final = ("source", "key", "cluster_id")
 
 
-def gather_pairs(snapshot: Path, documents: Path, params: PairsParams, folder: Path, cache: Path | None = None) -> Path:
+def gather_pairs(
+    snapshot: Path,
+    documents: Path,
+    params: PairsParams,
+    folder: Path,
+    cache: Path | None = None,
+    asked: Sequence[Question] = (),
+) -> Path:
     """Write judged and, where wanted, natural pairs to one file in a fixed order; return its path.
 
     A judged document outside the snapshot has no cluster.
 
     Args:
+        asked: the project's own questions; they belong to the development split.
         folder: for this file and its sorted parts; it must not exist.
         cache: folder of the stage caches; None caches nothing.
     """
     judgements = read_table([snapshot / "judgements.parquet"], JUDGEMENTS)
+    queries = read_table([snapshot / "queries.parquet"], QUERIES)
     splits = set(judgements["split"].unique().to_pylist())
-    blocks = _judged(judgements, snapshot, documents) if splits else iter(())
+    judgements = pa.concat_tables([judgements, _asked_judgements(asked)])
+    queries = pa.concat_tables([queries, _asked_queries(asked)])
+    blocks = _judged(judgements, queries, documents) if judgements.num_rows else iter(())
     if params.natural == "always" or (params.natural == "auto" and "train" not in splits):
         blocks = chain(blocks, _natural(documents, params, cache))
     folder.mkdir()
@@ -54,9 +67,20 @@ def gather_pairs(snapshot: Path, documents: Path, params: PairsParams, folder: P
     return folder / "pairs.parquet"
 
 
-def _judged(judgements: pa.Table, snapshot: Path, documents: Path) -> Iterator[pa.Table]:
+def _asked_judgements(asked: Sequence[Question]) -> pa.Table:
+    rows = [{**{name: getattr(one, name) for name in ("query_id", "source", "key", "grade")}, "split": DEV} for one in asked]
+    return pa.Table.from_pylist(rows, schema=JUDGEMENTS)
+
+
+def _asked_queries(asked: Sequence[Question]) -> pa.Table:
+    texts = {one.query_id: one.question for one in asked}
+    rows = [{"query_id": query, "text": text, "split": DEV} for query, text in texts.items()]
+    return pa.Table.from_pylist(rows, schema=QUERIES)
+
+
+def _judged(judgements: pa.Table, queries: pa.Table, documents: Path) -> Iterator[pa.Table]:
     """Yield judgements with the texts of their queries and documents, in the order of the documents."""
-    asked = _with_queries(judgements, read_table([snapshot / "queries.parquet"], QUERIES))
+    asked = _with_queries(judgements, queries)
     asked = asked.sort_by([("source", "ascending"), ("key", "ascending")])
     names = [asked[name].combine_chunks() for name in ("source", "key")]
     start = 0

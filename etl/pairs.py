@@ -22,7 +22,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from etl.block_tables import TableWriter, read_blocks
-from etl.gather import GATHERED, gather_pairs
+from etl.gather import DEV, GATHERED, gather_pairs
 from etl.leaks import LeakReport, find_leaks
 from etl.natural import normal_text
 from etl.pair import Pair, read_pairs
@@ -30,12 +30,12 @@ from etl.params import PairsParams
 from etl.snapshots import read_snapshot
 from etl.splits import Asked, assign_splits
 from etl.storage import JUDGEMENTS, QUERIES, read_rows, replaced_folder, write_table
-from twinline.contract.errors import ContractError
+from twinline.clients.questions import Question, is_asked
+from twinline.contract.errors import TooSmallError
 
 Row = dict[str, Any]
 
 TRAIN = "train"
-DEV = "dev"
 TEST = "test"
 
 _text = pa.large_string()
@@ -57,18 +57,27 @@ class Plan:
     made: Sequence[str]
 
 
-def make_pairs(snapshot: Path, prepared: Path, out: Path, params: PairsParams, cache: Path | None = None) -> dict[str, Any]:
+def make_pairs(
+    snapshot: Path,
+    prepared: Path,
+    out: Path,
+    params: PairsParams,
+    cache: Path | None = None,
+    asked: Sequence[Question] = (),
+) -> dict[str, Any]:
     """Write the training pairs, the held-out queries and judgements, and report.json; return the report.
 
     Args:
         cache: folder of the stage caches; None makes every natural pair again.
+        asked: the project's own questions. They join the development split; training leaves out the documents that answer them.
 
     Raises:
-        ContractError: there is nothing to train on, or the leak check found something; then only report.json is written.
+        TooSmallError: there is nothing to train on.
+        ContractError: the leak check found something; then only report.json is written.
     """
     record = read_snapshot(snapshot)
     with replaced_folder(out) as folder:
-        gathered = gather_pairs(snapshot, prepared / "documents.parquet", params, folder / "gathered", cache)
+        gathered = gather_pairs(snapshot, prepared / "documents.parquet", params, folder / "gathered", cache, asked)
         pairs = list(read_pairs(read_blocks([gathered], GATHERED, Pair._fields)))
         brought = [row for row in read_rows(snapshot / "queries.parquet") if row["split"] != TRAIN]
         plan = plan_pairs(pairs, brought, params)
@@ -81,6 +90,7 @@ def make_pairs(snapshot: Path, prepared: Path, out: Path, params: PairsParams, c
             "seed": params.seed,
             "train_pairs": len(chosen[TRAIN]),
             **_report(pairs, plan, queries, judgements, leaks),
+            "asked": _count_asked(asked, judgements),
         }
         (folder / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         if not any(leaks.violations.values()):
@@ -90,9 +100,9 @@ def make_pairs(snapshot: Path, prepared: Path, out: Path, params: PairsParams, c
         rmtree(gathered.parent)
     leaks.refuse(str(out / "report.json"))
     if not chosen[TRAIN]:
-        raise ContractError(
-            f"{record.uri} gives no training pair (set aside: {report['set_aside']}): bring train judgements, or documents "
-            f"of at least {params.min_body_words} words with a title or a first sentence (pairs.min_body_words)"
+        raise TooSmallError(
+            f"{record.uri} gives no training pair (set aside: {report['set_aside']}): bring train judgements, or "
+            f"documents of at least {params.min_body_words} words with a title or a first sentence (pairs.min_body_words)"
         )
     return report
 
@@ -130,9 +140,13 @@ def _asked(pairs: Sequence[Pair], texts: Sequence[str], held_texts: set[str]) ->
 def _asides(pairs: Sequence[Pair], texts: Sequence[str], splits: Sequence[str], held_texts: set[str]) -> Iterator[str | None]:
     """Yield why a pair is not used, None where it is. Only training pairs are left out as near-duplicates."""
     seen: set[tuple[str, str]] = set()
+    asked_about = {pair.cluster_id for pair in pairs if is_asked(pair.query_id)}
     for pair, text, split in zip(pairs, texts, splits, strict=True):
         if pair.cluster_id is None:
             yield "no_document"
+        elif pair.cluster_id in asked_about and pair.split in (TRAIN, "") and split != DEV:
+            # The project's own questions are in the development split, and a cluster in one alone.
+            yield "asked_about"
         elif split != TRAIN:
             yield None
         elif pair.grade <= 0:
@@ -197,6 +211,11 @@ def _write(folder: Path, gathered: Path, plan: Plan, pairs: Sequence[Pair]) -> N
 
 def _is_withheld(pairs: Iterable[Pair], splits: Iterable[str]) -> list[bool]:
     return [pair.kind == "natural" and split != TRAIN for pair, split in zip(pairs, splits, strict=True)]
+
+
+def _count_asked(asked: Sequence[Question], judgements: Sequence[Row]) -> dict[str, int]:
+    there = {(row["query_id"], row["source"], row["key"]) for row in judgements}
+    return {"judgements": len(asked), "without_document": sum(one.pair not in there for one in asked)}
 
 
 def _report(pairs: Sequence[Pair], plan: Plan, queries: list[Row], judgements: list[Row], leaks: LeakReport) -> Mapping[str, Any]:

@@ -13,7 +13,15 @@ import typer
 
 from export.encoder.build import Calibration, export_encoder, load_encoder_contract
 from export.encoder.formats import known_format
-from export.encoder.params import ExportParams, PackageParams, ParityParams, ProfileParams, QualityParams, served_buckets
+from export.encoder.params import (
+    FASTEST,
+    ExportParams,
+    PackageParams,
+    ParityParams,
+    ProfileParams,
+    QualityParams,
+    served_buckets,
+)
 from twinline.clients.base_model import DEFAULT_BASE_MODEL
 from twinline.clients.params import load_params
 from twinline.clients.run import run
@@ -100,7 +108,11 @@ def base(
     chunker: Annotated[Literal["none", "tokens"], typer.Option(help="How documents are cut.")] = "tokens",
     chunker_version: Annotated[int, typer.Option(help="Version of the chunker.")] = CHUNKER_VERSIONS[-1],
     serve: Annotated[
-        str, typer.Option(help="The format that Triton serves; of several, with commas, the first that passes parity.")
+        str,
+        typer.Option(
+            help="The format that Triton serves; of several, with commas, the first that passes parity. `fastest`: the quickest "
+            "of those that pass it, as measured here."
+        ),
     ] = SERVED,
     documents: Annotated[
         Path | None,
@@ -117,8 +129,10 @@ def base(
     shutil.rmtree(work, ignore_errors=True)
     if documents is None and "openvino_int8" in serve:
         raise SettingsError("--serve openvino_int8 needs --documents for its calibration: data/prepared/documents.parquet")
+    names = tuple(name.strip() for name in serve.split(","))
+    quick = ("openvino_bf16", "openvino_int8") if documents else ("openvino_bf16",)
     # The exact formats always: coarser formats are compared with them.
-    wanted = tuple(known_format(name.strip()).name for name in serve.split(","))
+    wanted = quick if names == (FASTEST,) else tuple(known_format(name).name for name in names)
     params = replace(ExportParams(), formats=tuple(dict.fromkeys((*ExportParams().formats, *wanted))))
     write_base_encoder(base_model, work / "encoder", ChunkerSettings(name=chunker, version=chunker_version))
     calibration = calibration_ids(documents, Preprocessor.load(work / "encoder"), params) if documents else ()
@@ -126,8 +140,25 @@ def base(
     _parity(work / "encoder", work / "exported", documents, work / "parity.json", params, ParityParams())
     (work / "evaluation.json").write_text("{}\n")
     reports = {"parity.json": work / "parity.json", "evaluation.json": work / "evaluation.json"}
+    if names == (FASTEST,):
+        wanted = (_quickest_that_passed(work, documents, params),)
     _package(work / "encoder", work / "exported", out, reports, {}, params, PackageParams(wanted))
     shutil.rmtree(work)
+
+
+def _quickest_that_passed(work: Path, documents: Path | None, export: ExportParams) -> str:
+    from export.encoder.parity_stage import read_report, sample_texts
+    from export.encoder.quality import quickest_format
+    from twinline.contract.encoder.golden import golden_texts
+
+    preprocessor = Preprocessor.load(work / "encoder")
+    texts = [golden.text for golden in golden_texts(preprocessor) if golden.role == "document"]
+    texts += sample_texts(documents, preprocessor, ParityParams().sample_chunks) if documents else []
+    buckets = served_buckets(export.length_buckets, load_encoder_contract(work / "encoder").vector.max_tokens)
+    formats = read_report(work / "parity.json").formats
+    name, rates = quickest_format(work / "exported", formats, preprocessor, texts, buckets, QualityParams().batch_size)
+    typer.echo(f"serves {name}: {', '.join(f'{one} {rate:.1f} texts/s' for one, rate in rates.items())}")
+    return name
 
 
 def _export(encoder: Path, exported: Path, params: ExportParams, calibration: Calibration = ()) -> None:

@@ -16,6 +16,7 @@ from streaming.dead_letters import DeadLetter, DeadLetterSink
 from streaming.decode import Event, Message, Order, decode
 from streaming.erased import KnowsErasures, keep_erased_out
 from streaming.heartbeat import BatchLeftError
+from streaming.known_vectors import KnownVectors
 from streaming.limits import ConsumerLimits
 from streaming.metrics import StreamingMetrics
 from streaming.plans import Decision, Plan, decide, document_ids
@@ -72,6 +73,7 @@ class Indexer:
         dead_letters: takes the messages that cannot be indexed.
         erasures: the list of erased documents, none of which is taken in.
         reuse: another collection, whose vectors of unchanged texts are taken instead of embedding them.
+        known: the vectors of the release's earlier texts, of any document.
 
     Raises:
         MismatchError: encoder, contract and collection are not of one release.
@@ -86,6 +88,7 @@ class Indexer:
         limits: ConsumerLimits | None = None,
         metrics: StreamingMetrics | None = None,
         reuse: VectorSource | None = None,
+        known: KnownVectors | None = None,
     ) -> None:
         self._collection = collection
         self._embedder = release.embedder
@@ -95,6 +98,7 @@ class Indexer:
         self._limits = limits or ConsumerLimits()
         self._metrics = metrics
         self._reuse = reuse
+        self._known = known
         # Of the current call of `handle()`.
         self._between: Callable[[], object] = lambda: None
         self._prefetcher: Prefetcher[_Decided] = Prefetcher()
@@ -126,7 +130,10 @@ class Indexer:
         handled = Handled()
         self._watch_clock(batch)
         # Asked after the batch was polled: a message that was appended after its document's erasure is judged by it.
-        batch, handled.erased, kept_out = keep_erased_out(batch, self._erasures.current())
+        erasures = self._erasures.current()
+        batch, handled.erased, kept_out = keep_erased_out(batch, erasures)
+        if self._known:
+            self._known.follow(erasures.fingerprint())
         undecoded = [self._letter(message, "erasure", error) for message, error in kept_out]
         size = partial(self._size.bytes, sum(map(message_bytes, batch)))
         try:
@@ -220,7 +227,9 @@ class Indexer:
 
     def _find_vectors(self, decided: _Decided, made: Prefetched, between: Callable[[], object]) -> Vectors:
         dimension, texts_per_request = self._collection.info.dimension, self._limits.texts_per_request
-        return find_vectors(decided.plans, decided.stored, self._embedder, dimension, texts_per_request, between, made.vectors)
+        return find_vectors(
+            decided.plans, decided.stored, self._embedder, dimension, texts_per_request, between, made.vectors, self._known
+        )
 
     def _apply(self, events: Sequence[Event], handled: Handled, made: Prefetched) -> None:
         # 2. Decide.

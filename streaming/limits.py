@@ -28,6 +28,9 @@ class ConsumerLimits(BaseSettings):
     )
     look_ahead: bool = Field(default=True, description="prefetch: cut and embed the next two portions while one is written")
     points_per_write: int = Field(default=128, ge=1, description="points of one request to the store")
+    vector_cache_mib: int = Field(
+        default=256, ge=0, description="size of the file of a release's known vectors, which equal texts take; 0: none"
+    )
     texts_per_request: int = Field(default=64, ge=1, description="texts of one request to the encoder, at most")
     commit_interval_seconds: float = Field(default=1.0, ge=0, description="at most this long between flush and commit")
     longest_wait_seconds: float = Field(default=5.0, gt=0, description="longest pause between attempts")

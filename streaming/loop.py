@@ -23,6 +23,7 @@ from streaming.decode import Message
 from streaming.heartbeat import BatchLeftError, Heartbeat
 from streaming.in_flight import InFlight
 from streaming.indexer import Handled, Indexer
+from streaming.known_vectors import KnownVectors
 from streaming.limits import ConsumerLimits
 from streaming.log_reader import Batch, LogReader
 from streaming.metrics import StreamingMetrics
@@ -100,9 +101,11 @@ class Consumer:
         self._release = collection.info.release
         self._dead_letters = KafkaDeadLetters(settings)
         self._erasures = ErasureTopic(settings)
+        known = KnownVectors.of(settings, release, self._limits.vector_cache_mib)
         # Two, since one handles small messages in the middle of the other one's batch.
         self._indexer, self._passing = (
-            Indexer(collection, release, self._dead_letters, self._erasures, self._limits, metrics, reuse) for _ in range(2)
+            Indexer(collection, release, self._dead_letters, self._erasures, self._limits, metrics, reuse, known)
+            for _ in range(2)
         )
         self._in_flight = InFlight(self._limits.small_message_bytes)
         self._committed: dict[int, int] = {}

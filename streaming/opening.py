@@ -6,6 +6,7 @@ from contextlib import closing, contextmanager
 from streaming.building.vector_reuse import VectorSource
 from streaming.dead_letters import KafkaDeadLetters
 from streaming.indexer import Indexer
+from streaming.known_vectors import KnownVectors
 from streaming.limits import ConsumerLimits
 from twinline.clients.kafka.erasures import ErasureTopic
 from twinline.clients.log_identity import claim
@@ -21,6 +22,7 @@ def open_indexer(
     collection: Collection,
     limits: ConsumerLimits | None = None,
     reuse: VectorSource | None = None,
+    known: KnownVectors | None = None,
 ) -> Iterator[Indexer]:
     """Open an indexer that sets messages aside on the topic of dead letters and follows the topic of erasures.
 
@@ -32,4 +34,4 @@ def open_indexer(
     """
     claim(settings, collection)
     with closing(KafkaDeadLetters(settings)) as dead_letters, closing(ErasureTopic(settings)) as erasures:
-        yield Indexer(collection, release, dead_letters, erasures, limits, reuse=reuse)
+        yield Indexer(collection, release, dead_letters, erasures, limits, reuse=reuse, known=known)

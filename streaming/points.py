@@ -8,6 +8,7 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
+from streaming.known_vectors import KnownVectors
 from streaming.plans import Plan
 from twinline.clients.store.protocol import CollectionInfo, StoredPoint, version_fields
 from twinline.clients.store.vectors import DENSE
@@ -25,7 +26,7 @@ Vector = NDArray[np.float32]
 class Vectors:
     """Vectors `(dim,)` by content hash: the same hash in the same space has the same vector.
 
-    `kept` are the hashes whose vectors were stored before.
+    `kept` are the hashes whose vectors were stored or known before.
     """
 
     by_hash: Mapping[str, Vector]
@@ -51,6 +52,7 @@ def find_vectors(
     texts_per_request: int,
     between: Callable[[], object] = lambda: None,
     ready: Mapping[str, Vector] = MappingProxyType({}),
+    known: KnownVectors | None = None,
 ) -> Vectors:
     """Return a vector for every chunk of the plans.
 
@@ -61,6 +63,7 @@ def find_vectors(
         texts_per_request: the texts of one request to the encoder; few, so that a query in between does not wait for long.
         between: called before each request.
         ready: vectors by content hash that this encoder has made already.
+        known: vectors of the release's earlier texts; new ones are added.
 
     Raises:
         MismatchError: the encoder changed its space meanwhile, or its vectors do not fit.
@@ -70,8 +73,11 @@ def find_vectors(
         for point in stored
         if point.dense is not None and point.payload["space"] == embedder.space
     }
-    kept = frozenset(by_hash)
     changed = {chunk.content_hash: chunk for plan in plans for chunk in plan.chunks if chunk.content_hash not in by_hash}
+    # The prefetched ones were written to the known vectors too, and count as embedded.
+    by_hash |= known.read([content_hash for content_hash in changed if content_hash not in ready]) if known else {}
+    kept = frozenset(by_hash)
+    changed = {content_hash: chunk for content_hash, chunk in changed.items() if content_hash not in kept}
     by_hash |= {content_hash: ready[content_hash] for content_hash in changed if content_hash in ready}
     unready = [chunk for content_hash, chunk in changed.items() if content_hash not in ready]
     # Sorted by length: the encoder pads a piece to its longest text.
@@ -91,7 +97,10 @@ def find_vectors(
                 f"the encoder gave vectors of shape {answer.vectors.shape} for {len(piece)} texts, this collection takes "
                 f"{dimension} numbers each: publish the release again"
             )
-        by_hash.update(zip((chunk.content_hash for chunk in piece), answer.vectors, strict=True))
+        made = dict(zip((chunk.content_hash for chunk in piece), answer.vectors, strict=True))
+        by_hash |= made
+        if known:
+            known.write(made.items())
     return Vectors(by_hash, kept, embedded=len(changed))
 
 

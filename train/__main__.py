@@ -65,7 +65,8 @@ def evaluate() -> None:
     from train.encoder.evaluate import EvaluatePaths
     from train.encoder.evaluate import evaluate as score
 
-    paths = EvaluatePaths(Path(DOCUMENTS), Path(PAIRS), Path(SNAPSHOT), Path(ENCODER.trained), Path(ENCODER.evaluation), home)
+    inputs = Path(DOCUMENTS), Path(PAIRS), Path(SNAPSHOT), Path(ENCODER.trained)
+    paths = EvaluatePaths(*inputs, Path(ENCODER.evaluation), home, Path(ENCODER.exported))
     score(resolve_base_model(base_name), params, similarity, paths)
 
 

@@ -175,7 +175,8 @@ def choose(
     """
     refused = {entry.name: entry.reason for entry in (*parity.dropped, *dropped)}
     left = [entry for entry in parity.formats if entry.name in figures and entry.name not in refused]
-    wanted = [name for listed in serve for name in (_quickest(left, figures) if listed == FASTEST else (listed,))]
+    rates = {name: figure.texts_per_second for name, figure in figures.items()}
+    wanted = [name for listed in serve for name in (_quickest(left, rates) if listed == FASTEST else (listed,))]
     chosen = next((name for name in wanted if name in figures and name not in refused), None)
     measured = "; ".join(
         f"{name} {METRIC} {f.ndcg_at_10:.4f}, lost {f.lost:+.4f} ({f.lost_low:+.4f} to {f.lost_high:+.4f}), "
@@ -190,12 +191,39 @@ def choose(
     return Check(FORMAT_TO_SERVE, True, f"serves {chosen}: {measured}{left_out}", {**numbers}), chosen
 
 
-def _quickest(formats: Sequence[Format], figures: Mapping[str, Quality]) -> tuple[str, ...]:
-    """Return the name of the quickest format, or none; among about equally quick ones, the most exact, then the first."""
+def quickest_format(
+    exported: Path,
+    formats: Sequence[Format],
+    preprocessor: Preprocessor,
+    texts: Sequence[str],
+    buckets: Sequence[int],
+    batch_size: int,
+) -> tuple[str, Mapping[str, float]]:
+    """Return the quickest of the formats that passed parity, and the texts a second of each: for a model without questions.
+
+    Args:
+        exported: the export's folder.
+        formats: one at least.
+        preprocessor: of the encoder.
+        texts: encoder texts of documents, of all lengths.
+        buckets: the padded lengths of serving.
+        batch_size: the texts of the measurement.
+    """
+    documents = preprocessor.encode(texts, "document")
+    speeds = _speeds(exported, formats, preprocessor, documents, buckets, batch_size)
+    rates = {name: speed.texts_per_second for name, speed in speeds.items()}
+    return _quickest(formats, rates)[0], rates
+
+
+def _quickest(formats: Sequence[Format], rates: Mapping[str, float]) -> tuple[str, ...]:
+    """Return the name of the quickest format, or none; among about equally quick ones, the most exact, then the first.
+
+    Args:
+        rates: texts a second by name.
+    """
     best: str | None = None
     for entry in sorted(formats, key=lambda entry: _EXACTNESS[entry.precision]):
-        rate = figures[entry.name].texts_per_second
-        if best is None or rate > _WORTH * figures[best].texts_per_second:
+        if best is None or rates[entry.name] > _WORTH * rates[best]:
             best = entry.name
     return () if best is None else (best,)
 

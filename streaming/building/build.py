@@ -20,6 +20,7 @@ from streaming.building.snapshot import TopicSnapshot, open_snapshot
 from streaming.building.vector_reuse import find_vector_source
 from streaming.decode import Message
 from streaming.indexer import Handled, Indexer
+from streaming.known_vectors import KnownVectors
 from streaming.limits import ConsumerLimits
 from streaming.loop import Consumer, ConsumerState
 from streaming.opening import open_indexer
@@ -117,6 +118,10 @@ def build(
     collection = _begin(release, store, stop)
     if collection is None:
         return None if stop.is_set() else built
+    known = KnownVectors.of(settings, release, limits.vector_cache_mib)
+    if known and not collection.read_build():
+        # From nothing: vectors of an earlier collection of this release may be the reason to build it again.
+        known.forget()
     try:
         # A collection belongs to one log; this one to the log that is read now.
         claim(settings, collection)
@@ -128,7 +133,7 @@ def build(
         # 2. The snapshot's rows, through the consumer's own `handle()`.
         if inputs.snapshot:
             progress.enter(f"snapshot {inputs.snapshot.folder.name}", position.rows)
-            with open_indexer(settings, release, collection, limits, reuse) as indexer:
+            with open_indexer(settings, release, collection, limits, reuse, known) as indexer:
                 _index_rows(inputs.snapshot.messages(), indexer, limits, stop, progress, built, position)
         # 3. The log, in the group that continues with it once the collection is served.
         start = position.log_start(settings, release.group, inputs.start)

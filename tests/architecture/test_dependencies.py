@@ -50,6 +50,7 @@ ROLES: Final[Mapping[str, tuple[str, ...]]] = {
     "export": ("train",),
     "twinline/scoring": ("train", "release"),
     "twinline/scoring/ranking.py": ("train",),
+    "twinline/scoring/runtimes.py": ("train",),
     "twinline/registry": ("release",),
     "twinline/release": ("release",),
     "twinline/upkeep": ("release",),

@@ -38,6 +38,7 @@ SMALL = {
     "encoder.train.mini_batch_size": 8,
     "encoder.evaluate.max_documents": 40,
     "encoder.evaluate.max_queries": 8,
+    "encoder.evaluate.min_queries": 2,
     "encoder.evaluate.bootstrap_samples": 200,
     "encoder.evaluate.margin": 1.0,
     "encoder.parity.sample_chunks": 8,

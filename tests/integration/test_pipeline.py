@@ -14,7 +14,7 @@ import yaml
 from tests.unit.train.conftest import WORDS, write_tiny_base
 from twinline.clients.params import set_params
 from twinline.contract.release.manifest import Manifest
-from twinline.contract.release.verdict import EVALUATION_CHECKS
+from twinline.contract.release.verdict import WRITTEN_CHECKS
 
 ROOT = Path(__file__).resolve().parents[2]
 OF_THE_ENCODER = ("pairs", "train", "evaluate", "export", "parity", "quality", "profile", "package")
@@ -101,7 +101,7 @@ def test_the_pipeline_runs_on_a_data_set_it_has_never_seen_and_then_has_nothing_
     assert manifest.space == training["space"]
     assert training["steps"] == 3
     verdict = json.loads((checkout / "models" / "evaluation" / "verdict.json").read_text())
-    assert [check["name"] for check in verdict["checks"]] == list(EVALUATION_CHECKS)
+    assert [check["name"] for check in verdict["checks"]] == list(WRITTEN_CHECKS)
     assert all(check["statement"] for check in verdict["checks"])
     # the manifest carries the verdict, and the figures of every format
     assert manifest.metrics["verdict"] == verdict

@@ -11,7 +11,7 @@ import pytest
 
 from twinline.contract.artefacts import ENCODER
 from twinline.contract.errors import SettingsError, TwinlineError
-from twinline.registry.experiment import PipelineFailedError, PipelineRefusedError, run_experiment
+from twinline.registry.experiment import PipelineFailedError, StageRefusedError, run_experiment
 from twinline.registry.git import git
 from twinline.registry.remote import ensure_remote
 from twinline.registry.revisions import GitRevision, NotHereError
@@ -243,9 +243,9 @@ def test_the_remote_of_a_project_is_left_alone(project: Path, tmp_path: Path) ->
     ("raised", "kind"),
     [
         ("errors.SettingsError('no such format')", SettingsError),
-        ("errors.ContractError('three pages are too few')", PipelineRefusedError),
-        ("errors.DocumentError('no_text', 'nothing to read')", PipelineRefusedError),
-        ("checks.RefusedError('worse than before')", PipelineRefusedError),
+        ("errors.ContractError('three pages are too few')", StageRefusedError),
+        ("errors.DocumentError('no_text', 'nothing to read')", StageRefusedError),
+        ("checks.RefusedError('worse than before')", StageRefusedError),
         # another try may help
         ("errors.TransientError('the hub is away')", PipelineFailedError),
         ("errors.MismatchError('another space')", PipelineFailedError),
@@ -265,7 +265,7 @@ def test_an_experiment_fails_as_its_stage_did_although_dvc_passes_no_code_on(
 
 
 def test_a_stage_that_failed_in_an_earlier_run_does_not_decide_about_the_next(project: Path) -> None:
-    with pytest.raises(PipelineRefusedError):
+    with pytest.raises(StageRefusedError):
         run(project, "first", "error errors.ContractError('three pages')")
     with pytest.raises(PipelineFailedError):
         run(project, "second", "broken")

@@ -34,6 +34,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Reach, Registered
         "encoder.train.batch_size": 8,
         "encoder.train.mini_batch_size": 8,
         "encoder.evaluate.margin": 1.0,
+        "encoder.evaluate.min_queries": 2,
         "encoder.evaluate.bootstrap_samples": 100,
         "encoder.export.formats": ["onnx_fp32"],
         "encoder.package.serve": ["onnx_fp32"],

@@ -7,20 +7,30 @@ import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from train.encoder.torch_encoder import TorchEncoder
+from twinline.contract.encoder.embedding import Embeddings
 from twinline.contract.encoder.specification import Role
 
 # SQLite's default limit of variables in one statement is at least this.
 _LOOKUP_BLOCK = 500
 
 
-def cached_vectors(
-    encoder: TorchEncoder, texts: Sequence[str], role: Role, folder: Path, *, progress: str
-) -> NDArray[np.float32]:
+class Encoder(Protocol):
+    """An encoder in this process, whatever runs it."""
+
+    @property
+    def space(self) -> str:
+        """Return its identity."""
+
+    def embed(self, texts: Sequence[str], role: Role, *, progress: str = "") -> Embeddings:
+        """Return one vector a text."""
+
+
+def cached_vectors(encoder: Encoder, texts: Sequence[str], role: Role, folder: Path, *, progress: str) -> NDArray[np.float32]:
     """Return vectors `(n, dim)` of the texts; only texts outside the cache are embedded.
 
     The key is space, role and text; the space covers weights, tokenizer, prefixes, limit and pooling. They decide a vector

@@ -11,15 +11,27 @@ from pathlib import Path
 
 from train.encoder.cache import cached_vectors
 from train.encoder.contenders import BASE, BASE_HERE, CHAMPION, TUNED, Contender, contenders
-from train.encoder.gate import GATE_METRIC, Reference, difference, judge_base, judge_champion, judge_slices
+from train.encoder.gate import (
+    GATE_METRIC,
+    Reference,
+    difference,
+    judge_base,
+    judge_champion,
+    judge_questions,
+    judge_slices,
+    state_training,
+)
 from train.encoder.heldout import Corpus, HeldOut, Split, read_corpus, read_held_out
 from train.encoder.heldout_files import HELD_OUT_FOLDER, write_held_out
 from train.encoder.leaks import LeakFiles, judge_leaks, read_leaks
 from train.encoder.params import EvaluateParams, SimilarityParams
 from train.encoder.slices import query_slices
 from train.looks import log_look
+from twinline.contract.artefacts import ENCODER
 from twinline.contract.canonical import JSON
-from twinline.contract.release.verdict import Verdict
+from twinline.contract.encoder.encoder_record import read_deviations
+from twinline.contract.release.checks import Check
+from twinline.contract.release.verdict import Verdict, outcome
 from twinline.scoring.ranking import rank_by_bm25, rank_by_vectors
 from twinline.scoring.retrieval import METRICS, PerQuery, Run, means, score_queries
 
@@ -30,7 +42,10 @@ BM25 = "bm25"
 
 @dataclass(frozen=True)
 class EvaluatePaths:
-    """The stage's inputs and outputs; `home` holds the cache of vectors and the log of looks at the test split."""
+    """The stage's inputs and outputs; `home` holds the cache of vectors, the log of looks at the test split, and releases.
+
+    `exported` and `parity` are the encoder's exported formats and their proof; None: it runs by torch.
+    """
 
     documents: Path
     pairs: Path
@@ -38,6 +53,8 @@ class EvaluatePaths:
     encoder: Path
     evaluation: Path
     home: Path
+    exported: Path | None = None
+    parity: Path = Path(ENCODER.parity)
 
 
 @dataclass(frozen=True)
@@ -55,7 +72,9 @@ def evaluate(base: Path, params: EvaluateParams, similarity: SimilarityParams, p
     """
     started = time.perf_counter()
     splits: list[Split] = ["dev", "test"] if params.look_at_test else ["dev"]
-    compared = list(contenders(paths.encoder, base, params.champion, paths.home))
+    compared = list(contenders(paths.encoder, base, params.champion, paths.home, paths.exported, paths.parity))
+    for contender in compared:
+        print(f"evaluate: {contender.name.replace('_', ' ')} by {contender.by}", flush=True)
     readings: dict[str, Reading] = {}
     for contender in compared:
         fingerprint = contender.preprocessor.contract.fingerprint
@@ -63,10 +82,13 @@ def evaluate(base: Path, params: EvaluateParams, similarity: SimilarityParams, p
             readings[fingerprint] = _read(contender, splits, params, paths)
     tuned = compared[0]
     own = readings[tuned.preprocessor.contract.fingerprint]
+    deviations = read_deviations(paths.encoder, tuned.preprocessor.contract.vector.max_tokens)
     report: dict[str, JSON] = {
         "corpus": _describe(own.corpus, params),
         "spaces": {contender.name: contender.encoder.space for contender in compared},
         "champion": params.champion or None,
+        # The manifest carries it with the metrics.
+        "deviations": [*deviations],
     }
     per_query: dict[Split, dict[str, PerQuery]] = {}
     for split, part in own.held_out.items():
@@ -79,7 +101,13 @@ def evaluate(base: Path, params: EvaluateParams, similarity: SimilarityParams, p
         report["looks_at_test"] = log_look(paths.home, _identity(own.held_out["test"]), tuned.encoder.space)
     dev = {name: values[GATE_METRIC] for name, values in per_query["dev"].items()}
     slices = query_slices(own.held_out["dev"], own.corpus, dev[BM25])
-    verdict = _judge(dev, slices, params, similarity, paths)
+    verdict = Verdict(
+        [
+            *_judge(dev, slices, params, similarity, paths),
+            judge_questions(len(own.held_out["dev"].query_ids), own.held_out["dev"].queries_in_split, params),
+            state_training(deviations),
+        ]
+    )
     folder = paths.evaluation / HELD_OUT_FOLDER
     write_held_out(folder, tuned.preprocessor.contract.fingerprint, own.held_out["dev"], own.corpus, slices)
     _write(paths.evaluation, report, verdict)
@@ -131,7 +159,7 @@ def _judge(
     params: EvaluateParams,
     similarity: SimilarityParams,
     paths: EvaluatePaths,
-) -> Verdict:
+) -> list[Check]:
     base = Reference("the base model", scores[BASE])
     bases = [base]
     if BASE_HERE in scores:
@@ -144,18 +172,17 @@ def _judge(
         paths.documents,
         paths.snapshot / "queries.parquet",
     )
-    return Verdict(
-        [
-            judge_base(scores[TUNED], bases, params),
-            judge_champion(scores[TUNED], champion, params),
-            judge_slices(scores[TUNED], [base, *([champion] if champion else [])], slices, params),
-            judge_leaks(read_leaks(files, similarity)),
-        ]
-    )
+    return [
+        judge_base(scores[TUNED], bases, params),
+        judge_champion(scores[TUNED], champion, params),
+        judge_slices(scores[TUNED], [base, *([champion] if champion else [])], slices, params),
+        judge_leaks(read_leaks(files, similarity)),
+    ]
 
 
 def _say(verdict: Verdict, seconds: float) -> None:
-    print(f"evaluate: {seconds:.0f} s, {'accepted' if verdict.accepted else 'REFUSED'}", flush=True)
+    found = outcome(verdict.checks)
+    print(f"evaluate: {seconds:.0f} s, {found if found == 'accepted' else found.upper()}", flush=True)
     for check in verdict.checks:
         print(f"  {'ok     ' if check.passed else 'REFUSED'} {check.name}: {check.detail}", flush=True)
 

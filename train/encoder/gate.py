@@ -8,7 +8,13 @@ from dataclasses import asdict, dataclass
 from train.encoder.params import EvaluateParams
 from twinline.contract.canonical import JSON
 from twinline.contract.release.checks import Check
-from twinline.contract.release.verdict import BETTER_THAN_BASE, GUARDED_SLICES, NOT_WORSE_THAN_CHAMPION
+from twinline.contract.release.verdict import (
+    BETTER_THAN_BASE,
+    ENOUGH_QUESTIONS,
+    GUARDED_SLICES,
+    NOT_WORSE_THAN_CHAMPION,
+    TRAINED_AS_SERVED,
+)
 from twinline.scoring.intervals import Interval, paired_bootstrap
 
 GATE_METRIC = "ndcg_at_10"
@@ -73,6 +79,25 @@ def judge_slices(
     judged = len(slices) - len(few)
     said = f"{judged} slices, none worse by more than the margin {params.slice_margin}; nearest to it: {min(lines)[1]}{unjudged}"
     return Check(GUARDED_SLICES, True, said, numbers)
+
+
+def judge_questions(queries: int, in_split: int, params: EvaluateParams) -> Check:
+    """Say whether the queries are enough to measure a difference; see docs/decisions/undecided.md for the number."""
+    numbers: dict[str, JSON] = {"queries": queries, "queries_in_split": in_split, "min_queries": params.min_queries}
+    if queries >= params.min_queries:
+        return Check(ENOUGH_QUESTIONS, True, f"{queries} held-out queries, at least {params.min_queries}", numbers)
+    said = (
+        f"{queries} held-out queries, fewer than {params.min_queries}: too few to tell better from worse. Add questions with "
+        "their documents (`twinline questions add`), or more documents, and train again; or accept it by name "
+        "(`twinline release register EXPERIMENT --allow-undecided NAME`)"
+    )
+    return Check(ENOUGH_QUESTIONS, False, said, numbers)
+
+
+def state_training(deviations: Sequence[str]) -> Check:
+    """Name where training differed from serving. By a person's choice, so it refuses nothing; skew and manifest name it too."""
+    said = f"named deviation: {'; '.join(deviations)}" if deviations else "texts were trained on as they are served"
+    return Check(TRAINED_AS_SERVED, True, said, {"deviations": list(deviations)})
 
 
 def difference(tuned: Scores, other: Scores, params: EvaluateParams) -> Interval:

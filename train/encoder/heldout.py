@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from twinline.clients.questions import is_asked
 from twinline.contract.documents.records import Document, encode_key
 from twinline.contract.encoder.preprocess import Preprocessor
-from twinline.contract.errors import ContractError, DocumentError
+from twinline.contract.errors import ContractError, DocumentError, TooSmallError
 
 Split = Literal["dev", "test"]
 
@@ -45,8 +46,10 @@ class Corpus:
 def read_held_out(pairs: Path, split: Split, preprocessor: Preprocessor, *, max_queries: int, seed: int) -> HeldOut:
     """Read one split. The seed draws at most `max_queries` (0: all) of the queries with a relevant document.
 
+    The project's own questions are always taken.
+
     Raises:
-        ContractError: the split has no judged query.
+        TooSmallError: the split has no judged query.
     """
     judgements: dict[str, dict[str, int]] = {}
     in_split = pc.field("split") == split
@@ -59,8 +62,15 @@ def read_held_out(pairs: Path, split: Split, preprocessor: Preprocessor, *, max_
         if row["query_id"] in judged
     }
     if not texts:
-        raise ContractError(f"{pairs}: no judged query in the split {split!r}: look at data/pairs/report.json")
-    chosen = _sample(sorted(texts), max_queries, seed)
+        raise TooSmallError(
+            f"{pairs}: no judged query in the split {split!r}, so there is nothing to measure with: bring more documents, or "
+            "questions with their documents (`twinline questions add`); data/pairs/report.json has the counts"
+        )
+    # The project's own questions are never left to chance.
+    asked = sorted(filter(is_asked, texts))
+    others = sorted(texts.keys() - set(asked))
+    drawn = _sample(others, max(max_queries - len(asked), 0), seed, zero_is_all=max_queries == 0)
+    chosen = [*asked, *drawn]
     return HeldOut(split, chosen, [texts[q] for q in chosen], {q: judgements[q] for q in chosen}, len(texts))
 
 

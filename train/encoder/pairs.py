@@ -10,10 +10,12 @@ import pyarrow.parquet as pq
 
 from twinline.contract.documents.records import Document
 from twinline.contract.encoder.preprocess import Preprocessor
-from twinline.contract.errors import ContractError, DocumentError
+from twinline.contract.errors import ContractError, DocumentError, TooSmallError
 
 # The contract refuses single pairs (no text left, a query too long). More than this share means a wrong file, not bad rows.
 MAX_SET_ASIDE_SHARE = 0.05
+# Pairs are each other's negatives: one alone teaches nothing.
+LEAST_PAIRS = 2
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ def read_pairs(path: Path, preprocessor: Preprocessor) -> TrainingPairs:
     With the chunker `none` it is the whole document.
 
     Raises:
-        ContractError: too many pairs were refused, or none is left.
+        TooSmallError: none is left, or one alone.
+        ContractError: too many pairs were refused.
     """
     rows = pq.read_table(path, columns=["query", "source", "key", "title", "text"]).to_pylist()
     queries: list[str] = []
@@ -47,8 +50,11 @@ def read_pairs(path: Path, preprocessor: Preprocessor) -> TrainingPairs:
             continue
         queries.append(query)
         documents.append(first.encoder_text)
-    if not queries:
-        raise ContractError(f"{path} holds no usable pair ({dict(set_aside)} of {len(rows)} set aside): nothing to train on")
+    if len(queries) < LEAST_PAIRS:
+        raise TooSmallError(
+            f"{path} holds {len(queries) or 'no'} usable pair ({dict(set_aside)} of {len(rows)} set aside), and "
+            f"{LEAST_PAIRS} are the least to train on: bring more documents, or judgements"
+        )
     if set_aside.total() > MAX_SET_ASIDE_SHARE * len(rows):
         raise ContractError(
             f"{path}: {set_aside.total()} of {len(rows)} pairs were refused by the contract ({dict(set_aside)}), more than "

@@ -111,7 +111,8 @@ class EvaluateParams:
     """Section `evaluate`. `max_documents` and `max_queries`: 0 takes all; a sample is stated in the result.
 
     `champion` is the id of a release below `<home>/releases`, empty for none. `margin` is the largest loss against base or
-    champion, `slice_margin` the same on a slice of at least `slice_min_queries` queries.
+    champion, `slice_margin` the same on a slice of at least `slice_min_queries` queries. On fewer than `min_queries` queries the
+    verdict is undecided.
     """
 
     seed: int
@@ -124,6 +125,7 @@ class EvaluateParams:
     champion: str
     slice_margin: float
     slice_min_queries: int
+    min_queries: int
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.confidence < 1:
@@ -131,8 +133,14 @@ class EvaluateParams:
         for name in ("margin", "slice_margin"):
             if getattr(self, name) < 0:
                 raise SettingsError(f"params.yaml encoder.evaluate.{name} = {getattr(self, name)}: must not be negative")
-        if self.slice_min_queries < 2:
-            raise SettingsError(f"params.yaml encoder.evaluate.slice_min_queries = {self.slice_min_queries}: must be at least 2")
+        for name in ("slice_min_queries", "min_queries"):
+            if getattr(self, name) < 2:
+                raise SettingsError(f"params.yaml encoder.evaluate.{name} = {getattr(self, name)}: must be at least 2")
+        if 0 < self.max_queries < self.min_queries:
+            raise SettingsError(
+                f"params.yaml encoder.evaluate.max_queries = {self.max_queries} is below encoder.evaluate.min_queries = "
+                f"{self.min_queries}: no verdict could ever be decided"
+            )
 
 
 @dataclass(frozen=True)

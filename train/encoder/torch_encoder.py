@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 from transformers import AutoModel
 
+from train.encoder.in_batches import embed_in_batches
 from train.encoder.model import check_weights
 from train.hardware import device
 from train.weights import weights_sha256
@@ -69,13 +69,8 @@ class TorchEncoder:
         Args:
             progress: the label of a progress bar; empty for none.
         """
-        encoded = self._preprocessor.encode(texts, role)
-        vectors = np.zeros((len(texts), self._preprocessor.contract.vector.dimension), dtype=np.float32)
-        with tqdm(total=len(texts), desc=progress, unit="text", disable=not progress) as bar:
-            for rows in _batches(encoded.token_counts, _BATCH_TOKENS[self._device.type]):
-                vectors[rows] = self._forward(_take(encoded, rows))
-                bar.update(len(rows))
-        return Embeddings(vectors, encoded.token_counts, encoded.truncated, self._space)
+        budget = _BATCH_TOKENS[self._device.type]
+        return embed_in_batches(self._preprocessor, texts, role, self._forward, budget, self._space, progress)
 
     def _forward(self, rows: Encoded) -> NDArray[np.float32]:
         ids, mask = rows.padded(pad_id=self._preprocessor.pad_id)
@@ -86,20 +81,3 @@ class TorchEncoder:
         vector = self._preprocessor.contract.vector
         pooled = pool(hidden.cpu().numpy(), mask, vector.pooling)
         return normalize(pooled) if vector.normalize else pooled
-
-
-def _batches(token_counts: NDArray[np.int32], budget: int) -> Iterator[NDArray[np.intp]]:
-    """Yield row numbers, longest text first, in batches of at most `budget` padded tokens and at least one row.
-
-    Batches of similar length waste little on padding, and the first batch shows whether memory suffices.
-    """
-    order = np.argsort(-token_counts, kind="stable")
-    start = 0
-    while start < len(order):
-        size = max(1, budget // max(int(token_counts[order[start]]), 1))
-        yield order[start : start + size]
-        start += size
-
-
-def _take(encoded: Encoded, rows: NDArray[np.intp]) -> Encoded:
-    return Encoded([encoded.token_ids[row] for row in rows], encoded.token_counts[rows], encoded.truncated[rows])

@@ -19,7 +19,6 @@ import re
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Final, Literal, NoReturn
@@ -40,7 +39,7 @@ INTERRUPTED: Final = 130
 
 DEBUG_VARIABLE: Final = "TWINLINE_DEBUG"
 # Names a file for how a command failed. A program between it and its caller, such as DVC, passes no exit code on.
-FAILURE_VARIABLE: Final = "TWINLINE_FAILURE"
+FAILURE_VARIABLE: Final = "TWINLINE_FAILURE_FILE"
 _DOCUMENT: Final = "docs/decisions/dependencies-by-role.md"
 _log = logging.getLogger(__name__)
 
@@ -92,13 +91,13 @@ def ended(
         result = app()
     except TwinlineError as error:
         _say(name, error)
-        return _noted(name, exit_code(error), str(error))
+        return _noted(name, exit_code(error), error)
     except ModuleNotFoundError as error:
         if _is_ours(error.name):
             return _bug(name, error, logged)
         missing = _not_installed(error, role)
         _say(name, missing)
-        return _noted(name, USED_WRONGLY, str(missing))
+        return _noted(name, USED_WRONGLY, missing)
     except UnicodeEncodeError as error:
         wrong = next((argument for argument in sys.argv[1:] if not _is_text(argument)), None)
         if wrong is None:
@@ -120,26 +119,11 @@ def exit_code(error: TwinlineError) -> int:
     return FAILED
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """How a command failed: its name, its exit code, and its own words."""
-
-    command: str
-    code: int
-    message: str
-
-
-def read_failure(path: Path) -> Failure | None:
-    """Return what the last failed command noted in a file of FAILURE_VARIABLE; None where none did."""
-    try:
-        return Failure(**json.loads(path.read_text()))
-    except FileNotFoundError:
-        return None
-
-
-def _noted(name: str, code: int, message: str) -> int:
+def _noted(name: str, code: int, error: Exception) -> int:
+    """Note how a command failed in the file of FAILURE_VARIABLE, for the end of the command that started it; return the code."""
     if place := os.environ.get(FAILURE_VARIABLE):
-        Path(place).write_text(json.dumps(asdict(Failure(name, code, message))))
+        failure = {"command": name, "error": type(error).__name__, "code": code, "message": str(error)}
+        Path(place).write_text(json.dumps(failure), "utf-8")
     return code
 
 
@@ -170,7 +154,7 @@ def _bug(name: str, error: Exception, logged: bool) -> int:
     said = f"{type(error).__name__}: {error}".partition("\n")[0]
     where = "the log shows where" if logged else f"{DEBUG_VARIABLE}=1 shows where"
     typer.secho(f"{name}: {said} (a bug, here or in a library: {where})", err=True, fg=typer.colors.RED)
-    return _noted(name, BUG, said)
+    return _noted(name, BUG, error)
 
 
 def _is_text(argument: str) -> bool:

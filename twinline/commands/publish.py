@@ -14,6 +14,8 @@ from twinline.contract.principal import LOCAL_OPERATOR
 
 if TYPE_CHECKING:
     from etl.feeds import Feed
+    from etl.publish import Report
+    from twinline.upkeep.searchable import Place
 
 # The source of JSON Lines that name none.
 _STREAM: Final = "files"
@@ -43,6 +45,9 @@ def command(
     ] = 0,
     moved: Annotated[bool, typer.Option("--moved", help="The documents lie in another place now, and are the same.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be sent and deleted.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Return once all of it is searchable; exit code 1 if some was set aside.")
+    ] = False,
 ) -> None:
     """Write documents to the log: FILES, JSON Lines on standard input, or a whole source; only changed documents.
 
@@ -69,8 +74,11 @@ def command(
     mode = Mode(everything, delete_missing, yes_delete, moved, dry_run, ingest_params(settings).max_reject_share)
     lineage = find_lineage(os.environ, settings.project)
     progress = counted("publish", feed.total)
+    before = _place(settings) if wait and not dry_run else None
     report = publish_documents(feed, settings, lineage, LOCAL_OPERATOR, mode, progress, typer.echo)
     typer.echo(report.summary(settings.topic))
+    if before is not None:
+        _wait(settings, before, report)
     if report.fault:
         raise ContractError(report.fault)
     if refused := report.rejected.get(ERASED):
@@ -79,6 +87,23 @@ def command(
             f"{refused} documents were refused, because they were erased; the others were published. Each is named by its hash "
             f"in {report.rejects_file}: take them out of your source, or, where that is no longer right, twinline erase --lift"
         )
+
+
+def _place(settings: Settings) -> "Place":
+    from twinline.upkeep.searchable import Place
+
+    return Place.now(settings)
+
+
+def _wait(settings: Settings, before: "Place", report: "Report") -> None:
+    from etl.sources.items import ERASED
+    from twinline.upkeep.searchable import SetAsideError, wait_until_searchable
+
+    count = wait_until_searchable(settings, before)
+    typer.echo(f"searchable: all {count} messages")
+    # The erased ones have an error of their own.
+    if refused := sum(count for reason, count in report.rejected.items() if reason != ERASED):
+        raise SetAsideError(f"{refused} documents were set aside before they were sent, in {report.rejects_file}")
 
 
 def _feed(files: list[str], source: str, delete: list[str], name: str, version: int | None, settings: Settings) -> "Feed":

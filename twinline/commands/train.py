@@ -8,8 +8,9 @@ import typer
 
 from twinline.clients.settings import load_settings
 from twinline.clients.source_spec import USAGE
-from twinline.contract.errors import SettingsError
+from twinline.contract.errors import SettingsError, TooSmallError
 from twinline.contract.principal import LOCAL_OPERATOR
+from twinline.contract.release.verdict import outcome
 
 if TYPE_CHECKING:
     from twinline.registry.experiment import Value
@@ -25,26 +26,46 @@ def command(
         list[str] | None, typer.Option("--set", "-S", help="Another value for a parameter: encoder.train.max_steps=100.")
     ] = None,
     register: Annotated[bool, typer.Option(help="Register the encoder if it passes the gate.")] = False,
+    serve_base: Annotated[
+        bool, typer.Option(help="Where no release is active and no encoder is accepted, put the base model into service.")
+    ] = False,
 ) -> None:
     """Run the offline pipeline, from ingest to package; branch and workspace stay as they are.
 
     The encoder is compared with the base model and with the release in stage prod. The last line is a JSON object: the
-    experiment's name and commit.
+    experiment's name and commit. Where the corpus is too small to train on, its field `skipped` says so.
     """
     from twinline.release.flow import Flow
     from twinline.release.journal import who
     from twinline.release.kinds import ENCODER
+    from twinline.upkeep.training.base_in_service import base_of, serve_base_if_none
     from twinline.upkeep.training.experiment import Wanted, train
 
     if source and snapshot:
         raise SettingsError("--source and --snapshot exclude each other: a snapshot was read from its source already")
     settings = load_settings()
+    project = settings.find_project()
+    flow = Flow(ENCODER, settings, LOCAL_OPERATOR.signing(who(os.environ)), _say)
     wanted = Wanted(source, snapshot, name, parse_overrides(set_param or []))
-    trained = train(ENCODER, wanted, settings, settings.find_project(), _say)
+
+    def serve() -> dict[str, str]:
+        release = serve_base_if_none(flow, settings, base_of(project)) if serve_base else ""
+        return {"base_release": release} if release else {}
+
+    try:
+        trained = train(ENCODER, wanted, settings, project, _say)
+    except TooSmallError as error:
+        served = serve()
+        also = f"; the base model answers meanwhile, release {served['base_release']}" if served else ""
+        skipped = f"too small to train on: {error}{also}"
+        _say(f"skipped: {skipped}")
+        typer.echo(json.dumps({"skipped": skipped, **served}, ensure_ascii=False))
+        return
     _show(trained)
     result = {"experiment": trained.name, "revision": trained.revision}
+    if outcome(trained.checks) != "accepted":
+        result |= serve()
     if register:
-        flow = Flow(ENCODER, settings, LOCAL_OPERATOR.signing(who(os.environ)), _say)
         result["version"] = flow.register(trained.revision).version
     typer.echo(json.dumps(result))
 
@@ -70,7 +91,12 @@ def _json_or_text(value: str) -> "Value":
 
 def _show(trained: "Trained") -> None:
     refused = sum(not check.passed for check in trained.checks)
-    _say(f"\n{f'REFUSED by {refused} of {len(trained.checks)} checks' if refused else 'accepted'}")
+    verdicts = {
+        "accepted": "accepted",
+        "undecided": "UNDECIDED: measured on too few questions",
+        "refused": f"REFUSED by {refused} of {len(trained.checks)} checks",
+    }
+    _say(f"\n{verdicts[outcome(trained.checks)]}")
     for check in trained.checks:
         _say(f"  {'ok     ' if check.passed else 'REFUSED'} {check.name}: {check.detail}")
     _say(f"\nexperiment {trained.name}, commit {trained.revision[:12]}\n")

@@ -4,7 +4,8 @@ TwinlineError
 ├── ContractError        retrying cannot help
 │   ├── DocumentError    one bad document or message: set aside with its reason, neighbours go on
 │   ├── MismatchError    two sides disagree about a fingerprint: one of the five doors stays shut
-│   └── SettingsError    a wrong parameter, setting or use
+│   ├── SettingsError    a wrong parameter, setting or use
+│   └── TooSmallError    a corpus gives too little to train on or to measure with; it can be served all the same
 └── TransientError       retrying may help: a dependency is away, slow or full
 """
 
@@ -36,6 +37,10 @@ class MismatchError(ContractError):
 
 class SettingsError(ContractError):
     """A parameter, setting or command-line use is wrong."""
+
+
+class TooSmallError(ContractError):
+    """A corpus gives too little to train on, or to measure with: the training is skipped, and no fault."""
 
 
 class TransientError(TwinlineError):

@@ -10,19 +10,20 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import psutil
 
-from twinline.clients.run import FAILURE_VARIABLE, REFUSED, USED_WRONGLY, Failure, read_failure
+from twinline.clients.run import FAILURE_VARIABLE, REFUSED, USED_WRONGLY
 from twinline.clients.settings import PROJECT_VARIABLE
 from twinline.clients.source_spec import parse_source
-from twinline.contract.errors import ContractError, SettingsError, TwinlineError
+from twinline.contract.errors import ContractError, SettingsError, TooSmallError, TwinlineError
 from twinline.registry.git import experiment_references, git, identity, resolve_commit
+from twinline.registry.pipeline_output import run_stages
 
 Value = str | int | float | None
 
@@ -35,8 +36,8 @@ class PipelineFailedError(TwinlineError):
     """A stage of the pipeline ended with an error, which it has printed; another try may help."""
 
 
-class PipelineRefusedError(ContractError):
-    """A stage of the pipeline refused its input; another try would end the same way."""
+class StageRefusedError(ContractError):
+    """A stage of the pipeline found its input wrong for good."""
 
 
 def run_experiment(
@@ -59,24 +60,38 @@ def run_experiment(
 
     Raises:
         PipelineFailedError: a stage failed; no experiment is left, and a repeat starts at that stage.
-        PipelineRefusedError, SettingsError: a stage refused its input, or a parameter; a repeat would end the same way.
+        TooSmallError, StageRefusedError, SettingsError: a stage failed, and a repeat would fail alike.
     """
     sweep_leftovers(repository)
     _discard_experiment(repository, name)
     command = experiment_command(name, overrides, targets)
-    with tempfile.TemporaryDirectory(prefix="twinline-") as folder:
-        noted = Path(folder, "failure.json")
-        variables = {**pipeline_environment(repository, home, environment), FAILURE_VARIABLE: str(noted)}
-        done = subprocess.run(command, cwd=repository, env=variables, check=False)
-        failure = read_failure(noted)
-    if done.returncode != 0:
-        raise _stage_error(
-            failure,
-            f"experiment {name}: a stage failed, its message stands above (dvc ended with {done.returncode}); what came "
-            "before it is cached, so repeating the command starts there",
-            f"experiment {name}",
-        )
+    with TemporaryDirectory() as folder:
+        told = Path(folder, "failure.json")
+        stages = {**pipeline_environment(repository, home, environment), FAILURE_VARIABLE: str(told)}
+        code = run_stages(command, repository, stages)
+        if code != 0:
+            raise pipeline_failure(f"experiment {name}", code, told)
     return resolve_commit(repository, name)
+
+
+def pipeline_failure(subject: str, code: int, told: Path) -> TwinlineError:
+    """Return the error of a run that failed: of the kind that its stage ended with, so that nothing is repeated for nothing.
+
+    Args:
+        code: what DVC ended with, whatever the stage's own exit code was.
+        told: the file in which the stage said why; missing where it was killed, or DVC itself failed.
+    """
+    if not told.is_file():
+        return PipelineFailedError(
+            f"{subject}: a stage failed, its message stands above (dvc ended with {code}); what came before it is cached, so "
+            "repeating the command starts there"
+        )
+    failure = json.loads(told.read_bytes())
+    if failure["error"] == TooSmallError.__name__:
+        return TooSmallError(failure["message"])
+    kinds = {USED_WRONGLY: SettingsError, REFUSED: StageRefusedError}
+    said = f"{subject}: stage command `{failure['command']}` ended with {failure['code']}: {failure['message']}"
+    return kinds.get(failure["code"], PipelineFailedError)(said)
 
 
 def experiment_command(name: str, overrides: Mapping[str, Value], targets: Sequence[str] = ()) -> list[str]:
@@ -95,27 +110,23 @@ def take_snapshot(repository: Path, home: Path, source: str, environment: Mappin
 
     Raises:
         PipelineFailedError: the source could not be read; the reason has been printed.
-        PipelineRefusedError, SettingsError: nor could it at another try.
+        StageRefusedError, SettingsError: the same, and a repeat would fail alike.
     """
     command = [sys.executable, "-m", "etl", "ingest", "--store", "--source", source]
-    with tempfile.TemporaryDirectory(prefix="twinline-") as folder:
-        noted = Path(folder, "failure.json")
-        variables = {**pipeline_environment(repository, home, environment), FAILURE_VARIABLE: str(noted)}
-        done = subprocess.run(command, cwd=repository, env=variables, stdout=subprocess.PIPE, text=True, check=False)
-        failure = read_failure(noted)
-    sys.stderr.write(done.stdout)
-    if done.returncode != 0:
-        said = f"source {source or 'of params.yaml'}"
-        raise _stage_error(failure, f"{said} could not be read, the reason stands above", said)
+    with TemporaryDirectory() as folder:
+        told = Path(folder, "failure.json")
+        done = subprocess.run(
+            command,
+            cwd=repository,
+            env={**pipeline_environment(repository, home, environment), FAILURE_VARIABLE: str(told)},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        sys.stderr.write(done.stdout)
+        if done.returncode != 0:
+            raise pipeline_failure(f"source {source or 'of params.yaml'}", done.returncode, told)
     return str(json.loads(done.stdout.splitlines()[-1])["snapshot"])
-
-
-def _stage_error(failure: Failure | None, otherwise: str, subject: str) -> TwinlineError:
-    """Return the error that has the exit code of the stage which failed: DVC ends with a code of its own."""
-    kinds: Mapping[int, type[TwinlineError]] = {USED_WRONGLY: SettingsError, REFUSED: PipelineRefusedError}
-    if failure is None or failure.code not in kinds:
-        return PipelineFailedError(otherwise)
-    return kinds[failure.code](f"{subject}: {failure.command}: {failure.message}")
 
 
 def pipeline_environment(repository: Path, home: Path, environment: Mapping[str, str]) -> dict[str, str]:

@@ -19,8 +19,6 @@ whole table stands in twinline/clients/run.py.
 
 import json
 import os
-import subprocess
-import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -28,8 +26,8 @@ import typer
 from triton_models.names import Device
 from twinline.clients.base_model import DEFAULT_BASE_MODEL
 from twinline.clients.run import run
-from twinline.clients.settings import in_project, load_settings
-from twinline.contract.errors import SettingsError, TransientError
+from twinline.clients.settings import load_settings
+from twinline.contract.errors import SettingsError
 from twinline.contract.principal import LOCAL_OPERATOR
 from twinline.contract.release.checks import MARGIN
 
@@ -43,21 +41,25 @@ Release = Annotated[str, typer.Argument(help="A release's id, such as r012345678
 Which = Annotated[str, typer.Argument(help="Version, stage, release id, experiment, release folder, or `active`.")]
 Margin = Annotated[float, typer.Option(min=0.0, help="How much worse than the active release it may be, in nDCG@10.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object instead of tables.")]
+AllowUndecided = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="Your name, to accept an encoder that was measured on too few questions; it is recorded."),
+]
 DeviceOption = Annotated[Device, typer.Option(help="Where Triton runs the encoder.")]
 
 
 @app.command("gate")
-def gate_command(revision: Revision) -> None:
+def gate_command(revision: Revision, allow_undecided: AllowUndecided = "") -> None:
     """Refuse an encoder that is not good enough."""
-    checks = _flow().gate(revision)
-    _result(revision=revision, passed=True, checks=[check.to_json() for check in checks])
+    checks = _flow().gate(revision, _person(allow_undecided))
+    _result(revision=revision, passed=True, allowed_by=allow_undecided, checks=[check.to_json() for check in checks])
 
 
 @app.command("register")
-def register_command(revision: Revision) -> None:
+def register_command(revision: Revision, allow_undecided: AllowUndecided = "") -> None:
     """Register an encoder that passes the gate as the next version."""
     flow = _flow()
-    entry = flow.register(revision)
+    entry = flow.register(revision, _person(allow_undecided))
     _result(version=entry.version, release=flow.registry.release_of(entry), revision=entry.revision)
 
 
@@ -160,19 +162,15 @@ def bootstrap_command(
     base_model: Annotated[str, typer.Option(help="A folder, package:NAME or a Hugging Face name.")] = DEFAULT_BASE_MODEL,
     chunker: Annotated[str, typer.Option(help="tokens, or none for one vector a document.")] = "tokens",
     device: DeviceOption = "cpu",
+    serve: Annotated[
+        str, typer.Option(help="A format, or `fastest`: the quickest here of those that the golden texts let pass.")
+    ] = "fastest",
 ) -> None:
     """Put an untuned base model into service: a first search before anything is trained."""
+    from twinline.release.bootstrap import Base, bootstrap
+
     settings = load_settings()
-    project = settings.find_project()
-    folder = settings.home / "base" / "release"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    # In a process of its own: exporting needs torch, and nothing here may.
-    options = ["--out", str(folder), "--base-model", base_model, "--chunker", chunker]
-    command = [sys.executable, "-m", "export", "base", *options]
-    done = subprocess.run(command, cwd=project, env=in_project(project), stdout=sys.stderr, check=False)
-    if done.returncode != 0:
-        raise TransientError(f"exporting {base_model} ended with {done.returncode}, its message stands above")
-    _result(release=_flow().deploy(str(folder), device).release)
+    _result(release=bootstrap(_flow(), settings, Base(base_model, chunker, device, serve)))
 
 
 @app.command("list")
@@ -235,6 +233,13 @@ def _flow() -> "Flow":
     from twinline.release.kinds import ENCODER
 
     return Flow(ENCODER, load_settings(), LOCAL_OPERATOR.signing(who(os.environ)), _say)
+
+
+def _person(name: str) -> str:
+    """Return a name for --allow-undecided; refuse one that a schedule gives: only a person can accept what was not measured."""
+    if name and os.environ.get("AIRFLOW_CTX_DAG_ID"):
+        raise SettingsError(f"--allow-undecided {name}: a scheduled run accepts nothing that is undecided; run it by hand")
+    return name.strip()
 
 
 def _say(line: str) -> None:

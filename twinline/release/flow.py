@@ -10,9 +10,10 @@ from twinline.clients.triton.embedder import TritonEmbedder
 from twinline.clients.triton.fleet import TritonFleet
 from twinline.contract.errors import TwinlineError
 from twinline.contract.principal import Principal
-from twinline.contract.release.checks import MARGIN, Check, require_pass
+from twinline.contract.release.checks import MARGIN, Check, UndecidedError, require_pass
 from twinline.contract.release.folder import ReleaseFolder
 from twinline.contract.release.manifest import Manifest, collection_name, consumer_group
+from twinline.contract.release.verdict import ENOUGH_QUESTIONS, outcome
 from twinline.registry import fetch, gate
 from twinline.registry.remote import ensure_remote
 from twinline.registry.revisions import Workspace
@@ -51,19 +52,40 @@ class Flow:
         self.registry = kind.registry(self._project)
         self.operations = Operations(kind, settings, self.registry, principal, say)
 
-    def gate(self, revision: str) -> list[Check]:
-        """Refuse an experiment, version or the workspace (`workspace`) that is not good enough; raises RefusedError."""
+    def gate(self, revision: str, allowed_by: str = "") -> list[Check]:
+        """Refuse an experiment, version or the workspace (`workspace`) that is not good enough.
+
+        Args:
+            allowed_by: the person who accepts it although it was measured on too few questions; empty: nobody.
+
+        Raises:
+            UndecidedError: too few questions, and nobody has accepted it.
+            RefusedError: it is not good enough; no name helps.
+        """
         files = Workspace(self._project) if revision == "workspace" else self.registry.revision(revision)
         checks = self._kind.read_checks(files)
         self._report(checks)
-        require_pass(checks, f"revision {revision}", gate.REMEDY)
+        if outcome(checks) != "undecided":
+            require_pass(checks, f"revision {revision}", gate.REMEDY)
+        elif allowed_by:
+            self._say(f"UNDECIDED, and accepted by {allowed_by}")
+        else:
+            why = next(check.detail for check in checks if check.name == ENOUGH_QUESTIONS)
+            raise UndecidedError(f"revision {revision} is undecided: {why}. {gate.REMEDY}", checks)
         return checks
 
-    def register(self, revision: str) -> Registered:
-        """Register an experiment that passes the gate, and push its files to the DVC remote."""
-        checks = self.gate(revision)
+    def register(self, revision: str, allowed_by: str = "") -> Registered:
+        """Register an experiment that passes the gate, and push its files to the DVC remote.
+
+        Args:
+            allowed_by: as for `gate`; the version's tag records the name.
+        """
+        checks = self.gate(revision, allowed_by)
         ensure_remote(self._project, self._settings.home)
-        entry = self.registry.register(revision, "\n".join(f"{check.name}: {check.detail}" for check in checks))
+        notes = [f"{check.name}: {check.detail}" for check in checks]
+        if outcome(checks) == "undecided":
+            notes.append(f"undecided, and accepted by {allowed_by} ({self._by})")
+        entry = self.registry.register(revision, "\n".join(notes))
         release = self.registry.release_of(entry)
         self._say(f"{self.registry.artifact.name} {entry.version}: release {release}, commit {entry.revision[:12]}")
         return entry

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Final
 
+from streaming.known_vectors import KnownVectors
 from twinline.clients.files import locked
 from twinline.clients.settings import Settings
 from twinline.clients.triton.fleet import TritonFleet
@@ -206,6 +207,7 @@ class Operations:
         model = self._kind.serve(release)
         with self._fleet() as fleet:
             done = any(fleet.each(lambda server: retire.retire(release, model, server.repository, commit, server.control)))
+        KnownVectors.drop(self._settings, release)
         self._say(f"release {release} {'is retired' if done else 'was not in service'}; the registry keeps its version")
         return done
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from streaming.building.snapshot import TopicSnapshot, open_snapshot
 from streaming.building.vector_reuse import find_vector_source
 from streaming.decode import Message
+from streaming.known_vectors import KnownVectors
 from streaming.limits import load_limits
 from streaming.log_reader import message_of
 from streaming.opening import open_indexer
@@ -165,7 +166,11 @@ def _fill(
             collection.put_golden(dict(zip((entry.name for entry in entries), answer.vectors, strict=True)))
         check_index(collection, release.golden)
         reuse = None if embed_again else find_vector_source(settings, served, release.info, release.golden)
-        with open_indexer(settings, release, collection, load_limits(), reuse) as indexer:
+        limits = load_limits()
+        known = KnownVectors.of(settings, release, limits.vector_cache_mib)
+        if known and embed_again:
+            known.forget()
+        with open_indexer(settings, release, collection, limits, reuse, known) as indexer:
             for batch in batches(chain(snapshot.messages() if snapshot else (), _messages(settings, stretch))):
                 done.add(len(batch), indexer.handle(batch).counts())
                 progress(len(batch))

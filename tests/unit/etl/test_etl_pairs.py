@@ -12,8 +12,9 @@ from etl.params import PairsParams, PrepareParams
 from etl.prepare import prepare
 from etl.sources import Item, Judgement, Query
 from tests.unit.etl.factories import ListSource, body, rows
+from twinline.clients.questions import Question, is_asked
 from twinline.contract.documents.records import Document
-from twinline.contract.errors import ContractError, SettingsError
+from twinline.contract.errors import ContractError, SettingsError, TooSmallError
 
 
 def made(items: list[Item], home: Path, params: PairsParams | None = None, out: str = "pairs") -> dict[str, Any]:
@@ -202,10 +203,55 @@ def test_the_stage_fails_on_a_leak_and_writes_the_report_alone(tmp_path: Path, m
 
 
 def test_documents_that_give_no_pair_are_an_error_that_says_what_is_needed(tmp_path: Path) -> None:
-    with pytest.raises(ContractError, match="no training pair"):
+    with pytest.raises(TooSmallError, match="no training pair"):
         made([Document("list", "a", "short"), Document("list", "b", "short too")], tmp_path)
 
 
 def test_shares_that_leave_nothing_to_train_on_are_an_error() -> None:
     with pytest.raises(SettingsError, match="nothing to train on"):
         PairsParams(dev_share=0.5, test_share=0.5)
+
+
+def with_questions(home: Path, items: list[Item], *asked: Question) -> dict[str, Any]:
+    ingest(ListSource(items), home / "snapshot", max_reject_share=1.0)
+    prepare(home / "snapshot", home / "prepared", PrepareParams())
+    return make_pairs(home / "snapshot", home / "prepared", home / "pairs", PairsParams(), asked=asked)
+
+
+@pytest.mark.parametrize("brings", [(), ("train",), ("train", "dev", "test")])
+def test_the_projects_own_questions_join_the_development_split_and_leave_training_alone(
+    tmp_path: Path, brings: tuple[str, ...]
+) -> None:
+    items = corpus(60)
+    for split in brings:
+        for n in range(60) if split == "train" else range(3):
+            items += judged(split, n)
+    asked = [Question("where is number seven?", "list", "d007", 2), Question("where is number seven?", "list", "d008")]
+    report = with_questions(tmp_path, items, *asked, Question("who has left?", "list", "gone"))
+
+    assert report["asked"] == {"judgements": 3, "without_document": 1}
+    assert sum(report["leaks"]["violations"].values()) == 0
+    pairs = tmp_path / "pairs"
+    [query] = [row for row in rows(pairs / "queries.parquet") if is_asked(row["query_id"])]
+    assert (query["text"], query["split"]) == ("where is number seven?", "dev")
+    judgements = {row["key"]: row["grade"] for row in rows(pairs / "judgements.parquet") if is_asked(row["query_id"])}
+    assert judgements == {"d007": 2, "d008": 1}
+    assert not {"d007", "d008"} & {row["key"] for row in rows(pairs / "train.parquet")}
+    assert report["train_pairs"] > 30
+    # the natural or brought development queries stay
+    assert report["queries"]["dev"] > 1
+
+
+def test_a_training_query_of_the_same_words_is_left_out(tmp_path: Path) -> None:
+    items = corpus(20)
+    for n in range(20):
+        items += judged("train", n, text=f"what about number {n}, please?")
+    with_questions(tmp_path, items, Question("What about number 3, please?", "list", "d015"))
+    assert not [row for row in rows(tmp_path / "pairs" / "train.parquet") if row["query_id"] in ("train3", "train15")]
+
+
+def test_without_questions_the_pairs_are_as_before(tmp_path: Path) -> None:
+    with_questions(tmp_path / "a", corpus(40))
+    made(corpus(40), tmp_path / "b")
+    for name in ("train.parquet", "queries.parquet", "judgements.parquet", "withheld.parquet", "rejects.parquet"):
+        assert rows(tmp_path / "a" / "pairs" / name) == rows(tmp_path / "b" / "pairs" / name)

@@ -13,7 +13,7 @@ from export.encoder.formats import Export, ExportedFormat, export_sha256, write_
 from export.encoder.heldout import HeldOutPart, sample
 from export.encoder.params import QualityParams
 from export.encoder.parity_stage import ParityReport
-from export.encoder.quality import QualityReport, choose, measure_quality, over_budget, read_quality
+from export.encoder.quality import QualityReport, choose, measure_quality, over_budget, quickest_format, read_quality
 from tests.unit.export.test_export_profile import ONNX, WORDS, world, write_graph  # noqa: F401  (world is a fixture)
 from twinline.contract.encoder.preprocess import Preprocessor
 from twinline.contract.encoder.runtime import Precision
@@ -123,6 +123,18 @@ def test_fastest_is_what_was_measured_and_is_left(
     figures = {name: quality_of(rate) for name, rate in rates.items()}
     check, served = choose(parity, figures, [DroppedFormat(name, "over") for name in dropped], serve, "exact")
     assert (served, check.passed, check.numbers["serves"]) == (chosen, True, chosen)
+
+
+def test_without_questions_the_quickest_is_measured_on_texts_alone(world: Path) -> None:  # noqa: F811
+    measure(world)
+    formats = [Format(e.name, e.backend, e.precision, e.file, PARITY) for e in (ONNX, COARSE)]
+    preprocessor = Preprocessor.load(world / "encoder")
+    name, rates = quickest_format(world / "exported", formats, preprocessor, [*WORDS, " ".join(WORDS)], BUCKETS, 8)
+    assert set(rates) == {"onnx_fp32", "onnx_coarse"}
+    assert min(rates.values()) > 0
+    # the same graph twice: the coarse one is taken only for a tenth more
+    assert name == ("onnx_coarse" if rates["onnx_coarse"] > 1.1 * rates["onnx_fp32"] else "onnx_fp32")
+    assert quickest_format(world / "exported", formats[:1], preprocessor, WORDS, BUCKETS, 8)[0] == "onnx_fp32"
 
 
 def test_size_and_latency_have_budgets_of_their_own(world: Path) -> None:  # noqa: F811

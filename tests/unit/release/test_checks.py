@@ -13,7 +13,7 @@ CHECK = Check("better than base", True, "0.71 against 0.70", {"difference": {"lo
 
 
 def test_a_verdict_is_written_as_the_stages_always_wrote_it() -> None:
-    written = '{"accepted": true, "checks": [{"name": "better than base", "passed": true, '
+    written = '{"accepted": true, "outcome": "accepted", "checks": [{"name": "better than base", "passed": true, '
     written += '"statement": "0.71 against 0.70", "numbers": {"difference": {"low": 0.01}}}]}'
     assert json.dumps(Verdict([CHECK]).to_json()) == written
     assert Verdict.from_json(json.loads(written)) == Verdict([CHECK])

@@ -1,5 +1,6 @@
 """What is handed to DVC and Git arrives as it was meant."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,15 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from twinline.clients.run import FAILURE_VARIABLE, ended, exit_code
 from twinline.commands.train import parse_overrides
 from twinline.contract.artefacts import ENCODER
-from twinline.contract.errors import SettingsError
+from twinline.contract.errors import SettingsError, TooSmallError, TwinlineError
 from twinline.registry.experiment import (
     EXPERIMENTS,
+    PipelineFailedError,
+    StageRefusedError,
     absolute_source,
     experiment_command,
     hydra_literal,
     pipeline_environment,
+    pipeline_failure,
     sweep_leftovers,
 )
 from twinline.registry.git import identity
@@ -162,3 +167,51 @@ def _without_identity(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", os.devnull)
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+
+
+@pytest.mark.parametrize(
+    ("told", "kind", "code", "said"),
+    [
+        # what a stage says of its own error; what the run ends with
+        ({"command": "etl", "error": "TooSmallError", "code": 3, "message": "no pair"}, TooSmallError, 3, r"^no pair$"),
+        ({"command": "etl", "error": "ContractError", "code": 3, "message": "bad"}, StageRefusedError, 3, r"`etl` .* 3: bad"),
+        ({"command": "train", "error": "RefusedError", "code": 3, "message": "bad"}, StageRefusedError, 3, "bad"),
+        ({"command": "train", "error": "SettingsError", "code": 2, "message": "a key"}, SettingsError, 2, "a key"),
+        ({"command": "export", "error": "TransientError", "code": 1, "message": "away"}, PipelineFailedError, 1, "away"),
+        ({"command": "export", "error": "MismatchError", "code": 1, "message": "other"}, PipelineFailedError, 1, "other"),
+        # killed, out of memory, a fault of DVC itself: nobody told
+        (None, PipelineFailedError, 1, r"its message stands above \(dvc ended with 255\)"),
+    ],
+)
+def test_a_run_ends_as_its_stage_did(
+    tmp_path: Path, told: dict[str, object] | None, kind: type[TwinlineError], code: int, said: str
+) -> None:
+    place = tmp_path / "failure.json"
+    if told:
+        place.write_text(json.dumps(told))
+    error = pipeline_failure("experiment x", 255, place)
+    assert (type(error), exit_code(error)) == (kind, code)
+    with pytest.raises(kind, match=said):
+        raise error
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (TooSmallError("two pages"), {"command": "etl", "error": "TooSmallError", "code": 3, "message": "two pages"}),
+        (SettingsError("a key"), {"command": "etl", "error": "SettingsError", "code": 2, "message": "a key"}),
+        (None, None),
+    ],
+)
+def test_a_stage_tells_its_caller_why_it_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: TwinlineError | None, expected: dict[str, object] | None
+) -> None:
+    place = tmp_path / "failure.json"
+    monkeypatch.setenv(FAILURE_VARIABLE, str(place))
+
+    def stage() -> None:
+        if raised:
+            raise raised
+
+    ended("etl", stage)
+    assert (json.loads(place.read_text()) if place.is_file() else None) == expected

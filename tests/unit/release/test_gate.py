@@ -1,11 +1,28 @@
 """The gate lets nothing through that the stages did not vouch for."""
 
+import json
+from pathlib import Path
+
 import pytest
 
 from tests.unit.release.factories import FakeRevision, parity, quality, verdict
+from twinline.clients.run import exit_code
+from twinline.clients.settings import Settings
 from twinline.contract.errors import SettingsError
-from twinline.contract.release.checks import RefusedError, require_pass
-from twinline.contract.release.verdict import EVALUATION_CHECKS, FORMAT_TO_SERVE, NO_EVALUATION_LEAK
+from twinline.contract.principal import LOCAL_OPERATOR
+from twinline.contract.release.checks import Check, RefusedError, UndecidedError, refusal_line, require_pass
+from twinline.contract.release.verdict import (
+    ENOUGH_QUESTIONS,
+    EVALUATION_CHECKS,
+    FORMAT_TO_SERVE,
+    NO_EVALUATION_LEAK,
+    WRITTEN_CHECKS,
+    Verdict,
+    outcome,
+)
+from twinline.registry.versions import Registered
+from twinline.release.__main__ import _person as person
+from twinline.release.flow import Flow
 from twinline.release.kinds import ENCODER
 
 
@@ -64,3 +81,77 @@ def test_an_experiment_without_a_verdict_is_an_error_that_names_the_file(missing
 def test_formats_that_were_left_out_are_named() -> None:
     checks = {check.name: check for check in ENCODER.read_checks(files(parity_text=parity(dropped=["openvino_int8"])))}
     assert "openvino_int8 (too far off)" in checks["formats"].detail
+
+
+def stated_verdict(*failed: str) -> str:
+    return json.dumps(Verdict([Check(name, name not in failed, "3 queries") for name in WRITTEN_CHECKS]).to_json())
+
+
+# what failed beside the number of questions, in the evaluation or elsewhere; and what it comes to
+@pytest.mark.parametrize(
+    ("revision", "comes_to"),
+    [
+        (files(stated_verdict()), "accepted"),
+        (files(stated_verdict(ENOUGH_QUESTIONS)), "undecided"),
+        *((files(stated_verdict(ENOUGH_QUESTIONS, name)), "refused") for name in EVALUATION_CHECKS),
+        *((files(stated_verdict(name)), "refused") for name in EVALUATION_CHECKS),
+        (files(stated_verdict(ENOUGH_QUESTIONS), parity_text=parity(worst=3e-5)), "refused"),
+        (files(stated_verdict(ENOUGH_QUESTIONS), quality_text=quality(passed=False)), "refused"),
+        # a verdict of before the check
+        (files(verdict()), "accepted"),
+        (files(verdict(without=NO_EVALUATION_LEAK)), "refused"),
+    ],
+)
+def test_only_too_few_questions_and_nothing_else_leave_a_verdict_undecided(revision: FakeRevision, comes_to: str) -> None:
+    assert outcome(ENCODER.read_checks(revision)) == comes_to
+
+
+@pytest.fixture
+def flow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Flow, list[str]]:
+    """Return the steps over a registry that has one experiment, measured on too few questions; and all that they say."""
+    said: list[str] = []
+    monkeypatch.setattr(Settings, "find_project", lambda self: tmp_path)
+    monkeypatch.setattr("twinline.release.flow.ensure_remote", lambda *_: None)
+    made = Flow(ENCODER, Settings(home=tmp_path), LOCAL_OPERATOR.signing("ann@laptop"), said.append)
+    registry = made.registry
+    monkeypatch.setattr(registry, "revision", lambda name: files(stated_verdict(ENOUGH_QUESTIONS)))
+    monkeypatch.setattr(registry, "release_of", lambda entry: "r1")
+
+    def register(revision: str, message: str) -> Registered:
+        said.append(message)
+        return Registered(1, "c" * 40, "now", message, ())
+
+    monkeypatch.setattr(registry, "register", register)
+    return made, said
+
+
+def test_a_schedule_does_not_accept_what_is_undecided(flow: tuple[Flow, list[str]]) -> None:
+    for step in (flow[0].gate, flow[0].register):
+        with pytest.raises(UndecidedError, match=r"x is undecided: 3 queries") as caught:
+            step("x")
+        line = json.loads(refusal_line(caught.value))
+        assert (line["undecided"], exit_code(caught.value)) == (True, 3)
+
+
+def test_a_person_accepts_it_by_name_and_the_version_records_who(flow: tuple[Flow, list[str]]) -> None:
+    steps, said = flow
+    steps.register("x", "Ann Example")
+    assert any("undecided, and accepted by Ann Example (ann@laptop)" in line for line in said)
+
+
+def test_no_name_helps_what_is_refused(flow: tuple[Flow, list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = files(stated_verdict(ENOUGH_QUESTIONS, NO_EVALUATION_LEAK))
+    monkeypatch.setattr(flow[0].registry, "revision", lambda name: refused)
+    with pytest.raises(RefusedError) as caught:
+        flow[0].register("x", "Ann Example")
+    assert not isinstance(caught.value, UndecidedError)
+    assert "undecided" not in json.loads(refusal_line(caught.value))
+
+
+@pytest.mark.parametrize("name", ["Ann", " Ann "])
+def test_a_scheduled_run_has_no_name_to_accept_by(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert person(name) == "Ann"
+    assert person("") == ""
+    monkeypatch.setenv("AIRFLOW_CTX_DAG_ID", "train_encoder")
+    with pytest.raises(SettingsError, match="run it by hand"):
+        person(name)

@@ -38,6 +38,8 @@ POISON = "poison"
 # Small, so that a handful of messages has several of everything.
 # Every call of the store is looked at, so nobody calls it from another thread.
 _LIMITS = ConsumerLimits(
+    # Nothing under the home of the settings, which is this checkout's.
+    vector_cache_mib=0,
     max_messages=2,
     max_portion_bytes=450,
     points_per_write=2,

@@ -63,7 +63,7 @@ class World:
                         raise Killed
 
         inputs = Inputs(self.snapshot, START, {0: 200, 1: 60})
-        limits = ConsumerLimits(max_messages=4)
+        limits = ConsumerLimits(max_messages=4, vector_cache_mib=0)
         return build(self.release, self.store, Settings(), limits, inputs, Event(), Progress()) is not None  # type: ignore[arg-type]
 
     def documents(self) -> int:

@@ -44,6 +44,7 @@ EVALUATE = EvaluateParams(
     champion="",
     slice_margin=0.1,
     slice_min_queries=5,
+    min_queries=5,
 )
 SIMILARITY = SimilarityParams(near_duplicate_similarity=0.7, shingle_words=3, hashes=128, bands=32)
 

@@ -15,11 +15,19 @@ from train.encoder.base_contract import contract_for
 from train.encoder.evaluate import EvaluatePaths, evaluate
 from train.encoder.fit import fit
 from train.encoder.heldout import document_id, read_corpus, read_held_out
+from twinline.clients.questions import Question
 from twinline.contract.encoder.preprocess import Preprocessor
 from twinline.contract.errors import ContractError, MismatchError, SettingsError
 from twinline.contract.release.checks import Check
 from twinline.contract.release.manifest import Fingerprints, Manifest, Serving, release_id
-from twinline.contract.release.verdict import BETTER_THAN_BASE, EVALUATION_CHECKS, NOT_WORSE_THAN_CHAMPION, Verdict
+from twinline.contract.release.verdict import (
+    BETTER_THAN_BASE,
+    ENOUGH_QUESTIONS,
+    NOT_WORSE_THAN_CHAMPION,
+    TRAINED_AS_SERVED,
+    WRITTEN_CHECKS,
+    Verdict,
+)
 
 DOCUMENTS = 26
 
@@ -87,10 +95,38 @@ def test_all_are_scored_on_the_same_queries_and_the_verdict_is_written(tiny_base
         assert 0 <= report["dev"][name]["ndcg_at_10"] <= 1
     written = json.loads((trained.evaluation / "verdict.json").read_text())
     assert written["accepted"] is verdict.accepted is True
-    assert [check["name"] for check in written["checks"]] == list(EVALUATION_CHECKS)
+    assert [check["name"] for check in written["checks"]] == list(WRITTEN_CHECKS)
+    assert written["outcome"] == "accepted"
     compared = written["checks"][0]["numbers"]["comparisons"]
     assert compared[0]["tuned"] == pytest.approx(report["dev"]["tuned"]["ndcg_at_10"])
     assert [entry["against"] for entry in compared] == ["the base model", "the base model under this encoder's contract"]
+
+
+def test_too_few_questions_are_a_verdict_of_their_own(tiny_base: Path, trained: EvaluatePaths) -> None:
+    verdict = run(tiny_base, trained, margin=1.0, slice_margin=1.1, min_queries=14)
+    written = json.loads((trained.evaluation / "verdict.json").read_text())
+    assert (written["accepted"], written["outcome"]) == (False, "undecided")
+    check = check_of(verdict, ENOUGH_QUESTIONS)
+    assert check.numbers == {"queries": 13, "queries_in_split": 13, "min_queries": 14}
+    assert "twinline questions add" in check.detail
+
+
+@pytest.mark.parametrize(
+    ("tokens", "steps", "named"), [(8, 1, True), (None, 1, False), (64, 1, False), (8, 0, False)]
+)  # less than serving; the contract's; more than it; no training at all
+def test_a_training_that_reads_less_than_serving_is_named(
+    tiny_base: Path, tmp_path: Path, tokens: int | None, steps: int, named: bool
+) -> None:
+    paths = write_corpus(tmp_path)
+    write_pairs(paths.pairs / "train.parquet", source="elsewhere")
+    params = train_params(max_steps=steps, epochs=0, max_tokens=tokens)
+    fit(tiny_base, "tiny", contract_params(), params, fit_paths(tmp_path, paths.pairs / "train.parquet"))
+    check = check_of(run(tiny_base, paths, margin=1.0), TRAINED_AS_SERVED)
+    assert check.passed
+    assert ("training read 8 tokens of each text, serving reads" in check.detail) is named
+    report = json.loads((paths.evaluation / "evaluation.json").read_text())
+    assert report["deviations"] == check.numbers["deviations"]
+    assert len(report["deviations"]) == named
 
 
 def test_the_base_model_is_read_under_its_own_contract_so_that_a_wrong_prefix_is_seen(tiny_base: Path, tmp_path: Path) -> None:
@@ -181,6 +217,21 @@ def test_a_sample_of_the_corpus_is_stated_and_holds_what_is_judged(tiny_base: Pa
     assert corpus == read_corpus(paths.documents, needed, preprocessor, max_documents=10, seed=4)
     few = read_held_out(paths.pairs, "dev", preprocessor, max_queries=5, seed=4)
     assert (len(few.queries), few.queries_in_split) == (5, 13)
+
+
+@pytest.mark.parametrize(("most", "queries"), [(0, 15), (5, 5), (2, 2), (1, 2)])
+def test_the_projects_own_questions_are_never_left_to_chance(tiny_base: Path, tmp_path: Path, most: int, queries: int) -> None:
+    paths = write_corpus(tmp_path)
+    asked = [Question("where is it?", "s", "3"), Question("and that?", "s", "4")]
+    for name, own in (
+        ("queries", [{"query_id": one.query_id, "text": one.question, "split": "dev"} for one in asked]),
+        ("judgements", [{"query_id": o.query_id, "source": "s", "key": o.key, "grade": 1, "split": "dev"} for o in asked]),
+    ):
+        file = paths.pairs / f"{name}.parquet"
+        pq.write_table(pa.Table.from_pylist([*pq.read_table(file).to_pylist(), *own]), file)
+    part = read_held_out(paths.pairs, "dev", preprocessor_of(tiny_base), max_queries=most, seed=4)
+    assert {one.query_id for one in asked} <= set(part.query_ids)
+    assert (len(part.query_ids), part.queries_in_split) == (queries, 15)
 
 
 def test_a_document_that_a_query_was_taken_from_is_searched_without_it(tiny_base: Path, tmp_path: Path) -> None:

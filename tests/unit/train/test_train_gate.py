@@ -1,12 +1,16 @@
 """The gate's conditions, as functions of numbers: each can say no, and says with what."""
 
+import numpy as np
 import pytest
 
 from tests.unit.train.factories import evaluate_params
-from train.encoder.gate import Reference, judge_base, judge_champion, judge_slices
+from train.encoder.gate import Reference, judge_base, judge_champion, judge_questions, judge_slices
 from train.encoder.heldout import Corpus, HeldOut
+from train.encoder.params import EvaluateParams
 from train.encoder.slices import query_slices
+from twinline.clients.params import load_params
 from twinline.contract.errors import SettingsError
+from twinline.scoring.intervals import paired_bootstrap
 
 QUERIES = [f"q{number}" for number in range(60)]
 BASE = Reference("the base model", dict.fromkeys(QUERIES, 0.5))
@@ -98,3 +102,32 @@ def test_queries_are_sliced_by_length_answer_source_and_bm25_and_by_nothing_that
 def test_a_limit_that_makes_no_sense_is_refused(values: dict[str, float]) -> None:
     with pytest.raises(SettingsError, match="evaluate"):
         evaluate_params(**values)
+
+
+@pytest.mark.parametrize(("queries", "passes"), [(1, False), (3, False), (29, False), (30, True), (120, True)])
+def test_fewer_questions_than_the_stated_number_are_too_few(queries: int, passes: bool) -> None:
+    check = judge_questions(queries, 200, evaluate_params(min_queries=30))
+    assert check.passed is passes
+    assert check.numbers == {"queries": queries, "queries_in_split": 200, "min_queries": 30}
+
+
+def seen(queries: int, effect: float) -> float:
+    """Return how often an interval excludes zero: a third of the questions changes, by 0.25 at a time."""
+    draw = np.random.default_rng(0)
+    names = [str(number) for number in range(queries)]
+    found = 0
+    for _ in range(200):
+        change = np.where(draw.random(queries) < 0.35, draw.normal(0, 0.25, queries), 0) + effect
+        tuned = dict(zip(names, change.tolist(), strict=True))
+        found += paired_bootstrap(tuned, dict.fromkeys(names, 0.0), samples=500).low > 0
+    return found / 200
+
+
+def test_the_stated_number_is_the_smallest_at_which_an_effect_is_seen() -> None:
+    least = load_params("encoder.evaluate", EvaluateParams).min_queries
+    assert seen(least, 0.08) >= 0.8 > seen(least // 2, 0.08)
+
+
+def test_a_sample_that_could_never_be_enough_is_an_error() -> None:
+    with pytest.raises(SettingsError, match=r"max_queries = 8 is below .*min_queries = 30"):
+        evaluate_params(max_queries=8, min_queries=30)

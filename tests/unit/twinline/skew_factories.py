@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,8 +136,8 @@ class Pieces:
         return LocalEmbedder(self.preprocessor, self.subject.manifest.space, change)
 
 
-def make_pieces(folder: Path) -> Pieces:
-    """Build a release in `folder`, and serve it with three documents."""
+def make_pieces(folder: Path, training: Mapping[str, Any] | None = None) -> Pieces:
+    """Build a release in `folder`, and serve it with three documents; `training` is added to its training.json."""
     tokenizer = Tokenizer(models.WordLevel({word: at for at, word in enumerate(_WORDS)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     chunker = ChunkerSettings(overlap_tokens=0, title="omit", title_max_tokens=0)
@@ -156,7 +157,9 @@ def make_pieces(folder: Path) -> Pieces:
     write_golden(folder, entries)
     weights = hash_safetensors(folder / "encoder" / "model.safetensors")
     (folder / "encoder" / "config.json").write_text("{}")
-    (folder / "encoder" / "training.json").write_text(json.dumps(encoder_identity(folder / "encoder", contract, weights)))
+    (folder / "encoder" / "training.json").write_text(
+        json.dumps({**encoder_identity(folder / "encoder", contract, weights), **(training or {})})
+    )
     space, files = space_id(contract.vector_fingerprint, weights), hash_files(folder)
     serving = Serving("onnx_fp32", (4, 9), 8)
     parity = Parity(0.0, 0.0, "", PARITY_LIMITS["fp32"])

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -327,3 +328,26 @@ def test_the_report_is_json_whatever_was_found(pieces: Pieces) -> None:
 def test_a_folder_that_cannot_be_opened_is_the_fault_itself() -> None:
     report = refused_release("r1", MismatchError("manifest.json was edited"))
     assert (report.broken_hop, report.sentence().endswith("manifest.json was edited")) == ("release files", True)
+
+
+@pytest.mark.parametrize(
+    ("training", "named"),
+    [
+        ({"steps": 3, "params": {"max_tokens": 4}}, True),
+        ({"steps": 3, "params": {"max_tokens": 8}}, True),
+        # as many as serving, or more; none said; no step made; a base model's record
+        ({"steps": 3, "params": {"max_tokens": 9}}, False),
+        ({"steps": 3, "params": {"max_tokens": 64}}, False),
+        ({"steps": 3, "params": {"max_tokens": None}}, False),
+        ({"steps": 0, "params": {"max_tokens": 4}}, False),
+        ({"steps": 0}, False),
+        ({}, False),
+    ],
+)
+def test_a_training_that_read_less_than_serving_is_said_and_is_no_fault(
+    tmp_path: Path, training: dict[str, Any], named: bool
+) -> None:
+    report = measured(make_pieces(tmp_path, training))
+    assert report.ok
+    assert ("named deviation: training read" in report.sentence()) is named
+    assert len(report.to_json()["deviations"]) == named  # type: ignore[arg-type]

@@ -25,6 +25,20 @@ def encoder_identity(folder: Path, contract: Contract, weights_sha256: str) -> d
     }
 
 
+def read_deviations(folder: Path, max_tokens: int) -> tuple[str, ...]:
+    """Return where the training of an encoder differed from its serving, in words; empty for one that was not trained.
+
+    Args:
+        folder: holds `training.json`.
+        max_tokens: the contract's limit, which serving keeps to.
+    """
+    record = json.loads((folder / TRAINING_FILE).read_bytes())
+    read = (record.get("params") or {}).get("max_tokens")
+    if not record.get("steps") or read is None or read >= max_tokens:
+        return ()
+    return (f"training read {read} tokens of each text, serving reads {max_tokens} (encoder.train.max_tokens)",)
+
+
 def check_encoder(folder: Path, contract: Contract, weights_sha256: str) -> str:
     """Compare an encoder folder with its record, and return its space.
 

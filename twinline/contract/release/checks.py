@@ -34,6 +34,10 @@ class RefusedError(ContractError):
         self.checks = tuple(checks)
 
 
+class UndecidedError(RefusedError):
+    """A release is not accepted, because it was measured on too few questions; a person may accept it by name."""
+
+
 def require_pass(checks: Sequence[Check], place: str, remedy: str) -> None:
     """Raise RefusedError with each failed condition."""
     failed = [check for check in checks if not check.passed]
@@ -44,4 +48,7 @@ def require_pass(checks: Sequence[Check], place: str, remedy: str) -> None:
 
 def refusal_line(error: RefusedError) -> str:
     """Return the last line of a refused command, a JSON object: the reason and the checks."""
-    return json.dumps({"refused": str(error), "checks": [check.to_json() for check in error.checks]}, ensure_ascii=False)
+    undecided = {"undecided": True} if isinstance(error, UndecidedError) else {}
+    return json.dumps(
+        {"refused": str(error), **undecided, "checks": [check.to_json() for check in error.checks]}, ensure_ascii=False
+    )

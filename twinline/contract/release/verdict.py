@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from twinline.contract.canonical import JSON
 from twinline.contract.release.checks import Check
@@ -12,9 +12,23 @@ NOT_WORSE_THAN_CHAMPION: Final = "not worse than champion"
 GUARDED_SLICES: Final = "guarded slices"
 NO_EVALUATION_LEAK: Final = "no evaluation leak"
 FORMAT_TO_SERVE: Final = "format to serve"
+ENOUGH_QUESTIONS: Final = "enough questions"
+TRAINED_AS_SERVED: Final = "trained as served"
 
 # The checks of the evaluation stage: a verdict that lacks any of them is invalid.
 EVALUATION_CHECKS: Final = (BETTER_THAN_BASE, NOT_WORSE_THAN_CHAMPION, GUARDED_SLICES, NO_EVALUATION_LEAK)
+# All that it writes. A verdict of an older version lacks the last two, and stands as it is.
+WRITTEN_CHECKS: Final = (*EVALUATION_CHECKS, ENOUGH_QUESTIONS, TRAINED_AS_SERVED)
+
+Outcome = Literal["accepted", "undecided", "refused"]
+
+
+def outcome(checks: Sequence[Check]) -> Outcome:
+    """Return what the checks come to: undecided where nothing speaks against a model but too few questions for a measurement."""
+    failed = {check.name for check in checks if not check.passed}
+    if not failed:
+        return "accepted"
+    return "undecided" if failed == {ENOUGH_QUESTIONS} else "refused"
 
 
 def stated(check: Check) -> dict[str, JSON]:
@@ -46,9 +60,9 @@ class Verdict:
 
     def to_json(self) -> dict[str, JSON]:
         """Return the form of `verdict.json`."""
-        return {"accepted": self.accepted, "checks": [stated(check) for check in self.checks]}
+        return {"accepted": self.accepted, "outcome": outcome(self.checks), "checks": [stated(check) for check in self.checks]}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Verdict":
-        """Read the form from `to_json`. The checks decide; the word `accepted` is for people."""
+        """Read the form from `to_json`. The checks decide; the words `accepted` and `outcome` are for people."""
         return cls([read_stated(entry) for entry in value["checks"]])

@@ -105,7 +105,7 @@ def _gate(described: Described) -> RenderableType:
         said = described.entry.message.strip() if described.entry else ""
         return Text(said or f"{_UNKNOWN}: a release that no pipeline has judged, or whose commit is elsewhere")
     table = _table("", "check", "what was measured")
-    table.add_row(*_decided(verdict.get("accepted") is True), "verdict", "")
+    table.add_row(*_decided(verdict.get("accepted") is True), "verdict", str(verdict.get("outcome", "")))
     for check in verdict.get("checks", []):
         numbers = ", ".join(f"{name} {_short(number)}" for name, number in flattened(check.get("numbers") or {}))
         said = "; ".join(part for part in (str(check.get("statement", "")), numbers) if part)

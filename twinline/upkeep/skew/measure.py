@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+from twinline.contract.encoder.encoder_record import read_deviations
 from twinline.contract.encoder.selfcheck import check_process
 from twinline.contract.errors import ContractError, MismatchError, TransientError
 from twinline.upkeep.skew import hops
@@ -35,7 +36,14 @@ def measure_skew(subject: Subject, offline: Offline, live: Live, sample: SampleP
     search = partial(hops.search_hop, subject.golden, offline, live.search)
     measured.append(_run("search", search, away) if is_whole else Hop("search", "not run", _UNTRUSTED))
     manifest = subject.manifest
-    report = partial(SkewReport, manifest.release, manifest.space, manifest.fingerprints.contract, tuple(measured))
+    report = partial(
+        SkewReport,
+        manifest.release,
+        manifest.space,
+        manifest.fingerprints.contract,
+        tuple(measured),
+        deviations=_deviations(subject) if is_whole else (),
+    )
     if sample is None or not is_whole:
         done = report(sample_reason="not asked for" if is_whole else _UNTRUSTED)
     else:
@@ -47,6 +55,11 @@ def measure_skew(subject: Subject, offline: Offline, live: Live, sample: SampleP
     if away and done.ok:
         raise away[0]
     return done
+
+
+def _deviations(subject: Subject) -> tuple[str, ...]:
+    # The last bucket of serving is the contract's limit.
+    return read_deviations(subject.folder / "encoder", max(subject.manifest.serving.length_buckets))
 
 
 def refused_release(release: str, exc: MismatchError) -> SkewReport:

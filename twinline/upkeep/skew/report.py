@@ -93,6 +93,8 @@ class SkewReport:
     sample: SampleReport | None = None
     sample_reason: str = ""
     drift: DriftReport | None = None
+    # Where training differed from serving by a person's choice: no fault, and never left unsaid.
+    deviations: tuple[str, ...] = ()
 
     @property
     def broken_hop(self) -> str | None:
@@ -117,7 +119,8 @@ class SkewReport:
             if self.sample
             else ""
         )
-        return f"no skew in release {self.release}: {ran} hops agree with its golden texts{compared}{also}"
+        deviating = f"; named deviation: {'; '.join(self.deviations)}" if self.deviations else ""
+        return f"no skew in release {self.release}: {ran} hops agree with its golden texts{compared}{also}{deviating}"
 
     def to_json(self) -> dict[str, JSON]:
         """Return the JSON form; a distance that is no finite number is null."""
@@ -128,6 +131,7 @@ class SkewReport:
             "ok": self.ok,
             "broken_hop": self.broken_hop,
             "sentence": self.sentence(),
+            "deviations": list(self.deviations),
             "hops": [_finite(asdict(hop)) for hop in self.hops],
             "sample": self.sample.to_json() if self.sample else {"reason": self.sample_reason},
             "drift": dict(self.drift.to_json()) if self.drift else None,

@@ -49,7 +49,7 @@ def train(kind: Kind, wanted: Wanted, settings: Settings, checkout: Path, say: S
     Raises:
         SettingsError: source or name is wrong.
         PipelineFailedError: a stage failed, or the source could not be read; another try may help.
-        PipelineRefusedError: a stage refused its input, and would again.
+        StageRefusedError: a stage refused its input, and would again.
     """
     artifact = kind.artifact
     overrides = dict(wanted.overrides or {})
