@@ -14,7 +14,8 @@ unexport PYTHONDONTWRITEBYTECODE
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: .venv/ready .venv-server/ready  ## Make the two environments: platform and model server
+setup:  ## Make the two environments, at the same time: platform and model server
+	@$(MAKE) --no-print-directory -j2 .venv/ready .venv-server/ready
 
 demo: setup  ## See the whole platform at work (minutes)
 	@$(BIN)/twinline demo
@@ -59,7 +60,7 @@ unit: setup  ## Tests that start no server, on all cores
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --dist worksteal tests/unit tests/architecture tests/adapter_suites
 
 integration: setup  ## Tests with a real broker, Triton, store and Airflow, and those of a GPU where there is one
-	@$(BIN)/pytest -m 'integration or gpu'
+	@$(BIN)/pytest -n 2 --dist loadfile -m 'integration or gpu'
 
 docs: .venv/ready  ## Draw the pictures of docs/: the architecture, and the results in docs/figures/results.jsonl
 	@$(BIN)/python docs/architecture.py

@@ -54,11 +54,16 @@ make_environment() {
 install() {
     local folder=$1
     shift
-    if ! "$folder/bin/pip" install --constraint "${CONSTRAINTS:-constraints.txt}" "$@" | tee "$folder/pip.log" |
+    if ! "$folder/bin/pip" install --no-compile --constraint "${CONSTRAINTS:-constraints.txt}" "$@" | tee "$folder/pip.log" |
         sed -un -e 's/^Collecting \([^ ]*\).*/setup:   \1/p' -e 's/^Installing collected packages:.*/setup: installing them/p'; then
         reasons "$folder/pip.log" >&2
         return 1
     fi
+}
+
+# pip compiles one file after the other, this on all cores. A package may hold a file for another Python: nobody imports it.
+compile() {
+    "$1/bin/python" -m compileall -qq -j 0 "$1/lib" || true
 }
 
 # What pip said beside its progress. It goes back through versions to find the cause, so the cause stands at the end.
@@ -116,6 +121,7 @@ platform)
     esac
     # compat: the checkout's folder on the path, so that a package added later is found without installing again.
     install .venv --config-settings editable_mode=compat --editable ".[$ROLES]"
+    compile .venv
     ;;
 server)
     # Up to 3.12, the newest that has numpy 1.
@@ -126,6 +132,7 @@ server)
     # The one version that differs from the platform's stands in the requirements, with the reason.
     sed '/^numpy==/d' constraints.txt >.venv-server/constraints.txt
     CONSTRAINTS=.venv-server/constraints.txt install .venv-server --requirement ops/server-requirements.txt
+    compile .venv-server
     ;;
 *)
     fail "which environment: platform or server?"
