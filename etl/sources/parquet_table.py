@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from etl.sources.cells import without_bytes
 from etl.sources.csv_table import duplicate_columns
 from etl.sources.items import Reject
 from etl.sources.lines import twice_in
+from twinline.contract.errors import DocumentError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,7 +27,10 @@ def read_parquet_rows(stream: BinaryIO, place: str) -> Iterator[tuple[int, dict[
         for batch in file.iter_batches(batch_size=1_000):
             for row in zip(*map(_values, batch.columns), strict=True):
                 number += 1
-                yield number, dict(zip(batch.schema.names, row, strict=True))
+                try:
+                    yield number, without_bytes(dict(zip(batch.schema.names, row, strict=True)))
+                except DocumentError as exc:
+                    yield Reject(place, exc.reason, str(exc), number)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as exc:
         yield Reject(place, "corrupt_parquet", str(exc)[:500], number + 1)
 

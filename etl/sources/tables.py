@@ -7,7 +7,7 @@ from typing import Any, BinaryIO
 
 from etl.fields import FieldNames
 from etl.source_state import NO_MARK, SourceState, mark_of
-from etl.sources.cells import metadata_of, name_of, text_or_nothing, version_of, without_bytes
+from etl.sources.cells import metadata_of, name_of, text_or_nothing, version_of
 from etl.sources.csv_table import read_csv_rows
 from etl.sources.items import Item, Made, Reject, Same, checked, excerpt
 from etl.sources.lines import ParseLine, load_json, object_row, parse_line, parser_of, raw_lines, read_json_lines
@@ -15,7 +15,6 @@ from etl.sources.parquet_table import read_parquet_rows
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.records import MAX_TEXT_BYTES, Document
 from twinline.contract.documents.strict_json import nesting
-from twinline.contract.errors import DocumentError
 
 _ROWS_AT_ONCE = 256
 _BYTES_AT_ONCE = 8 << 20
@@ -182,7 +181,6 @@ def _row_document(source: str, place: str, line: int, row: Row, names: FieldName
     if isinstance(columns, Reject):
         return Reject(place, columns.reason, columns.detail, line, raw=excerpt(str(row)))
     try:
-        row = without_bytes(row)
         nested = row.get("metadata")
         inner = {name: metadata_of(value) for name, value in nested.items()} if isinstance(nested, Mapping) else {}
         taken = {
@@ -194,8 +192,6 @@ def _row_document(source: str, place: str, line: int, row: Row, names: FieldName
             "metadata" if inner or nested in ({}, "") else None,
         }
         rest = {name: metadata_of(value) for name, value in row.items() if name not in taken and value is not None}
-    except DocumentError as exc:
-        return Reject(place, exc.reason, str(exc), line, raw=excerpt(str(row)))
     except RecursionError:
         return Reject(place, "too_deep", "the row is nested too deeply to be read", line)
     if twice := [name for name in inner if name in rest and rest[name] != inner[name]]:

@@ -137,6 +137,7 @@ def test_every_part_of_the_code_has_its_role() -> None:
         ("train", {"apache-airflow", "fastapi", "noida-db"}),
         ("release", {"torch", "apache-airflow", "fastapi", "daft"}),
         ("schedule", {"torch", "fastapi", "daft"}),
+        ("formats", {"torch", "apache-airflow", "dvc", "daft", "pyarrow"}),
     ],
 )
 def test_no_role_installs_what_makes_another_one_heavy(role: str, without: set[str]) -> None:

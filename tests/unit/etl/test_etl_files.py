@@ -183,6 +183,26 @@ def test_an_fsspec_address_is_read_like_a_folder(tmp_path: Path) -> None:
     assert documents(items)["deep/a.txt"].text == "From memory."
 
 
+def test_files_that_once_ended_a_run_are_read_or_one_reject_and_the_last_file_is_read(tmp_path: Path) -> None:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    aliases = "\n".join(f"a{i}: &a{i} [" + ",".join([f"*a{i - 1}" if i else "x"] * 10) + "]" for i in range(9))
+    (folder / "aliases.md").write_text(f"---\n{aliases}\ntitle: *a8\n---\nbody\n")
+    (folder / "date.md").write_text("---\ntitle: Minutes of March\ndate: 2024-02-30\n---\n# Minutes\n\nWe met.\n")
+    (folder / "label.html").write_text('<!doctype html><head><meta charset="undefined"><title>T</title><body><p>hello walrus')
+    (folder / "digits.csv").write_text(f"id,text,version\nd1,fine,3\nd2,huge,{'9' * 5_000}\n")
+    times = pa.array([0, 253402300800000000], pa.timestamp("us"))
+    pq.write_table(pa.table({"id": ["p1", "p2"], "text": ["first", "second"], "until": times}), folder / "far.parquet")
+    (folder / "z.md").write_text("# Later\n\nA later neighbour.\n")
+
+    items = read(f"files:{folder}", tmp_path)
+
+    found = documents(items)
+    assert sorted(found) == ["d1", "date.md", "label.html", "p1", "p2", "z.md"]
+    assert (found["date.md"].title, found["label.html"].text) == ("Minutes of March", "hello walrus")
+    assert reject_reasons(items) == [("aliases.md", None, "invalid_front_matter"), ("digits.csv", 3, "bad_version")]
+
+
 def test_front_matter_gives_the_title_and_what_only_looks_like_it_loses_no_word(tmp_path: Path) -> None:
     folder = tmp_path / "docs"
     folder.mkdir()

@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from random import Random
 
@@ -185,6 +186,30 @@ def test_another_reader_setting_or_source_remembers_nothing_of_this_one(run: Run
         ingest(source, run.home / "other", max_reject_share=1, state=known).id
         != ingest(open_source(f"files:{corpus}", run.settings, FIELDS), run.home / "this", max_reject_share=1).id
     )
+
+
+@pytest.mark.usefixtures("settled")
+def test_what_was_read_without_a_library_is_read_again_once_it_is_installed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(library: str) -> str:
+        if library == "python-docx":
+            raise PackageNotFoundError(library)
+        return "1"
+
+    def items() -> list[Item]:
+        source = open_source(spec, run.settings, FIELDS)
+        known = open_source_state(source, run.settings, FIELDS, Erasures())
+        assert isinstance(source, Files)
+        assert known is not None
+        return list(source.items_since(known))
+
+    (run.home / "folder").mkdir()
+    (run.home / "folder" / "a.txt").write_text("words")
+    spec = f"files:{run.home / 'folder'}"
+    with monkeypatch.context() as patched:
+        patched.setattr(source_state.metadata, "version", version)
+        run.warm(spec)
+        assert isinstance(items()[0], Same)
+    assert isinstance(items()[0], Made)
 
 
 def test_a_snapshot_that_is_gone_from_the_store_is_read_again_and_a_damaged_one_is_named(run: Run) -> None:
