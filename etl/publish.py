@@ -202,8 +202,8 @@ def _conclude(report: Report, difference: Difference, rejects: RejectsFile, feed
         rest = "would be published" if report.is_dry else "was published"
         faults.append(
             f"{report.refused_deletions} of the {report.known} documents of {feed.name} have left the source, more than "
-            f"{DELETE_COUNT} and more than {DELETE_SHARE:.0%}: no such document is deleted, the rest {rest}. Look at the source; if "
-            f"it is right, say --yes-delete {report.refused_deletions}"
+            f"{DELETE_COUNT} and more than {DELETE_SHARE:.0%}: no such document is deleted, the rest {rest}. Look at the source; "
+            f"if it is right, say --yes-delete {report.refused_deletions}"
         )
     if OTHER_PLACE in report.rejected:
         faults.append(f"{report.rejected[OTHER_PLACE]} documents have the name of others: {rejects.firsts[OTHER_PLACE].detail}")
