@@ -134,7 +134,7 @@ def publish(
     snapshot: Annotated[str, typer.Option(help=f"Id of a stored snapshot, or its folder; {SNAPSHOT} by default.")] = "",
     everything: Annotated[bool, typer.Option("--all", help="Also documents that have not changed.")] = False,
     delete_missing: Annotated[bool, typer.Option(help="Delete documents that have left the source.")] = False,
-    yes_delete: Annotated[int, typer.Option(help="Up to so many deletions; by default a quarter of the source, or 10.")] = 0,
+    yes_delete: Annotated[int, typer.Option(min=0, help="Up to so many deletions; by default a quarter of it, or 10.")] = 0,
     moved: Annotated[bool, typer.Option("--moved", help="The documents lie in another place now, and are the same.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be sent and deleted.")] = False,
 ) -> None:

@@ -217,26 +217,26 @@ def _snapshot_root(snapshot: Snapshot, location: str) -> str:
 
 def _distinct(paths: Sequence[str]) -> tuple[list[str], list[str]]:
     """Return the places to read, each once, and a note on every other one."""
-    places, notes = [], []
+    notes: list[str] = []
     wanted = [path if is_address(path) else absolute_path(path, Path.cwd()) for path in paths]
-    for number, place in enumerate(wanted):
-        others = [other for other in wanted if _is_read_with(place, other)]
-        if place in wanted[:number]:
-            notes.append(f"{paths[number]} was named twice, and is read once")
-        elif others:
-            notes.append(f"{paths[number]} lies in {min(others)}, and is read with it")
+    folders = [place for place in dict.fromkeys(wanted) if os.path.isdir(place)]  # noqa: PTH112 (it takes any text)
+    places: dict[str, None] = {}
+    for path, place in zip(paths, wanted, strict=True):
+        if place in places:
+            notes.append(f"{path} was named twice, and is read once")
+        elif others := [folder for folder in folders if _is_read_with(place, folder)]:
+            notes.append(f"{path} lies in {min(others)}, and is read with it")
         else:
-            places.append(place)
-    return places, notes
+            places[place] = None
+    return list(places), notes
 
 
 def _is_read_with(place: str, folder: str) -> bool:
     inside = place.removeprefix(f"{folder.rstrip('/')}/")
-    if inside == place or not os.path.isdir(folder):  # noqa: PTH112 (it takes any text)
-        return False
     # A hidden file, and one behind a link, is read only where it is named.
-    is_hidden = any(part.startswith(".") for part in inside.split("/"))
-    return not is_hidden and os.path.realpath(place) == os.path.join(os.path.realpath(folder), inside)  # noqa: PTH118
+    if inside == place or any(part.startswith(".") for part in inside.split("/")):
+        return False
+    return os.path.realpath(place) == os.path.join(os.path.realpath(folder), inside)  # noqa: PTH118
 
 
 def _line_entries(stream: BinaryIO, name: str) -> Iterator[Entry]:

@@ -41,7 +41,8 @@ def command(
         bool, typer.Option(help="With --source: delete what it held when last published and no longer holds.")
     ] = False,
     yes_delete: Annotated[
-        int, typer.Option(help="With --delete-missing: up to so many deletions; by default a quarter of the source, or 10.")
+        int,
+        typer.Option(min=0, help="With --delete-missing: up to so many; by default a quarter of the source, or 10."),
     ] = 0,
     moved: Annotated[bool, typer.Option("--moved", help="The documents lie in another place now, and are the same.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list what would be sent and deleted.")] = False,
