@@ -75,7 +75,7 @@ def test_an_ordinary_topic_is_refused_with_the_choices_adopted_by_choice_and_its
     settings = Settings(kafka_bootstrap=broker, topic=f"mydocs-{uuid4().hex[:8]}", home=tmp_path)
     with closing(make_admin(settings)) as admin:
         admin.create_topics({settings.topic: {"num_partitions": 1, "replication_factor": 1}}, wait_for_metadata=True)
-    with pytest.raises(SettingsError, match="TWINLINE_TOPIC_ORDER=offsets.*TWINLINE_TOPIC_ORDER=versions"):
+    with pytest.raises(SettingsError, match=r"TWINLINE_TOPIC_ORDER=offsets.*TWINLINE_TOPIC_ORDER=versions"):
         ensure_topics(settings)
     for order in ("offsets", "versions"):
         ensure_topics(settings.model_copy(update={"topic_order": order}))
