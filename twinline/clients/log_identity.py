@@ -90,7 +90,7 @@ def check_same(before: LogRecord, now: LogRecord, name: str, mark: tuple[int, in
     if (before.cluster, before.topic) != (now.cluster, now.topic):
         raise MismatchError(
             f"collection {name} belongs to {describe(before)}, this process reads {describe(now)}: their messages must not be "
-            f"mixed: {elsewhere}"
+            f"mixed: {elsewhere}; where this log took the place of that one, retire the release and build it again"
         )
     was_made_again = before.topic_id and now.topic_id and before.topic_id != now.topic_id
     if was_made_again or (mark is not None and mark != before.mark):
