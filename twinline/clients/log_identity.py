@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any, Final, Protocol
-from uuid import uuid4
+from uuid import UUID, uuid4
+
+from kafka.errors import UnknownTopicOrPartitionError, for_code
 
 from twinline.clients.kafka.connect import beginning_offsets, end_offsets, kafka_errors, make_admin
 from twinline.clients.kafka.stretch import read_topic
@@ -22,6 +24,8 @@ _log = logging.getLogger(__name__)
 # In the embedded broker's data folder, so that the two go together: its own cluster id is the same everywhere.
 _ID_FILE: Final = "log-id"
 _LOOPBACK: Final = ("127.0.0.1", "localhost")
+# Of a topic from before its cluster gave ids.
+_NO_ID: Final = str(UUID(int=0))
 
 
 class HasLog(Protocol):
@@ -86,7 +90,7 @@ def check_same(before: LogRecord, now: LogRecord, name: str, mark: tuple[int, in
     if (before.cluster, before.topic) != (now.cluster, now.topic):
         raise MismatchError(
             f"collection {name} belongs to {describe(before)}, this process reads {describe(now)}: their messages must not be "
-            f"mixed: {elsewhere}"
+            f"mixed: {elsewhere}; where this log took the place of that one, retire the release and build it again"
         )
     was_made_again = before.topic_id and now.topic_id and before.topic_id != now.topic_id
     if was_made_again or (mark is not None and mark != before.mark):
@@ -116,15 +120,21 @@ def read_identity(settings: Settings) -> LogRecord:
         TransientError: no broker answers.
     """
     with closing(make_admin(settings)) as admin, kafka_errors(settings):
-        # `describe_cluster()` fails on the embedded broker; the client's own metadata has the id of any broker.
-        described: Mapping[str, Any] = next(iter(admin.describe_topics([settings.topic])), {})
-        cluster = str(admin._manager.cluster.cluster_id or "")
-    partitions = described.get("partitions") or []
-    if not partitions:
-        raise SettingsError(f"Kafka at {settings.kafka_address} has no topic {settings.topic}: publish documents first")
-    topic_id = described.get("topic_id")
-    embedded = _embedded_id(settings)
-    return LogRecord(embedded or cluster, settings.topic, str(topic_id or ""), settings.topic_order, len(partitions))
+        # As `describe_topics()` asks, which gives no cluster back; `describe_cluster()` fails on the embedded broker.
+        metadata: Mapping[str, Any] = admin._manager.run(admin._get_cluster_metadata, [settings.topic])
+        topic = next(iter(metadata["topics"]), {"error_code": UnknownTopicOrPartitionError.errno})
+        if topic["error_code"] == UnknownTopicOrPartitionError.errno:
+            raise SettingsError(f"Kafka at {settings.kafka_address} has no topic {settings.topic}: publish documents first")
+        if topic["error_code"]:
+            raise for_code(topic["error_code"])(settings.topic)
+    topic_id = str(topic["topic_id"] or "")
+    return LogRecord(
+        _embedded_id(settings) or str(metadata["cluster_id"] or ""),
+        settings.topic,
+        "" if topic_id == _NO_ID else topic_id,
+        settings.topic_order,
+        len(topic["partitions"]),
+    )
 
 
 def read_losses(settings: Settings) -> list[str]:

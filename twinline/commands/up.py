@@ -29,7 +29,8 @@ def command(
         waiting=console.status,
         report=console.print,
     )
-    _show_losses(settings, console)
+    if settings.kafka_bootstrap or not no_broker:
+        _show_losses(settings, console)
     if not no_online:
         console.print(f"\nsearch     {settings.search_url}")
     if not no_scheduler:

@@ -14,7 +14,7 @@ from twinline.clients.log_identity import check, claim, read_alarms, read_identi
 from twinline.clients.settings import Settings
 from twinline.clients.store.protocol import CollectionInfo, LogRecord
 from twinline.clients.store.vectors import one_dense
-from twinline.contract.errors import MismatchError, SettingsError, TwinlineError
+from twinline.contract.errors import MismatchError, SettingsError, TransientError, TwinlineError
 
 INFO = CollectionInfo("r0123456789ab", "space", "contract", "vector", "index", one_dense(4))
 SETTINGS = Settings(kafka_bootstrap="broker.example:9092")
@@ -28,16 +28,20 @@ class Broker:
     topic: str = "documents"
     topic_id: str | None = "topic-1"
     partitions: int = 2
+    error_code: int = 0
     begin: int = 0
     times: list[int] = field(default_factory=list)
 
     def admin(self, settings: Settings) -> Any:
-        listed = [{"topic_id": self.topic_id, "partitions": [{}] * self.partitions}]
+        there = {"error_code": self.error_code, "topic_id": self.topic_id, "partitions": [{}] * self.partitions}
+        absent = {"error_code": 3, "topic_id": None, "partitions": []}
         return SimpleNamespace(
-            _manager=SimpleNamespace(cluster=SimpleNamespace(cluster_id=self.cluster)),
-            describe_topics=lambda topics: listed if topics == [self.topic] else [{"partitions": []}],
+            _manager=SimpleNamespace(run=lambda ask, topics: ask(topics)),
+            _get_cluster_metadata=lambda topics: {
+                "cluster_id": self.cluster, "topics": [there if topics == [self.topic] else absent]
+            },
             close=lambda: None,
-        )
+        )  # fmt: skip
 
     def ends(self, settings: Settings, topic: str) -> dict[int, int]:
         return {0: self.begin + len(self.times)} | dict.fromkeys(range(1, self.partitions), 0)
@@ -202,6 +206,17 @@ def test_the_embedded_brokers_identity_is_that_of_its_data_folder(broker: Broker
     named = homes[0].model_copy(update={"kafka_bootstrap": f"localhost:{homes[0].kafka_port}"})
     elsewhere = homes[0].model_copy(update={"kafka_bootstrap": "10.0.0.7:9092"})
     assert (read_identity(named).cluster, read_identity(elsewhere).cluster) == (one, "cluster-a")
+
+
+def test_an_id_of_zeros_is_none(broker: Broker) -> None:
+    broker.topic_id = "00000000-0000-0000-0000-000000000000"
+    assert read_identity(SETTINGS).topic_id == ""
+
+
+def test_a_topic_whose_leader_is_away_is_asked_for_again(broker: Broker) -> None:
+    broker.error_code = 5
+    with pytest.raises(TransientError):
+        read_identity(SETTINGS)
 
 
 def test_a_topic_that_is_not_there_is_named(broker: Broker) -> None:

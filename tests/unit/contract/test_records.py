@@ -129,3 +129,44 @@ def test_the_content_hash_leaves_out_the_version_and_nothing_else() -> None:
 def test_ids_keep_names_apart_that_a_join_would_mix() -> None:
     assert point_id("a_b", "c", 0) != point_id("a", "b_c", 0)
     assert len({point_id("s", "k", 0), point_id("s", "k", 1), head_id("s", "k"), head_id("s", "k,0")}) == 4
+
+
+def test_a_place_of_the_log_orders_by_offset_within_a_partition_and_by_time_between_two() -> None:
+    document = Document("s", "k", "text")
+    assert version_of(document, 5, 1, partition=0) < version_of(document, 4, 2, partition=0)
+    assert version_of(document, 5, 1, partition=0) < version_of(document, 6, 0, partition=1)
+    assert version_of(document, 5, 9, partition=0) < version_of(document, 5, 0, partition=1)
+    # Unknown to one of them: by time, then by offset.
+    assert version_of(document, 4, 2, partition=0) < version_of(document, 5, 1)
+    assert version_of(document, 5, 1) < version_of(document, 5, 2, partition=0)
+    assert version_of(document, 5, 1).is_same_state(version_of(document, 5, 1, partition=7))
+    assert not Version("explicit", 5).is_same_state(Version("log", 5))
+
+
+@pytest.mark.parametrize(
+    ("claim", "expected"),
+    [
+        (b"900/3/1", Version("log", 900, 3, 1)),
+        (b"9999/3/1", Version("log", 9999, 3, 1)),  # the clock stepped back since: its offset is older
+        (b"900/3", Version("log", 900, 3)),  # as an older release of Twinline wrote it
+        (b"900/99/0", Version("log", 900, 99, 0)),  # of another partition: its time is older
+        (b"1000/8/1", None),
+        (b"900/8/1", None),
+        (b"1001/3/0", None),
+        (b"1000/3/2", None),
+        (b"1001/3", None),
+        (b"900/3/x", None),
+        (b"900/3/1/1", None),
+    ],
+)
+def test_a_message_that_is_sent_again_keeps_its_first_place(claim: bytes, expected: Version | None) -> None:
+    headers = [("replay-version", claim)]
+    if expected is not None:
+        assert version_of(Document("s", "k", "text"), 1000, 7, headers, 1) == expected
+        return
+    with pytest.raises(DocumentError, match="replay-version"):
+        version_of(Document("s", "k", "text"), 1000, 7, headers, 1)
+
+
+def test_where_the_log_keeps_no_time_a_claim_has_none_either() -> None:
+    assert version_of(Document("s", "k", "text"), 0, 7, [("replay-version", b"900/3/1")], 1) == Version("log", 0, 3, 1)

@@ -93,6 +93,7 @@ class Online:
 def online(tmp_path: Path, preprocessor: Preprocessor, monkeypatch: pytest.MonkeyPatch) -> Iterator[Online]:
     lists = SimpleNamespace(current=Erasures, close=lambda: None)
     monkeypatch.setattr(opening, "ErasureTopic", lambda settings: lists)
+    monkeypatch.setattr(opening, "claim", lambda settings, collection: None)
     made = Online(tmp_path, preprocessor)
     made.fill(made.store, Document("s", "a", TEXT), Document("s", "b", "nine ten"))
     made.service.serve(NAME)
