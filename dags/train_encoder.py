@@ -18,6 +18,9 @@ A corpus that is too small to train on skips the chain from `train` on, with the
 the base model into service before it ends, as `twinline release bootstrap` does: also where its encoder is not accepted, so that
 every ingested document can be found.
 
+An encoder that was measured on too few questions is undecided: `gate` stops the chain, and says how to add questions, or how a
+person accepts it by name.
+
 A refused gate stops the chain: the log of `gate` has the reasons, its XCom `return_value` the checks with their numbers. The
 experiment stays, with its evidence, and the active release goes on serving. Your branch and your workspace are not touched.
 

@@ -72,10 +72,10 @@ class KnownVectors:
         if self._file is None:
             return
         wanted = self._folder / f"{self._release}{f'-{erasures[:16]}' if erasures else ''}.sqlite"
-        if self._file != wanted:
-            self._file = wanted
+        self._file = wanted
         for file in self._files():
-            if file != wanted:
+            # Its journal stays too: another thread may be writing.
+            if not file.name.startswith(wanted.name):
                 file.unlink(missing_ok=True)
 
     def forget(self) -> None:
@@ -111,18 +111,20 @@ class KnownVectors:
     @contextmanager
     def _opened(self) -> Iterator[sqlite3.Connection | None]:
         """Open the file for one call, since calls come from several threads; give None, or end the block, if it is unusable."""
-        if self._file is None:
+        # Another thread may set it to None meanwhile.
+        file = self._file
+        if file is None:
             yield None
             return
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with closing(sqlite3.connect(self._file, timeout=10)) as database:
+            with closing(sqlite3.connect(file, timeout=10)) as database:
                 # No order on disk is needed: a file that a power cut damaged is found out by its checksums, and left.
                 database.execute("PRAGMA synchronous = OFF")
                 database.execute(_TABLE)
                 yield database
         except (sqlite3.Error, OSError) as exc:
-            _log.warning("known_vectors_lost", extra={"file": str(self._file), "error": str(exc)})
+            _log.warning("known_vectors_lost", extra={"file": str(file), "error": str(exc)})
             self._file = None
 
     def _files(self) -> list[Path]:

@@ -15,6 +15,8 @@ from typing import IO, Final, TextIO, cast
 
 import yaml
 
+# Without it DVC's lines come after those of the stage that they announce.
+_AT_ONCE: Final = {"PYTHONUNBUFFERED": "1"}
 _RUNNING: Final = re.compile(r"Running stage '([^']+)'")
 _NOT_RUN: Final = re.compile(r"Stage '([^']+)' (didn't change, skipping|is cached - skipping run)")
 # Lines of DVC that name nothing of the project's: its warnings and what it does with its records.
@@ -33,7 +35,7 @@ def run_stages(command: Sequence[str], folder: Path, environment: Mapping[str, s
     shown = out or sys.stderr
     total = stage_count(folder / "dvc.yaml")
     with subprocess.Popen(
-        command, cwd=folder, env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        command, cwd=folder, env={**environment, **_AT_ONCE}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     ) as process:
         try:
             # newline="": a progress bar ends its lines with a carriage return, and keeps to one line.
