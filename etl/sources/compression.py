@@ -5,13 +5,10 @@ import gzip
 import io
 import lzma
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
+from typing import Any, BinaryIO, Final, cast
 
 from twinline.contract.documents.records import MAX_TEXT_BYTES
 from twinline.contract.errors import DocumentError
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 # Text shrinks to a tenth; the most monotonous logs, to a hundredth.
 _MOST_TIMES: Final = 300
@@ -69,7 +66,7 @@ class _Unpacked(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: "WriteableBuffer") -> int:
+    def readinto(self, buffer: Any) -> int:
         room = memoryview(buffer).cast("B")
         # Not `read`: of a file that breaks off, it loses what stands before the break.
         piece = self._inner.read1(len(room))

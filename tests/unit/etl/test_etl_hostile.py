@@ -20,7 +20,7 @@ import pytest
 
 from etl.fields import FieldNames
 from etl.ingest import ingest
-from etl.reading.reader import Limits
+from etl.reading.child import Limits
 from etl.rejects import RejectsFile
 from etl.source_state import open_source_state
 from etl.sources import Reject, open_source
