@@ -34,7 +34,7 @@ _PORTION_ROWS: Final = 256
 _PORTION_BYTES: Final = 1 << 20
 
 
-class Child:
+class Service:
     """Answers requests on a socket until it closes."""
 
     def __init__(self, connection: socket.socket, modules: list[str]) -> None:
@@ -163,7 +163,7 @@ def main() -> None:
     ours = Path(__file__).resolve().parents[2]
     missing = confine({ours / name.partition(".")[0] for name in ("etl", "twinline", *modules)})
     send(connection, {"ready": missing})
-    Child(connection, modules).serve()
+    Service(connection, modules).serve()
 
 
 if __name__ == "__main__":

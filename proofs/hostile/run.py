@@ -83,7 +83,7 @@ def passed(report: Mapping[str, Any]) -> bool:
 
 def budget_bytes(place: Place) -> int:
     """Return the memory that the largest process of an ingest may take, by the sizes of a place's files."""
-    from etl.reading.reader import Limits
+    from etl.reading.child import Limits
 
     files = [place.path] if place.path.is_file() else [path for path in place.path.iterdir() if path.is_file()]
     largest = max(path.stat().st_size for path in files)

@@ -14,7 +14,8 @@ from typing import Any
 import psutil
 import pytest
 
-from etl.reading.reader import MODULES, Limits, Reader
+from etl.reading.child import Limits
+from etl.reading.reader import MODULES, Reader
 from etl.sources.items import Reject
 from twinline.contract.errors import ContractError, DocumentError
 
