@@ -31,6 +31,8 @@ from twinline.contract.errors import ContractError
 from twinline.contract.release.manifest import Manifest
 
 EXACT: Final = "openvino_fp32"
+# A small corpus goes in as many portions as a large one: within a portion, equal chunks were embedded once before.
+_PORTION_BYTES: Final = 32 * 1024
 _CHANGED: Final = 5  # one page in so many changes with a version
 
 
@@ -96,7 +98,7 @@ def _index(folder: Path, contender: Contender, corpus: Sequence[Document]) -> di
     encoder.embed(["a warm-up"], "document")
     golden = GoldenSet(read_golden(folder), manifest.serving_format().parity.limit)
     release = Release(CollectionInfo.of(manifest), Preprocessor.load(folder), encoder, golden)
-    limits = ConsumerLimits()
+    limits = ConsumerLimits(max_portion_bytes=_PORTION_BYTES)
     with tempfile.TemporaryDirectory() as place:
         known = KnownVectors(Path(place, "known"), manifest.release, manifest.dimension, 1 << 28) if contender.knows else None
         store = EdgeStore(Path(place, "store"))
