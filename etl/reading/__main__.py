@@ -24,7 +24,7 @@ from etl.reading.confine import confine
 from etl.reading.frames import BadFrameError, framed, receive, receive_bytes, reject_form, send
 from etl.sources.compression import open_unpacked, unpacked, unpacked_name
 from etl.sources.items import Reject
-from twinline.contract.documents.records import MAX_VERSION
+from twinline.contract.documents.records import MAX_TEXT_BYTES, MAX_VERSION
 from twinline.contract.errors import DocumentError
 
 # A request holds no content.
@@ -32,6 +32,8 @@ _MAX_REQUEST_BYTES: Final = 1 << 20
 # Rows travel in portions: few enough for a slow parent, many enough for a fast one.
 _PORTION_ROWS: Final = 256
 _PORTION_BYTES: Final = 1 << 20
+# Beyond any document; a frame has room for it in any alphabet.
+_MAX_ROW_CHARS: Final = 2 * MAX_TEXT_BYTES
 
 
 class Service:
@@ -129,10 +131,13 @@ def _form(row: tuple[int, Any] | Reject) -> str:
     if isinstance(row, Reject):
         return json.dumps(reject_form(row), ensure_ascii=False)
     try:
-        return json.dumps(row, ensure_ascii=False, default=_plain)
+        form = json.dumps(row, ensure_ascii=False, default=_plain)
+        if len(form) <= _MAX_ROW_CHARS:
+            return form
+        reject = Reject("", "too_large", f"{len(form)} characters, the limit is {_MAX_ROW_CHARS}: split the row", row[0])
     except UnicodeDecodeError as exc:
         reject = Reject("", "invalid_utf8", f"the row holds bytes that are not UTF-8: {exc}", row[0])
-        return json.dumps(reject_form(reject), ensure_ascii=False)
+    return json.dumps(reject_form(reject), ensure_ascii=False)
 
 
 def _plain(value: Any) -> int | str:

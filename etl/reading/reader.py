@@ -4,7 +4,7 @@ Every way to fail ends as a DocumentError, for one reject; the next request find
 
     reader_failed        the reader raised, or its answer is none
     reader_crashed       the child died, by a signal or by leaving
-    out_of_memory        the reader wanted more than MEMORY_BYTES, and MEMORY_PER_BYTE for each byte of input
+    out_of_memory        the reader wanted more memory than its input may take
     too_slow             it computed for longer than the limit, or waited for four times as long
     output_too_large     its title and text are larger than the budget of its input
 """
@@ -15,12 +15,16 @@ from typing import Any, BinaryIO, Final, Self
 
 from etl.reading.child import Child, CrashedError, Limits, SlowError
 from etl.reading.frames import BadFrameError, reject_of
+from etl.sources.compression import unpacked_name
 from etl.sources.items import Reject
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.records import MAX_TEXT_BYTES
 from twinline.contract.errors import DocumentError
 
 MODULES: Final = ("etl.sources.formats", "etl.sources.tables")
+
+# A compressed document may cost what it unpacks to; text shrinks to a tenth, or a little less.
+_USUAL_TIMES: Final = 20
 
 
 class Reader:
@@ -51,7 +55,8 @@ class Reader:
         Raises:
             DocumentError: the file cannot be read.
         """
-        limits = self._limits or Limits.of_document(len(data))
+        size = len(data) if unpacked_name(name) == name else min(limit, _USUAL_TIMES * len(data))
+        limits = self._limits or Limits.of_document(size)
         asked = {"do": "document", "ending": ending, "name": name, "budget": limits.output_chars, "limit": limit}
         answer = self._ask(asked, data, limits, name)
         match answer.get("document"):

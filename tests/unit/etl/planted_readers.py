@@ -10,6 +10,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -313,6 +315,25 @@ def rows_of_content(stream: BinaryIO, place: str) -> Rows:
         yield number, {"id": str(number), "text": line.decode()}
 
 
+def rows_of_every_type(stream: BinaryIO, place: str) -> Any:
+    values = (
+        b"caf\xc3\xa9",
+        Decimal("3.0"),
+        Decimal("3.5"),
+        date(2024, 2, 28),
+        float("inf"),
+        (1, 2),
+        {"a": b"b"},
+        None,
+        True,
+        2**60,
+    )
+    yield 1, {str(number): value for number, value in enumerate(values)}
+    yield 2, {"broken": b"\xff"}
+    yield 3, {"long": "x" * (33 << 20)}
+    yield 4, {"id": "4"}
+
+
 def rows_that_are_none(stream: BinaryIO, place: str) -> Any:
     yield from two_rows(stream, place)
     yield "three"
@@ -335,5 +356,6 @@ TABLES: Mapping[str, Callable[[BinaryIO, str], Rows]] = {
     ".ever": rows_for_ever,
     ".content": rows_of_content,
     ".rows": rows_that_are_none,
+    ".types": rows_of_every_type,
     ".write": rows_that_write,
 }

@@ -201,6 +201,23 @@ def test_rows_have_a_budget_and_wait_for_the_one_that_takes_them(reader: Reader,
     assert (last.reason, "come out of 5 bytes" in last.detail) == ("output_too_large", True)
 
 
+def test_values_that_json_does_not_know_are_text_and_a_row_that_cannot_travel_is_its_own_reject(tmp_path: Path) -> None:
+    with Reader(PLANTED) as reader:
+        found = read_rows(reader, ".types", tmp_path / "t")
+    values = ["café", 3, "3.5", "2024-02-28", float("inf"), [1, 2], {"a": "b"}, None, True, 2**60]
+    assert found[0] == (1, {str(number): value for number, value in enumerate(values)})
+    assert [(row.line, row.reason) for row in found[1:3]] == [(2, "invalid_utf8"), (3, "too_large")]
+    assert found[3:] == [(4, {"id": "4"})]
+
+
+def test_a_compressed_document_may_cost_what_it_unpacks_to() -> None:
+    text = b"The same line of a long log, again and again.\n" * 60_000
+    packed = gzip.compress(text)
+    assert len(packed) * 20 < len(text)
+    with Reader() as reader:
+        assert reader.document(packed, "a.txt.gz", ".txt") == ("a", text.decode())
+
+
 def test_a_table_that_is_left_in_the_middle_does_not_disturb_the_next(reader: Reader, tmp_path: Path) -> None:
     (tmp_path / "t").touch()
     with (tmp_path / "t").open("rb") as stream:
