@@ -1,4 +1,4 @@
-"""Compressed files, by their second ending. What they unpack to is bounded, and damage is an OSError whatever the method."""
+"""Compressed files, by their second ending. What they unpack to is bounded."""
 
 import bz2
 import gzip
@@ -6,7 +6,7 @@ import io
 import lzma
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, cast
 
 from twinline.contract.documents.records import MAX_TEXT_BYTES
 from twinline.contract.errors import DocumentError
@@ -28,7 +28,7 @@ class _ZstdFrames:
         self._packed = b""
         self._content = io.BytesIO()
 
-    def read(self, size: int) -> bytes:
+    def read1(self, size: int) -> bytes:
         while not (piece := self._content.read(size)):
             # A thousand bytes are 32 million at the most.
             packed = self._packed or self._stream.read(1 << 10)
@@ -41,17 +41,6 @@ class _ZstdFrames:
             if self._frame.eof:
                 self._frame, self._packed = None, self._frame.unused_data
         return piece
-
-    def seekable(self) -> bool:
-        return False
-
-
-def _errors(method: str) -> tuple[type[Exception], ...]:
-    if method != ".zst":
-        return EOFError, zlib.error, lzma.LZMAError
-    from zstandard import ZstdError
-
-    return EOFError, ZstdError
 
 
 _METHODS: Final[Mapping[str, Callable[[BinaryIO], Any]]] = {
@@ -75,18 +64,14 @@ def unpacked(data: bytes, name: str, limit: int) -> bytes:
     """
     if not _method(name):
         return data
-    try:
-        with open_unpacked(io.BytesIO(data), name) as stream:
-            content = stream.read(limit + 1)
-    except OSError as exc:
-        raise DocumentError("unreadable", f"{name}: {exc}") from exc
+    content = open_unpacked(io.BytesIO(data), name).read(limit + 1)
     if len(content) > limit:
         raise DocumentError("too_large", f"{name}: more than {limit} bytes unpacked: split the document")
     return content
 
 
 def open_unpacked(stream: BinaryIO, name: str) -> BinaryIO:
-    """Return the content of a compressed stream; another stream as it is.
+    """Return the content of a compressed stream; another stream as it is. Reading it raises DocumentError for damage.
 
     Raises:
         DocumentError: the library of its method is not installed.
@@ -98,15 +83,28 @@ def open_unpacked(stream: BinaryIO, name: str) -> BinaryIO:
         inner = _METHODS[method](stream)
     except ImportError as exc:
         raise DocumentError("missing_library", f"{name}: {exc.name} is not installed: pip install 'twinline[formats]'") from exc
-    return io.BufferedReader(_Unpacked(stream, inner, _errors(method)), 1 << 20)
+    return cast(BinaryIO, io.BufferedReader(_Unpacked(stream, inner, name, _errors(method))))
+
+
+def most_unpacked(size: int) -> int:
+    """Return how many bytes may come out of a compressed file of this size."""
+    return max(_FREE_BYTES, _MOST_TIMES * size)
+
+
+def too_much(name: str) -> DocumentError:
+    """Return the refusal of a file out of which more comes."""
+    detail = f"{name}: unpacks to more than {_MOST_TIMES} times its size: unpack it, and look what it is"
+    return DocumentError("output_too_large", detail)
 
 
 class _Unpacked(io.RawIOBase):
     """The content of a compressed stream; reading ends where it grows beyond all text."""
 
-    def __init__(self, packed: BinaryIO, inner: Any, errors: tuple[type[Exception], ...]) -> None:
+    def __init__(self, packed: BinaryIO, inner: Any, name: str, errors: tuple[type[Exception], ...]) -> None:
+        super().__init__()
         self._packed = packed
         self._inner = inner
+        self._name = name
         self._errors = errors
         self._read = 0
 
@@ -115,25 +113,24 @@ class _Unpacked(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         room = memoryview(buffer).cast("B")
+        # Not `read`: of a file that breaks off, it loses what stands before the break.
         try:
-            piece = self._inner.read(len(room))
+            piece = self._inner.read1(len(room))
         except self._errors as exc:
-            raise OSError(str(exc) or type(exc).__name__) from exc
+            raise DocumentError("unreadable", f"{self._name}: {exc}: is it cut off?") from exc
         self._read += len(piece)
-        if self._read > _FREE_BYTES and self._read > _MOST_TIMES * self._packed.tell():
-            raise OSError(f"unpacks to more than {_MOST_TIMES} times its size: unpack it, and look what it is")
+        if self._read > most_unpacked(self._packed.tell()):
+            raise too_much(self._name)
         room[: len(piece)] = piece
         return len(piece)
 
-    def seekable(self) -> bool:
-        return bool(self._inner.seekable())
 
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._read = 0
-        return int(self._inner.seek(offset, whence))
+def _errors(method: str) -> tuple[type[Exception], ...]:
+    if method != ".zst":
+        return OSError, EOFError, zlib.error, lzma.LZMAError
+    from zstandard import ZstdError
 
-    def tell(self) -> int:
-        return int(self._inner.tell())
+    return EOFError, ZstdError
 
 
 def _method(name: str) -> str:

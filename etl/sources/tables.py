@@ -1,7 +1,6 @@
 """Files of many documents, one per row: JSON, CSV and Parquet. Columns are found by name, the rest is metadata."""
 
 import io
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -16,6 +15,7 @@ from etl.sources.parquet_table import read_parquet_rows
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.records import MAX_TEXT_BYTES, Document
 from twinline.contract.documents.strict_json import nesting
+from twinline.contract.errors import DocumentError
 
 _ROWS_AT_ONCE = 256
 _BYTES_AT_ONCE = 8 << 20
@@ -108,7 +108,7 @@ def _pieces(rows: Iterator[tuple[int, Any] | Reject]) -> Iterator[list[tuple[int
             if len(held) == _ROWS_AT_ONCE or size > _BYTES_AT_ONCE:
                 yield held
                 held, size = [], 0
-    except (OSError, EOFError, zlib.error):
+    except (DocumentError, OSError):
         yield held
         raise
     yield held
