@@ -1,4 +1,4 @@
-"""Compressed files, by their second ending. What they unpack to is bounded, and damage is a DocumentError whatever the method."""
+"""Compressed files, by their second ending. What they unpack to is bounded."""
 
 import bz2
 import gzip
@@ -6,7 +6,7 @@ import io
 import lzma
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, cast
 
 from twinline.contract.documents.records import MAX_TEXT_BYTES
 from twinline.contract.errors import DocumentError
@@ -42,17 +42,6 @@ class _ZstdFrames:
                 self._frame, self._packed = None, self._frame.unused_data
         return piece
 
-    def seekable(self) -> bool:
-        return False
-
-
-def _errors(method: str) -> tuple[type[Exception], ...]:
-    if method != ".zst":
-        return OSError, EOFError, zlib.error, lzma.LZMAError
-    from zstandard import ZstdError
-
-    return OSError, EOFError, ZstdError
-
 
 _METHODS: Final[Mapping[str, Callable[[BinaryIO], Any]]] = {
     ".gz": gzip.open,
@@ -75,15 +64,14 @@ def unpacked(data: bytes, name: str, limit: int) -> bytes:
     """
     if not _method(name):
         return data
-    with open_unpacked(io.BytesIO(data), name) as stream:
-        content = stream.read(limit + 1)
+    content = open_unpacked(io.BytesIO(data), name).read(limit + 1)
     if len(content) > limit:
         raise DocumentError("too_large", f"{name}: more than {limit} bytes unpacked: split the document")
     return content
 
 
 def open_unpacked(stream: BinaryIO, name: str) -> BinaryIO:
-    """Return the content of a compressed stream; another stream as it is.
+    """Return the content of a compressed stream; another stream as it is. Reading it raises DocumentError for damage.
 
     Raises:
         DocumentError: the library of its method is not installed.
@@ -95,7 +83,7 @@ def open_unpacked(stream: BinaryIO, name: str) -> BinaryIO:
         inner = _METHODS[method](stream)
     except ImportError as exc:
         raise DocumentError("missing_library", f"{name}: {exc.name} is not installed: pip install 'twinline[formats]'") from exc
-    return io.BufferedReader(_Unpacked(stream, inner, name), 1 << 20)
+    return cast(BinaryIO, io.BufferedReader(_Unpacked(stream, inner, name, _errors(method))))
 
 
 def most_unpacked(size: int) -> int:
@@ -112,12 +100,12 @@ def too_much(name: str) -> DocumentError:
 class _Unpacked(io.RawIOBase):
     """The content of a compressed stream; reading ends where it grows beyond all text."""
 
-    def __init__(self, packed: BinaryIO, inner: Any, name: str) -> None:
+    def __init__(self, packed: BinaryIO, inner: Any, name: str, errors: tuple[type[Exception], ...]) -> None:
         super().__init__()
         self._packed = packed
         self._inner = inner
         self._name = name
-        self._errors = _errors(_method(name))
+        self._errors = errors
         self._read = 0
 
     def readable(self) -> bool:
@@ -125,26 +113,24 @@ class _Unpacked(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         room = memoryview(buffer).cast("B")
+        # Not `read`: of a file that breaks off, it loses what stands before the break.
         try:
-            # Not `read`: of a file that breaks off, it loses what stands before the break.
             piece = self._inner.read1(len(room))
         except self._errors as exc:
-            raise DocumentError("unreadable", f"{self._name}: {str(exc) or type(exc).__name__}") from exc
+            raise DocumentError("unreadable", f"{self._name}: {exc}: is it cut off?") from exc
         self._read += len(piece)
         if self._read > most_unpacked(self._packed.tell()):
             raise too_much(self._name)
         room[: len(piece)] = piece
         return len(piece)
 
-    def seekable(self) -> bool:
-        return bool(self._inner.seekable())
 
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._read = 0
-        return int(self._inner.seek(offset, whence))
+def _errors(method: str) -> tuple[type[Exception], ...]:
+    if method != ".zst":
+        return OSError, EOFError, zlib.error, lzma.LZMAError
+    from zstandard import ZstdError
 
-    def tell(self) -> int:
-        return int(self._inner.tell())
+    return EOFError, ZstdError
 
 
 def _method(name: str) -> str:

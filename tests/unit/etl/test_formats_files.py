@@ -494,6 +494,20 @@ def test_a_library_that_is_not_installed_is_told_with_its_extra(
     assert caught.value.reason == "missing_library"
 
 
+def test_a_folder_of_all_kinds_is_read_with_titles_and_formats(tmp_path: Path) -> None:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    for ending, data in _WHOLE.items():
+        (folder / f"a{ending}").write_bytes(data)
+
+    items = read(f"files:{folder}", tmp_path)
+
+    assert not reject_reasons(items)
+    assert {key: (item.title, item.metadata) for key, item in documents(items).items()} == {
+        f"a{ending}": (READERS[ending](data, f"a{ending}")[0], {"format": ending[1:]}) for ending, data in _WHOLE.items()
+    }
+
+
 _PACK: Mapping[str, Callable[[bytes], bytes]] = {
     ".gz": gzip.compress,
     ".bz2": bz2.compress,
@@ -537,7 +551,7 @@ def test_what_a_small_file_unpacks_to_is_bounded(tmp_path: Path, monkeypatch: py
     assert caught.value.reason == "too_large"
     (tmp_path / f"rows.jsonl{method}").write_bytes(bomb)
     items = read(f"files:{tmp_path / f'rows.jsonl{method}'}", tmp_path)
-    assert reject_reasons(items) == [(f"rows.jsonl{method}", None, "unreadable")]
+    assert reject_reasons(items) == [(f"rows.jsonl{method}", None, "output_too_large")]
 
 
 def test_monotonous_text_is_no_bomb(tmp_path: Path) -> None:

@@ -397,7 +397,6 @@ def test_csv_in_another_encoding_is_told_with_its_remedy(tmp_path: Path, content
         (b'{"id": "1", "text": "a"}\n{"id": "2", "text": \n', ["1"], [(2, "invalid_json")]),
         (b'{"name": "package", "version": "1.0.0"}', [], [(None, "unsupported_format")]),
         (b"7", [], [(None, "unsupported_format")]),
-        (b"[]", [], []),
         (b'[{"id": "1", "text": "a"}', [], [(None, "invalid_json")]),
         (b"", [], [(None, "invalid_json")]),
         (b'[{"id": "1", "text": "\xff"}]', [], [(1, "invalid_utf8")]),
