@@ -11,7 +11,9 @@ from twinline.clients.kafka.connect import beginning_offsets, end_offsets
 from twinline.clients.kafka.fetched import Unreadable
 from twinline.clients.kafka.stretch import read_topic
 from twinline.clients.kafka.topic_order import append_ms
+from twinline.clients.log_identity import read_identity
 from twinline.clients.settings import Settings
+from twinline.clients.store.protocol import LogRecord
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.records import decode_message, version_of
 from twinline.contract.errors import DocumentError
@@ -27,9 +29,11 @@ class KafkaTopic:
         self._settings = settings
         self._begins: dict[int, int] = {}
         self._ends: dict[int, int] = {}
+        self._log: LogRecord | None = None
 
     def items(self) -> Iterator[Item]:
         """Yield every message by partition and offset; an unreadable message is a reject with its place."""
+        self._log = read_identity(self._settings.model_copy(update={"topic": self._topic}))
         self._begins = beginning_offsets(self._settings, self._topic)
         self._ends = end_offsets(self._settings, self._topic)
         for number in sorted(self._ends):
@@ -37,10 +41,12 @@ class KafkaTopic:
             yield from map(self._item, read_topic(self._settings, self._topic, *stretch))
 
     def provenance(self) -> Mapping[str, JSON]:
-        """Return topic and offsets: the snapshot holds the log up to `ends`."""
+        """Return the log's identity and offsets: the snapshot holds the log up to `ends`."""
         begins: dict[str, JSON] = {str(partition): offset for partition, offset in sorted(self._begins.items())}
         ends: dict[str, JSON] = {str(partition): offset for partition, offset in sorted(self._ends.items())}
-        return {"topic": self._topic, "begins": begins, "ends": ends}
+        # Of which log, too: in a topic that was made again, the same offsets are other messages.
+        identity: dict[str, JSON] = {"cluster": self._log.cluster, "topic_id": self._log.topic_id} if self._log else {}
+        return {"topic": self._topic, **identity, "begins": begins, "ends": ends}
 
     def _item(self, record: Any) -> Item:
         if isinstance(record, Unreadable):

@@ -25,7 +25,7 @@ from streaming.limits import ConsumerLimits
 from streaming.loop import Consumer, ConsumerState
 from streaming.opening import open_indexer
 from twinline.clients.kafka.connect import beginning_offsets, committed_offsets, end_offsets, ensure_topics
-from twinline.clients.log_identity import claim
+from twinline.clients.log_identity import claim, read_identity
 from twinline.clients.release import Release
 from twinline.clients.retry import retrying
 from twinline.clients.settings import Settings
@@ -91,7 +91,15 @@ def find_inputs(settings: Settings, snapshot_id: str | None) -> Inputs:
     kept_from = beginning_offsets(settings, settings.topic)
     if snapshot_id is None:
         return Inputs(None, kept_from, until)
-    snapshot = open_snapshot(settings.snapshots / snapshot_id, settings.topic)
+    snapshot = open_snapshot(settings.snapshots / snapshot_id, read_identity(settings))
+    beyond = {
+        partition: (end, until.get(partition, 0)) for partition, end in snapshot.ends.items() if end > until.get(partition, 0)
+    }
+    if beyond:
+        raise SettingsError(
+            f"snapshot {snapshot_id} ends beyond what topic {settings.topic} has, by partition {beyond}: the topic was made "
+            "again, or has lost its end; build without --snapshot, which reads the log from its start"
+        )
     # Partitions added since the snapshot are read from their start.
     start = {partition: snapshot.ends.get(partition, first) for partition, first in kept_from.items()}
     lost = {p: (start[p], first) for p, first in kept_from.items() if start[p] < first}

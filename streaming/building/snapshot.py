@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from streaming.decode import Message
+from twinline.clients.store.protocol import LogRecord
 from twinline.contract.documents.records import Deletion, Document, encode_key, encode_value, version_header
 from twinline.contract.errors import ContractError, MismatchError, SettingsError
 
@@ -29,11 +30,14 @@ class TopicSnapshot:
             yield from map(_message, _rows(path))
 
 
-def open_snapshot(folder: Path, topic: str) -> TopicSnapshot:
+def open_snapshot(folder: Path, log: LogRecord) -> TopicSnapshot:
     """Return the snapshot in a folder, after comparing every file with its hash in `snapshot.json`.
 
+    Args:
+        log: the log that it must be of. An older snapshot says nothing of its cluster and the id of its topic.
+
     Raises:
-        SettingsError: it is not there, or was not taken of this topic.
+        SettingsError: it is not there, or was not taken of this log.
         MismatchError: a file was changed.
     """
     try:
@@ -43,10 +47,13 @@ def open_snapshot(folder: Path, topic: str) -> TopicSnapshot:
         raise SettingsError(f"there is no snapshot at {folder}: take one (python -m etl ingest --source kafka:)") from exc
     except (ValueError, KeyError) as exc:
         raise ContractError(f"{folder / 'snapshot.json'} is damaged ({exc}): take the snapshot again") from exc
-    if provenance.get("topic") != topic or "ends" not in provenance:
+    known = {name: provenance.get(name) or getattr(log, name) for name in ("cluster", "topic_id")}
+    same = all(value == getattr(log, name) or not getattr(log, name) for name, value in known.items())
+    if provenance.get("topic") != log.topic or "ends" not in provenance or not same:
+        its = f"{record.get('uri')!r} (cluster {provenance.get('cluster')}, topic id {provenance.get('topic_id')})"
         raise SettingsError(
-            f"snapshot {folder.name} was taken of {record.get('uri')!r}, not of topic {topic}: "
-            "build without --snapshot, which reads the log from its start"
+            f"snapshot {folder.name} was taken of {its}, not of topic {log.topic} (cluster {log.cluster}, topic id "
+            f"{log.topic_id}): build without --snapshot, which reads the log from its start"
         )
     for name, expected in files.items():
         if _sha256(folder / name) != expected:

@@ -26,6 +26,7 @@ from streaming.log_reader import message_of
 from streaming.opening import open_indexer
 from twinline.clients.kafka.connect import beginning_offsets, end_offsets
 from twinline.clients.kafka.stretch import offsets_at, read_topic
+from twinline.clients.log_identity import read_identity
 from twinline.clients.online import AdminClient
 from twinline.clients.release import Release
 from twinline.clients.settings import Settings
@@ -117,7 +118,7 @@ def rebuild(
             "on a Qdrant server a release's collection cannot be built beside itself: serve another release, then retire this "
             "one and build it again (twinline release build)"
         )
-    taken = open_snapshot(settings.snapshots / snapshot, settings.topic) if snapshot else None
+    taken = open_snapshot(settings.snapshots / snapshot, read_identity(settings)) if snapshot else None
     stretch = stretch or _whole(settings, taken)
     _require_whole(settings, stretch, taken, partial)
     beside = EdgeStore(settings.store_folder / REBUILT)

@@ -20,6 +20,7 @@ from twinline.clients.kafka import stretch
 from twinline.clients.kafka.erasures import ErasureTopic
 from twinline.clients.kafka.stretch import read_places, read_topic
 from twinline.clients.settings import Settings
+from twinline.clients.store.protocol import LogRecord
 from twinline.contract.errors import TransientError
 from twinline.release.verify import log_sample
 from twinline.upkeep.skew import new_documents
@@ -105,6 +106,8 @@ def use(log: Log, monkeypatch: pytest.MonkeyPatch) -> Log:
         for name, offsets in (("beginning_offsets", log.begins), ("end_offsets", log.ends)):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, lambda settings, topic, offsets=offsets: dict(offsets))
+    identity = LogRecord("cluster-a", "documents", "topic-1", "log-time", 2)
+    monkeypatch.setattr(kafka_topic, "read_identity", lambda settings: identity)
     monkeypatch.setattr(stretch, "make_consumer", log.open)
     monkeypatch.setattr(erasure_topic, "make_consumer", log.open)
     monkeypatch.setattr(stretch, "SILENCE_SECONDS", 0.02)

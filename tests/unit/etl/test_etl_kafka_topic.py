@@ -1,6 +1,6 @@
 """The source `kafka`: a topic up to recorded offsets, read through a stand-in for the consumer."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from etl.sources import Logged, Reject, kafka_topic
 from etl.sources.kafka_topic import KafkaTopic
 from tests.unit.etl.factories import settings
 from twinline.clients.kafka import stretch
+from twinline.clients.store.protocol import LogRecord
 from twinline.contract.documents.records import Deletion, Document, encode_key, encode_value
 
 
@@ -68,6 +69,8 @@ def test_everything_up_to_the_recorded_ends_is_read_and_nothing_after(tmp_path: 
     for module in (kafka_topic, stretch):
         monkeypatch.setattr(module, "beginning_offsets", lambda settings, topic: {0: 3, 1: 0})
     monkeypatch.setattr(kafka_topic, "end_offsets", lambda settings, topic: {1: 1, 0: 6})
+    log = LogRecord("cluster-a", "documents", "topic-1", "log-time", 2)
+    monkeypatch.setattr(kafka_topic, "read_identity", lambda settings: replace(log, topic=settings.topic))
     monkeypatch.setattr(stretch, "make_consumer", lambda settings: Consumer(records))
 
     source = KafkaTopic("", "documents", settings(tmp_path))
@@ -80,4 +83,5 @@ def test_everything_up_to_the_recorded_ends_is_read_and_nothing_after(tmp_path: 
     ]
     [reject] = [item for item in items if isinstance(item, Reject)]
     assert (reject.place, reject.line, reject.reason, reject.raw) == ("documents[0]", 4, "invalid_json", "x")
-    assert source.provenance() == {"topic": "documents", "begins": {"0": 3, "1": 0}, "ends": {"0": 6, "1": 1}}
+    named = {"topic": "documents", "cluster": "cluster-a", "topic_id": "topic-1"}
+    assert source.provenance() == {**named, "begins": {"0": 3, "1": 0}, "ends": {"0": 6, "1": 1}}

@@ -21,6 +21,7 @@ from twinline.clients.erasure_list import Erasures
 from twinline.clients.kafka.connect import ensure_topics
 from twinline.clients.kafka.erasures import write_event
 from twinline.clients.kafka.stretch import delete_before
+from twinline.clients.log_identity import read_identity
 from twinline.clients.online import AdminClient
 from twinline.clients.release import open_release
 from twinline.clients.settings import Settings
@@ -141,7 +142,7 @@ def expire_log(settings: Settings, principal: Principal, snapshot: str) -> dict[
     from twinline.clients.kafka.standing import passed_offsets
 
     principal.require("erase")
-    covered = open_snapshot(settings.snapshots / snapshot, settings.topic)
+    covered = open_snapshot(settings.snapshots / snapshot, read_identity(settings))
     for release in releases_in_service(settings)[0]:
         passed = passed_offsets(settings, consumer_group(release), settings.topic)
         behind = {number: end for number, end in covered.ends.items() if passed.get(number, 0) < end}

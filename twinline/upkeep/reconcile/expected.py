@@ -10,6 +10,7 @@ from streaming.log_reader import message_of
 from twinline.clients.erasure_list import Erasures
 from twinline.clients.kafka.connect import beginning_offsets
 from twinline.clients.kafka.stretch import read_topic
+from twinline.clients.log_identity import read_identity
 from twinline.clients.settings import Settings
 from twinline.contract.documents.records import Document
 from twinline.contract.errors import ContractError, DocumentError, SettingsError
@@ -65,9 +66,10 @@ def find_snapshot(settings: Settings, begins: Mapping[int, int], wanted: str = "
         return None
     folders = [settings.snapshots / wanted] if wanted else _newest_first(settings.snapshots)
     refused: list[str] = []
+    log = read_identity(settings)
     for folder in folders:
         try:
-            found = open_snapshot(folder, settings.topic)
+            found = open_snapshot(folder, log)
         except (ContractError, SettingsError) as exc:
             if wanted:
                 raise
