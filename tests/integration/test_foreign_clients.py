@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.unit.clients.test_kafka_fetched import RawName
 from twinline.clients.kafka.connect import beginning_offsets, end_offsets, ensure_topics, kafka_errors, make_admin, make_producer
 from twinline.clients.kafka.standing import StandingReader, group_lag
 from twinline.clients.kafka.stretch import delete_before
+from twinline.clients.settings import Settings
 from twinline.contract.documents.records import Document
 from twinline.contract.encoder.preprocess import Preprocessor
 from twinline.upkeep.dead_letters.entries import read_entries
@@ -29,44 +31,48 @@ __all__ = ["preprocessor"]
 TEXT = "marmots whistle when an eagle comes near"
 
 
+@dataclass
+class Shared(Keeping):
+    """A log that other people write to, and whose topic they own."""
+
+    owner: Settings = field(default_factory=Settings)
+
+
 @pytest.fixture
-def keeping(broker: str, tmp_path: Path, preprocessor: Preprocessor) -> Iterator[Keeping]:
-    made = Keeping.start(broker, tmp_path, preprocessor)
+def keeping(broker: str, request: pytest.FixtureRequest, tmp_path: Path, preprocessor: Preprocessor) -> Iterator[Shared]:
+    made = Shared.start(broker, tmp_path, preprocessor)
+    assert isinstance(made, Shared)
+    made.owner = made.settings
+    if request.config.getoption("--broker") == "apache-secure":
+        # Others come with rights of their own, by another door.
+        plain = {"kafka_bootstrap": request.getfixturevalue("apache").address, "kafka_security_protocol": "PLAINTEXT"}
+        made.owner = made.settings.model_copy(update=plain)
     yield made
     made.close()
 
 
-def foreign(keeping: Keeping, **options: Any) -> Producer:
+def foreign(keeping: Shared, **options: Any) -> Producer:
     """A producer of librdkafka, which spreads keys as Java's does."""
-    settings = keeping.settings
-    secure = {
-        "security.protocol": settings.kafka_security_protocol,
-        "sasl.mechanism": settings.kafka_sasl_mechanism,
-        "sasl.username": settings.kafka_sasl_username,
-        "sasl.password": settings.kafka_sasl_password and settings.kafka_sasl_password.get_secret_value(),
-        "ssl.ca.location": settings.kafka_ssl_cafile and str(settings.kafka_ssl_cafile),
-    }
-    given = {name: value for name, value in secure.items() if value}
-    return Producer({"bootstrap.servers": settings.kafka_address, "partitioner": "murmur2_random", **given, **options})
+    return Producer({"bootstrap.servers": keeping.owner.kafka_address, "partitioner": "murmur2_random", **options})
 
 
-def send(keeping: Keeping, producer: Producer, *keys: str) -> None:
+def send(keeping: Shared, producer: Producer, *keys: str) -> None:
     for key in keys:
         value = json.dumps({"schema": 1, "text": f"{TEXT} {key}"})
         producer.produce(keeping.settings.topic, key=json.dumps(["s", key], separators=(",", ":")), value=value)
 
 
-def behind(keeping: Keeping) -> int:
+def behind(keeping: Shared) -> int:
     return sum(group_lag(keeping.settings, keeping.release.group, keeping.settings.topic).values())
 
 
-def standing(keeping: Keeping) -> Any:
+def standing(keeping: Shared) -> Any:
     with closing(StandingReader(keeping.settings, keeping.release.group, keeping.settings.topic)) as reader:
         return reader.read()
 
 
 @pytest.mark.parametrize("codec", ["none", "gzip", "snappy", "lz4", "zstd"])
-def test_every_codec_of_a_foreign_client_is_indexed(keeping: Keeping, codec: str) -> None:
+def test_every_codec_of_a_foreign_client_is_indexed(keeping: Shared, codec: str) -> None:
     producer = foreign(keeping, **{"compression.type": codec, "linger.ms": 50})
     send(keeping, producer, *(f"{codec}{number}" for number in range(20)))
     # Above a mebibyte in one message, of one long word.
@@ -93,7 +99,7 @@ def test_every_codec_of_a_foreign_client_is_indexed(keeping: Keeping, codec: str
     ],
     ids="_".join,
 )
-def test_a_log_with_markers_is_read_to_its_end(keeping: Keeping, acts: Sequence[str]) -> None:
+def test_a_log_with_markers_is_read_to_its_end(keeping: Shared, acts: Sequence[str]) -> None:
     producer, plain = foreign(keeping, **{"transactional.id": f"tx-{keeping.settings.topic}"}), foreign(keeping)
     producer.init_transactions(30)
     wanted = set()
@@ -122,7 +128,7 @@ def test_a_log_with_markers_is_read_to_its_end(keeping: Keeping, acts: Sequence[
     assert (compared.clean, compared.documents) == (True, len(wanted))
 
 
-def test_an_open_transaction_is_named_and_no_lag(keeping: Keeping) -> None:
+def test_an_open_transaction_is_named_and_no_lag(keeping: Shared) -> None:
     name = f"flink-{keeping.settings.topic}"
     producer, plain = foreign(keeping, **{"transactional.id": name}), foreign(keeping)
     send(keeping, plain, "before")
@@ -153,14 +159,14 @@ def test_an_open_transaction_is_named_and_no_lag(keeping: Keeping) -> None:
     assert (behind(keeping), standing(keeping).held_up, keeping.compare().clean) == (0, (), True)
 
 
-def test_deleted_records_are_no_lag(keeping: Keeping) -> None:
+def test_deleted_records_are_no_lag(keeping: Shared) -> None:
     producer = foreign(keeping)
     send(keeping, producer, *(f"k{number}" for number in range(20)))
     producer.flush(20)
     ends = end_offsets(keeping.settings, keeping.settings.topic)
     assert behind(keeping) == 20
 
-    delete_before(keeping.settings, keeping.settings.topic, ends)
+    delete_before(keeping.owner, keeping.settings.topic, ends)
 
     # Before this group has committed anything.
     assert behind(keeping) == 0
@@ -172,12 +178,12 @@ def test_deleted_records_are_no_lag(keeping: Keeping) -> None:
     assert (behind(keeping), set(keeping.texts())) == (0, {"later"})
 
 
-def test_a_topic_that_was_made_again_is_no_standing_at_its_end(keeping: Keeping) -> None:
+def test_a_topic_that_was_made_again_is_no_standing_at_its_end(keeping: Shared) -> None:
     producer = foreign(keeping)
     send(keeping, producer, *(f"k{number}" for number in range(20)))
     producer.flush(20)
     keeping.consume()
-    with closing(make_admin(keeping.settings)) as admin, kafka_errors(keeping.settings):
+    with closing(make_admin(keeping.owner)) as admin, kafka_errors(keeping.owner):
         admin.delete_topics([keeping.settings.topic])
     time.sleep(1)
     ensure_topics(keeping.settings)
@@ -193,7 +199,7 @@ def test_a_topic_that_was_made_again_is_no_standing_at_its_end(keeping: Keeping)
     assert found.made_again or all(offset == 0 for offset in found.passed.values())
 
 
-def test_header_names_of_any_bytes_are_no_reason_to_stop(keeping: Keeping) -> None:
+def test_header_names_of_any_bytes_are_no_reason_to_stop(keeping: Shared) -> None:
     headers = [(RawName(b"\xff\xfe"), b"\x00"), (RawName(b"caf\xe9"), b"latin"), ("source_uri", b"file:/a")]
     keeping.publish(Document("s", "odd", TEXT, version=1), headers=headers)
     keeping.publish(Document("s", "even", TEXT, version=1))
@@ -206,7 +212,7 @@ def test_header_names_of_any_bytes_are_no_reason_to_stop(keeping: Keeping) -> No
 
 @pytest.mark.usefixtures("_embedded_only")  # Apache Kafka refuses such a batch at its door
 def test_a_batch_that_nobody_can_read_is_set_aside_and_the_rest_is_indexed(
-    keeping: Keeping, monkeypatch: pytest.MonkeyPatch
+    keeping: Shared, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build = DefaultRecordBatchBuilder.build
 
@@ -242,7 +248,7 @@ def test_a_batch_that_nobody_can_read_is_set_aside_and_the_rest_is_indexed(
     assert choose([entry], again=True).left.keys() == {entry.message}
 
 
-def test_the_newest_documents_are_found_among_markers(keeping: Keeping) -> None:
+def test_the_newest_documents_are_found_among_markers(keeping: Shared) -> None:
     producer = foreign(keeping, **{"transactional.id": f"tx-{keeping.settings.topic}"})
     producer.init_transactions(30)
     for number in range(8):
