@@ -133,7 +133,7 @@ def test_a_task_that_takes_long_has_held_no_worker(project: Project, demo: subpr
     logs = project.stack.home / "airflow" / "logs"
     # what a triggerer writes while it follows a command, which is what a person reads meanwhile
     (followed,) = logs.glob("dag_id=train_encoder/*/task_id=train/attempt=1.log.trigger.*")
-    assert "Running stage 'encoder-train'" in followed.read_text()
+    assert " s] encoder-train" in followed.read_text()
     # and nothing of the command is left behind
     assert [path for path in (project.stack.home / "commands").rglob("*") if path.is_file()] == []
 
