@@ -8,7 +8,7 @@ import io
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from etl.reading.reader import Reader
+from etl.reading.reader import lent_reader
 from etl.sources.compression import open_unpacked
 from etl.sources.items import Item, Judgement, Query, Reject, checked, excerpt, guarded
 from etl.sources.lines import read_json_lines
@@ -66,7 +66,7 @@ class Beir:
         return guarded(name, self._opened_lines(name))
 
     def _opened_lines(self, name: str) -> Iterator[tuple[int, Mapping[str, JSON]] | Reject]:
-        with self._place.stored(name) as (stored, sha256), Reader() as reader:
+        with self._place.stored(name) as (stored, sha256), lent_reader() as reader:
             self._origins.note(name, self._place.address(name), sha256)
             yield from read_json_lines(open_unpacked(stored, name), name, reader.line)
 

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import BinaryIO
 
 from etl.fields import FieldNames
-from etl.reading.reader import Reader
+from etl.reading.reader import Reader, lent_reader
 from etl.source_state import NO_STAMP, Note, SourceState, mark_of
 from etl.sources.compression import open_unpacked, unpacked_name
 from etl.sources.formats import READERS, max_file_bytes
@@ -53,7 +53,7 @@ class Files:
 
     def _items(self, state: SourceState | None) -> Iterator[Item]:
         yield from self._left_out
-        with Reader() as reader:
+        with lent_reader() as reader:
             for name in self._names:
                 label, ending = self._label(name), _ending(self._label(name))
                 if ending in TABLES:

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -173,6 +174,30 @@ def test_a_damaged_table_deletes_none_of_its_rows(tmp_path: Path, log: Log, name
 
     assert deleted(log) == []
     assert sum(report.held.values()) > 0
+
+
+def test_a_folder_that_may_not_be_listed_deletes_nothing_beneath_it(
+    tmp_path: Path, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "pages"
+    (folder / "sub").mkdir(parents=True)
+    for name in ("a.md", "sub/b.md", "c.md"):
+        (folder / name).write_text(f"# {name}\n\nsome words")
+    assert publish_folder(tmp_path, folder).sent == 3
+    scandir = os.scandir
+
+    # The user of the tests may be root, who may list everything.
+    def forbidden(path: str = ".") -> object:
+        if str(path).rstrip("/").endswith("/sub"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", forbidden)
+    (folder / "c.md").unlink()
+    report = publish_folder(tmp_path, folder, delete_missing=True)
+
+    assert deleted(log) == ["c.md"]
+    assert report.held == {"not_read_whole": 1}
 
 
 def test_rows_and_files_that_are_gone_from_places_that_were_read_whole_are_deleted(tmp_path: Path, log: Log) -> None:
