@@ -12,8 +12,8 @@ from twinline.clients.kafka.fetched import Unreadable
 from twinline.clients.kafka.stretch import read_topic
 from twinline.clients.kafka.topic_order import append_ms
 from twinline.clients.log_identity import read_identity
+from twinline.clients.log_record import LogRecord
 from twinline.clients.settings import Settings
-from twinline.clients.store.protocol import LogRecord
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.records import decode_message, version_of
 from twinline.contract.errors import DocumentError

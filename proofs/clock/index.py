@@ -15,9 +15,10 @@ from streaming.indexer import Indexer
 from streaming.limits import ConsumerLimits
 from streaming.metrics import StreamingMetrics
 from twinline.clients.erasure_list import Erasures
+from twinline.clients.log_record import LogRecord
 from twinline.clients.release import Release
 from twinline.clients.store.edge import EdgeStore
-from twinline.clients.store.protocol import CollectionInfo, LogRecord
+from twinline.clients.store.protocol import CollectionInfo
 from twinline.clients.store.vectors import one_dense
 from twinline.contract.canonical import sha256_hex
 from twinline.contract.encoder.embedding import Embeddings

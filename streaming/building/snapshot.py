@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from streaming.decode import Message
-from twinline.clients.store.protocol import LogRecord
+from twinline.clients.log_record import LogRecord
 from twinline.contract.documents.records import Deletion, Document, encode_key, encode_value, version_header
 from twinline.contract.errors import ContractError, MismatchError, SettingsError
 

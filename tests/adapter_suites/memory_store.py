@@ -8,11 +8,11 @@ from uuid import UUID
 import numpy as np
 from numpy.typing import NDArray
 
+from twinline.clients.log_record import LogRecord
 from twinline.clients.store.protocol import (
     CollectionInfo,
     Filter,
     Head,
-    LogRecord,
     Query,
     StoredPoint,
     build_point,

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from twinline.clients.log_record import LogRecord
 from twinline.clients.store.protocol import (
     Collection,
     CollectionInfo,
     Filter,
     Head,
-    LogRecord,
     Query,
     Store,
     StoredPoint,

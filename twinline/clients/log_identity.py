@@ -8,7 +8,7 @@ import logging
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import replace
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from uuid import UUID, uuid4
 
 from kafka.errors import UnknownTopicOrPartitionError, for_code
@@ -16,9 +16,13 @@ from kafka.errors import UnknownTopicOrPartitionError, for_code
 from twinline.clients.kafka.connect import beginning_offsets, end_offsets, kafka_errors, make_admin
 from twinline.clients.kafka.stretch import read_topic
 from twinline.clients.kafka.topic_order import losses, read_configs
+from twinline.clients.log_record import LogRecord
 from twinline.clients.settings import Settings
-from twinline.clients.store.protocol import LogRecord, Store
 from twinline.contract.errors import MismatchError, SettingsError
+
+if TYPE_CHECKING:
+    # The offline line reads the identity of a log too, and needs no store.
+    from twinline.clients.store.protocol import Store
 
 _log = logging.getLogger(__name__)
 # In the embedded broker's data folder, so that the two go together: its own cluster id is the same everywhere.
@@ -63,7 +67,7 @@ def claim(settings: Settings, collection: HasLog) -> None:
         check_same(collection.read_log() or renewed, now, collection.name, None)
 
 
-def check(settings: Settings, store: Store, name: str) -> None:
+def check(settings: Settings, store: "Store", name: str) -> None:
     """Refuse a visible collection of another log, without opening it.
 
     Raises:

@@ -11,8 +11,9 @@ import pytest
 from tests.adapter_suites.memory_store import MemoryCollection, MemoryStore
 from twinline.clients import log_identity
 from twinline.clients.log_identity import check, claim, read_alarms, read_identity
+from twinline.clients.log_record import LogRecord
 from twinline.clients.settings import Settings
-from twinline.clients.store.protocol import CollectionInfo, LogRecord
+from twinline.clients.store.protocol import CollectionInfo
 from twinline.clients.store.vectors import one_dense
 from twinline.contract.errors import MismatchError, SettingsError, TransientError, TwinlineError
 

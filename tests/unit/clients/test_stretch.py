@@ -19,8 +19,8 @@ from twinline.clients.kafka import erasures as erasure_topic
 from twinline.clients.kafka import stretch
 from twinline.clients.kafka.erasures import ErasureTopic
 from twinline.clients.kafka.stretch import read_places, read_topic
+from twinline.clients.log_record import LogRecord
 from twinline.clients.settings import Settings
-from twinline.clients.store.protocol import LogRecord
 from twinline.contract.errors import TransientError
 from twinline.release.verify import log_sample
 from twinline.upkeep.skew import new_documents

@@ -11,7 +11,7 @@ from etl.sources import Logged, Reject, kafka_topic
 from etl.sources.kafka_topic import KafkaTopic
 from tests.unit.etl.factories import settings
 from twinline.clients.kafka import stretch
-from twinline.clients.store.protocol import LogRecord
+from twinline.clients.log_record import LogRecord
 from twinline.contract.documents.records import Deletion, Document, encode_key, encode_value
 
 

@@ -15,7 +15,8 @@ from streaming.indexer import Indexer
 from streaming.limits import ConsumerLimits
 from streaming.metrics import StreamingMetrics
 from tests.fixtures_streaming import NothingErased, World
-from twinline.clients.store.protocol import LogRecord, StoredPoint, stored_version, version_fields
+from twinline.clients.log_record import LogRecord
+from twinline.clients.store.protocol import StoredPoint, stored_version, version_fields
 from twinline.contract.documents.ids import head_id, point_id
 from twinline.contract.documents.records import Version, encode_key
 

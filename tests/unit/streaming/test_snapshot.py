@@ -9,7 +9,7 @@ import pytest
 
 from streaming.building.snapshot import open_snapshot
 from streaming.decode import decode
-from twinline.clients.store.protocol import LogRecord
+from twinline.clients.log_record import LogRecord
 from twinline.contract.documents.records import Deletion, Document, Version
 from twinline.contract.errors import ContractError, MismatchError, SettingsError
 

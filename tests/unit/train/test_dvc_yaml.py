@@ -28,6 +28,10 @@ PLUMBING = {
     "twinline/clients/params.py",
     "twinline/clients/kafka/connect.py",
     "twinline/clients/kafka/options.py",
+    # which brokers and topics are refused
+    "twinline/clients/kafka/refusals.py",
+    "twinline/clients/kafka/topic_order.py",
+    "twinline/clients/tls.py",
     "twinline/clients/retry.py",
     "twinline/clients/code.py",
     # names of files, which `deps:` and `outs:` name already

@@ -19,8 +19,9 @@ from typing import Any
 
 import qdrant_edge as engine
 
+from twinline.clients.log_record import LogRecord
 from twinline.clients.store.edge_collection import EdgeCollection, engine_errors, read_log, replace_file
-from twinline.clients.store.protocol import GOLDEN_VECTOR_NAME, INTEGER_FIELDS, KEYWORD_FIELDS, CollectionInfo, LogRecord
+from twinline.clients.store.protocol import GOLDEN_VECTOR_NAME, INTEGER_FIELDS, KEYWORD_FIELDS, CollectionInfo
 from twinline.contract.errors import ContractError, MismatchError
 from twinline.contract.release.index_settings import IndexSettings
 

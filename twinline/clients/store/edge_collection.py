@@ -17,6 +17,7 @@ import numpy as np
 import qdrant_edge as engine
 from numpy.typing import NDArray
 
+from twinline.clients.log_record import LogRecord
 from twinline.clients.store.protocol import (
     GOLDEN_VECTOR_NAME,
     MOST_GOLDEN,
@@ -24,7 +25,6 @@ from twinline.clients.store.protocol import (
     CollectionInfo,
     Filter,
     Head,
-    LogRecord,
     Query,
     StoredPoint,
     build_point,

@@ -10,7 +10,8 @@ from typing import Any
 
 from qdrant_client import QdrantClient, models
 
-from twinline.clients.store.protocol import GOLDEN_VECTOR_NAME, INTEGER_FIELDS, KEYWORD_FIELDS, CollectionInfo, LogRecord
+from twinline.clients.log_record import LogRecord
+from twinline.clients.store.protocol import GOLDEN_VECTOR_NAME, INTEGER_FIELDS, KEYWORD_FIELDS, CollectionInfo
 from twinline.clients.store.qdrant_collection import QdrantCollection, is_server, log_of, server_errors
 from twinline.contract.errors import ContractError, MismatchError
 from twinline.contract.release.index_settings import IndexSettings

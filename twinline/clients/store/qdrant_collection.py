@@ -12,6 +12,7 @@ from qdrant_client import QdrantClient, models
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
+from twinline.clients.log_record import LogRecord
 from twinline.clients.store.protocol import (
     GOLDEN_VECTOR_NAME,
     MOST_GOLDEN,
@@ -19,7 +20,6 @@ from twinline.clients.store.protocol import (
     CollectionInfo,
     Filter,
     Head,
-    LogRecord,
     Query,
     StoredPoint,
     build_point,
