@@ -19,7 +19,7 @@ _TOKENS: Final = "1/twinline/contract/encoder/tokens.py"
 _MODEL: Final = "1/model.py"
 
 # Wrong code for the tokenizer model: file, old text and new text.
-_PREFIX_TWICE: Final = (_TOKENS, "[prefix + text for", "[prefix + prefix + text for")
+_PREFIX_TWICE: Final = (_TOKENS, "[prefix + text[", "[prefix + prefix + text[")
 _PADDING_LEFT: Final = (
     _TOKENS,
     "input_ids[row, : len(ids)] = ids\n            attention_mask[row, : len(ids)] = 1",

@@ -3,7 +3,7 @@
 import os
 import subprocess
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +30,11 @@ def identity(repository: Path) -> tuple[str, str]:
     """Return the user's name and address in Git, or ours where Git has none."""
     name, email = (git(repository, "config", "--default", "", "--get", f"user.{part}").strip() for part in ("name", "email"))
     return (name, email) if name and email else _NOBODY
+
+
+def tag_date(repository: Path, tag: str) -> datetime:
+    """Return the date of an annotated tag."""
+    return datetime.fromtimestamp(int(git(repository, "for-each-ref", "--format=%(taggerdate:unix)", f"refs/tags/{tag}")), UTC)
 
 
 def date_tag(repository: Path, tag: str, moment: datetime, message: str, who: tuple[str, str]) -> None:

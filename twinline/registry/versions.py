@@ -16,7 +16,7 @@ from typing import Any, Final
 from twinline.contract.artefacts import Artifact
 from twinline.contract.errors import SettingsError, TransientError
 from twinline.contract.release.manifest import MANIFEST_FILE
-from twinline.registry.git import date_tag, identity, resolve_commit
+from twinline.registry.git import date_tag, identity, resolve_commit, tag_date
 from twinline.registry.revisions import GitRevision, NotHereError
 
 PRODUCTION: Final = "prod"
@@ -185,8 +185,12 @@ class Registry:
             author_email=email,
         )
         # The youngest tag counts, and tags have whole seconds. Waiting for the clock could take as long as it stepped back.
-        if last is not None and datetime.fromtimestamp(int(time.time()), UTC) <= last:
-            date_tag(self._repository, made.tag, last + timedelta(seconds=1), message, (name, email))
+        moment = datetime.fromtimestamp(int(time.time()), UTC)
+        if last is not None:
+            moment = max(moment, last + timedelta(seconds=1))
+        # The tag's own date decides: the clock may have moved on since Git read it.
+        if tag_date(self._repository, made.tag) != moment:
+            date_tag(self._repository, made.tag, moment, message, (name, email))
         return True
 
     def _last_assigned(self, stage: str) -> datetime | None:

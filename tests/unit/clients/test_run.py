@@ -101,10 +101,10 @@ def test_the_table_in_the_docs_is_the_one_in_the_code() -> None:
     assert listed == in_module == {DONE, FAILED, USED_WRONGLY, REFUSED, BUG, INTERRUPTED}
 
 
-# Programs inside Triton, and workers of one figure that answer on a pipe: their callers read that, not a code.
+# Programs inside Triton, and workers that answer on a pipe: their callers read that, not a code.
 WITHOUT = {
     *("bench/backlog_worker.py", "bench/growth_store.py", "bench/index_worker.py", "bench/peers/worker.py"),
-    *("bench/training_worker.py", "proofs/chaos/points.py", "proofs/kills/kill_at.py"),
+    *("bench/training_worker.py", "etl/reading/__main__.py", "proofs/chaos/points.py", "proofs/kills/kill_at.py"),
     # its code is its command's, which it writes down
     Path(detached.__file__).relative_to(CHECKOUT).as_posix(),
 }

@@ -256,7 +256,9 @@ def test_the_sample_does_not_shrink_with_offsets_that_hold_no_message(
     def record(number: int) -> SimpleNamespace:
         # One message in a thousand offsets, as a log of small transactions and compaction leaves them.
         key, value = encode_key("s", f"k{number}"), encode_value(Document("s", f"k{number}", "text"))
-        return SimpleNamespace(key=key, value=value, headers=[], timestamp=1_763_800_000_000, offset=number * 1_000)
+        return SimpleNamespace(
+            key=key, value=value, headers=[], timestamp=1_763_800_000_000, timestamp_type=1, partition=0, offset=number * 1_000
+        )
 
     monkeypatch.setattr(log_sample, "read_topic", lambda *_, **__: map(record, range(documents)))
     monkeypatch.setattr(log_sample, "current_erasures", lambda _: Erasures())
