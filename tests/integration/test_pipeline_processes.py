@@ -45,7 +45,7 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     params["encoder"]["train"] |= {
         "batch_size": 8,
         "mini_batch_size": 2,
-        "max_steps": 5,
+        "max_steps": 3,
         "learning_rate": 1e-3,
         "warmup_ratio": 0.0,
     }

@@ -261,7 +261,7 @@ def test_an_experiment_fails_as_its_stage_did_although_dvc_passes_no_code_on(
         run(project, "fails", f"error {raised}")
     assert type(failure.value) is kind
     if kind is not PipelineFailedError:
-        assert str(failure.value).startswith("experiment fails: export: ")
+        assert str(failure.value).startswith("experiment fails: stage command `export` ended with ")
 
 
 def test_a_stage_that_failed_in_an_earlier_run_does_not_decide_about_the_next(project: Path) -> None:
