@@ -24,7 +24,7 @@ test: setup lint types imports unit integration  ## Lint, types, import rules, u
 
 proofs: setup  ## Every proof in its long form (hours); SHORT=1: the short forms, as in CI
 ifdef SHORT
-	@$(BIN)/pytest -m proof
+	@$(BIN)/pytest -m 'proof and not by_command'
 else
 	@$(BIN)/python -m proofs all
 endif
@@ -60,6 +60,7 @@ unit: setup  ## Tests that start no server, on all cores
 	@OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --dist worksteal tests/unit tests/architecture tests/adapter_suites
 
 integration: setup  ## Tests with a real broker, Triton, store and Airflow, and those of a GPU where there is one
+	@$(BIN)/python -c 'from bench.base_release import base_release_folder; base_release_folder()' # once, with all cores
 	@$(BIN)/pytest -n 2 --dist loadfile -m 'integration or gpu'
 
 docs: .venv/ready  ## Draw the pictures of docs/: the architecture, and the results in docs/figures/results.jsonl

@@ -8,6 +8,9 @@ import pytest
 
 from tests.checkout import CHECKOUT
 
+# Two encoders are exported first.
+pytestmark = pytest.mark.by_command
+
 # The two exported releases are kept there; the rest is made again.
 _WORKSPACE = CHECKOUT / "var" / "test-cache" / "bench-skew"
 
