@@ -246,8 +246,11 @@ def test_the_admin_api_tells_what_is_stored(served: Place) -> None:
     points, _ = served.admin.points(served.collection, source="notes", key="bees", kind="chunk", with_vectors=True)
     assert len(points) == head.chunk_count > 1
     assert all(point.dense is not None and abs(np.linalg.norm(point.dense) - 1) < 1e-3 for point in points)
-    status = served.admin.status().collection(served.collection)
-    assert status is not None
+    # The broker is asked for the lag every few seconds.
+    give_up = time.monotonic() + 20
+    while (status := served.admin.status().collection(served.collection)) is None or status.lag != 0:
+        assert time.monotonic() < give_up, status
+        time.sleep(0.2)
     assert (status.documents, status.lag, status.faults) == (len(DOCUMENTS), 0, [])
 
 
