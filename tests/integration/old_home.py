@@ -156,7 +156,7 @@ def _make(folder: Path, environment: Mapping[str, str]) -> None:
     command = [sys.executable, "-m", "export", "base", "--base-model", BASE_MODEL, "--out", str(folder / "base")]
     with subprocess.Popen(command, cwd=checkout, env=old.variables(), stdout=2) as exporting:
         _train(old, _write_beir(folder / "beir"), base)
-        assert exporting.wait(timeout=300) == 0
+        assert exporting.wait(timeout=600) == 0
 
 
 def _train(old: Installation, beir: Path, base: Path) -> None:

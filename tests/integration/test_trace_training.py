@@ -21,6 +21,9 @@ from twinline.upkeep.trace.release import contract_section, release_section
 from twinline.upkeep.trace.steps import Step
 from twinline.upkeep.trace.training import training_section
 
+# The pipeline runs first.
+pytestmark = pytest.mark.timeout(600)
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Reach, Registered]:

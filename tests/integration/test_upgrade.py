@@ -146,7 +146,7 @@ def upgraded(
         ending.callback(exporting.kill)
         installed.require("twinline", "up", "--no-scheduler")
         _wait_until_served(stack, before.base, before.first)
-        assert exporting.wait(timeout=300) == 0
+        assert exporting.wait(timeout=600) == 0
         yield Upgraded(installed, stack, before, go, exported)
 
 
