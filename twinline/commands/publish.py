@@ -68,6 +68,7 @@ def command(
             "--delete-missing": (delete_missing, bool(source), "--source: single files are not the whole of a source"),
             "--yes-delete": (yes_delete != 0, delete_missing, "--delete-missing"),
             "--moved": (moved, not delete, "FILES, `-` or --source"),
+            "--wait": (wait, not dry_run, "a publication: a dry run sends nothing to wait for"),
         }
     )
     settings = load_settings()
@@ -75,7 +76,7 @@ def command(
     mode = Mode(everything, delete_missing, yes_delete, moved, dry_run, ingest_params(settings).max_reject_share)
     lineage = find_lineage(os.environ, settings.project)
     progress = counted("publish", feed.total)
-    before = _place(settings) if wait and not dry_run else None
+    before = _place(settings) if wait else None
     report = publish_documents(feed, settings, lineage, LOCAL_OPERATOR, mode, progress, typer.echo)
     typer.echo(report.summary(settings.topic))
     if before is not None:

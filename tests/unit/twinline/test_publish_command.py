@@ -71,6 +71,7 @@ def test_the_working_folder_is_published_by_its_own_name(log: Log, monkeypatch: 
         (["--source", "files:docs", "--name", "kb"], "--name would do nothing here: .*NAME=KIND:LOCATION"),
         (["--source", "files:docs", "--yes-delete", "5"], "--yes-delete would do nothing here"),
         (["--delete", "a.md", "--name", "docs", "--moved"], "--moved would do nothing here"),
+        (["docs", "--dry-run", "--wait"], "--wait would do nothing here"),
         (["--delete", "a.md"], "say which with --name SOURCE"),
         (["docs", "--name", "my docs"], "--name: the name 'my docs' must be .*: say my-docs"),
         (["-", "--name", "a/b"], "--name: the name 'a/b'"),
