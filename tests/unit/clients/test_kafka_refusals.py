@@ -1,7 +1,9 @@
 """A broker that refuses a connection for good is told with the setting to change, one that is away is waited for."""
 
 import socket
+import struct
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
@@ -14,6 +16,7 @@ from kafka.errors import (
     SaslAuthenticationFailedError,
     UnsupportedSaslMechanismError,
 )
+from kafka.net.transport import KafkaTCPTransport
 
 from twinline.clients.kafka import refusals
 from twinline.clients.kafka.connect import make_admin, make_consumer, make_producer
@@ -126,6 +129,60 @@ def tls_port() -> Iterator[int]:
 def test_every_client_says_so_at_once(make: Any, tls_port: int) -> None:
     with pytest.raises(SettingsError, match=r"speaks TLS at this port: TWINLINE_KAFKA_SECURITY_PROTOCOL is PLAINTEXT, set SSL"):
         make(Settings(kafka_bootstrap=f"127.0.0.1:{tls_port}"))
+
+
+API_VERSIONS, SASL_HANDSHAKE, UNSUPPORTED_VERSION, UNSUPPORTED_MECHANISM = 18, 17, 35, 33
+
+
+def _answer_once(taken: socket.socket) -> None:
+    """Answer requests as a broker that offers SCRAM-SHA-512 alone: it closes with its answer to another mechanism."""
+    while head := taken.recv(4, socket.MSG_WAITALL):
+        request = taken.recv(struct.unpack(">i", head)[0], socket.MSG_WAITALL)
+        api, version, number = struct.unpack(">hhi", request[:8])
+        if api == SASL_HANDSHAKE:
+            name = b"SCRAM-SHA-512"
+            body = struct.pack(">hih", UNSUPPORTED_MECHANISM, 1, len(name)) + name
+        else:
+            assert api == API_VERSIONS
+            offered = ((API_VERSIONS, 0, 0), (SASL_HANDSHAKE, 0, 1))
+            body = struct.pack(">hi", UNSUPPORTED_VERSION if version else 0, len(offered))
+            body += b"".join(struct.pack(">hhh", *one) for one in offered)
+        taken.sendall(struct.pack(">ii", 4 + len(body), number) + body)
+        if api == SASL_HANDSHAKE:
+            return
+
+
+def test_the_last_words_of_a_broker_that_closes_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    receive = KafkaTCPTransport._sock_recv
+
+    def receive_late(transport: KafkaTCPTransport) -> Any:
+        # Now the answer and the end lie in the socket together.
+        time.sleep(0.05)
+        return receive(transport)
+
+    monkeypatch.setattr(KafkaTCPTransport, "_sock_recv", receive_late)
+    with closing(socket.create_server(("127.0.0.1", 0))) as listening:
+
+        def serve() -> None:
+            while True:
+                try:
+                    taken, _ = listening.accept()
+                except OSError:
+                    return
+                with taken:
+                    _answer_once(taken)
+
+        threading.Thread(target=serve, daemon=True).start()
+        settings = Settings(
+            kafka_bootstrap=f"127.0.0.1:{listening.getsockname()[1]}",
+            kafka_security_protocol="SASL_PLAINTEXT",
+            kafka_sasl_mechanism="SCRAM-SHA-256",
+            kafka_sasl_username="ann",
+            kafka_sasl_password="secret",
+        )
+        with pytest.raises(SettingsError, match="does not offer the mechanism SCRAM-SHA-256"):
+            make_admin(settings)
+        listening.shutdown(socket.SHUT_RDWR)
 
 
 def test_a_broker_that_is_away_is_waited_for_and_the_last_reason_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,6 +75,22 @@ class _Manager(KafkaConnectionManager):  # type: ignore[misc]
             connection.close_future.add_both(lambda _: self._known.discard(id(connection)))
         return connection
 
+    async def _build_transport(self, node: Any, timeout_at: float | None = None) -> Any:
+        """Build a connection that hands on what it has read before it says that the broker closed.
+
+        The library drops the last bytes where they and the end come in one read: a broker that says why and closes at once.
+        """
+        transport = await super()._build_transport(node, timeout_at=timeout_at)
+        receive = transport._sock_recv
+
+        def receive_before_end() -> tuple[bytes, Exception | None]:
+            data, error = receive()
+            # The end stays in the socket: the next read meets it.
+            return data, None if data else error
+
+        transport._sock_recv = receive_before_end
+        return transport
+
     async def _do_bootstrap(self, deadline: float | None) -> Any:
         try:
             done = await super()._do_bootstrap(deadline)
