@@ -14,12 +14,15 @@ python -m proofs chaos     nothing is lost, duplicated or stale after kill -9 of
 
 import json
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from twinline.clients.run import run
+
+Report = Mapping[str, Any]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
@@ -29,7 +32,7 @@ def skew(
     short: Annotated[bool, typer.Option("--short", help="A few faults, one of each kind, over few documents.")] = False,
     only: Annotated[str, typer.Option(help="Names of faults, with commas between them.")] = "",
     workspace: Annotated[Path, typer.Option(help="Folder for releases and the stack's state.")] = Path("var/proofs/skew"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The result on one line.")] = False,
 ) -> None:
     """Plant faults one at a time in a working system; each must be refused at a door or caught by a hop, at the right place."""
     from proofs.skew.run import measure_faults, passed
@@ -37,12 +40,7 @@ def skew(
 
     names = [name.strip() for name in only.split(",") if name.strip()]
     report = measure_faults(workspace.resolve(), names, short=short)
-    if as_json:
-        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
-    else:
-        faults_table(report)
-    if not passed(report):
-        raise typer.Exit(1)
+    _end(report, passed(report), as_json, faults_table)
 
 
 @app.command()
@@ -52,7 +50,7 @@ def gates(
     workspace: Annotated[Path, typer.Option(help="Folder for the clone and its stack; must have a short path.")] = Path(
         "var/proofs/gates"
     ),
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The result on one line.")] = False,
 ) -> None:
     """Plant bad encoders one at a time in a clone of this checkout; the DAG's gate must refuse each, by the right check."""
     from proofs.gates.run import measure_gates, passed
@@ -60,12 +58,7 @@ def gates(
 
     names = [name.strip() for name in only.split(",") if name.strip()]
     report = measure_gates(workspace.resolve(), names, short=short)
-    if as_json:
-        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
-    else:
-        gates_table(report)
-    if not passed(report):
-        raise typer.Exit(1)
+    _end(report, passed(report), as_json, gates_table)
 
 
 @app.command()
@@ -73,7 +66,7 @@ def kills(
     short: Annotated[bool, typer.Option("--short", help="A few kills.")] = False,
     only: Annotated[str, typer.Option(help="Parts of kills' names, with commas between them.")] = "",
     workspace: Annotated[Path, typer.Option(help="Folder for releases and the stack's state.")] = Path("var/proofs/switch"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The result on one line.")] = False,
 ) -> None:
     """Kill -9 each participant at each step of a release; searches are served, and a repeat of the command finishes."""
     from proofs.kills.run import measure_kills, passed
@@ -81,12 +74,7 @@ def kills(
 
     names = [name.strip() for name in only.split(",") if name.strip()]
     report = measure_kills(workspace.resolve(), names, short=short)
-    if as_json:
-        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
-    else:
-        kills_table(report)
-    if not passed(report):
-        raise typer.Exit(1)
+    _end(report, passed(report), as_json, kills_table)
 
 
 @app.command()
@@ -94,19 +82,14 @@ def switch(
     short: Annotated[bool, typer.Option("--short", help="Over few documents, and for a few seconds.")] = False,
     seconds: Annotated[float, typer.Option(min=0.5, help="Load before, after and between switches; --short: 2.")] = 30.0,
     workspace: Annotated[Path, typer.Option(help="Folder for releases and the stack's state.")] = Path("var/proofs/switch"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The result on one line.")] = False,
 ) -> None:
     """Build, verify, promote, roll back and promote again under searches and writes; count failed, mixed and lost ones."""
     from proofs.switch.run import measure_switch, passed
     from proofs.tables import switch_table
 
     report = measure_switch(workspace.resolve(), 2.0 if short else seconds, short=short)
-    if as_json:
-        typer.echo(json.dumps(report, indent=2))
-    else:
-        switch_table(report)
-    if not passed(report):
-        raise typer.Exit(1)
+    _end(report, passed(report), as_json, switch_table)
 
 
 @app.command()
@@ -115,19 +98,14 @@ def roles(
     workspace: Annotated[Path, typer.Option(help="Folder for wheel, environments and project; must have a short path.")] = Path(
         "var/proofs/roles"
     ),
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The result on one line.")] = False,
 ) -> None:
     """Build the wheel, install each role by itself, and run it against a stack; print what each weighs."""
     from proofs.roles.run import measure_roles, passed
     from proofs.tables import roles_table
 
     report = measure_roles(workspace.resolve(), short=short)
-    if as_json:
-        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
-    else:
-        roles_table(report)
-    if not passed(report):
-        raise typer.Exit(1)
+    _end(report, passed(report), as_json, roles_table)
 
 
 @app.command()
@@ -135,19 +113,14 @@ def hostile(
     short: Annotated[bool, typer.Option("--short", help="A part of the files.")] = False,
     seed: Annotated[int, typer.Option(help="Of the damage.")] = 1,
     workspace: Annotated[Path, typer.Option(help="Folder for files and snapshots.")] = Path("var/proofs/hostile"),
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The result on one line.")] = False,
 ) -> None:
     """Ingest files made to harm, over all readers, beside good ones; count what they cost."""
     from proofs.hostile.run import measure_hostile, passed
     from proofs.tables import hostile_table
 
     report = measure_hostile(workspace.resolve(), seed, short=short)
-    if as_json:
-        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
-    else:
-        hostile_table(report)
-    if not passed(report):
-        raise typer.Exit(1)
+    _end(report, passed(report), as_json, hostile_table)
 
 
 @app.command()
@@ -161,9 +134,7 @@ def clock(
     from proofs.clock.run import measure_clock
 
     report = measure_clock(steps if steps is not None else 120 if short else 1_000, seed)
-    typer.echo(json.dumps(report, indent=None if as_json else 2, ensure_ascii=False))
-    if report["failures"]:
-        raise typer.Exit(1)
+    _end(report, not report["failures"], as_json)
 
 
 @app.command()
@@ -191,9 +162,7 @@ def chaos(
         sabotage=sabotage,
     )
     report = measure_chaos(options)
-    typer.echo(json.dumps(report, indent=None if as_json else 2))
-    if report["failures"]:
-        raise typer.Exit(1)
+    _end(report, not report["failures"], as_json)
 
 
 @app.command()
@@ -209,9 +178,7 @@ def foreign(
 
     sizes = (300, 30, 3) if short else (10_000, 1_000, 20)
     report = measure_foreign(workspace.resolve(), broker, *sizes, seed)
-    typer.echo(json.dumps(report, indent=None if as_json else 2))
-    if report["failures"]:
-        raise typer.Exit(1)
+    _end(report, not report["failures"], as_json)
 
 
 @app.command("strange-machine")
@@ -220,7 +187,7 @@ def strange_machine(
     workspace: Annotated[Path, typer.Option(help="Folder for clones and environments; must have a short path.")] = Path(
         "var/proofs/strange"
     ),
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The result on one line.")] = False,
 ) -> None:
     """Set up, start, fill, ask, train and stop on each promised Python and on one machine with every oddity; no step may fail."""
     from proofs.strange_machine.run import measure_machines, passed
@@ -228,12 +195,7 @@ def strange_machine(
 
     names = [name.strip() for name in only.split(",") if name.strip()]
     report = measure_machines(workspace.resolve(), names)
-    if as_json:
-        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
-    else:
-        machines_table(report)
-    if not passed(report):
-        raise typer.Exit(1)
+    _end(report, passed(report), as_json, machines_table)
 
 
 @app.command("all")
@@ -242,6 +204,16 @@ def run_all() -> None:
     from proofs.every import run_every_proof
 
     if not run_every_proof():
+        raise typer.Exit(1)
+
+
+def _end(report: Report, passed: bool, as_json: bool, table: Callable[[Report], None] | None = None) -> None:
+    """Print a report, as JSON on one line or for a person, and end with 1 where it did not pass."""
+    if as_json or table is None:
+        typer.echo(json.dumps(report, indent=None if as_json else 2, ensure_ascii=False))
+    else:
+        table(report)
+    if not passed:
         raise typer.Exit(1)
 
 

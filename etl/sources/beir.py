@@ -28,7 +28,7 @@ class Beir:
         self.uri = f"beir:{location}"
         self._place, listing = _dataset(open_place(location))
         self._names, self._left_out = listing.names, listing.left_out
-        self.name = name or self._place.stem
+        self.name = name
         self._origins = Origins()
         self._counts = {"judgements_without_document": 0, "queries_without_judgement": 0}
 

@@ -8,6 +8,8 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, Final, cast
 
+from zstandard import ZstdDecompressor, ZstdError
+
 from twinline.contract.documents.records import MAX_TEXT_BYTES
 from twinline.contract.errors import DocumentError
 
@@ -20,8 +22,6 @@ class _ZstdFrames:
     """The content of zstd frames. The library's own stream takes a frame that is cut off for a whole one."""
 
     def __init__(self, stream: BinaryIO) -> None:
-        from zstandard import ZstdDecompressor
-
         self._new = ZstdDecompressor().decompressobj
         self._stream = stream
         self._frame: Any = None
@@ -71,18 +71,11 @@ def unpacked(data: bytes, name: str, limit: int) -> bytes:
 
 
 def open_unpacked(stream: BinaryIO, name: str) -> BinaryIO:
-    """Return the content of a compressed stream; another stream as it is. Reading it raises DocumentError for damage.
-
-    Raises:
-        DocumentError: the library of its method is not installed.
-    """
+    """Return the content of a compressed stream; another stream as it is. Reading it raises DocumentError for damage."""
     method = _method(name)
     if not method:
         return stream
-    try:
-        inner = _METHODS[method](stream)
-    except ImportError as exc:
-        raise DocumentError("missing_library", f"{name}: {exc.name} is not installed: pip install 'twinline[formats]'") from exc
+    inner = _METHODS[method](stream)
     return cast(BinaryIO, io.BufferedReader(_Unpacked(stream, inner, name, _errors(method))))
 
 
@@ -128,7 +121,6 @@ class _Unpacked(io.RawIOBase):
 def _errors(method: str) -> tuple[type[Exception], ...]:
     if method != ".zst":
         return OSError, EOFError, zlib.error, lzma.LZMAError
-    from zstandard import ZstdError
 
     return EOFError, ZstdError
 

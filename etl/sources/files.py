@@ -17,6 +17,7 @@ from etl.sources.items import Item, Made, Reject, Same, checked, excerpt, guarde
 from etl.sources.listing import Listing
 from etl.sources.places import Origins, Stamp, open_place
 from etl.sources.tables import LINES, TABLES, Rows, table_items
+from twinline.clients.streams import is_text
 from twinline.contract.canonical import JSON, sha256_hex
 from twinline.contract.documents.records import Document
 from twinline.contract.errors import SettingsError
@@ -30,12 +31,12 @@ class Files:
     def __init__(self, name: str, location: str, fields: FieldNames) -> None:
         self.uri = f"files:{location}"
         self._place = open_place(location)
-        self.name = name or self._place.stem
+        self.name = name
         self._fields = fields
         self._origins = Origins()
         found = Listing([""]) if self._place.is_file() else self._place.listing()
-        self._names = [name for name in found.names if _is_text(name)]
-        self._left_out = [*found.left_out, *(_unnameable(name) for name in found.names if not _is_text(name))]
+        self._names = [name for name in found.names if is_text(name)]
+        self._left_out = [*found.left_out, *(_unnameable(name) for name in found.names if not is_text(name))]
         if not any(_ending(self._label(name)) in SUPPORTED for name in self._names):
             first = f"; {self._left_out[0].detail}" if self._left_out else ""
             raise SettingsError(
@@ -150,10 +151,6 @@ def _mark(label: str, sha256: str) -> bytes:
 
 def _ending(name: str) -> str:
     return PurePosixPath(unpacked_name(name.lower())).suffix
-
-
-def _is_text(name: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def _unnameable(name: str) -> Reject:

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, TypeVar, cast
 from urllib.parse import urlsplit, urlunsplit
 
@@ -40,11 +40,6 @@ class Place:
     uri: str
     archive: str = ""
     top: str = ""
-
-    @property
-    def stem(self) -> str:
-        """Return the last part of the address without endings: the default name of a source."""
-        return PurePosixPath(self.uri.partition("?")[0].rstrip("/")).name.partition(".")[0] or "files"
 
     def is_file(self) -> bool:
         """Return whether the place is one file."""

@@ -99,7 +99,7 @@ def ended(
         _say(name, missing)
         return _noted(name, USED_WRONGLY, missing)
     except UnicodeEncodeError as error:
-        wrong = next((argument for argument in sys.argv[1:] if not _is_text(argument)), None)
+        wrong = next((argument for argument in sys.argv[1:] if not streams.is_text(argument)), None)
         if wrong is None:
             return _bug(name, error, logged)
         _say(name, SettingsError(f"argument {wrong!a} is not text in this locale's encoding: write it in UTF-8"))
@@ -155,11 +155,6 @@ def _bug(name: str, error: Exception, logged: bool) -> int:
     where = "the log shows where" if logged else f"{DEBUG_VARIABLE}=1 shows where"
     typer.secho(f"{name}: {said} (a bug, here or in a library: {where})", err=True, fg=typer.colors.RED)
     return _noted(name, BUG, error)
-
-
-def _is_text(argument: str) -> bool:
-    """Return whether an argument came as valid text; Python hands other bytes over as lone surrogates."""
-    return not any("\ud800" <= character <= "\udfff" for character in argument)
 
 
 def _is_ours(module: str | None) -> bool:

@@ -79,10 +79,11 @@ def command(
     before = _place(settings) if wait else None
     report = publish_documents(feed, settings, lineage, LOCAL_OPERATOR, mode, progress, typer.echo)
     typer.echo(report.summary(settings.topic))
+    if report.fault:
+        # Nothing to wait for: this is not searchable as a whole.
+        raise ContractError(report.fault)
     if before is not None:
         _wait(settings, before, report)
-    if report.fault:
-        raise ContractError(report.fault)
     if refused := report.rejected.get(ERASED):
         # An error, not only a count: the publisher must know that this document cannot come back.
         raise ErasedError(
