@@ -56,8 +56,8 @@ types: .venv/ready  ## mypy --strict
 imports: .venv/ready  ## Who may import whom
 	@$(BIN)/lint-imports
 
-unit: setup  ## Tests that start no server, on all cores
-	@OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --dist worksteal tests/unit tests/architecture tests/adapter_suites
+unit: setup  ## Tests that start no server and take no seconds, on all cores
+	@OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --dist worksteal -m 'not integration' tests/unit tests/architecture tests/adapter_suites
 
 integration: setup  ## Tests with a real broker, Triton, store and Airflow, and those of a GPU where there is one
 	@$(BIN)/python -c 'from bench.base_release import base_release_folder; base_release_folder()' # once, with all cores

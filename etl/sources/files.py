@@ -17,8 +17,7 @@ from etl.sources.items import Item, Made, Reject, Same, checked, excerpt, guarde
 from etl.sources.listing import Listing
 from etl.sources.places import Origins, Stamp, open_place
 from etl.sources.tables import LINES, TABLES, Rows, table_items
-from twinline.clients.streams import is_text
-from twinline.contract.canonical import JSON, sha256_hex
+from twinline.contract.canonical import JSON, is_text, sha256_hex
 from twinline.contract.documents.records import Document
 from twinline.contract.errors import SettingsError
 

@@ -79,7 +79,7 @@ def _damaged(endings: Sequence[str], rng: random.Random) -> Iterator[tuple[str, 
         # Rows are named after their file: rows of one name would be set aside for that.
         for name, damage in _DAMAGES.items():
             yield f"{name}{ending}", damage(make(f"{name}{ending}"), rng)
-        for method, pack in (("gz", gzip.compress), ("bz2", bz2.compress), ("xz", lzma.compress)):
+        for method, pack in (("gz", _gzipped), ("bz2", bz2.compress), ("xz", lzma.compress)):
             packed = pack(make(f"{method}{ending}") * 50)
             yield f"cut{ending}.{method}", packed[: len(packed) // 2]
 
@@ -156,8 +156,13 @@ def _zipped(files: Mapping[str, bytes]) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in files.items():
-            archive.writestr(name, content)
+            # The time of packing would make other bytes, and another damage, of each run.
+            archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
     return stream.getvalue()
+
+
+def _gzipped(content: bytes) -> bytes:
+    return gzip.compress(content, mtime=0)
 
 
 _MARKDOWN: Final = (
@@ -227,9 +232,9 @@ def _bombs() -> Iterator[tuple[str, bytes]]:
     yield "stream.pdf", _pdf(b"/Filter/FlateDecode", zlib.compress(blank))
     yield "streams.pdf", _pdf(b"/Filter[/FlateDecode/FlateDecode]", zlib.compress(zlib.compress(blank)))
     yield "kids.pdf", _pdf(kids=b"2 0 R " * 100)
-    yield "lines.jsonl.gz", gzip.compress(blank * 5)
-    yield "lines.csv.gz", gzip.compress(blank * 5)
-    yield "page.md.gz", gzip.compress(blank)
+    yield "lines.jsonl.gz", _gzipped(blank * 5)
+    yield "lines.csv.gz", _gzipped(blank * 5)
+    yield "page.md.gz", _gzipped(blank)
     yield "values.jsonl", b'{"id": "1", "text": "x", "n": [' + b"[]," * 1_000_000 + b"1]}\n"
     yield "columns.csv", b",".join(b"c%d" % number for number in range(100_000)) + b"\n" + b"," * 99_999 + b"\n"
     for ending in ("docx", "odt", "epub", "xlsx", "pptx"):

@@ -43,6 +43,7 @@ def modules(package: str) -> list[str]:
     return found
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "package",
     [
@@ -89,6 +90,7 @@ COMMANDS = (
 )
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_loads_what_is_slow_to_import_only_when_it_needs_it(command: str) -> None:
     program = "import importlib, sys; importlib.import_module(sys.argv[1]); print(*sys.modules)"

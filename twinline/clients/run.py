@@ -27,6 +27,7 @@ import typer
 
 from twinline.clients import logs, loopback, streams, telemetry
 from twinline.clients.hidden import OURS, check_modules, own_modules_first
+from twinline.contract.canonical import is_text
 from twinline.contract.errors import ContractError, MismatchError, SettingsError, TwinlineError
 from twinline.contract.release.checks import RefusedError, refusal_line
 
@@ -99,7 +100,7 @@ def ended(
         _say(name, missing)
         return _noted(name, USED_WRONGLY, missing)
     except UnicodeEncodeError as error:
-        wrong = next((argument for argument in sys.argv[1:] if not streams.is_text(argument)), None)
+        wrong = next((argument for argument in sys.argv[1:] if not is_text(argument)), None)
         if wrong is None:
             return _bug(name, error, logged)
         _say(name, SettingsError(f"argument {wrong!a} is not text in this locale's encoding: write it in UTF-8"))

@@ -18,11 +18,6 @@ def apply() -> None:
             stream.reconfigure(errors=_ERRORS)
 
 
-def is_text(given: str) -> bool:
-    """Return whether an argument or a file's name came as valid text; Python hands other bytes over as lone surrogates."""
-    return not any("\ud800" <= character <= "\udfff" for character in given)
-
-
 def _escaped(error: UnicodeError) -> tuple[str, int]:
     r"""Return `\uXXXX` for each character: also inside a JSON string, where `\xe9` would not be read."""
     if not isinstance(error, UnicodeEncodeError):

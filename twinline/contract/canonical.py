@@ -26,3 +26,8 @@ def fingerprint(value: JSON) -> str:
 def sha256_hex(content: bytes) -> str:
     """Return the SHA-256 of some bytes, as 64 hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
+
+
+def is_text(given: str) -> bool:
+    """Return whether an argument or a file's name came as valid text; Python hands other bytes over as lone surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in given)

@@ -165,6 +165,7 @@ def add_a_stranger(shard: Any, points: Sequence[PlainPoint]) -> None:
     put(shard, 7, {**chunk_of(points, "short").payload, "source": "nobody"}, chunk_of(points, "short").vector)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("plant", "counted"),
     [

@@ -157,6 +157,7 @@ def test_another_installation_of_ours_in_front_hides_ours_as_well(tmp_path: Path
         check_modules(tmp_path)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("name", [name for name in OURS if name != "twinline"])
 @pytest.mark.parametrize("form", ["{}.py", "{}/__init__.py"])
 def test_our_modules_come_before_those_of_pythonpath_here_and_in_what_is_started_here(
@@ -182,6 +183,7 @@ def test_our_modules_come_before_those_of_pythonpath_here_and_in_what_is_started
     assert done.stderr == f"x: {other} is left out of PYTHONPATH: it would hide ours by `{name}` ({foreign})\n"
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "name", ["clients", "search", "release", "registry", "commands", "stack", "bench", "proofs", "contract", "dags"]
 )

@@ -69,6 +69,7 @@ def test_hits_are_shown_in_any_encoding(encoding: str) -> None:
     assert (done.returncode, b"1 documents in" in done.stdout) == (0, True), done.stderr
 
 
+@pytest.mark.integration
 # Each as a shell hands it over: bytes that are no UTF-8.
 @pytest.mark.parametrize(
     "argument",

@@ -32,6 +32,7 @@ _ASKED = {
 }
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("library", _ASKED)
 def test_a_library_says_that_its_telemetry_is_off(library: str, tmp_path: Path) -> None:
     setup, question = _ASKED[library]

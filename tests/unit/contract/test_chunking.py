@@ -241,6 +241,7 @@ class _Counting:
         return self.tokenizer.encode(text, add_special_tokens=add_special_tokens)
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     "text", ["x", "x" * 99 + " ", "x" * 101 + " ", "\u0301", "文", "é\u0301\u0302", ". ", ".", ".'", "a\n\n", "(", "  \n"]
 )

@@ -17,6 +17,9 @@ _SLEEPS = (
     "import subprocess, sys; print('began', flush=True); subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])"
 )
 
+# Each starts processes.
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture(scope="module")
 def detached() -> Any:

@@ -24,6 +24,10 @@ def etl(folder: Path, *arguments: str, **environment: str) -> subprocess.Complet
     )
 
 
+# Each starts processes.
+pytestmark = pytest.mark.integration
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     corpus = {f"d{n}": (f"Title number {n}", body(n)) for n in range(20)}

@@ -97,6 +97,7 @@ def test_a_package_without_source_is_an_error_that_names_it(name: str) -> None:
         list(PyDocs("", name).items())
 
 
+@pytest.mark.integration
 def test_the_default_packages_give_two_to_four_thousand_documents_and_their_versions() -> None:
     source = PyDocs("", "")
 

@@ -35,6 +35,7 @@ def refusal(reader: Reader, ending: str, data: bytes = b"") -> DocumentError:
     return caught.value
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("ending", "reason", "detail"),
     [
@@ -166,6 +167,7 @@ def read_rows(reader: Reader, ending: str, path: Path, content: bytes = b"") -> 
 TWO = [(1, {"id": "1", "text": "one"}), (2, {"id": "2", "text": "two"})]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize(
     ("ending", "reason", "detail"),
     [

@@ -84,6 +84,7 @@ def worst_distance(encoder: Path, target: Path, calibration: Sequence[Sequence[i
     return figure.worst
 
 
+@pytest.mark.integration
 def test_int8_is_as_good_as_what_it_is_calibrated_on(encoder: Path, tmp_path: Path) -> None:
     preprocessor = Preprocessor.load(encoder)
     on_texts = worst_distance(encoder, tmp_path / "good", preprocessor.encode(texts(40), "document").token_ids)
@@ -92,6 +93,7 @@ def test_int8_is_as_good_as_what_it_is_calibrated_on(encoder: Path, tmp_path: Pa
     assert on_garbage > PARITY_LIMITS["int8"]
 
 
+@pytest.mark.integration
 def test_int8_is_calibrated_on_golden_texts_and_on_chunks_of_the_corpus(encoder: Path, tmp_path: Path) -> None:
     rows = [{"source": "s", "key": str(n), "title": "", "text": text} for n, text in enumerate(texts(80))]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "documents.parquet")

@@ -26,6 +26,7 @@ STEPS = [
 ]
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("steps", STEPS)
 def test_a_rollback_counts_at_once_after_any_step_of_our_clock(
     steps: tuple[float, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

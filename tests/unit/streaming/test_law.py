@@ -360,6 +360,7 @@ BREAKS: tuple[Break, ...] = (
 )
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("break_a_rule", BREAKS, ids=lambda each: each.__name__)
 def test_a_broken_rule_is_found(preprocessor: Preprocessor, break_a_rule: Break, monkeypatch: pytest.MonkeyPatch) -> None:
     break_a_rule(monkeypatch)

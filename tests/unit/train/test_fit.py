@@ -68,6 +68,7 @@ def test_sentence_transformers_reads_the_folder_and_gives_the_same_vectors(
         assert cosine_distance(ours.embed(texts, role).vectors, found).max() <= 1e-6  # type: ignore[arg-type]
 
 
+@pytest.mark.integration
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tiny_base: Path, pairs_file: Path, tmp_path: Path) -> None:
     spaces = [
         run_fit(tiny_base, fit_paths(tmp_path / name, pairs_file), train_params(seed=seed))["space"]
@@ -106,6 +107,7 @@ def _fit_and_hang_up(base: Path, paths: FitPaths, params: TrainParams) -> None:
     fit(base, "tiny", contract_params(), params, paths)
 
 
+@pytest.mark.integration
 def test_a_run_that_is_killed_goes_on_and_ends_with_the_same_weights(tiny_base: Path, pairs_file: Path, tmp_path: Path) -> None:
     params = train_params(epochs=20, learning_rate=1e-4, checkpoint_every_steps=10)
     whole = fit_paths(tmp_path / "whole", pairs_file)

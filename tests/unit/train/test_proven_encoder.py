@@ -64,6 +64,7 @@ def ran_by(base: Path, paths: EvaluatePaths, capsys: pytest.CaptureFixture[str],
     return dict(line.split(" by ", 1) for line in lines if line.startswith(("tuned", "base", "champion")))
 
 
+@pytest.mark.integration
 def test_its_vectors_are_those_of_torch_within_the_limit_of_parity(world: EvaluatePaths) -> None:
     assert world.exported
     proven = proven_export(world.encoder, world.exported, world.parity)

@@ -208,6 +208,7 @@ class StoppedError(Exception):
     """The error that stops a run; test_fit.py kills it."""
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("option", OPTIONS)
 def test_a_run_that_was_stopped_ends_with_the_same_weights_under_each_option(
     option: str, tiny_base: Path, pairs_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
