@@ -90,7 +90,7 @@ def store_alone(collection: EdgeCollection, release: Release, messages: int) -> 
         collection.put_heads([plan.head for plan in plans])
         for plan in plans:
             assert isinstance(plan.event.item, Document)  # noqa: S101 (made above)
-            collection.put_points(chunk_points(plan, plan.event.item, collection.info, vectors))
+            collection.put_points(chunk_points(plan, plan.event.item, collection.info, vectors, release.words))
         done += len(batch)
         print(done, flush=True)
 

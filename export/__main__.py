@@ -1,13 +1,13 @@
-"""`python -m export`: the stages `export`, `parity`, `quality`, `profile`, `package`; `base` releases an untuned model."""
+"""`python -m export`: the stages `words`, `export`, `parity`, `quality`, `profile`, `package`; `base`: an untuned model."""
 
 import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -34,8 +34,13 @@ from twinline.contract.monitor.drift_reference import PROFILE_FILE, PROFILE_VECT
 from twinline.contract.release.index_settings import IndexSettings
 from twinline.contract.release.manifest import Manifest
 
+if TYPE_CHECKING:
+    from export.encoder.package import WordsPart
+    from export.encoder.words import WordsParams
+
 TRAINED, EXPORTED, PROFILE = Path(ENCODER.trained), Path(ENCODER.exported), Path(ENCODER.profile)
 PARITY, QUALITY, RELEASE = Path(ENCODER.parity), Path(ENCODER.quality), Path(ENCODER.release)
+WORDS = Path(ENCODER.words)
 SERVED = "openvino_fp32"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -74,6 +79,14 @@ def quality_stage() -> None:
     typer.echo(f"quality: {report.statement}; {report.check.name}: {report.check.detail}")
 
 
+@app.command("words")
+def words_stage() -> None:
+    """The words of all prepared documents -> models/words: corpus statistics, and the sparse part of the contract."""
+    from export.encoder.words import WordsParams
+
+    _words([Path(DOCUMENTS)], TRAINED, load_params("encoder.words", WordsParams), WORDS)
+
+
 @app.command("profile")
 def profile_stage() -> None:
     """A sample of the training texts -> models/profile: the reference for the drift of live texts."""
@@ -91,6 +104,9 @@ def profile_stage() -> None:
 @app.command("package")
 def package_stage() -> None:
     """Encoder, passed formats, golden texts, reports and lineage -> models/release."""
+    from export.encoder.package import WordsPart
+    from twinline.contract.sparse.fusion import read_fusion
+
     scores, verdict = Path(ENCODER.scores), Path(ENCODER.verdict)
     metrics = {**json.loads(scores.read_bytes()), "verdict": json.loads(verdict.read_bytes())}
     profile = {name: PROFILE / name for name in (PROFILE_FILE, PROFILE_VECTORS_FILE)}
@@ -98,7 +114,8 @@ def package_stage() -> None:
     reports = {**measured, **profile}
     export, package = load_params("encoder.export", ExportParams), load_params("encoder.package", PackageParams)
     index = load_params("encoder.index", IndexSettings)
-    _package(TRAINED, EXPORTED, RELEASE, reports, metrics, export, package, Path(SNAPSHOT_RECORD), index)
+    words = WordsPart(WORDS, read_fusion(Path(ENCODER.fusion)))
+    _package(TRAINED, EXPORTED, RELEASE, reports, metrics, export, package, words, Path(SNAPSHOT_RECORD), index)
 
 
 @app.command("base")
@@ -117,13 +134,22 @@ def base(
     documents: Annotated[
         Path | None,
         typer.Option(
-            exists=True, dir_okay=False, help="Prepared documents (.parquet), for parity and for the calibration of int8."
+            exists=True,
+            dir_okay=False,
+            help="Prepared documents (.parquet), for parity, the calibration of int8, and the weights of words.",
         ),
     ] = None,
+    words: Annotated[
+        bool, typer.Option(help="Search by words beside vectors. Without --documents all words weigh alike.")
+    ] = True,
+    language: Annotated[str, typer.Option(help="Of stemmer and stop words; auto: what the documents are written in.")] = "auto",
 ) -> None:
     """Release an untuned base model: export, parity over the golden texts, package."""
     from export.encoder.bootstrap import write_base_encoder
     from export.encoder.calibration import calibration_ids
+    from export.encoder.package import WordsPart
+    from export.encoder.words import WordsParams
+    from twinline.contract.sparse.fusion import Fusion
 
     work = out.with_name(out.name + ".work")
     shutil.rmtree(work, ignore_errors=True)
@@ -142,7 +168,13 @@ def base(
     reports = {"parity.json": work / "parity.json", "evaluation.json": work / "evaluation.json"}
     if names == (FASTEST,):
         wanted = (_quickest_that_passed(work, documents, params),)
-    _package(work / "encoder", work / "exported", out, reports, {}, params, PackageParams(wanted))
+    part = None
+    if words:
+        # Beside the one for the calibration, all files of its snapshot.
+        corpus = sorted(documents.parent.glob("documents*.parquet")) if documents else []
+        _words(corpus, work / "encoder", WordsParams(language=language), work / "words")
+        part = WordsPart(work / "words", Fusion())
+    _package(work / "encoder", work / "exported", out, reports, {}, params, PackageParams(wanted), part)
     shutil.rmtree(work)
 
 
@@ -180,6 +212,14 @@ def _parity(encoder: Path, exported: Path, documents: Path | None, out: Path, ex
         typer.echo(figure.summary())
 
 
+def _words(documents: Sequence[Path], encoder: Path, params: "WordsParams", target: Path) -> None:
+    from export.encoder.words import write_words
+
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    typer.echo(write_words(documents, Preprocessor.load(encoder), params, target))
+
+
 def _package(
     encoder: Path,
     exported: Path,
@@ -188,6 +228,7 @@ def _package(
     metrics: Mapping[str, JSON],
     export: ExportParams,
     package: PackageParams,
+    words: "WordsPart | None",
     snapshot: Path | None = None,
     index: IndexSettings | None = None,
 ) -> Manifest:
@@ -199,7 +240,8 @@ def _package(
     training = json.loads((encoder / "training.json").read_bytes())
     # An untuned model has no held-out queries.
     quality = read_quality(reports["quality.json"]) if "quality.json" in reports else None
-    parts = ReleaseParts(encoder, exported, read_report(reports["parity.json"]), golden_vectors(encoder), reports, quality)
+    parity = read_report(reports["parity.json"])
+    parts = ReleaseParts(encoder, exported, parity, golden_vectors(encoder), reports, quality, words)
     # An untuned model was trained on no snapshot, even if the checkout holds one.
     params = Path(PARAMS) if snapshot else None
     lineage = collect_lineage(os.environ, snapshot, params, training["base_model"])

@@ -93,6 +93,7 @@ class Indexer:
         self._collection = collection
         self._embedder = release.embedder
         self._preprocessor = release.preprocessor
+        self._words = release.words
         self._dead_letters = dead_letters
         self._erasures = erasures
         self._limits = limits or ConsumerLimits()
@@ -291,7 +292,7 @@ class Indexer:
     def _points(self, winners: Sequence[Plan], vectors: Vectors) -> Iterator[StoredPoint]:
         for plan in winners:
             if isinstance(plan.event.item, Document):
-                yield from chunk_points(plan, plan.event.item, self._collection.info, vectors)
+                yield from chunk_points(plan, plan.event.item, self._collection.info, vectors, self._words)
 
     def _delete_surplus(self, winners: Sequence[Plan], overtaking: Sequence[Head]) -> None:
         """Delete the chunks beyond each document's head.

@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 from streaming.known_vectors import KnownVectors
 from streaming.plans import Plan
 from twinline.clients.store.protocol import CollectionInfo, StoredPoint, version_fields
-from twinline.clients.store.vectors import DENSE
+from twinline.clients.store.vectors import DENSE, WORDS
+from twinline.clients.store.vectors import Vector as AnyVector
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.ids import point_id
 from twinline.contract.documents.records import Document
 from twinline.contract.encoder.chunking import Chunk
 from twinline.contract.encoder.embedding import Embedder
 from twinline.contract.errors import MismatchError
+from twinline.contract.sparse.weights import Words
 
 Vector = NDArray[np.float32]
 
@@ -104,16 +106,27 @@ def find_vectors(
     return Vectors(by_hash, kept, embedded=len(changed))
 
 
-def chunk_points(plan: Plan, document: Document, info: CollectionInfo, vectors: Vectors) -> list[StoredPoint]:
-    """Return the points of one document."""
+def chunk_points(
+    plan: Plan, document: Document, info: CollectionInfo, vectors: Vectors, words: Words | None
+) -> list[StoredPoint]:
+    """Return the points of one document.
+
+    Args:
+        words: the release's; None where it has none.
+    """
     return [
         StoredPoint(
             point_id(document.source, document.key, chunk.index),
             _payload(plan, document, info, chunk),
-            {DENSE: vectors.by_hash[chunk.content_hash]},
+            chunk_vectors(chunk, vectors.by_hash[chunk.content_hash], words),
         )
         for chunk in plan.chunks
     ]
+
+
+def chunk_vectors(chunk: Chunk, dense: Vector, words: Words | None) -> dict[str, AnyVector]:
+    """Return all vectors of a chunk by name. Its terms are those of the text that the encoder reads, title included."""
+    return {DENSE: dense} if words is None else {DENSE: dense, WORDS: words.document(chunk.encoder_text)}
 
 
 def chunk_fields(document: Document, chunk: Chunk) -> dict[str, JSON]:

@@ -66,7 +66,7 @@ def evaluate() -> None:
     from train.encoder.evaluate import evaluate as score
 
     inputs = Path(DOCUMENTS), Path(PAIRS), Path(SNAPSHOT), Path(ENCODER.trained)
-    paths = EvaluatePaths(*inputs, Path(ENCODER.evaluation), home, Path(ENCODER.exported))
+    paths = EvaluatePaths(*inputs, Path(ENCODER.evaluation), home, Path(ENCODER.words), Path(ENCODER.exported))
     score(resolve_base_model(base_name), params, similarity, paths)
 
 

@@ -32,7 +32,7 @@ _QUEUE_POLICY: Final = (
     f"default_queue_policy {{ timeout_action: REJECT default_timeout_microseconds: 30000000 max_queue_size: {MOST_WAITING} }}"
 )
 _GOLDEN_FOR_CLIENTS: Final = "question"
-_SERVED_ROOMS: Final = ("documents", "encoder", "release")
+_SERVED_ROOMS: Final = ("documents", "encoder", "release", "sparse")
 
 
 def write_models(release_folder: Path, repository: Path, device: Device = "cpu") -> tuple[str, ...]:

@@ -17,9 +17,20 @@ from twinline.contract.encoder.specification import Contract
 from twinline.contract.errors import ContractError, MismatchError
 from twinline.contract.release.index_settings import IndexSettings
 from twinline.contract.release.manifest import DroppedFormat, Fingerprints, Format, Manifest, Serving, hash_files, release_id
+from twinline.contract.sparse.fusion import Fusion
+from twinline.contract.sparse.golden import GOLDEN_WORDS_FILE, read_sparse
+from twinline.contract.sparse.statistics import STATISTICS_FILE
 
 # Only these files of a training folder are packaged: no pickles, no optimiser states, no tokenizer re-saved by a trainer.
 _ENCODER_FILES = ("config.json", WEIGHTS_FILE, "contract.json", "tokenizer.json", TRAINING_FILE)
+
+
+@dataclass(frozen=True, slots=True)
+class WordsPart:
+    """The words of a release: the folder from `write_words`, and how search makes one list of two."""
+
+    folder: Path
+    fusion: Fusion
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +44,7 @@ class ReleaseParts:
         golden: tokens and reference vectors of the golden texts.
         reports: files that describe the release and are not served, by their name in the release.
         quality: the formats' quality on held-out queries, and the served format; None without held-out queries.
+        words: corpus statistics and fusion; None for a release that has dense vectors alone.
     """
 
     encoder: Path
@@ -41,6 +53,7 @@ class ReleaseParts:
     golden: Sequence[GoldenVector]
     reports: Mapping[str, Path]
     quality: QualityReport | None = None
+    words: WordsPart | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +91,9 @@ def package_release(
     """
     contract, tokenizer_json = Contract.load(parts.encoder)
     _check_parts(parts, notes, contract)
+    if parts.words is not None:
+        # The encoder's own contract has no words: they are the index's, and change without it.
+        contract = replace(contract, index=replace(contract.index, sparse=read_sparse(parts.words.folder)))
     formats, dropped = _judged(parts)
     serving = Serving(_choose(formats, dropped, serve, parts.quality).name, tuple(buckets), max_batch)
     staging = target.with_name(target.name + ".partial")
@@ -93,12 +109,16 @@ def package_release(
     # 2. the formats that passed
     for folder in sorted({Path(entry.file).parent for entry in formats}):
         shutil.copytree(parts.exported / folder, staging / folder)
-    # 3. the golden vectors and the reports
+    # 3. the golden vectors, the words and the reports
     write_golden(staging, parts.golden)
+    if parts.words is not None:
+        for name in (STATISTICS_FILE, GOLDEN_WORDS_FILE):
+            shutil.copyfile(parts.words.folder / name, staging / name)
     for name, path in parts.reports.items():
         shutil.copyfile(path, staging / name)
     # 4. the manifest, last, over everything
-    manifest = _manifest(staging, contract, formats, dropped, serving, index or IndexSettings(), notes)
+    fusion = parts.words.fusion if parts.words else None
+    manifest = _manifest(staging, contract, formats, dropped, serving, index or IndexSettings(), notes, fusion)
     manifest.save(staging)
     shutil.rmtree(target, ignore_errors=True)
     staging.rename(target)
@@ -145,12 +165,13 @@ def _manifest(
     serving: Serving,
     index: IndexSettings,
     notes: ReleaseNotes,
+    fusion: Fusion | None,
 ) -> Manifest:
     weights = hash_safetensors(folder / "encoder" / WEIGHTS_FILE)
     space = space_id(contract.vector_fingerprint, weights)
     files = hash_files(folder)
     return Manifest(
-        release=release_id(space, contract.fingerprint, serving, files, index),
+        release=release_id(space, contract.fingerprint, serving, files, index, fusion),
         space=space,
         fingerprints=Fingerprints.of(contract),
         weights_sha256=weights,
@@ -163,6 +184,7 @@ def _manifest(
         metrics=notes.metrics,
         lineage=notes.lineage,
         index=index,
+        fusion=fusion,
     )
 
 

@@ -1,7 +1,7 @@
 """A store in a dict, for tests of what is built on stores. It passes the same suite as the real ones."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -21,10 +21,11 @@ from twinline.clients.store.protocol import (
     stored_version,
     version_part,
 )
-from twinline.clients.store.vectors import Ask, Sparse, Vector, check_asks, check_vectors
+from twinline.clients.store.vectors import Ask, Vector, check_asks, check_vectors
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.ids import head_id
 from twinline.contract.errors import ContractError
+from twinline.contract.sparse.vector import Sparse
 
 
 @dataclass
@@ -98,7 +99,9 @@ class MemoryCollection:
     def query(self, query: Query) -> list[list[StoredPoint]]:
         check_asks(f"collection {self.name}", self.info.vectors, query.asks)
         chunks = [point for point in self.points.values() if _match(point, {**(query.where or {}), "kind": "chunk"})]
-        return [_answer(ask, chunks) for ask in query.asks]
+        chunks = chunks if query.among is None else [point for point in chunks if point.id in query.among]
+        answers = [_answer(ask, chunks) for ask in query.asks]
+        return answers if query.with_payload else [[replace(point, payload={}) for point in points] for points in answers]
 
     def count(self, where: Filter | None = None) -> int:
         return sum(_match(point, where or {}) for point in self.points.values())

@@ -24,11 +24,12 @@ from twinline.clients.store.protocol import (
     nearest,
     version_fields,
 )
-from twinline.clients.store.vectors import DENSE, LARGEST_ID, LARGEST_WEIGHT, Ask, Sparse, VectorSpec, one_dense
+from twinline.clients.store.vectors import DENSE, Ask, VectorSpec, one_dense
 from twinline.contract.documents.ids import golden_id, head_id, point_id
 from twinline.contract.documents.records import Version
 from twinline.contract.errors import ContractError, MismatchError
 from twinline.contract.release.index_settings import IndexSettings, Quantization
+from twinline.contract.sparse.vector import LARGEST_ID, LARGEST_WEIGHT, Sparse
 
 NAME = "documents_r000000000001"
 OTHER = "documents_r000000000002"
@@ -398,6 +399,18 @@ class StoreSuite:
             assert by_terms(with_terms, {3: 10, 7: 1}, depth=1, exact=exact) == {"a": 21}
             assert by_terms(with_terms, {12: 1}, exact=exact) == {}
             assert by_terms(with_terms, {}, exact=exact) == {}
+
+    def test_named_points_alone_are_scored_and_without_payload(self, with_terms: Collection) -> None:
+        with_terms.put_points([chunk_with_terms(key, {3: number}) for number, key in enumerate("abc", start=1)])
+        ids = {key: point_id("s", key, 0) for key in "abc"}
+        asks = (Ask(TERMS, sparse({3: 10}), 5), Ask(DENSE, direction(1, 0, 0, 0), 5))
+        for among, keys in ((("a", "b"), ["b", "a"]), ((), []), (("a", "unknown"), ["a"])):
+            named = tuple(ids.get(key, point_id("s", key, 0)) for key in among)
+            terms, dense = with_terms.query(Query(asks, exact=True, among=named, with_payload=False))
+            assert [(point.id, point.score, point.payload) for point in terms] == [
+                (ids[key], 10 * ("abc".index(key) + 1), {}) for key in keys
+            ]
+            assert {point.id for point in dense} == {ids[key] for key in keys}
 
     def test_sparse_scores_are_exact_to_the_last_unit(self, with_terms: Collection) -> None:
         with_terms.put_points([chunk_with_terms("a", {1: 4_095, 2: 1}), chunk_with_terms("b", {1: 4_095, 2: 2})])

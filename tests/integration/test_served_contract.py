@@ -50,5 +50,5 @@ def test_only_rooms_that_are_imported_are_copied(base_release: Path, tmp_path: P
     write_models(base_release, tmp_path / "models")
     version = tmp_path / "models" / tokenizer_model(Manifest.load(base_release).release) / "1"
     rooms = {path.name for path in (version / "twinline" / "contract").iterdir() if path.is_dir()}
-    assert rooms == {"documents", "encoder", "release"}
+    assert rooms == {"documents", "encoder", "release", "sparse"}
     assert [path.name for path in (version / "twinline").iterdir() if path.name != "contract"] == ["__init__.py"]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from train.encoder.cache import cached_vectors
 from train.encoder.contenders import BASE, BASE_HERE, CHAMPION, TUNED, Contender, contenders
+from train.encoder.fusion_choice import Choice, choose_fusion
 from train.encoder.gate import (
     GATE_METRIC,
     Reference,
@@ -32,19 +33,25 @@ from twinline.contract.canonical import JSON
 from twinline.contract.encoder.encoder_record import read_deviations
 from twinline.contract.release.checks import Check
 from twinline.contract.release.verdict import Verdict, outcome
+from twinline.contract.sparse.fusion import write_fusion
+from twinline.contract.sparse.golden import read_words
+from twinline.scoring.hybrid import Chunks, Queries, WordIndex, rank_by_fusions, rank_by_words
 from twinline.scoring.ranking import rank_by_bm25, rank_by_vectors
 from twinline.scoring.retrieval import METRICS, PerQuery, Run, means, score_queries
 
 EVALUATION_FILE = "evaluation.json"
 VERDICT_FILE = "verdict.json"
 BM25 = "bm25"
+WORDS = "words"
+HYBRID = "hybrid"
 
 
 @dataclass(frozen=True)
 class EvaluatePaths:
     """The stage's inputs and outputs; `home` holds the cache of vectors, the log of looks at the test split, and releases.
 
-    `exported` and `parity` are the encoder's exported formats and their proof; None: it runs by torch.
+    `words` has the corpus statistics and the sparse contract. `exported` and `parity` are the encoder's exported formats and
+    their proof; None: it runs by torch.
     """
 
     documents: Path
@@ -53,6 +60,7 @@ class EvaluatePaths:
     encoder: Path
     evaluation: Path
     home: Path
+    words: Path
     exported: Path | None = None
     parity: Path = Path(ENCODER.parity)
 
@@ -91,11 +99,17 @@ def evaluate(base: Path, params: EvaluateParams, similarity: SimilarityParams, p
         "deviations": [*deviations],
     }
     per_query: dict[Split, dict[str, PerQuery]] = {}
+    index = WordIndex(read_words(paths.words), own.corpus.chunk_texts)
+    choice = _choose(tuned, own, index, readings, params, paths.home)
     for split, part in own.held_out.items():
         runs: dict[str, Run] = {BM25: rank_by_bm25(part.query_ids, part.queries, own.corpus.document_ids, own.corpus.full_texts)}
         for contender in compared:
             runs[contender.name] = _dense_run(contender, readings, split, paths.home)
+        queries, chunks = _sides(tuned, own, index, split, paths.home)
+        runs[WORDS] = rank_by_words(queries, chunks)
         per_query[split] = {name: score_queries(run, part.judgements) for name, run in runs.items()}
+        hybrid = rank_by_fusions(queries, chunks, {HYBRID: choice.fusion})
+        per_query[split][HYBRID] = score_queries(hybrid[HYBRID], part.judgements)
         report[split] = _compare(part, per_query[split], params)
     if "test" in own.held_out:
         report["looks_at_test"] = log_look(paths.home, _identity(own.held_out["test"]), tuned.encoder.space)
@@ -106,8 +120,10 @@ def evaluate(base: Path, params: EvaluateParams, similarity: SimilarityParams, p
             *_judge(dev, slices, params, similarity, paths),
             judge_questions(len(own.held_out["dev"].query_ids), own.held_out["dev"].queries_in_split, params),
             state_training(deviations),
+            choice.check,
         ]
     )
+    write_fusion(paths.evaluation / Path(ENCODER.fusion).name, choice.fusion)
     folder = paths.evaluation / HELD_OUT_FOLDER
     write_held_out(folder, tuned.preprocessor.contract.fingerprint, own.held_out["dev"], own.corpus, slices)
     _write(paths.evaluation, report, verdict)
@@ -140,6 +156,23 @@ def _dense_run(contender: Contender, readings: Mapping[str, Reading], split: Spl
     documents = cached_vectors(contender.encoder, corpus.chunk_texts, "document", cache, progress=f"{name}: documents")
     queries = cached_vectors(contender.encoder, part.queries, "query", cache, progress=f"{name}: {split} queries")
     return rank_by_vectors(part.query_ids, queries, corpus.document_ids, corpus.chunk_counts, documents)
+
+
+def _choose(
+    tuned: Contender, own: Reading, index: WordIndex, readings: Mapping[str, Reading], params: EvaluateParams, home: Path
+) -> Choice:
+    dev = own.held_out["dev"]
+    dense = score_queries(_dense_run(tuned, readings, "dev", home), dev.judgements)[GATE_METRIC]
+    return choose_fusion(*_sides(tuned, own, index, "dev", home), dense, dev.judgements, params)
+
+
+def _sides(tuned: Contender, own: Reading, index: WordIndex, split: Split, home: Path) -> tuple[Queries, Chunks]:
+    """Return queries and corpus with vectors and words, under the tuned encoder."""
+    part, corpus, cache = own.held_out[split], own.corpus, home / "cache" / "vectors"
+    documents = cached_vectors(tuned.encoder, corpus.chunk_texts, "document", cache, progress="hybrid: documents")
+    vectors = cached_vectors(tuned.encoder, part.queries, "query", cache, progress=f"hybrid: {split} queries")
+    queries = Queries(part.query_ids, vectors, part.queries)
+    return queries, Chunks(corpus.document_ids, corpus.chunk_counts, documents, index)
 
 
 def _compare(part: HeldOut, per_query: Mapping[str, PerQuery], params: EvaluateParams) -> dict[str, JSON]:

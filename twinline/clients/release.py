@@ -12,6 +12,8 @@ from twinline.contract.encoder.preprocess import Preprocessor
 from twinline.contract.errors import SettingsError
 from twinline.contract.release.folder import ReleaseFolder
 from twinline.contract.release.manifest import Manifest, collection_name, consumer_group
+from twinline.contract.sparse.fusion import Fusion
+from twinline.contract.sparse.weights import Words
 
 # The fields of a release's lineage that a hit shows as its training run.
 _TRAINING_FIELDS: Final = ("base_model", "snapshot", "git_revision", "dvc_experiment", "airflow_run", "created_at")
@@ -24,6 +26,8 @@ class Release:
     The doors compare these parts with a collection: `check_index` when a collection is opened, the indexer when it is made.
 
     Args:
+        words: how it turns text into terms; None in a release without words.
+        fusion: how it makes one list of two.
         training: fields of its lineage, as a hit shows them.
         format: the exported format that Triton serves.
         precision: of that format.
@@ -33,6 +37,8 @@ class Release:
     preprocessor: Preprocessor
     embedder: Embedder
     golden: GoldenSet
+    words: Words | None = None
+    fusion: Fusion = field(default_factory=lambda: Fusion("dense"))
     training: Mapping[str, Any] = field(default_factory=dict)
     format: str = ""
     precision: str = ""
@@ -74,6 +80,8 @@ def open_release(settings: Settings, release: str, query_seconds: float | None =
         opened.preprocessor,
         embedder,
         opened.golden,
+        opened.words,
+        manifest.fusion or Fusion("dense"),
         _training_of(manifest),
         served.name,
         served.precision,

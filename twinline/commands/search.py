@@ -15,7 +15,7 @@ from rich.text import Text
 from twinline.clients.settings import load_settings
 from twinline.contract.errors import ContractError, SettingsError, TransientError
 from twinline.search.exchange import JSON_HEADERS, PATH, encoded
-from twinline.search.results import MAX_HITS, Question
+from twinline.search.results import MAX_HITS, Mode, Question
 
 _TIMEOUT_SECONDS: Final = 30.0
 _SNIPPET_CHARS: Final = 280
@@ -28,11 +28,12 @@ def command(
     tenant: Annotated[str | None, typer.Option(help="Only documents of this tenant.")] = None,
     source: Annotated[str | None, typer.Option(help="Only documents of this source.")] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Compare with every vector, without the index.")] = False,
+    mode: Annotated[Mode, typer.Option(help="By vectors and words, by vectors alone (dense), or by words alone.")] = "hybrid",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object; its `hits` are the documents.")] = False,
     url: Annotated[str | None, typer.Option(help="The search API; by default the one of the settings.")] = None,
 ) -> None:
     """Ask a question; get documents by their best chunk, with scores and origins."""
-    question = Question(query, limit, tenant, source, exact)
+    question = Question(query, limit, tenant, source, exact, mode)
     answer = ask(url or load_settings().search_url, asdict(question))
     if as_json:
         typer.echo(json.dumps(answer, ensure_ascii=False, indent=2))
@@ -91,11 +92,13 @@ def _show(answer: Mapping[str, Any], console: Console) -> None:
         )
         body = Group(snippet(hit["chunk"]["text"], hit["highlights"]), Text(_origin(hit), style="dim"))
         console.print(heading, Padding(body, (0, 0, 1, 4)))
+    if answer.get("note"):
+        console.print(Text(_printable(answer["note"]), style="yellow"))
     timings = answer["timings"]
     console.print(
         Text(
             f"{len(hits)} documents in {timings['total_ms']:.1f} ms (encoder {timings['embed_ms']:.1f}, "
-            f"store {timings['search_ms']:.1f}) from release {answer['release']}",
+            f"store {timings['search_ms']:.1f}) from release {answer['release']}, {answer.get('mode', 'dense')}",
             style="dim",
         )
     )

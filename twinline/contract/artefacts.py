@@ -34,10 +34,12 @@ class Artifact:
         curves: of training, for `dvc plots`.
         exported: every format, before any is judged.
         parity: exported formats against the training framework.
-        evaluation: folder of the next three.
+        evaluation: folder of the next four.
         scores: what the evaluation measured.
+        fusion: how search makes one list of vectors and words, as the evaluation chose.
         verdict: the checks of the evaluation.
         held_out: the queries that the evaluation kept.
+        words: corpus statistics, and the sparse part of the contract.
         quality: what each format costs.
         profile: what live texts are compared with.
         release: what is registered, fetched and served.
@@ -54,6 +56,8 @@ class Artifact:
     scores: str
     verdict: str
     held_out: str
+    fusion: str
+    words: str
     quality: str
     profile: str
     release: str
@@ -71,6 +75,8 @@ ENCODER: Final = Artifact(
     scores="models/evaluation/evaluation.json",
     verdict="models/evaluation/verdict.json",
     held_out="models/evaluation/heldout",
+    fusion="models/evaluation/fusion.json",
+    words="models/words",
     quality="models/quality.json",
     profile="models/profile",
     release="models/release",

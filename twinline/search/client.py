@@ -26,7 +26,7 @@ import httpx
 from twinline.contract.errors import TransientError, TwinlineError
 from twinline.search import exchange
 from twinline.search.exchange import AT_ONCE, TIMEOUT_SECONDS, Patience
-from twinline.search.results import Question, SearchResult
+from twinline.search.results import Mode, Question, SearchResult
 
 
 class SearchClient:
@@ -60,7 +60,14 @@ class SearchClient:
             raise exchange.no_address(url, exc) from exc
 
     def search(
-        self, query: str, *, limit: int = 10, tenant: str | None = None, source: str | None = None, exact: bool = False
+        self,
+        query: str,
+        *,
+        limit: int = 10,
+        tenant: str | None = None,
+        source: str | None = None,
+        exact: bool = False,
+        mode: Mode = "hybrid",
     ) -> SearchResult:
         """Return the documents that answer a question, best first, and the release that found them.
 
@@ -69,7 +76,7 @@ class SearchClient:
             DocumentError: there is nothing to search for in the question, or it is too long.
             ContractError: a field is out of its limits, or the service refuses for a reason that no repetition removes.
         """
-        question, patience = Question(query, limit, tenant, source, exact), Patience(self._retries)
+        question, patience = Question(query, limit, tenant, source, exact, mode), Patience(self._retries)
         while True:
             try:
                 return self._ask(question)
@@ -143,14 +150,21 @@ class AsyncSearchClient:
             raise exchange.no_address(url, exc) from exc
 
     async def search(
-        self, query: str, *, limit: int = 10, tenant: str | None = None, source: str | None = None, exact: bool = False
+        self,
+        query: str,
+        *,
+        limit: int = 10,
+        tenant: str | None = None,
+        source: str | None = None,
+        exact: bool = False,
+        mode: Mode = "hybrid",
     ) -> SearchResult:
         """Return the documents that answer a question, best first, and the release that found them.
 
         Raises:
             TransientError, DocumentError, ContractError: as `SearchClient.search` does.
         """
-        question, patience = Question(query, limit, tenant, source, exact), Patience(self._retries)
+        question, patience = Question(query, limit, tenant, source, exact, mode), Patience(self._retries)
         async with self._turns:
             while True:
                 try:

@@ -46,7 +46,8 @@ def segments(text: str, ranges: Sequence[tuple[int, int]]) -> list[tuple[str, bo
 # All hits of an answer are highlighted for the same question.
 @lru_cache(maxsize=16)
 def _wanted(question: str) -> frozenset[str]:
-    words = frozenset(word for _, _, word in _words(question))
+    # A run of accents alone folds to nothing, which would be found everywhere.
+    words = frozenset(word for _, _, word in _words(question) if word)
     return (words - _TOO_COMMON) or words
 
 

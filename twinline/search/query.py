@@ -1,28 +1,27 @@
 """From a question to an answer: one release answers the whole of it, and says so.
 
-resolve the active release -> its query text -> its encoder in Triton -> its collection -> documents by best chunk
+resolve the active release -> its query text -> its encoder in Triton, its words -> candidates of both sides -> its fusion
+-> documents by best chunk
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, Protocol
+from uuid import UUID
 
-import numpy as np
-from numpy.typing import NDArray
-
-from twinline.clients.store.protocol import StoredPoint, nearest, stored_version
+from twinline.clients.store.protocol import StoredPoint, stored_version
 from twinline.contract.encoder.embedding import Embeddings
-from twinline.contract.errors import MismatchError
+from twinline.contract.errors import DocumentError, MismatchError, TransientError
 from twinline.contract.principal import Principal
+from twinline.contract.sparse.fusion import Ranked
+from twinline.search.candidates import Sides, rank_candidates
 from twinline.search.highlight import highlights
 from twinline.search.query_cache import RememberedQueries
 from twinline.search.releases import Served
-from twinline.search.results import Hit, HitChunk, KafkaPlace, Lineage, Question, SearchResult, Timings
+from twinline.search.results import Hit, HitChunk, KafkaPlace, Lineage, Mode, Question, SearchResult, Side, Timings
 
-# Chunks asked for per wanted document at first, and how much further each next look reaches. Most documents are one or
-# two chunks, so one look is the rule.
-_FIRST_REACH: Final = 3
+# Chunks that each side lists at first where a release says nothing of it, and how much further each next look reaches.
 _NEXT_REACH: Final = 4
 
 
@@ -45,7 +44,7 @@ def answer(releases: ActiveRelease, question: Question, principal: Principal) ->
     _require_search(principal, question)
     with releases.active() as served:
         found, text, embeddings = _answer(served, question, served.remembered)
-        if served.recent is not None:
+        if served.recent is not None and embeddings is not None:
             served.recent.add(text, embeddings)
         return found
 
@@ -60,16 +59,21 @@ def _require_search(principal: Principal, question: Question) -> None:
     principal.require("search", tenant=question.tenant, source=question.source)
 
 
-def _answer(served: Served, question: Question, remembered: RememberedQueries | None) -> tuple[SearchResult, str, Embeddings]:
+def _answer(
+    served: Served, question: Question, remembered: RememberedQueries | None
+) -> tuple[SearchResult, str, Embeddings | None]:
     started = time.perf_counter()
     text = served.preprocessor.query_text(question.query)
-    embeddings = remembered.embed(served.embedder, text) if remembered else served.embedder.embed([text], "query")
-    _same_space(served, embeddings.space)
+    mode = _mode(served, question.mode)
+    mode, embeddings, note = _embedded(served, mode, text, remembered)
     embedded = time.perf_counter()
-    points = _best_chunks(served, embeddings.vectors[0], question)
-    _of_this_release(served, points)
+    sides = Sides(
+        None if embeddings is None else embeddings.vectors[0],
+        served.words.query(text) if served.words is not None and mode != "dense" else None,
+    )
+    chosen = _best_chunks(served, sides, question)
     found = time.perf_counter()
-    hits = [_hit(served, point, question.query) for point in points]
+    hits = [_hit(served, point, ranked, mode, question.query) for point, ranked in chosen]
     result = SearchResult(
         query=question.query,
         release=served.info.release,
@@ -81,8 +85,36 @@ def _answer(served: Served, question: Question, remembered: RememberedQueries | 
             search_ms=_milliseconds(found - embedded),
             total_ms=_milliseconds(time.perf_counter() - started),
         ),
+        mode=mode,
+        note=note,
     )
     return result, text, embeddings
+
+
+def _mode(served: Served, wanted: Mode) -> Mode:
+    """Return the mode of an answer: a release without words, or whose gate chose vectors alone, answers by vectors."""
+    if served.words is not None:
+        return "dense" if wanted == "hybrid" and served.fusion.rule == "dense" else wanted
+    if wanted == "words":
+        raise DocumentError(
+            "no_words",
+            f"release {served.info.release} was made without words: ask with mode `dense`, or build a release of this version",
+        )
+    return "dense"
+
+
+def _embedded(served: Served, mode: Mode, text: str, remembered: RememberedQueries | None) -> tuple[Mode, Embeddings | None, str]:
+    """Return the query's vector; where the encoder is away and words are there, words answer alone, and the note says so."""
+    if mode == "words":
+        return mode, None, ""
+    try:
+        embeddings = remembered.embed(served.embedder, text) if remembered else served.embedder.embed([text], "query")
+    except TransientError as exc:
+        if mode == "dense":
+            raise
+        return "words", None, f"the encoder is away, so words alone were searched: {exc}"
+    _same_space(served, embeddings.space)
+    return mode, embeddings, ""
 
 
 def _same_space(served: Served, space: str) -> None:
@@ -106,39 +138,57 @@ def _of_this_release(served: Served, points: Iterable[StoredPoint]) -> None:
                 )
 
 
-def _best_chunks(served: Served, vector: NDArray[np.float32], question: Question) -> list[StoredPoint]:
-    """Return the best chunk of each of the nearest `limit` documents.
+def _best_chunks(served: Served, sides: Sides, question: Question) -> list[tuple[StoredPoint, Ranked[UUID]]]:
+    """Return the best chunk of each of the first `limit` documents.
 
-    One document may own all of the nearest chunks, so the look goes further until there are enough documents or
-    nothing more to see.
+    One document may own all of the candidates, so the look goes further until there are enough documents or nothing more to
+    see. What a further look finds comes after what was found before: a longer answer begins with the shorter one.
     """
     named = {"tenant": question.tenant, "source": question.source}
     only = {field: value for field, value in named.items() if value is not None}
-    reach = question.limit * _FIRST_REACH
+    best: dict[tuple[str, str], tuple[StoredPoint, Ranked[UUID]]] = {}
+    seen: set[UUID] = set()
+    depth = served.fusion.depth
     while True:
-        points = nearest(served.collection, vector, reach, only, exact=question.exact)
-        documents = _first_of_each_document(points)
-        if len(documents) >= question.limit or len(points) < reach:
-            return documents[: question.limit]
-        reach *= _NEXT_REACH
+        ranked, more = rank_candidates(served.collection, sides, served.fusion, depth, only, exact=question.exact)
+        _first_of_each_document(served, [one for one in ranked if one.candidate.id not in seen], question.limit, best)
+        seen |= {one.candidate.id for one in ranked}
+        if len(best) >= question.limit or not more:
+            return list(best.values())
+        depth *= _NEXT_REACH
 
 
-def _first_of_each_document(points: Iterable[StoredPoint]) -> list[StoredPoint]:
-    best: dict[tuple[str, str], StoredPoint] = {}
-    for point in points:
-        best.setdefault((point.payload["source"], point.payload["key"]), point)
-    return list(best.values())
+def _first_of_each_document(
+    served: Served,
+    ranked: Sequence[Ranked[UUID]],
+    limit: int,
+    best: dict[tuple[str, str], tuple[StoredPoint, Ranked[UUID]]],
+) -> None:
+    """Add the best chunk of each document that is not there yet, until there are `limit`."""
+    # Most documents are one or two chunks, so one read is the rule.
+    page = 2 * limit
+    for start in range(0, len(ranked), page):
+        if len(best) >= limit:
+            return
+        piece = ranked[start : start + page]
+        points = served.collection.read_points([one.candidate.id for one in piece])
+        _of_this_release(served, points.values())
+        for one in piece:
+            # Removed since it was listed.
+            if (point := points.get(one.candidate.id)) is None or len(best) >= limit:
+                continue
+            best.setdefault((point.payload["source"], point.payload["key"]), (point, one))
 
 
-def _hit(served: Served, point: StoredPoint, query: str) -> Hit:
-    payload = point.payload
+def _hit(served: Served, point: StoredPoint, ranked: Ranked[UUID], mode: Mode, query: str) -> Hit:
+    payload, candidate = point.payload, ranked.candidate
     text = payload["text"]
     return Hit(
         point=point.id,
         source=payload["source"],
         key=payload["key"],
         title=payload["title"],
-        score=point.score or 0.0,
+        score={"dense": candidate.cosine, "words": candidate.words, "hybrid": ranked.fused}[mode],
         chunk=HitChunk(payload["chunk_index"], payload["start"], payload["end"], text),
         highlights=highlights(text, query),
         version=stored_version(payload),
@@ -153,6 +203,8 @@ def _hit(served: Served, point: StoredPoint, query: str) -> Hit:
             ingest=payload["headers"],
             training=served.training,
         ),
+        dense=None if mode == "words" else Side(ranked.dense_rank, candidate.cosine),
+        words=None if mode == "dense" or ranked.words_rank is None else Side(ranked.words_rank, candidate.words),
     )
 
 

@@ -11,6 +11,8 @@ from twinline.clients.store.protocol import Collection, CollectionInfo, Store
 from twinline.contract.encoder.embedding import Embedder
 from twinline.contract.encoder.preprocess import Preprocessor
 from twinline.contract.errors import TransientError
+from twinline.contract.sparse.fusion import Fusion
+from twinline.contract.sparse.weights import Words
 from twinline.search.query_cache import RememberedQueries
 from twinline.search.recent import RecentQueries
 
@@ -45,6 +47,16 @@ class Served:
     def embedder(self) -> Embedder:
         """Return the release's encoder."""
         return self.release.embedder
+
+    @property
+    def words(self) -> Words | None:
+        """Return the release's words; None in a release without them."""
+        return self.release.words
+
+    @property
+    def fusion(self) -> Fusion:
+        """Return how the release makes one list of two."""
+        return self.release.fusion
 
     @property
     def training(self) -> Mapping[str, Any]:

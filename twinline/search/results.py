@@ -6,7 +6,7 @@ derive from it or are tested against it.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final, Literal
 from uuid import UUID
 
 from pydantic import ConfigDict, Field, TypeAdapter
@@ -15,6 +15,7 @@ from twinline.contract.documents.records import MAX_NAME_CHARS, Version
 from twinline.contract.encoder.limits import MAX_QUERY_CHARS
 
 MAX_HITS: Final = 100
+Mode = Literal["hybrid", "dense", "words"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,10 @@ class Question:
     tenant: Annotated[str | None, Field(max_length=MAX_NAME_CHARS, description="Only documents of this tenant.")] = None
     source: Annotated[str | None, Field(max_length=MAX_NAME_CHARS, description="Only documents of this source.")] = None
     exact: Annotated[bool, Field(description="Compare with every vector instead of using the index: slow, for checks.")] = False
+    mode: Annotated[
+        Mode,
+        Field(description="Search by vectors and words, as the release was made to; by vectors alone; or by words alone."),
+    ] = "hybrid"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +71,22 @@ class Lineage:
 
 
 @dataclass(frozen=True, slots=True)
+class Side:
+    """The place of a chunk by one side: its rank among the candidates, from 1, and its score.
+
+    By vectors the score is the cosine; by words, the sum over common terms of rarity times saturation, a whole number.
+    """
+
+    rank: int | None
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """One document, shown by its best chunk; `highlights` are code point ranges of `chunk.text`.
 
+    `score` orders the hits of one answer: the cosine in mode `dense`, the words' sum in mode `words`, the fused score in mode
+    `hybrid` (0 to 1 by the rule `scores`). `dense` and `words` are the chunk's places by either side, None where it has none.
     `point` is the id that `twinline trace` takes.
     """
 
@@ -83,6 +101,8 @@ class Hit:
     metadata: Mapping[str, Any]
     tenant: str | None
     lineage: Lineage
+    dense: Side | None = None
+    words: Side | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +116,10 @@ class Timings:
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The hits of one question, best first, and the release that found them."""
+    """The hits of one question, best first, and the release that found them.
+
+    `mode` is how they were found, which may be less than what was asked for: `note` then says why.
+    """
 
     query: str
     release: str
@@ -104,6 +127,8 @@ class SearchResult:
     collection: str
     hits: Sequence[Hit]
     timings: Timings
+    mode: Mode = "dense"
+    note: str = ""
 
 
 # One adapter writes and reads the JSON, so service and client agree.

@@ -12,8 +12,9 @@ from tests.adapter_suites.store_suite import INFO, NAME, TERMS, WITH_TERMS, chun
 from twinline.clients.store.audit import vector_fault
 from twinline.clients.store.edge import EdgeStore
 from twinline.clients.store.protocol import CollectionInfo, StoredPoint, nearest
-from twinline.clients.store.vectors import DENSE, LARGEST_ID, LARGEST_WEIGHT, Sparse, VectorSpec, one_dense
+from twinline.clients.store.vectors import DENSE, VectorSpec, one_dense
 from twinline.contract.errors import ContractError, MismatchError, SettingsError
+from twinline.contract.sparse.vector import LARGEST_ID, LARGEST_WEIGHT, Sparse
 
 # As the version before vectors had names wrote it beside a collection.
 BEFORE: dict[str, Any] = {

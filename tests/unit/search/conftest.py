@@ -117,7 +117,7 @@ class World:
         info = CollectionInfo(release, f"space-{release}", f"contract-{release}", "vector", "index", one_dense(DIMENSION))
         training = {"snapshot": f"snapshot-{release}", "git_revision": "0123456789abcdef"}
         served = Served(
-            Release(info, FakePreprocessor(), FakeEmbedder(info.space), GoldenSet((), 0.0), training),  # type: ignore[arg-type]
+            Release(info, FakePreprocessor(), FakeEmbedder(info.space), GoldenSet((), 0.0), training=training),  # type: ignore[arg-type]
             FakeCollection(f"documents_{release}", info),  # type: ignore[arg-type]
         )
         self.served[release] = served

@@ -1,7 +1,7 @@
 """Highlighting: whole words, in any script, as ranges of the text itself."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from twinline.search.highlight import highlights, segments
@@ -29,6 +29,7 @@ def test_the_words_of_the_question_are_marked(text: str, question: str, marked: 
 
 
 @given(text=st.text(st.characters(max_codepoint=127), max_size=80), question=st.text(max_size=20))
+@example(text="", question="\u094d")  # an accent alone
 def test_a_text_has_the_same_words_whatever_script_stands_beside_it(text: str, question: str) -> None:
     assert highlights(text, question) == highlights(text + " \u00b7", question)
 

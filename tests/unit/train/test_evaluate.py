@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from export.encoder.heldout import read_held_out as read_held_out_files
+from export.encoder.words import WordsParams, write_words
 from tests.unit.train.conftest import WORDS, write_pairs, write_tiny_base
 from tests.unit.train.factories import SIMILARITY, contract_params, evaluate_params, fit_paths, train_params
 from train.encoder.base_contract import contract_for
@@ -60,6 +61,7 @@ def write_corpus(folder: Path) -> EvaluatePaths:
         folder / "models" / "encoder",
         folder / "models" / "evaluation",
         folder / "home",
+        folder / "models" / "words",
     )
 
 
@@ -75,7 +77,13 @@ def trained(tiny_base: Path, tmp_path: Path) -> EvaluatePaths:
     return paths
 
 
+def count_words(paths: EvaluatePaths) -> None:
+    paths.words.mkdir(parents=True, exist_ok=True)
+    write_words([paths.documents], Preprocessor.load(paths.encoder), WordsParams(), paths.words)
+
+
 def run(base: Path, paths: EvaluatePaths, **params: Any) -> Verdict:
+    count_words(paths)
     return evaluate(base, evaluate_params(**params), SIMILARITY, paths)
 
 

@@ -16,7 +16,7 @@ from export.encoder.params import ExportParams, ParityParams
 from export.encoder.parity_stage import check_parity, golden_vectors, read_report
 from tests.unit.train.conftest import write_pairs, write_tiny_base
 from tests.unit.train.factories import contract_params, evaluate_params, fit_paths, train_params
-from tests.unit.train.test_evaluate import SIMILARITY, EvaluatePaths, write_corpus
+from tests.unit.train.test_evaluate import SIMILARITY, EvaluatePaths, count_words, write_corpus
 from train.encoder.evaluate import evaluate
 from train.encoder.fit import fit
 from train.encoder.proven_encoder import ProvenEncoder, find_proven, proven_export
@@ -39,6 +39,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, EvaluatePaths]
     export_encoder(paths.encoder, exported, ExportParams())
     report, _ = check_parity(paths.encoder, exported, [], BUCKETS, ParityParams())
     report.save(parity)
+    count_words(paths)
     return base, replace(paths, exported=exported, parity=parity)
 
 
@@ -46,7 +47,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, EvaluatePaths]
 def world(made: tuple[Path, EvaluatePaths], tmp_path: Path) -> EvaluatePaths:
     """Return a copy that a test may damage, with a home of its own."""
     shutil.copytree(made[1].encoder.parent, tmp_path / "models")
-    models = {name: tmp_path / "models" / getattr(made[1], name).name for name in ("encoder", "evaluation", "exported", "parity")}
+    copied = ("encoder", "evaluation", "exported", "parity", "words")
+    models = {name: tmp_path / "models" / getattr(made[1], name).name for name in copied}
     return replace(made[1], **models, home=tmp_path / "home")
 
 

@@ -10,10 +10,11 @@ from uuid import UUID
 import numpy as np
 
 from twinline.clients.store.protocol import Payload, StoredPoint, version_part
-from twinline.clients.store.vectors import Sparse, Vector, VectorSpec
+from twinline.clients.store.vectors import Vector, VectorSpec
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.records import Version
 from twinline.contract.errors import DocumentError
+from twinline.contract.sparse.vector import Sparse
 
 # The fields about a chunk's text and document. Not its place in the log: a redelivery may rightly change that.
 _SAID: Final = ("chunk_index", "start", "end", "title", "text", "metadata", "tenant", "content_hash", "token_count", "truncated")

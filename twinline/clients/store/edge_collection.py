@@ -33,11 +33,12 @@ from twinline.clients.store.protocol import (
     stored_version,
     version_part,
 )
-from twinline.clients.store.vectors import Ask, Dense, Sparse, Vector, check_asks, check_vectors
+from twinline.clients.store.vectors import Ask, Dense, Vector, check_asks, check_vectors
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.ids import head_id
 from twinline.contract.errors import ContractError, MismatchError, TransientError
 from twinline.contract.release.index_settings import IndexSettings
+from twinline.contract.sparse.vector import Sparse
 
 _LOG_FILE = "log.json"
 _VERSION_FIELDS = [*VERSION_FIELDS]
@@ -129,9 +130,9 @@ class EdgeCollection:
     def query(self, query: Query) -> list[list[StoredPoint]]:
         check_asks(f"collection {self.name}", self.info.vectors, query.asks)
         # Heads have no vector, so no query meets them.
-        narrowed = _filter(query.where)
+        narrowed = _narrowed(query)
         params = engine.SearchParams(exact=True) if query.exact else _approximate(self.info.index)
-        requests = [_request(ask, narrowed, params) for ask in query.asks]
+        requests = [_request(ask, narrowed, params, query.with_payload) for ask in query.asks]
         with self._ours():
             answers = self._shard.query_batch(engine.QueryBatchRequest(requests))
         return [[_stored(point, point.score) for point in points] for points in answers]
@@ -212,9 +213,15 @@ class EdgeCollection:
             yield
 
 
-def _request(ask: Ask, narrowed: Any, params: Any) -> Any:
+def _narrowed(query: Query) -> Any:
+    among = [] if query.among is None else [engine.HasIdCondition(set(query.among))]
+    conditions = [*(_equals(field, value) for field, value in (query.where or {}).items()), *among]
+    return engine.Filter(must=conditions) if conditions else None
+
+
+def _request(ask: Ask, narrowed: Any, params: Any, with_payload: bool) -> Any:
     nearest = engine.Query.Nearest(_engine_vector(ask.vector), using=ask.using)
-    return engine.QueryRequest(query=nearest, limit=ask.depth, filter=narrowed, with_payload=True, params=params)
+    return engine.QueryRequest(query=nearest, limit=ask.depth, filter=narrowed, with_payload=with_payload, params=params)
 
 
 def _stored(record: Any, score: float | None = None) -> StoredPoint:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from twinline.clients.log_record import LogRecord
 from twinline.clients.store.vectors import (
     DENSE,
+    WORDS,
     Ask,
     Dense,
     Vector,
@@ -82,7 +83,9 @@ class CollectionInfo:
         """Return the info that a release's collection must have."""
         prints = manifest.fingerprints
         fingerprints = (prints.contract, prints.vector, prints.index)
-        return cls(manifest.release, manifest.space, *fingerprints, one_dense(manifest.dimension), manifest.index)
+        words = {} if manifest.fusion is None else {WORDS: VectorSpec("sparse", None, "dot")}
+        vectors = {**one_dense(manifest.dimension), **words}
+        return cls(manifest.release, manifest.space, *fingerprints, vectors, manifest.index)
 
     def to_json(self) -> dict[str, JSON]:
         """Return the JSON form.
@@ -179,11 +182,21 @@ class StoredPoint:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Query:
-    """Questions to one collection, narrowed alike; `exact` compares with every point."""
+    """Questions to one collection, narrowed alike.
+
+    Args:
+        asks: the questions.
+        where: conditions on payloads.
+        exact: compare with every point.
+        among: only these points; None: all.
+        with_payload: False: ids and scores alone, which costs a fraction where lists are long.
+    """
 
     asks: tuple[Ask, ...]
     where: Filter | None = None
     exact: bool = False
+    among: tuple[UUID, ...] | None = None
+    with_payload: bool = True
 
 
 def golden_points(info: CollectionInfo, names: Iterable[str]) -> dict[str, StoredPoint]:
@@ -281,7 +294,8 @@ class Collection(Protocol):
         """Return a list of chunk points for each ask, in the order of the asks, best first.
 
         The score of a dense ask is the cosine. That of a sparse one is the dot product of the weights, and only points that
-        share a term with it are listed. ContractError for a vector that the collection does not have.
+        share a term with it are listed. Points of equal score come in any order. ContractError for a vector that the collection
+        does not have.
         """
 
     def count(self, where: Filter | None = None) -> int:

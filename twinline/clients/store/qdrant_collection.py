@@ -28,12 +28,13 @@ from twinline.clients.store.protocol import (
     stored_version,
     version_part,
 )
-from twinline.clients.store.vectors import Sparse, Vector, check_asks, check_vectors
+from twinline.clients.store.vectors import Vector, check_asks, check_vectors
 from twinline.clients.tls import speaks_tls
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.records import Version
 from twinline.contract.errors import ContractError, SettingsError, TransientError
 from twinline.contract.release.index_settings import IndexSettings
+from twinline.contract.sparse.vector import Sparse
 
 _TRY_AGAIN = (408, 429)
 _NOT_LET_IN = (401, 403)
@@ -121,11 +122,16 @@ class QdrantCollection:
     def query(self, query: Query) -> list[list[StoredPoint]]:
         check_asks(f"collection {self.name}", self.info.vectors, query.asks)
         # Heads have no vector, so no query meets them.
-        narrowed = _filter(query.where)
+        narrowed = _narrowed(query)
         params = _search_params(self.info.index, query.exact) if is_server(self._client) else None
         requests = [
             models.QueryRequest(
-                query=_plain(ask.vector), using=ask.using, limit=ask.depth, filter=narrowed, params=params, with_payload=True
+                query=_plain(ask.vector),
+                using=ask.using,
+                limit=ask.depth,
+                filter=narrowed,
+                params=params,
+                with_payload=query.with_payload,
             )
             for ask in query.asks
         ]
@@ -210,6 +216,13 @@ def _search_params(index: IndexSettings, exact: bool) -> models.SearchParams:
     if index.quantization != "none":
         compressed = models.QuantizationSearchParams(rescore=index.rescore, oversampling=index.oversampling)
     return models.SearchParams(hnsw_ef=index.ef_search, quantization=compressed)
+
+
+def _narrowed(query: Query) -> models.Filter | None:
+    conditions: list[models.Condition] = [_equals(field, value) for field, value in (query.where or {}).items()]
+    if query.among is not None:
+        conditions.append(models.HasIdCondition(has_id=[str(id_) for id_ in query.among]))
+    return models.Filter(must=conditions) if conditions else None
 
 
 def _filter(fields: Mapping[str, Any] | None) -> models.Filter | None:

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 
 from twinline.contract.canonical import JSON, fingerprint, sha256_hex
 from twinline.contract.documents.cleaning import DEFAULT_CLEANING, check_rules
+from twinline.contract.encoder.sparse_settings import SparseContract
 from twinline.contract.errors import MismatchError, SettingsError
 
 CONTRACT_SCHEMA = 1
@@ -67,7 +68,7 @@ class IndexContract:
 
     cleaning: tuple[tuple[str, int], ...] = DEFAULT_CLEANING
     chunker: ChunkerSettings = ChunkerSettings()
-    sparse: None = None
+    sparse: SparseContract | None = None
     distance: Literal["cosine"] = "cosine"
 
 
@@ -112,9 +113,11 @@ class Contract:
             chunker = ChunkerSettings(**_exactly(index.pop("chunker"), set(ChunkerSettings.__slots__)))
             cleaning = tuple((str(name), int(version)) for name, version in index.pop("cleaning"))
             vector_fields = _only(value["vector"], set(VectorContract.__slots__))
+            words = index.pop("sparse")
+            sparse = None if words is None else SparseContract.from_json(_exactly(words, set(SparseContract.__slots__)))
             contract = cls(
                 vector=VectorContract(**vector_fields),
-                index=IndexContract(cleaning=cleaning, chunker=chunker, **index),
+                index=IndexContract(cleaning=cleaning, chunker=chunker, sparse=sparse, **index),
             )
         except (KeyError, TypeError, ValueError) as exc:
             raise MismatchError(f"{place}: not a contract of schema {CONTRACT_SCHEMA}: {exc}") from exc
@@ -132,11 +135,12 @@ class Contract:
             ("chunker version", chunker.version, CHUNKER_VERSIONS),
             ("title", chunker.title, ("prepend", "omit")),
             ("distance", self.index.distance, ("cosine",)),
-            ("sparse", self.index.sparse, (None,)),
         )
         for name, value, known in allowed:
             if value not in known:
                 raise MismatchError(f"{place}: {name} is {value!r}, this code knows {list(known)}")
+        if self.index.sparse is not None:
+            self.index.sparse.check(place)
         if not 8 <= vector.max_tokens <= 65_536:
             raise MismatchError(f"{place}: max_tokens is {vector.max_tokens}, must be from 8 to 65536")
         if not 0 <= chunker.overlap_tokens < vector.max_tokens // 2:

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from twinline.contract.canonical import sha256_hex
 from twinline.contract.encoder.golden import GOLDEN_FILE, GoldenSet, check_tokens, read_golden
 from twinline.contract.encoder.preprocess import Preprocessor
 from twinline.contract.errors import MismatchError
 from twinline.contract.release.manifest import Fingerprints, Manifest
+from twinline.contract.sparse.golden import GOLDEN_WORDS_FILE, check_golden_words
+from twinline.contract.sparse.weights import Words
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +21,7 @@ class ReleaseFolder:
     manifest: Manifest
     preprocessor: Preprocessor
     golden: GoldenSet
+    words: Words | None = None
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -44,4 +48,24 @@ class ReleaseFolder:
             )
         entries = read_golden(folder)
         check_tokens(entries, preprocessor, f"release {manifest.release} in this process")
-        return cls(manifest, preprocessor, GoldenSet(entries, manifest.serving_format().parity.limit))
+        golden = GoldenSet(entries, manifest.serving_format().parity.limit)
+        return cls(manifest, preprocessor, golden, _words(folder, manifest, preprocessor))
+
+
+def _words(folder: Path, manifest: Manifest, preprocessor: Preprocessor) -> Words | None:
+    """Return the release's words, compared with its golden ones; None in a release without words."""
+    sparse = preprocessor.contract.index.sparse
+    if (sparse is None) != (manifest.fusion is None):
+        named, other = ("manifest", "contract") if sparse is None else ("contract", "manifest")
+        raise MismatchError(f"release folder {folder}: its {named} has words, its {other} has none: fetch the release again")
+    if sparse is None:
+        return None
+    digest = sha256_hex((folder / GOLDEN_WORDS_FILE).read_bytes()) if (folder / GOLDEN_WORDS_FILE).is_file() else "none"
+    if digest != manifest.files.get(GOLDEN_WORDS_FILE):
+        raise MismatchError(
+            f"release folder {folder}: {GOLDEN_WORDS_FILE} has SHA-256 {digest}, its manifest says "
+            f"{manifest.files.get(GOLDEN_WORDS_FILE)}: fetch the release again"
+        )
+    words = Words.load(folder, sparse)
+    check_golden_words(folder, words)
+    return words

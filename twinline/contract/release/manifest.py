@@ -15,6 +15,7 @@ from twinline.contract.encoder.runtime import Backend, Precision
 from twinline.contract.encoder.specification import Contract
 from twinline.contract.errors import MismatchError, SettingsError
 from twinline.contract.release.index_settings import IndexSettings
+from twinline.contract.sparse.fusion import Fusion
 
 MANIFEST_SCHEMA = 2
 # The additions of schema 2 may be absent, so older releases stay readable.
@@ -107,7 +108,10 @@ class Fingerprints:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A release's identity, lineage and measurements. `files` maps relative paths to SHA-256."""
+    """A release's identity, lineage and measurements. `files` maps relative paths to SHA-256.
+
+    `fusion` is None in a release without words, such as one made before there were any.
+    """
 
     release: str
     space: str
@@ -122,6 +126,7 @@ class Manifest:
     metrics: Mapping[str, JSON] = field(default_factory=dict)
     lineage: Mapping[str, JSON] = field(default_factory=dict)
     index: IndexSettings = field(default_factory=IndexSettings)
+    fusion: Fusion | None = None
 
     def serving_format(self) -> Format:
         """Return the format that Triton serves."""
@@ -135,6 +140,9 @@ class Manifest:
     def save(self, folder: Path) -> None:
         """Write `manifest.json`."""
         content = {"schema": MANIFEST_SCHEMA, **asdict(self)}
+        # Releases without words keep the form that older versions read.
+        if self.fusion is None:
+            del content["fusion"]
         (folder / MANIFEST_FILE).write_text(json.dumps(content, indent=2) + "\n")
 
     @classmethod
@@ -157,13 +165,21 @@ class Manifest:
                     "dropped_formats": tuple(DroppedFormat(**f) for f in value["dropped_formats"]),
                     "serving": Serving(**{**value["serving"], "length_buckets": tuple(value["serving"]["length_buckets"])}),
                     "index": IndexSettings.from_json(value.get("index", {})),
+                    "fusion": Fusion.from_json(value["fusion"]) if value.get("fusion") else None,
                 }
             )
         except FileNotFoundError as exc:
             raise MismatchError(f"{place} is missing: {folder} is no release") from exc
         except (KeyError, TypeError, ValueError, SettingsError) as exc:
             raise MismatchError(f"{place}: not a manifest of schema {MANIFEST_SCHEMA}: {exc}") from exc
-        expected = release_id(manifest.space, manifest.fingerprints.contract, manifest.serving, manifest.files, manifest.index)
+        expected = release_id(
+            manifest.space,
+            manifest.fingerprints.contract,
+            manifest.serving,
+            manifest.files,
+            manifest.index,
+            manifest.fusion,
+        )
         if manifest.release != expected:
             raise MismatchError(f"{place} says release {manifest.release}, its content makes {expected}: it was edited")
         return manifest
@@ -185,7 +201,12 @@ class Manifest:
 
 
 def release_id(
-    space: str, contract_fingerprint: str, serving: Serving, files: Mapping[str, str], index: IndexSettings | None = None
+    space: str,
+    contract_fingerprint: str,
+    serving: Serving,
+    files: Mapping[str, str],
+    index: IndexSettings | None = None,
+    fusion: Fusion | None = None,
 ) -> str:
     """Return `r` and twelve hexadecimal digits, a valid name for Triton models and collections.
 
@@ -201,6 +222,8 @@ def release_id(
     # Default index settings do not count, so releases from before there were any keep their ids.
     if index is not None and index != IndexSettings():
         identity["index"] = index.to_json()
+    if fusion is not None:
+        identity["fusion"] = fusion.to_json()
     return "r" + fingerprint(identity)[:12]
 
 

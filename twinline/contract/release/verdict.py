@@ -14,11 +14,12 @@ NO_EVALUATION_LEAK: Final = "no evaluation leak"
 FORMAT_TO_SERVE: Final = "format to serve"
 ENOUGH_QUESTIONS: Final = "enough questions"
 TRAINED_AS_SERVED: Final = "trained as served"
+FUSION: Final = "fusion"
 
 # The checks of the evaluation stage: a verdict that lacks any of them is invalid.
 EVALUATION_CHECKS: Final = (BETTER_THAN_BASE, NOT_WORSE_THAN_CHAMPION, GUARDED_SLICES, NO_EVALUATION_LEAK)
-# All that it writes. A verdict of an older version lacks the last two, and stands as it is.
-WRITTEN_CHECKS: Final = (*EVALUATION_CHECKS, ENOUGH_QUESTIONS, TRAINED_AS_SERVED)
+# All that it writes. A verdict of an older version lacks the last three, and stands as it is.
+WRITTEN_CHECKS: Final = (*EVALUATION_CHECKS, ENOUGH_QUESTIONS, TRAINED_AS_SERVED, FUSION)
 
 Outcome = Literal["accepted", "undecided", "refused"]
 
