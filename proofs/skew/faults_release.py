@@ -16,7 +16,7 @@ from proofs.skew.system import System
 from twinline.contract.canonical import sha256_hex
 from twinline.contract.encoder.space import hash_safetensors, space_id
 from twinline.contract.encoder.specification import Contract
-from twinline.contract.release.manifest import Fingerprints, hash_files, release_id
+from twinline.contract.release.manifest import Fingerprints, hash_files
 
 _TRAINING: Final = ("training/export",)
 _FILES: Final = ("release files",)
@@ -134,9 +134,8 @@ def _repackaged(change: Callable[[Path], None], *, keep_id: bool = False) -> Pla
             contract, _ = Contract.load(folder)
             weights, files = hash_safetensors(folder / "encoder" / "model.safetensors"), hash_files(folder)
             space = space_id(contract.vector_fingerprint, weights)
-            name = release_id(space, contract.fingerprint, system.a.serving, files)
             new = replace(system.a, space=space, fingerprints=Fingerprints.of(contract), weights_sha256=weights, files=files)
-            (new if keep_id else replace(new, release=name)).save(folder)
+            (new if keep_id else replace(new, release=new.content_id)).save(folder)
             yield
 
     return plant

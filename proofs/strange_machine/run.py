@@ -32,6 +32,7 @@ _SMALL: Final = {
     "encoder.train.mini_batch_size": 8,
     "encoder.evaluate.max_documents": 40,
     "encoder.evaluate.max_queries": 8,
+    "encoder.evaluate.min_queries": 2,
     "encoder.evaluate.bootstrap_samples": 100,
     "encoder.parity.sample_chunks": 8,
     "encoder.quality.max_queries": 8,

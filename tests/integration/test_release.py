@@ -18,7 +18,7 @@ from tests.fixtures_triton import release_that_serves
 from tests.integration.conftest import Stack
 from twinline.clients.online import AdminClient
 from twinline.clients.triton.control import TritonControl
-from twinline.contract.release.manifest import Manifest, collection_name, release_id
+from twinline.contract.release.manifest import Manifest, collection_name
 
 DOCUMENTS = {
     "quinces": "The ferry Amaranth carries crates of quinces from pier nine to Saltholm every morning.",
@@ -216,8 +216,9 @@ def test_a_damaged_release_goes_no_further_than_the_fetch(platform: Platform, tm
     damaged = release_that_serves(platform.folders[0], "onnx_fp32", tmp_path / "damaged")
     manifest = Manifest.load(damaged)
     serving = replace(manifest.serving, max_batch_size=manifest.serving.max_batch_size // 2)
-    name = release_id(manifest.space, manifest.fingerprints.contract, serving, manifest.files)
-    replace(manifest, release=name, serving=serving).save(damaged)
+    other = replace(manifest, serving=serving)
+    name = other.content_id
+    replace(other, release=name).save(damaged)
     weights = damaged / "encoder" / "model.safetensors"
     with weights.open("r+b") as file:
         file.seek(-1, os.SEEK_END)

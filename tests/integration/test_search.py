@@ -31,7 +31,8 @@ from twinline.clients.triton.embedder import TritonEmbedder
 from twinline.contract.documents.records import Deletion, Document, encode_key, encode_value
 from twinline.contract.encoder.preprocess import Preprocessor
 from twinline.contract.encoder.specification import Contract
-from twinline.contract.release.manifest import Fingerprints, Manifest, collection_name, hash_files, release_id
+from twinline.contract.release.manifest import Fingerprints, Manifest, collection_name, hash_files
+from twinline.contract.sparse.weights import Words, score
 
 PATIENCE_SECONDS = 60
 LONG = " ".join(f"Paragraph {number} explains how bees make honey and why a hive needs a queen." for number in range(120))
@@ -208,8 +209,18 @@ def test_scores_are_those_of_vectors_compared_in_process(served: Place) -> None:
             )
             for document in DOCUMENTS
         }
-    found = {hit["key"]: hit["score"] for hit in served.search("hot drinks", exact=True)["hits"] if hit["key"] in expected}
-    assert found == pytest.approx(expected, abs=1e-4)
+    for mode in ("dense", "hybrid"):
+        hits = served.search("hot drinks", exact=True, mode=mode)["hits"]
+        found = {hit["key"]: hit["dense"]["score"] for hit in hits if hit["key"] in expected}
+        assert found == pytest.approx(expected, abs=1e-4)
+    words = Words.load(folder, preprocessor.contract.index.sparse)
+    query = words.query("hot drinks")
+    shared = {
+        document.key: max(score(query, words.document(chunk.encoder_text)) for chunk in preprocessor.chunks(document))
+        for document in DOCUMENTS
+    }
+    hits = served.search("hot drinks", mode="words")["hits"]
+    assert {hit["key"]: hit["score"] for hit in hits} == {key: value for key, value in shared.items() if value}
 
 
 def test_only_documents_of_the_tenant_and_source_that_were_named_are_found(served: Place) -> None:
@@ -286,10 +297,10 @@ def release_with_other_chunker(release: Path, releases: Path) -> Manifest:
     contract = replace(contract, index=replace(contract.index, chunker=chunker))
     contract.save(folder, tokenizer_json)
     manifest, prints, files = Manifest.load(release), Fingerprints.of(contract), hash_files(folder)
-    name = release_id(manifest.space, prints.contract, manifest.serving, files)
-    made = replace(manifest, release=name, fingerprints=prints, files=files)
+    other = replace(manifest, fingerprints=prints, files=files)
+    made = replace(other, release=other.content_id)
     made.save(folder)
-    folder.rename(releases / name)
+    folder.rename(releases / made.release)
     return made
 
 
@@ -348,7 +359,12 @@ def test_without_triton_the_process_runs_and_says_so(elsewhere: Place) -> None:
     (elsewhere.settings.store_folder / "active").write_text(elsewhere.collection)
     with without.online():
         until(lambda: without.admin.status().collection(without.collection))
-        answer = without.get("/v1/search", q="cats")
+        # Words need no encoder, and the answer says that they are all there is.
+        answer = without.get("/v1/search", q="cats").json()
+        assert answer["mode"] == "words"
+        assert str(nobody) in answer["note"]
+        assert answer["hits"][0]["key"] == "cats"
+        answer = without.get("/v1/search", q="cats", mode="dense")
         assert answer.status_code == 503
         assert str(nobody) in answer.json()["detail"]
         assert "retry-after" in answer.headers

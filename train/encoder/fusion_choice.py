@@ -18,7 +18,7 @@ from twinline.scoring.retrieval import Judgements, PerQuery, score_queries
 
 # Tried in this order; of equally good ones the first is taken.
 CANDIDATES: Final = (
-    *(Fusion("scores", dense_percent=percent) for percent in (50, 40, 60, 30, 70)),
+    *(Fusion("scores", dense_percent=percent) for percent in (50, 40, 60, 30, 70, 20)),
     *(Fusion("ranks", k=k) for k in (60, 10)),
 )
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinline.contract.documents.ids import point_id
-from twinline.contract.sparse.fusion import Candidate, Fusion, fuse
+from twinline.contract.sparse.fusion import NEXT_REACH, Candidate, Fusion, fuse
 from twinline.contract.sparse.vector import Sparse
 from twinline.contract.sparse.weights import Words
 
@@ -91,15 +91,9 @@ def rank_by_fusions(
         for query_id, text, cosine in zip(queries.ids[block], queries.texts[block], cosines, strict=True):
             shared = chunks.words.scores(chunks.words.query(text))
             for name, fusion in fusions.items():
-                candidates = _candidates(cosine, shared, fusion.depth, id_of)
-                documents: dict[str, float] = {}
-                for ranked in fuse(fusion, list(candidates)):
-                    document = chunks.document_ids[owners[candidates[ranked.candidate]]]
-                    if document not in documents:
-                        documents[document] = float(limit - len(documents))
-                    if len(documents) == limit:
-                        break
-                runs[name][query_id] = documents
+                rows = _ranked_rows(cosine, shared, fusion, id_of, limit, owners)
+                documents = list(dict.fromkeys(chunks.document_ids[owners[row]] for row in rows))[:limit]
+                runs[name][query_id] = {document: float(limit - place) for place, document in enumerate(documents)}
     return runs
 
 
@@ -112,6 +106,28 @@ def rank_by_words(queries: Queries, chunks: Chunks, *, limit: int = 100) -> dict
         best = sorted(np.flatnonzero(scores).tolist(), key=lambda row: (-int(scores[row]), chunks.document_ids[row]))[:limit]
         run[query_id] = {chunks.document_ids[row]: float(scores[row]) for row in best}
     return run
+
+
+def _ranked_rows(
+    cosine: NDArray[np.float32],
+    shared: NDArray[np.int64],
+    fusion: Fusion,
+    id_of: Callable[[int], UUID],
+    limit: int,
+    owners: NDArray[np.int64],
+) -> list[int]:
+    """Return rows best first, of `limit` documents at least where there are so many.
+
+    As in search, a deeper look comes after what was found before.
+    """
+    found: dict[int, None] = {}
+    depth = fusion.depth
+    while True:
+        candidates = _candidates(cosine, shared, depth, id_of)
+        found |= dict.fromkeys(candidates[ranked.candidate] for ranked in fuse(fusion, list(candidates)))
+        if depth >= len(cosine) or len({int(owners[row]) for row in found}) >= limit:
+            return list(found)
+        depth *= NEXT_REACH
 
 
 def _candidates(

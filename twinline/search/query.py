@@ -7,22 +7,19 @@ resolve the active release -> its query text -> its encoder in Triton, its words
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import Final, Protocol
+from typing import Protocol
 from uuid import UUID
 
 from twinline.clients.store.protocol import StoredPoint, stored_version
 from twinline.contract.encoder.embedding import Embeddings
 from twinline.contract.errors import DocumentError, MismatchError, TransientError
 from twinline.contract.principal import Principal
-from twinline.contract.sparse.fusion import Ranked
+from twinline.contract.sparse.fusion import NEXT_REACH, Ranked
 from twinline.search.candidates import Sides, rank_candidates
 from twinline.search.highlight import highlights
 from twinline.search.query_cache import RememberedQueries
 from twinline.search.releases import Served
 from twinline.search.results import Hit, HitChunk, KafkaPlace, Lineage, Mode, Question, SearchResult, Side, Timings
-
-# Chunks that each side lists at first where a release says nothing of it, and how much further each next look reaches.
-_NEXT_REACH: Final = 4
 
 
 class ActiveRelease(Protocol):
@@ -155,7 +152,7 @@ def _best_chunks(served: Served, sides: Sides, question: Question) -> list[tuple
         seen |= {one.candidate.id for one in ranked}
         if len(best) >= question.limit or not more:
             return list(best.values())
-        depth *= _NEXT_REACH
+        depth *= NEXT_REACH
 
 
 def _first_of_each_document(

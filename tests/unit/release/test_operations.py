@@ -15,7 +15,7 @@ from twinline.clients.triton import fleet as triton_fleet
 from twinline.contract.errors import ContractError, SettingsError, TransientError
 from twinline.contract.principal import LOCAL_OPERATOR
 from twinline.contract.release.checks import Check, RefusedError
-from twinline.contract.release.manifest import collection_name, release_id
+from twinline.contract.release.manifest import collection_name
 from twinline.registry.versions import Registered
 from twinline.release import commit, switch
 from twinline.release.journal import Journal, who
@@ -119,7 +119,7 @@ def releases(tmp_path: Path, settings: Settings, parts: Parts) -> tuple[str, str
     for size in (8, 16, 32):
         manifest = make_release(tmp_path / f"packaged-{size}")
         serving = replace(manifest.serving, max_batch_size=size)
-        name = release_id(manifest.space, manifest.fingerprints.contract, serving, manifest.files)
+        name = replace(manifest, serving=serving).content_id
         folder = settings.releases / name
         folder.parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / f"packaged-{size}").rename(folder)

@@ -128,6 +128,11 @@ class Manifest:
     index: IndexSettings = field(default_factory=IndexSettings)
     fusion: Fusion | None = None
 
+    @property
+    def content_id(self) -> str:
+        """Return the id that the content makes; `release` in a manifest that nobody edited."""
+        return release_id(self.space, self.fingerprints.contract, self.serving, self.files, self.index, self.fusion)
+
     def serving_format(self) -> Format:
         """Return the format that Triton serves."""
         for candidate in self.formats:
@@ -172,16 +177,10 @@ class Manifest:
             raise MismatchError(f"{place} is missing: {folder} is no release") from exc
         except (KeyError, TypeError, ValueError, SettingsError) as exc:
             raise MismatchError(f"{place}: not a manifest of schema {MANIFEST_SCHEMA}: {exc}") from exc
-        expected = release_id(
-            manifest.space,
-            manifest.fingerprints.contract,
-            manifest.serving,
-            manifest.files,
-            manifest.index,
-            manifest.fusion,
-        )
-        if manifest.release != expected:
-            raise MismatchError(f"{place} says release {manifest.release}, its content makes {expected}: it was edited")
+        if manifest.release != manifest.content_id:
+            raise MismatchError(
+                f"{place} says release {manifest.release}, its content makes {manifest.content_id}: it was edited"
+            )
         return manifest
 
     def verify_files(self, folder: Path) -> None:

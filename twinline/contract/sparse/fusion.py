@@ -24,6 +24,9 @@ FUSION_VERSIONS: Final = (1,)
 Rule = Literal["dense", "ranks", "scores"]
 RULES: Final[tuple[Rule, ...]] = ("dense", "ranks", "scores")
 
+# How much deeper each further look goes, where the first finds too few documents.
+NEXT_REACH: Final = 4
+
 Id = TypeVar("Id")
 
 
