@@ -140,7 +140,7 @@ def upgraded(
         ending.callback(go.touch)
         before = _use(installed, stack, old / "base", _write_notes(short_folder / "notes"), go)
         bring_up_to_date(installed)
-        command = [sys.executable, "-m", "export", "base", "--base-model", BASE_MODEL, "--out", str(exported)]
+        command = [sys.executable, "-m", "export", "base", "--base-model", BASE_MODEL, "--no-words", "--out", str(exported)]
         exporting = subprocess.Popen(command, cwd=installed.checkout, env=installed.variables(), stdout=2)
         ending.enter_context(exporting)
         ending.callback(exporting.kill)
