@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +18,7 @@ from twinline.contract.release.checks import MARGIN, Check, UndecidedError
 from twinline.search.results import Mode
 
 if TYPE_CHECKING:
+    from twinline.clients.online import AdminClient
     from twinline.upkeep.questions.baseline import Comparison
     from twinline.upkeep.questions.measure import Asked, Measured
     from twinline.upkeep.questions.sweep import Sweep, Trial
@@ -75,8 +76,9 @@ def run_command(
     margin: Annotated[float, typer.Option(min=0.0, max=1.0, help="How much worse it may be, in nDCG@10.")] = MARGIN,
     mode: Annotated[Mode, typer.Option(help="By vectors and words, by vectors alone (dense), or by words alone.")] = "hybrid",
     exact: Annotated[bool, typer.Option("--exact", help="Compare with every vector, without the index.")] = False,
+    release: Annotated[str, typer.Option(help="A release that is served and not active yet, at this machine's admin door.")] = "",
+    url: Annotated[str, typer.Option(help="Another search API; the judged documents are then not looked up.")] = "",
     as_json: AsJson = False,
-    url: Annotated[str | None, typer.Option(help="The search API; the judged documents are then not looked up.")] = None,
 ) -> None:
     """Ask the running search every question, score the answers, compare them.
 
@@ -84,10 +86,12 @@ def run_command(
     """
     from twinline.upkeep.questions import baseline as kept
 
+    if release and url:
+        raise SettingsError("--release asks at the admin door of this machine, --url another search API: name one of them")
     known = kept.read_baseline(baseline) if baseline else None
     asked = _asked()
     try:
-        run = _ask(asked, mode, exact, url)
+        run = _ask(asked, {"mode": mode, "exact": exact}, release, url)
     except TransientError as exc:
         typer.secho(f"twinline: the questions could not be measured: {exc}", err=True, fg=typer.colors.RED)
         raise typer.Exit(EXIT_UNMEASURED) from exc
@@ -127,13 +131,12 @@ def try_command(
     as_json: AsJson = False,
 ) -> None:
     """Try search settings on the questions, in every combination and without a new release. It changes nothing."""
-    from twinline.clients.online import AdminClient
     from twinline.contract.release.manifest import collection_name
     from twinline.upkeep.questions.measure import HITS, measure
     from twinline.upkeep.questions.sweep import sweep, trials
 
-    settings, combinations, asked = load_settings(), trials(fusion or [], ef, depth, exact=exact), _asked()
-    with closing(AdminClient(settings.admin_url)) as admin:
+    combinations, asked = trials(fusion or [], ef, depth, exact=exact), _asked()
+    with closing(_admin()) as admin:
         name = collection_name(release) if release else admin.status().active
         if not name:
             raise SettingsError("no release is active: name one with --release, or deploy one (twinline release deploy)")
@@ -160,26 +163,36 @@ def _asked() -> "dict[str, Asked]":
     return by_question(read_questions(path), str(path))
 
 
-def _ask(asked: "Mapping[str, Asked]", mode: Mode, exact: bool, url: str | None) -> "Measured":
+def _ask(asked: "Mapping[str, Asked]", settings: Mapping[str, Any], release: str, url: str) -> "Measured":
+    from twinline.contract.release.manifest import collection_name
     from twinline.search.client import SearchClient
     from twinline.upkeep.questions.measure import HITS, measure
 
-    def answers(texts: Sequence[str]) -> list[Mapping[str, Any]]:
-        with SearchClient(url or load_settings().search_url, at_once=_AT_ONCE, retries=_RETRIES) as search:
-            return [asdict(found) for found in search.search_many(texts, limit=HITS, exact=exact, mode=mode)]
+    fields = {"limit": HITS, **settings}
 
-    run = measure(asked, answers, {"mode": mode, "exact": exact})
+    def at_the_door(texts: Sequence[str]) -> list[Mapping[str, Any]]:
+        with closing(_admin()) as admin:
+            return [admin.trial(collection_name(release), {"query": text, **fields}) for text in texts]
+
+    def by_search(texts: Sequence[str]) -> list[Mapping[str, Any]]:
+        with SearchClient(url or load_settings().search_url, at_once=_AT_ONCE, retries=_RETRIES) as search:
+            return [asdict(found) for found in search.search_many(texts, **fields)]
+
+    run = measure(asked, at_the_door if release else by_search, settings)
     return run if url else _with_documents(run)
+
+
+def _admin() -> "AdminClient":
+    from twinline.clients.online import AdminClient
+
+    return AdminClient(load_settings().admin_url)
 
 
 def _with_documents(run: "Measured") -> "Measured":
     """Return a run with digests of its judged documents, read at the admin door of this machine."""
-    from dataclasses import replace
-
-    from twinline.clients.online import AdminClient
     from twinline.upkeep.questions.labels import digests
 
-    with closing(AdminClient(load_settings().admin_url)) as admin:
+    with closing(_admin()) as admin:
         judged = {document for asked in run.asked.values() for document in asked.grades}
         return replace(run, documents=digests(admin, run.collection, judged))
 

@@ -3,9 +3,12 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 from typer.testing import CliRunner
 
@@ -13,9 +16,12 @@ from twinline.__main__ import build_app
 from twinline.clients.questions import Question
 from twinline.clients.run import VerdictError, exit_code
 from twinline.clients.store.protocol import StoredPoint
+from twinline.commands.questions import _ask as ask_search
 from twinline.contract.documents.ids import point_id
 from twinline.contract.errors import ContractError, SettingsError, TransientError
 from twinline.contract.release.checks import UndecidedError
+from twinline.search import client
+from twinline.search.client import SearchClient
 from twinline.upkeep.questions import baseline as kept
 from twinline.upkeep.questions import labels
 from twinline.upkeep.questions.baseline import CHANGED, GONE, JUDGED_OTHERWISE, NEW, compare, misfits, read_baseline
@@ -271,10 +277,10 @@ class Search:
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("twinline.clients.settings.Settings.find_project", lambda _: tmp_path)
 
-    def ask(asked: Any, mode: str, exact: bool, url: str | None) -> Measured:
+    def ask(asked: Any, settings: Mapping[str, Any], *_: str) -> Measured:
         if Search.failure:
             raise Search.failure
-        run = measure(asked, lambda texts: [answer(text, Search.ranks[int(text.split()[1])]) for text in texts], {"mode": mode})
+        run = measure(asked, lambda texts: [answer(text, Search.ranks[int(text.split()[1])]) for text in texts], settings)
         return replace(run, documents={document: "d" for one in asked.values() for document in one.grades})
 
     monkeypatch.setattr("twinline.commands.questions._ask", ask)
@@ -337,6 +343,106 @@ def test_a_person_sees_the_numbers_and_the_warnings(project: Path) -> None:
     assert "on 30 questions; not worse by more than 0.02" in found
     alone = ask_for(project, [1, 0])
     assert (alone.exit_code, "2 questions, release r1, hybrid" in " ".join(alone.output.split())) == (0, True)
+
+
+class Door(Points):
+    """Stands for the admin door: answers trials, and has the judged documents."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(**{f"k{number}": ("a text",) for number in range(count)})
+        self.trials: list[tuple[str, Mapping[str, Any]]] = []
+        self.mode = "hybrid"
+        self.active: str | None = "documents_r1"
+
+    def status(self) -> Any:
+        return SimpleNamespace(active=self.active)
+
+    def trial(self, name: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        self.trials.append((name, fields))
+        # seventy percent of vectors is the best here
+        rank = 1 if fields.get("dense_percent") == 70 else 2
+        return answer(fields["query"], rank, collection=name, release=name.removeprefix("documents_"), mode=self.mode)
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def door(project: Path, monkeypatch: pytest.MonkeyPatch) -> Door:
+    door = Door(60)
+    monkeypatch.setattr("twinline.commands.questions._admin", lambda: door)
+    lines = [json.dumps({"question": one.question, "source": one.source, "key": one.key}) for one in judged(60)]
+    (project / PLACE).write_text("\n".join(lines))
+    return door
+
+
+def test_a_release_that_is_not_active_yet_is_asked_at_the_door(
+    project: Path, door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr("twinline.clients.settings.Settings.find_project", lambda _: project)
+    monkeypatch.setattr("twinline.commands.questions._admin", lambda: door)
+    found = json.loads(invoke("run", "--release", "r1", "--mode", "dense", "--exact", "--json").stdout)
+    assert (found["questions"], found["means"]["mrr_at_10"], found["outcome"]) == (60, 0.5, "not compared")
+    assert found["labels"] == {"checked": True, "unfit": {}}
+    assert {name for name, _ in door.trials} == {"documents_r1"}
+    assert {(fields["mode"], fields["exact"], fields["limit"]) for _, fields in door.trials} == {("dense", True, 10)}
+    assert isinstance(invoke("run", "--release", "r1", "--url", "http://search").exception, SettingsError)
+
+
+def test_the_search_api_is_asked_with_the_settings_and_without_the_door_where_it_is_another_one(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Mapping[str, Any]] = []
+
+    def forward(request: httpx.Request) -> httpx.Response:
+        fields = json.loads(request.content)
+        seen.append({"host": request.url.host, **fields})
+        hit = {
+            "point": str(point_id("s", "k0", 0)), "source": "s", "key": "k0", "title": "t", "score": 1.0, "highlights": [],
+            "chunk": {"index": 0, "start": 0, "end": 1, "text": "x"}, "metadata": {}, "tenant": None,
+            "version": {"kind": "explicit", "number": 1, "offset": 0, "partition": None},
+            "lineage": {
+                "release": "r1", "space": "s", "contract": "c", "content_hash": "h", "ingest": {}, "training": {},
+                "kafka": {"partition": 0, "offset": 0, "timestamp_ms": 0},
+            },
+        }  # fmt: skip
+        found = {"query": fields["query"], "release": "r1", "space": "s", "collection": "documents_r1", "hits": [hit]}
+        return httpx.Response(200, json={**found, "timings": {"embed_ms": 0, "search_ms": 0, "total_ms": 0}, "mode": "words"})
+
+    monkeypatch.setattr(client, "SearchClient", partial(SearchClient, transport=httpx.MockTransport(forward)))
+    asked = by_question(judged(3), PLACE)
+    run = ask_search(asked, {"mode": "words", "exact": False}, "", "http://elsewhere:1")
+    assert (run.mode, run.documents) == ("words", None)
+    assert sorted(values["mrr_at_10"] for values in run.values.values()) == [0.0, 0.0, 1.0]
+    assert {(one["host"], one["mode"], one["limit"], one["exact"]) for one in seen} == {("elsewhere", "words", 10, False)}
+    assert door.trials == []
+    here = ask_search(asked, {"mode": "words", "exact": False}, "", "")
+    assert here.documents is not None
+    assert set(here.documents) == {document_id("s", f"k{number}") for number in range(3)}
+
+
+def test_settings_are_tried_at_the_door_and_confirmed_on_the_other_half(door: Door) -> None:
+    found = invoke("try", "--fusion", "scores:30,70", "--ef", "64", "--json")
+    said = json.loads(found.stdout)
+    assert (found.exit_code, said["outcome"], said["confirmed_on"]) == (0, "better", 30)
+    assert said["chosen"] == "scores dense=70%"
+    assert [row["name"] for row in said["rows"]][:2] == [AS_SERVED, "ef=64"]
+    assert ("documents_r1", {"query": "question 7", "limit": 10, "mode": "hybrid"}) in door.trials
+    both = {"rule": "scores", "dense_percent": 70, "ef_search": 64}
+    assert ("documents_r1", {"query": "question 7", "limit": 10, "mode": "hybrid", **both}) in door.trials
+    assert "is better than the settings as served" in " ".join(invoke("try", "--fusion", "scores:30,70").output.split())
+    invoke("try", "--ef", "64", "--release", "r2")
+    assert door.trials[-1][0] == "documents_r2"
+
+
+def test_a_fusion_that_nothing_uses_is_not_measured(door: Door) -> None:
+    door.mode = "dense"
+    found = invoke("try", "--fusion", "ranks:60")
+    assert isinstance(found.exception, SettingsError)
+    assert "answers in mode `dense`" in str(found.exception)
+    assert invoke("try", "--fusion", "dense").exit_code == 0
+    door.active = None
+    assert "no release is active" in str(invoke("try", "--ef", "64").exception)
 
 
 # Other settings
