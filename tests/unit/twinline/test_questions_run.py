@@ -91,6 +91,17 @@ def test_a_run_is_not_worse_worse_or_undecided(
     assert found == compare(run_at(now), baseline_of(run_at(before), tmp_path), margin)  # the same each time
 
 
+@pytest.mark.parametrize(
+    ("questions", "margin", "most"),
+    [(30, 0.02, 0), (50, 0.02, 0), (100, 0.02, 2), (200, 0.02, 5), (30, 0.05, 1), (50, 0.05, 2), (100, 0.05, 7), (200, 0.05, 19)],
+)
+def test_so_many_questions_may_fall_to_the_second_place(tmp_path: Path, questions: int, margin: float, most: int) -> None:
+    known = baseline_of(run_at([1] * questions), tmp_path)
+    falls = [compare(run_at([2] * fall + [1] * (questions - fall)), known, margin).outcome for fall in (most, most + 1)]
+    # the table of docs/decisions/search-settings.md, where the questions that fall are the first by name
+    assert falls == ["not worse", "worse"]
+
+
 def test_equal_runs_write_equal_bytes_and_a_baseline_comes_back_as_it_was(tmp_path: Path) -> None:
     run = run_at([1, 2, 0])
     kept.write_baseline(tmp_path / "a", run)
