@@ -1,6 +1,7 @@
 """A build says beforehand what it will take, from what was measured, and afterwards how far off that was."""
 
 import io
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ import typer
 import streaming.__main__ as command
 import twinline.release.__main__ as release_command
 from streaming.building import estimate as estimates
-from streaming.building.build import Built
+from streaming.building.build import Built, Inputs
 from streaming.building.estimate import (
     Estimate,
     Rate,
@@ -27,6 +28,8 @@ from streaming.building.estimate import (
 from tests.unit.release.factories import make_release
 from twinline.clients.builds import BuildRecord, read_record, running_builds, spoken, write_record
 from twinline.clients.online import CollectionStatus, OnlineStatus
+from twinline.clients.release import Release
+from twinline.clients.run import INTERRUPTED
 from twinline.clients.settings import Settings
 from twinline.clients.store.protocol import CollectionInfo
 from twinline.contract.errors import TransientError
@@ -307,6 +310,70 @@ def test_only_a_person_at_a_terminal_is_asked(
         monkeypatch.setattr(f"sys.{name}", SimpleNamespace(isatty=lambda is_terminal=is_terminal: is_terminal))
     typer.main.get_command(release_command.app).main([step, "r1", *arguments], standalone_mode=False)
     assert seen == [asked]
+
+
+@pytest.fixture
+def builder(settings: Settings, manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The command with everything around it replaced: `run(*options)` returns the exit code."""
+    made = SimpleNamespace(begun=[], builds=0, built=Built(4_000, 0), answer="y\n", release=manifest.release)
+    store = Store(CollectionInfo.of(manifest))
+    store.begun = lambda: made.begun  # type: ignore[attr-defined]
+    opened = Release(CollectionInfo.of(manifest), None, SimpleNamespace(), None)  # type: ignore[arg-type]
+
+    def build_collection(*_: object) -> Built | None:
+        made.builds += 1
+        return made.built  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(estimates, "AdminClient", Admin)
+    monkeypatch.setattr(Admin, "away", True)
+    monkeypatch.setattr("twinline.clients.settings.load_settings", lambda: settings)
+    monkeypatch.setattr("twinline.clients.release.open_release", lambda *_: opened)
+    monkeypatch.setattr("twinline.clients.store.open.make_store", lambda _: store)
+    monkeypatch.setattr("streaming.building.throttle.lower_priority", lambda: None)
+    monkeypatch.setattr("streaming.building.build.find_inputs", lambda *_: Inputs(None, {0: 0}, {0: 2_000}))
+    monkeypatch.setattr("streaming.building.build.build", build_collection)
+    monkeypatch.setattr("streaming.building.progress.BuildProgress", lambda *_: nullcontext())
+    monkeypatch.setattr(command, "_stop_at_signals", lambda: None)
+
+    def run(*options: str) -> int:
+        monkeypatch.setattr("sys.stdin", io.StringIO(made.answer))
+        arguments = ["build", "--release", made.release, *options]
+        return typer.main.get_command(command.app).main(arguments, standalone_mode=False) or 0
+
+    made.run = run
+    return made
+
+
+def test_a_build_prints_its_estimate_first_and_its_ratio_last(
+    builder: Any, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_record(settings.home, LAST)
+    assert builder.run() == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "to build: 2,000 messages, at most 6,000 chunks, about 3 min, unknown size"
+    assert lines[-1].startswith("took 0 s, estimated 200 s, ratio 0.00")
+    found = read_record(settings.home)
+    assert found is not None
+    assert (found.release, found.messages, found.embedded) == (builder.release, 2_000, 4_000)
+
+
+@pytest.mark.parametrize(("answer", "code", "builds"), [("y\n", 0, 1), ("n\n", INTERRUPTED, 0), ("", INTERRUPTED, 0)])
+def test_a_no_builds_nothing(builder: Any, capsys: pytest.CaptureFixture[str], answer: str, code: int, builds: int) -> None:
+    builder.answer = answer
+    assert (builder.run("--ask"), builder.builds) == (code, builds)
+    # nobody saw the question before the numbers
+    said = capsys.readouterr().err
+    assert said.index("to build: 2,000 messages") < said.index("build it now?")
+    assert builder.run() == 0
+
+
+def test_a_resumed_or_stopped_build_leaves_no_rate(builder: Any, settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
+    builder.begun = [f"documents_{builder.release}"]
+    assert builder.run() == 0
+    builder.begun, builder.built = [], None
+    assert builder.run() == INTERRUPTED
+    assert "took" not in capsys.readouterr().err
+    assert read_record(settings.home) is None
 
 
 def test_times_are_said_as_people_say_them() -> None:
