@@ -9,6 +9,7 @@
 With the embedded store, `run` is the online process's work: one process owns a collection.
 """
 
+import logging
 import signal
 import threading
 from typing import Annotated
@@ -16,6 +17,8 @@ from typing import Annotated
 import typer
 
 from twinline.clients.run import INTERRUPTED, run
+
+_log = logging.getLogger(__name__)
 
 app = typer.Typer(add_completion=False, help="From the log to an index.", pretty_exceptions_enable=False)
 
@@ -59,12 +62,15 @@ def run_command(release: ReleaseId) -> None:
 def build(
     release: ReleaseId,
     snapshot: Annotated[str, typer.Option(help="A snapshot of the topic to start from; else the whole log.")] = "",
+    ask: Annotated[bool, typer.Option("--ask", help="Wait for a person's yes after the estimate of time and size.")] = False,
 ) -> None:
     """Build a release's collection, complete up to now, and visible once it is whole; after a stop, the same command resumes."""
+    import time
     from dataclasses import replace
 
     from streaming.building.build import build as build_collection
     from streaming.building.build import find_inputs
+    from streaming.building.estimate import collection_bytes, estimate_build, record_build
     from streaming.building.progress import BuildProgress
     from streaming.building.throttle import SearchTraffic, ThrottledEmbedder, lower_priority
     from streaming.limits import load_limits
@@ -74,7 +80,7 @@ def build(
     from twinline.clients.store.open import make_store
 
     lower_priority()
-    settings, limits, stop = load_settings(), load_limits(), _stop_at_signals()
+    settings, limits = load_settings(), load_limits()
     opened, store = open_release(settings, release), make_store(settings)
     opened = replace(opened, embedder=ThrottledEmbedder(opened.embedder, SearchTraffic(settings.search_url).is_busy))
     if opened.collection_name in store.names():
@@ -83,6 +89,17 @@ def build(
         typer.echo(f"collection {opened.collection_name} is built already")
         return
     inputs = find_inputs(settings, snapshot or None)
+    # A part of an interrupted build says nothing of the whole.
+    is_whole = opened.collection_name not in store.begun()
+    expected = estimate_build(settings, opened, store, inputs.size)
+    typer.echo("\n".join(expected.lines()), err=True)
+    _log.info("build_estimated", extra={"release": release, **expected.to_json()})
+    if ask and not _agreed():
+        typer.echo("nothing was built", err=True)
+        raise typer.Exit(INTERRUPTED)
+    # Not before the question: it would keep Ctrl-C from it.
+    stop = _stop_at_signals()
+    began = time.monotonic()
     with BuildProgress(settings.home, release, inputs.size) as progress:
         built = build_collection(opened, store, settings, limits, inputs, stop, progress)
     if built is None:
@@ -93,6 +110,20 @@ def build(
         f"collection {opened.collection_name} is built from {inputs.size} messages: {built.chunks_embedded} chunks embedded, "
         f"{kept}; next: serve and verify it"
     )
+    if is_whole:
+        seconds = time.monotonic() - began
+        size = collection_bytes(settings, opened.collection_name)
+        typer.echo(expected.compared(seconds, size), err=True)
+        _log.info("build_took", extra={"release": release, "seconds": round(seconds, 1), "bytes": size})
+        record_build(settings, opened, built, inputs.size, seconds)
+
+
+def _agreed() -> bool:
+    """Ask a person whether to go on; an end of the input is a no."""
+    try:
+        return typer.confirm("build it now?", default=True, err=True)
+    except typer.Abort:
+        return False
 
 
 def _stop_at_signals() -> threading.Event:

@@ -34,7 +34,7 @@ COMMANDS = {
     # encoders
     "train": Command("twinline.commands.train", "Run the offline pipeline as an experiment and register the encoder."),
     "changed": Command("twinline.commands.changed", "Say whether the documents changed enough to train another encoder."),
-    "questions": Command("twinline.commands.questions", "Add and list questions that an encoder is measured on."),
+    "questions": Command("twinline.commands.questions", "Add and list your own questions; ask the running search all of them."),
     "release": Command("twinline.commands.release", "List, show, compare, build, verify, promote, roll back, retire releases."),
     # trust
     "skew": Command("twinline.commands.skew", "Measure every hop from training to the stored vector; name the one that broke."),

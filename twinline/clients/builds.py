@@ -1,4 +1,4 @@
-"""The progress of collection builds: one small file per build under home, written by the builder, read by any process."""
+"""Collection builds under home, written by the builder: the progress of each, in a file of its own, and the last one's rates."""
 
 import json
 import time
@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 
 _FOLDER = "builds"
+_LAST = "last-build.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +34,48 @@ class Build:
         )
 
 
-def duration(seconds: float | None) -> str:
+@dataclass(frozen=True, slots=True)
+class BuildRecord:
+    """The last build from its beginning to its end in one go: what an estimate of the next one rests on.
+
+    Args:
+        chunks: all that were written; `embedded`: those without a vector at hand.
+    """
+
+    release: str
+    format: str
+    base_model: str
+    messages: int
+    chunks: int
+    embedded: int
+    seconds: float
+
+
+def spoken(seconds: float) -> str:
     """Return an estimated time in everyday words."""
-    if seconds is None:
-        return "time left not known yet"
     if seconds < 90:
-        return f"about {seconds:.0f} s left"
-    return f"about {seconds / 60:.0f} min left" if seconds < 5_400 else f"about {seconds / 3600:.1f} h left"
+        return f"about {seconds:.0f} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 5_400 else f"about {seconds / 3600:.1f} h"
+
+
+def duration(seconds: float | None) -> str:
+    """Return an estimated time left in everyday words."""
+    return "time left not known yet" if seconds is None else f"{spoken(seconds)} left"
+
+
+def write_record(home: Path, record: BuildRecord) -> None:
+    """Keep the rates of a build that has ended."""
+    beside = home / f".{_LAST}.new"
+    beside.write_text(json.dumps(asdict(record)))
+    beside.replace(home / _LAST)
+
+
+def read_record(home: Path) -> BuildRecord | None:
+    """Return the rates of the last build; None where this version kept none: an estimate then has no rate, and says so."""
+    try:
+        return BuildRecord(**json.loads((home / _LAST).read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
+        return None
 
 
 def write_build(home: Path, build: Build) -> None:

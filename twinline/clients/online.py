@@ -107,9 +107,15 @@ class AdminClient:
 
     def search(self, name: str, query: str, limit: int = 10, exact: bool = False) -> Mapping[str, Any]:
         """Ask one collection, active or not; return the search API's result."""
-        found: dict[str, Any] = self._send(
-            "POST", f"/collections/{name}/search", json={"query": query, "limit": limit, "exact": exact}
-        )
+        return self.trial(name, {"query": query, "limit": limit, "exact": exact})
+
+    def trial(self, name: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Ask one collection with other settings than its release has; return the search API's result.
+
+        Args:
+            fields: of `twinline.online.admin.TrialQuestion`.
+        """
+        found: dict[str, Any] = self._send("POST", f"/collections/{name}/search", json=fields)
         return found
 
     def points(

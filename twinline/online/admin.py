@@ -1,6 +1,6 @@
 """The admin API: acts on releases and reads of points, for the other commands of this machine. Loopback only."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from twinline.contract.documents.ids import head_id
 from twinline.contract.encoder.golden import encode_vector
 from twinline.contract.errors import SettingsError
 from twinline.contract.principal import Principal
+from twinline.contract.sparse.fusion import Rule
 from twinline.online.applying import Applier
 from twinline.online.service import OnlineService
 from twinline.online.status import read_status
@@ -24,6 +25,7 @@ from twinline.search import problems
 from twinline.search.middleware import HeadAsGet, OwnHosts
 from twinline.search.parameters import only_known_parameters
 from twinline.search.query import answer_from
+from twinline.search.releases import Served
 from twinline.search.results import Question, SearchResult
 
 LOOPBACK: Final = "127.0.0.1"
@@ -31,9 +33,28 @@ LOOPBACK: Final = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True)
 class TrialQuestion(Question):
-    """A question to one given collection, active or not; verification reads more hits than people do."""
+    """A question to one given collection, active or not, with other search settings than its release has; None: the release's.
+
+    Verification reads more hits than people do. `rule`, `depth`, `k` and `dense_percent` are fields of
+    `twinline.contract.sparse.fusion.Fusion`, `ef_search` of `twinline.contract.release.index_settings.IndexSettings`.
+    """
 
     limit: Annotated[int, Field(ge=1, le=1_000)] = 10
+    rule: Rule | None = None
+    depth: int | None = None
+    k: int | None = None
+    dense_percent: int | None = None
+    ef_search: Annotated[int | None, Field(ge=1, le=10_000)] = None
+
+    def under(self, served: Served) -> Served:
+        """Return a release as it answers this question.
+
+        Raises:
+            SettingsError: a number is out of bounds.
+        """
+        fields: dict[str, Any] = {"rule": self.rule, "depth": self.depth, "k": self.k, "dense_percent": self.dense_percent}
+        fusion = replace(served.fusion, **{name: value for name, value in fields.items() if value is not None})
+        return replace(served, release=replace(served.release, fusion=fusion), ef_search=self.ef_search)
 
 
 class _Body(BaseModel):
@@ -123,9 +144,9 @@ def _add_acts(app: FastAPI, service: OnlineService) -> None:
 def _add_reads(app: FastAPI, service: OnlineService, principal: Principal) -> None:
     @app.post("/collections/{name}/search")
     def search(name: str, trial: TrialQuestion) -> SearchResult:
-        """Answer a question from one collection, for verification before a switch."""
+        """Answer a question from one collection, for verification before a switch, or to try search settings."""
         with service.releases.using(name) as served:
-            return answer_from(served, trial, principal)
+            return answer_from(trial.under(served), trial, principal)
 
     @app.get("/collections/{name}/points")
     def points(

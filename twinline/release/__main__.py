@@ -19,6 +19,7 @@ whole table stands in twinline/clients/run.py.
 
 import json
 import os
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -45,6 +46,7 @@ AllowUndecided = Annotated[
     str,
     typer.Option(metavar="NAME", help="Your name, to accept an encoder that was measured on too few questions; it is recorded."),
 ]
+Yes = Annotated[bool, typer.Option("--yes", help="Build without asking; a program is never asked.")]
 DeviceOption = Annotated[Device, typer.Option(help="Where Triton runs the encoder.")]
 
 
@@ -79,10 +81,12 @@ def publish_command(release: Release, device: DeviceOption = "cpu") -> None:
 
 @app.command("build")
 def build_command(
-    release: Release, snapshot: Annotated[str, typer.Option(help="Start from this snapshot of the topic.")] = ""
+    release: Release,
+    snapshot: Annotated[str, typer.Option(help="Start from this snapshot of the topic.")] = "",
+    yes: Yes = False,
 ) -> None:
-    """Build a release's collection and serve it."""
-    _flow().build(release, snapshot)
+    """Build a release's collection and serve it; time and size are estimated first."""
+    _flow().build(release, snapshot, ask=not yes and _is_person())
     _result(release=release)
 
 
@@ -152,9 +156,10 @@ def retire_command(
 def deploy_command(
     what: Annotated[str, typer.Argument(help="Version, stage, experiment, or a release's folder.")],
     device: DeviceOption = "cpu",
+    yes: Yes = False,
 ) -> None:
-    """Fetch, publish, build, verify and promote."""
-    _result(release=_flow().deploy(what, device).release)
+    """Fetch, publish, build, verify and promote; time and size of the build are estimated first."""
+    _result(release=_flow().deploy(what, device, ask=not yes and _is_person()).release)
 
 
 @app.command("bootstrap")
@@ -240,6 +245,11 @@ def _person(name: str) -> str:
     if name and os.environ.get("AIRFLOW_CTX_DAG_ID"):
         raise SettingsError(f"--allow-undecided {name}: a scheduled run accepts nothing that is undecided; run it by hand")
     return name.strip()
+
+
+def _is_person() -> bool:
+    """Say whether somebody can read a question and answer it; a program that keeps the output would wait for ever."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def _say(line: str) -> None:

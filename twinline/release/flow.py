@@ -118,15 +118,19 @@ class Flow:
             loaded = publish.publish(folder, manifest, model, fleet.replicas, device, confirm)
         self._say(f"loaded on {len(loaded)} of {len(fleet.replicas)} servers, confirmed by all")
 
-    def build(self, release: str, snapshot: str = "") -> None:
-        """Build the release's collection, and let the online process serve it."""
+    def build(self, release: str, snapshot: str = "", *, ask: bool = False) -> None:
+        """Build the release's collection, and let the online process serve it.
+
+        Args:
+            ask: wait for a person's yes after the estimate of time and size.
+        """
         self._manifest(release)
         self._check_log(collection_name(release))
         with closing(AdminClient(self._settings.admin_url)) as admin:
             if admin.status().collection(collection_name(release)) is None:
                 # The record of an earlier collection of this name does not hold for the next one.
                 forget_verification(self._state, release)
-            done = build.build(release, snapshot, admin, self._project)
+            done = build.build(release, snapshot, admin, self._project, ask=ask)
         self._say(f"collection {collection_name(release)} {'built and served' if done else 'was there, and is served'}")
 
     def verify(self, release: str, sample: int = 24, patience_seconds: float = 120.0, margin: float = MARGIN) -> Verification:
@@ -199,11 +203,11 @@ class Flow:
             self._say(f"release {release} was verified at {seen.time} by {seen.by}: {len(seen.checks)} checks passed")
         return self.operations.promote(release)
 
-    def deploy(self, what: str, device: Device = "cpu") -> Manifest:
-        """Fetch, publish, build, verify and promote, in this order."""
+    def deploy(self, what: str, device: Device = "cpu", *, ask: bool = False) -> Manifest:
+        """Fetch, publish, build, verify and promote, in this order; `ask` as for `build`."""
         manifest = self.fetch(what)
         self.publish(manifest.release, device)
-        self.build(manifest.release)
+        self.build(manifest.release, ask=ask)
         self.verify(manifest.release)
         self.promote(manifest.release)
         return manifest

@@ -19,6 +19,10 @@ class Interval:
     low: float
     high: float
 
+    def is_within(self, margin: float) -> bool:
+        """Say whether the candidate is surely not worse by more than `margin`; equal answers are within any, also one of 0."""
+        return self.low > -margin or self.low == self.high == 0
+
 
 def paired_bootstrap(
     candidate: Mapping[str, float],

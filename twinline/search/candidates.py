@@ -9,7 +9,7 @@ A list that is cut inside a tie would end anywhere: it goes on to the end of the
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
 
@@ -32,7 +32,14 @@ class Sides:
 
 
 def rank_candidates(
-    collection: Collection, sides: Sides, fusion: Fusion, depth: int, where: Filter | None, *, exact: bool
+    collection: Collection,
+    sides: Sides,
+    fusion: Fusion,
+    depth: int,
+    where: Filter | None,
+    *,
+    exact: bool,
+    ef_search: int | None = None,
 ) -> tuple[list[Ranked[UUID]], bool]:
     """Return the candidates best first, and whether there may be more beyond `depth`.
 
@@ -40,6 +47,7 @@ def rank_candidates(
         depth: the chunks that each side lists.
         where: conditions that all candidates meet.
         exact: compare with every vector.
+        ef_search: candidates of the search in the graph; None: as the collection's index settings say.
     """
     asks: list[tuple[str, Vector]] = []
     if sides.dense is not None:
@@ -48,7 +56,9 @@ def rank_candidates(
         asks.append((WORDS, sides.words))
     if not asks:
         return [], False
-    lists, more = _lists(collection, asks, depth, where, exact)
+    # Without asks: what every look at the collection has in common.
+    look = Query((), where, exact, with_payload=False, ef_search=ef_search)
+    lists, more = _lists(collection, asks, depth, look)
     if len(asks) == 2:
         _complete(collection, asks, lists)
     cosines, shared = lists.get(DENSE, {}), lists.get(WORDS, {})
@@ -70,27 +80,25 @@ def _by_words(candidates: Sequence[Candidate[UUID]]) -> list[Ranked[UUID]]:
 
 
 def _lists(
-    collection: Collection, asks: Sequence[tuple[str, Vector]], depth: int, where: Filter | None, exact: bool
+    collection: Collection, asks: Sequence[tuple[str, Vector]], depth: int, look: Query
 ) -> tuple[dict[str, dict[UUID, float]], bool]:
     """Return the scores of each side's first `depth` chunks by id."""
     # One more than wanted: it tells whether the cut goes through a tie.
-    answers = collection.query(
-        Query(tuple(Ask(name, vector, depth + 1) for name, vector in asks), where, exact, with_payload=False)
-    )
+    answers = collection.query(replace(look, asks=tuple(Ask(name, vector, depth + 1) for name, vector in asks)))
     lists = {
-        name: _cut(collection, Ask(name, vector, depth), points, where, exact)
+        name: _cut(collection, Ask(name, vector, depth), points, look)
         for (name, vector), points in zip(asks, answers, strict=True)
     }
     return lists, any(len(points) > depth for points in answers)
 
 
-def _cut(collection: Collection, ask: Ask, points: Sequence[StoredPoint], where: Filter | None, exact: bool) -> dict[UUID, float]:
+def _cut(collection: Collection, ask: Ask, points: Sequence[StoredPoint], look: Query) -> dict[UUID, float]:
     reach = len(points)
     while len(points) > ask.depth and len(points) == reach and _score(points[-1]) == _score(points[ask.depth - 1]):
         if reach >= _DEEPEST:
             break
         reach = min(reach * _NEXT_REACH, _DEEPEST)
-        (points,) = collection.query(Query((Ask(ask.using, ask.vector, reach),), where, exact, with_payload=False))
+        (points,) = collection.query(replace(look, asks=(Ask(ask.using, ask.vector, reach),)))
     ordered = sorted(points, key=lambda point: (-_score(point), point.id))
     return {point.id: _score(point) for point in ordered[: ask.depth]}
 

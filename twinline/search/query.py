@@ -147,7 +147,9 @@ def _best_chunks(served: Served, sides: Sides, question: Question) -> list[tuple
     seen: set[UUID] = set()
     depth = served.fusion.depth
     while True:
-        ranked, more = rank_candidates(served.collection, sides, served.fusion, depth, only, exact=question.exact)
+        ranked, more = rank_candidates(
+            served.collection, sides, served.fusion, depth, only, exact=question.exact, ef_search=served.ef_search
+        )
         _first_of_each_document(served, [one for one in ranked if one.candidate.id not in seen], question.limit, best)
         seen |= {one.candidate.id for one in ranked}
         if len(best) >= question.limit or not more:

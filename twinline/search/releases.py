@@ -26,12 +26,14 @@ class Served:
     Args:
         recent: the recent queries, where the release has a drift reference for comparison.
         remembered: query vectors of the release's space; None: every query goes to the encoder.
+        ef_search: candidates of a search, in a trial; None: as the release's index settings say.
     """
 
     release: Release
     collection: Collection
     recent: RecentQueries | None = None
     remembered: RememberedQueries | None = None
+    ef_search: int | None = None
 
     @property
     def info(self) -> CollectionInfo:

@@ -1,1 +1,1 @@
-"""Care of a running index: skew, traces, reconciliation, erasure, replay and dead letters."""
+"""Care of a running index: skew, traces, reconciliation, erasure, replay, dead letters and questions."""

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from tests.unit.release.factories import FakeControl, FakeEmbedder, FakeOnline, make_release
+from twinline.clients.run import INTERRUPTED
 from twinline.contract.artefacts import ENCODER
 from twinline.contract.errors import MismatchError, SettingsError, TransientError
 from twinline.contract.release.checks import RefusedError, require_pass
@@ -134,6 +136,25 @@ def test_a_collection_is_handed_over_only_when_its_builder_came_to_the_end(
     assert commands[0][1:] == ["-m", "streaming", "build", "--release", "r1", "--snapshot", "s1"]
     assert places == [(tmp_path, str(tmp_path))]
     assert online.served == (["documents_r1"] if served else [])
+
+
+@pytest.mark.parametrize(("ask", "more"), [(False, []), (True, ["--ask"])])
+def test_a_builder_asks_only_when_it_is_told_to_and_a_no_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ask: bool, more: list[str]
+) -> None:
+    commands: list[list[str]] = []
+
+    def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, INTERRUPTED)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    online = FakeOnline()
+    with pytest.raises(typer.Exit) as caught:
+        build.build("r1", "", online, tmp_path, ask=ask)
+    assert caught.value.exit_code == INTERRUPTED
+    assert commands[0][1:] == ["-m", "streaming", "build", "--release", "r1", *more]
+    assert online.served == []
 
 
 def test_the_switch_says_what_was_active_and_does_nothing_the_second_time() -> None:

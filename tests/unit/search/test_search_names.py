@@ -74,8 +74,9 @@ def test_the_command_line_takes_the_fields_of_a_question() -> None:
     assert found - {"as_json", "url"} == set(FIELDS)
 
 
-def test_a_trial_takes_the_fields_of_a_question() -> None:
-    assert [field.name for field in fields(TrialQuestion)] == list(FIELDS)
+def test_a_trial_takes_the_fields_of_a_question_and_the_settings_that_need_no_other_index() -> None:
+    settings = ["rule", "depth", "k", "dense_percent", "ef_search"]
+    assert [field.name for field in fields(TrialQuestion)] == [*FIELDS, *settings]
     assert TrialQuestion("cats", 500).limit == 500
 
 

@@ -131,7 +131,7 @@ class EdgeCollection:
         check_asks(f"collection {self.name}", self.info.vectors, query.asks)
         # Heads have no vector, so no query meets them.
         narrowed = _narrowed(query)
-        params = engine.SearchParams(exact=True) if query.exact else _approximate(self.info.index)
+        params = engine.SearchParams(exact=True) if query.exact else _approximate(self.info.index, query.ef_search)
         requests = [_request(ask, narrowed, params, query.with_payload) for ask in query.asks]
         with self._ours():
             answers = self._shard.query_batch(engine.QueryBatchRequest(requests))
@@ -246,11 +246,11 @@ def _values(vector: Dense) -> list[float]:
     return cast(list[float], np.ascontiguousarray(vector, np.float32))
 
 
-def _approximate(index: IndexSettings) -> Any:
+def _approximate(index: IndexSettings, ef_search: int | None) -> Any:
     compressed = None
     if index.quantization != "none":
         compressed = engine.QuantizationSearchParams(rescore=index.rescore, oversampling=index.oversampling)
-    return engine.SearchParams(hnsw_ef=index.ef_search, quantization=compressed)
+    return engine.SearchParams(hnsw_ef=ef_search or index.ef_search, quantization=compressed)
 
 
 def _filter(fields: Mapping[str, Any] | None) -> Any:

@@ -190,6 +190,7 @@ class Query:
         exact: compare with every point.
         among: only these points; None: all.
         with_payload: False: ids and scores alone, which costs a fraction where lists are long.
+        ef_search: candidates of the search in the graph; None: as the collection's index settings say.
     """
 
     asks: tuple[Ask, ...]
@@ -197,6 +198,7 @@ class Query:
     exact: bool = False
     among: tuple[UUID, ...] | None = None
     with_payload: bool = True
+    ef_search: int | None = None
 
 
 def golden_points(info: CollectionInfo, names: Iterable[str]) -> dict[str, StoredPoint]:

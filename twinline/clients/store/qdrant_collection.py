@@ -123,7 +123,7 @@ class QdrantCollection:
         check_asks(f"collection {self.name}", self.info.vectors, query.asks)
         # Heads have no vector, so no query meets them.
         narrowed = _narrowed(query)
-        params = _search_params(self.info.index, query.exact) if is_server(self._client) else None
+        params = _search_params(self.info.index, query) if is_server(self._client) else None
         requests = [
             models.QueryRequest(
                 query=_plain(ask.vector),
@@ -209,13 +209,13 @@ def _plain(vector: Vector) -> Any:
     return [float(value) for value in vector]
 
 
-def _search_params(index: IndexSettings, exact: bool) -> models.SearchParams:
-    if exact:
+def _search_params(index: IndexSettings, query: Query) -> models.SearchParams:
+    if query.exact:
         return models.SearchParams(exact=True)
     compressed = None
     if index.quantization != "none":
         compressed = models.QuantizationSearchParams(rescore=index.rescore, oversampling=index.oversampling)
-    return models.SearchParams(hnsw_ef=index.ef_search, quantization=compressed)
+    return models.SearchParams(hnsw_ef=query.ef_search or index.ef_search, quantization=compressed)
 
 
 def _narrowed(query: Query) -> models.Filter | None:

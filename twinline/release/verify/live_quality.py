@@ -154,8 +154,7 @@ def _against_active(
         return Check(_NAME, True, f"{measured}; no other release is active to compare it with", numbers)
     active = _score(asks, sides.active, held_out)
     difference = paired_bootstrap(candidate, active)
-    # Releases with equal answers differ by exactly 0, and must pass a margin of 0.
-    passed = difference.low > -margin or difference.low == difference.high == 0
+    passed = difference.is_within(margin)
     numbers |= {"active": means({METRIC: active})[METRIC], "difference": _plain(difference), "margin": margin}
     said = (
         f"{measured}, {numbers['active']:.4f} of the active release: difference {difference.mean:+.4f}, 95% interval "
