@@ -94,7 +94,7 @@ def _roll_a_vector(platform: Platform) -> None:
         id_ = point_id("test", "glacier", 0)
         point = collection.read_points([id_], with_vectors=True)[id_]
         assert point.dense is not None
-        collection.put_points([type(point)(id_, point.payload, {DENSE: np.roll(point.dense, 1)})])
+        collection.put_points([type(point)(id_, point.payload, {**point.vectors, DENSE: np.roll(point.dense, 1)})])
     up = stack.run("up", "--no-scheduler")
     assert up.returncode == 0, up.stderr
     with closing(AdminClient(stack.settings.admin_url)) as admin:
