@@ -86,7 +86,9 @@ class Keeping:
             return committed_offsets(self.settings, self.release.group, self.settings.topic)
 
         index = Direct(self.collection, indexer)
-        return Target(self.release.info.release, self.release.info, self.release.preprocessor, index, committed)
+        return Target(
+            self.release.info.release, self.release.info, self.release.preprocessor, index, committed, self.release.words
+        )
 
     def compare(self, snapshot: str = "") -> Comparison:
         """Compare log and index."""
