@@ -11,6 +11,7 @@ from bench.workspace import Workspace
 from train.encoder.heldout import document_id
 from twinline.contract.errors import ContractError
 from twinline.contract.release.manifest import Manifest
+from twinline.scoring.ranking import answer_scores
 from twinline.scoring.retrieval import Run
 
 # The depth of recall@100, and the API's limit.
@@ -36,4 +37,5 @@ def _ask(client: httpx.Client, text: str, release: str) -> dict[str, float]:
     answer = response.json()
     if answer["release"] != release:
         raise ContractError(f"the answer came from release {answer['release']}, not from {release}, the release just activated")
-    return {document_id(hit["source"], hit["key"]): hit["score"] for hit in answer["hits"]}
+    found = [document_id(hit["source"], hit["key"]) for hit in answer["hits"]]
+    return dict(zip(found, answer_scores(answer), strict=True))

@@ -141,7 +141,6 @@ def _compare_document(
         said,
         tuple(distances),
         faults[0] if faults else "",
-        expired=False,
     )
 
 

@@ -25,8 +25,7 @@ FUSION_HOP: Final = "fusion"
 _QUOTED_WORDS: Final = 6
 # A point may be written between the reads of an answer and of the store: one look is not enough for a fault.
 _LOOKS: Final = 3
-# The query's vector is made twice. By `ranks`, the nearest two scores are 1 / 60 - 1 / 61 apart; by the others, a weight that is one
-# hundredth off shows.
+# The query's vector is made twice, so its cosines differ a little. Another k, weight or rule moves a score further.
 _APART: Final[Mapping[str, float]] = {"dense": 1e-3, "ranks": 1e-5, "scores": 1e-3}
 _DEEPEST: Final = 4_096
 _SHOWN: Final = 40
