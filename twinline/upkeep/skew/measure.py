@@ -53,6 +53,11 @@ def measure_skew(subject: Subject, offline: Offline, live: Live, sample: SampleP
         except TransientError as exc:
             away.append(exc)
             done = report(sample_reason=str(exc))
+        except MismatchError as exc:
+            # A broken hop has named it; without one it would go unsaid.
+            done = report(sample_reason=str(exc))
+            if done.ok:
+                raise
     if away and done.ok:
         raise away[0]
     return done

@@ -22,6 +22,7 @@ WORDS_HOP: Final = "words"
 QUERY_WORDS_HOP: Final = "query words"
 FUSION_HOP: Final = "fusion"
 # Beside the golden queries, questions in the words of their first hits: they share words with the corpus, whatever it is about.
+# In capitals, since a side that does not fold them finds nothing.
 _QUOTED_WORDS: Final = 6
 # A point may be written between the reads of an answer and of the store: one look is not enough for a fault.
 _LOOKS: Final = 3
@@ -150,14 +151,14 @@ def _by_id(points: Sequence[StoredPoint]) -> dict[UUID, float]:
 
 
 def _questions(golden: GoldenSet, reach: LiveWords) -> list[str]:
-    """Return the golden queries, and a question in the words of each one's first hit."""
+    """Return the golden queries, and a question in the first words of each one's first hit, in capitals."""
     asked = [entry.text for entry in golden.entries if entry.role == "query" and entry.text.strip()]
     quoted = [_quoted(reach.answer(text, "dense")) for text in asked]
     return list(dict.fromkeys([*asked, *(text for text in quoted if text)]))
 
 
 def _quoted(answered: Answered) -> str:
-    return " ".join(answered.hits[0].text.split()[:_QUOTED_WORDS]) if answered.hits else ""
+    return " ".join(answered.hits[0].text.split()[:_QUOTED_WORDS]).upper() if answered.hits else ""
 
 
 def _words(offline: Offline) -> Callable[[], Words]:
