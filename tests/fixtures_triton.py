@@ -43,7 +43,8 @@ def release_that_serves(release: Path, format_name: str, target: Path) -> Path:
     shutil.copytree(release, target)
     manifest = Manifest.load(release)
     serving = replace(manifest.serving, format=format_name)
-    name = release_id(manifest.space, manifest.fingerprints.contract, serving, manifest.files)
+    identity = manifest.space, manifest.fingerprints.contract, serving, manifest.files
+    name = release_id(*identity, manifest.index, manifest.fusion)
     replace(manifest, release=name, serving=serving).save(target)
     return target
 

@@ -216,7 +216,8 @@ def test_a_damaged_release_goes_no_further_than_the_fetch(platform: Platform, tm
     damaged = release_that_serves(platform.folders[0], "onnx_fp32", tmp_path / "damaged")
     manifest = Manifest.load(damaged)
     serving = replace(manifest.serving, max_batch_size=manifest.serving.max_batch_size // 2)
-    name = release_id(manifest.space, manifest.fingerprints.contract, serving, manifest.files)
+    identity = manifest.space, manifest.fingerprints.contract, serving, manifest.files
+    name = release_id(*identity, manifest.index, manifest.fusion)
     replace(manifest, release=name, serving=serving).save(damaged)
     weights = damaged / "encoder" / "model.safetensors"
     with weights.open("r+b") as file:

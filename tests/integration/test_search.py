@@ -286,7 +286,7 @@ def release_with_other_chunker(release: Path, releases: Path) -> Manifest:
     contract = replace(contract, index=replace(contract.index, chunker=chunker))
     contract.save(folder, tokenizer_json)
     manifest, prints, files = Manifest.load(release), Fingerprints.of(contract), hash_files(folder)
-    name = release_id(manifest.space, prints.contract, manifest.serving, files)
+    name = release_id(manifest.space, prints.contract, manifest.serving, files, manifest.index, manifest.fusion)
     made = replace(manifest, release=name, fingerprints=prints, files=files)
     made.save(folder)
     folder.rename(releases / name)

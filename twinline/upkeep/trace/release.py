@@ -10,6 +10,7 @@ from twinline.contract.encoder.space import hash_safetensors, space_id
 from twinline.contract.encoder.specification import CONTRACT_FILE, TOKENIZER_FILE, Contract
 from twinline.contract.release.index_settings import IndexSettings
 from twinline.contract.release.manifest import MANIFEST_FILE, Fingerprints, Serving, hash_files, release_id
+from twinline.contract.sparse.fusion import Fusion
 from twinline.upkeep.trace.reach import Reach
 from twinline.upkeep.trace.steps import Section
 from twinline.upkeep.trace.training import read_json
@@ -46,8 +47,9 @@ def release_section(reach: Reach, release: str, stated_space: str | None) -> Sec
         serving = Serving(**{**manifest["serving"], "length_buckets": tuple(manifest["serving"]["length_buckets"])})
         # Not by Manifest.load, which refuses the faults that a trace has to show.
         index = IndexSettings.from_json(manifest.get("index", {}))
+        fusion = Fusion.from_json(manifest["fusion"]) if manifest.get("fusion") else None
         contract = manifest["fingerprints"]["contract"]
-        section.compare("id", release, release_id(manifest["space"], contract, serving, manifest["files"], index))
+        section.compare("id", release, release_id(manifest["space"], contract, serving, manifest["files"], index, fusion))
         weights = hash_safetensors(folder / "encoder" / "model.safetensors")
         section.compare("weights", manifest["weights_sha256"], weights, "of the sorted tensors")
         space = space_id(manifest["fingerprints"]["vector"], weights)
