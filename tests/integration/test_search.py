@@ -208,7 +208,8 @@ def test_scores_are_those_of_vectors_compared_in_process(served: Place) -> None:
             )
             for document in DOCUMENTS
         }
-    found = {hit["key"]: hit["score"] for hit in served.search("hot drinks", exact=True)["hits"] if hit["key"] in expected}
+    answer = served.search("hot drinks", exact=True, mode="dense")
+    found = {hit["key"]: hit["dense"]["score"] for hit in answer["hits"] if hit["key"] in expected}
     assert found == pytest.approx(expected, abs=1e-4)
 
 
