@@ -12,6 +12,7 @@ from bench.workspace import Workspace
 from train.encoder.heldout import document_id
 from twinline.contract.errors import ContractError
 from twinline.contract.release.manifest import Manifest
+from twinline.scoring.ranking import answer_scores
 from twinline.scoring.retrieval import Run
 
 # The depth of recall@100, and the API's limit.
@@ -38,8 +39,5 @@ def _ask(client: httpx.Client, text: str, mode: str, release: str) -> dict[str, 
     answer = response.json()
     if answer["release"] != release:
         raise ContractError(f"the answer came from release {answer['release']}, not from {release}, the release just activated")
-    hits = [document_id(hit["source"], hit["key"]) for hit in answer["hits"]]
-    if mode == "hybrid":
-        # The order of a hybrid answer is more than its score: what a deeper look found comes after.
-        return {document: float(_LIMIT - place) for place, document in enumerate(hits)}
-    return {document: hit["score"] for document, hit in zip(hits, answer["hits"], strict=True)}
+    found = [document_id(hit["source"], hit["key"]) for hit in answer["hits"]]
+    return dict(zip(found, answer_scores(answer), strict=True))

@@ -85,8 +85,8 @@ class Keeping:
         def committed() -> dict[int, int]:
             return committed_offsets(self.settings, self.release.group, self.settings.topic)
 
-        index = Direct(self.collection, indexer)
-        return Target(self.release.info.release, self.release.info, self.release.preprocessor, index, committed)
+        index, release = Direct(self.collection, indexer), self.release
+        return Target(release.info.release, release.info, release.preprocessor, index, committed, release.words)
 
     def compare(self, snapshot: str = "") -> Comparison:
         """Compare log and index."""

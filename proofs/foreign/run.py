@@ -248,9 +248,8 @@ def _faults(settings: Settings, release: Release, collection: Collection, watch:
     if refused != sum(not _is_message(*message) for message in seen):
         yield f"{refused} messages are set aside, others than a foreign client counts"
     with open_indexer(settings, release, collection) as indexer:
-        target = Target(
-            release.info.release, release.info, release.preprocessor, Direct(collection, indexer), lambda: found.passed
-        )
+        index = Direct(collection, indexer)
+        target = Target(release.info.release, release.info, release.preprocessor, index, lambda: found.passed, release.words)
         with Reconciliation(settings, target) as reconciliation:
             compared = reconciliation.compare(_PATIENCE_SECONDS)
     if not compared.clean:

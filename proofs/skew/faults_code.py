@@ -1,10 +1,12 @@
 """Faults of code: rules changed under an old version number, and a search service with wrong query vectors."""
 
 import json
+import math
 import re
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 from unittest.mock import patch
 from uuid import UUID
 
@@ -14,7 +16,7 @@ from semantic_text_splitter import TextSplitter
 from tokenizers import Tokenizer
 
 from proofs.skew.faults import Fault, Plant, Planting, code
-from proofs.skew.faults_consumer import EncoderOf, Wrong
+from proofs.skew.faults_consumer import OTHER_STEMMER, EncoderOf, Wrong, case_kept, words_of, words_under
 from proofs.skew.system import System
 from twinline.clients.release import Release, open_release
 from twinline.clients.settings import Settings
@@ -24,10 +26,17 @@ from twinline.contract.documents.cuts_by_offsets import spans
 from twinline.contract.encoder.embedding import Embedder
 from twinline.contract.encoder.specification import Role
 from twinline.contract.encoder.tokens import Encoded, TokenEncoder
+from twinline.contract.sparse.analyzer import _IS_UNSPACED, _PIECES, _parts
+from twinline.contract.sparse.languages import LANGUAGES
+from twinline.contract.sparse.weights import Words
 
 _START: Final = ("process start",)
 _RULES: Final = "rules in code"
 _SEARCH: Final = "search"
+_WORDS: Final = "rules of words"
+_CONSUMER: Final = ("consumer start",)
+_QUERY_WORDS: Final = ("query words",)
+_FUSION: Final = ("fusion",)
 
 
 class _Shorter:
@@ -60,17 +69,56 @@ def _rule_changed(name: str) -> Plant:
     return lambda _: patch.dict("twinline.contract.documents.cleaning._RULES", {(name, 1): lambda text: ()})
 
 
-def _searching_with(make: Callable[[System, Embedder], Embedder]) -> Plant:
-    """Return a planting of a search service with other query vectors."""
+def _searching_from(change: Callable[[System, Release], Release]) -> Plant:
+    """Return a planting of a search service that opens the release otherwise."""
 
     def plant(system: System) -> Planting:
         def open_otherwise(settings: Settings, release: str, query_seconds: float | None = None) -> Release:
-            opened = open_release(settings, release, query_seconds)
-            return replace(opened, embedder=make(system, opened.embedder))
+            return change(system, open_release(settings, release, query_seconds))
 
         return patch("twinline.search.opening.open_release", open_otherwise)
 
     return plant
+
+
+def _searching_with(make: Callable[[System, Embedder], Embedder]) -> Plant:
+    """Return a planting of a search service with other query vectors."""
+    return _searching_from(lambda system, opened: replace(opened, embedder=make(system, opened.embedder)))
+
+
+def _searching_by(change: Callable[[Words], Words]) -> Plant:
+    """Return a planting of a search service with other words."""
+    return _searching_from(lambda _, opened: replace(opened, words=opened.words and change(opened.words)))
+
+
+def _language(name: str, **fields: Any) -> Plant:
+    """Return a planting of a language with other fields."""
+    return lambda _: patch.dict(LANGUAGES, {name: replace(LANGUAGES[name], **fields)})
+
+
+def _fused_by(**fields: Any) -> Plant:
+    """Return a planting of a search service with another fusion."""
+    return _searching_from(lambda _, opened: replace(opened, fusion=replace(opened.fusion, **fields)))
+
+
+def _single_characters(piece: str) -> tuple[list[str], str]:
+    return (list(piece), "") if _IS_UNSPACED.match(piece) else _parts(piece)
+
+
+def _pieces_as_written(text: str) -> list[str]:
+    return _PIECES.findall(text)
+
+
+def _other_id(term: str) -> int:
+    return zlib.crc32(term.encode())
+
+
+def _older_rarity(frequency: int, chunks: int) -> int:
+    return round(64 * math.log((chunks + 1) / frequency))
+
+
+# Without a stop word in any language.
+_NO_STOP_WORDS: Final = {name: replace(language, stop_words=frozenset()) for name, language in LANGUAGES.items()}
 
 
 def _b(system: System) -> Embedder:
@@ -100,6 +148,42 @@ FAULTS: Final = (
           code("twinline.contract.encoder.tokens.TokenEncoder.encode", _without_special_tokens)),
     Fault("code_pooling", "the framework side pools by the largest value", _RULES, ("training framework",),
           code("export.encoder.reference.pool", _largest)),
+    Fault("words_stop_word", "one English stop word fewer", _WORDS, _CONSUMER,
+          _language("english", stop_words=LANGUAGES["english"].stop_words - {"the"})),
+    Fault("words_stemmer", "English is stemmed by an older algorithm", _WORDS, _CONSUMER, _language("english", stemmer="porter")),
+    Fault("words_dotless_i", "the capital I of Turkish becomes a dotted i", _WORDS, _CONSUMER,
+          _language("turkish", dotless_i=False)),
+    Fault("words_marks", "marks stay on Latin letters", _WORDS, _CONSUMER,
+          code("twinline.contract.sparse.analyzer._fold", lambda word: word)),
+    Fault("words_case", "words keep their case", _WORDS, _CONSUMER, code("twinline.contract.sparse.analyzer._lower", case_kept)),
+    Fault("words_pairs", "scripts without spaces are cut into single characters", _WORDS, _CONSUMER,
+          code("twinline.contract.sparse.analyzer._parts", _single_characters)),
+    Fault("words_joined", "joined words have no term of their own", _WORDS, _CONSUMER,
+          code("twinline.contract.sparse.analyzer._LONGEST_JOINED", 0)),
+    Fault("words_normal_form", "full-width letters and ligatures stay as they are", _WORDS, _CONSUMER,
+          code("twinline.contract.sparse.analyzer.pieces", _pieces_as_written)),
+    Fault("words_ids", "ids of terms are made by another hash", _WORDS, _CONSUMER,
+          code("twinline.contract.sparse.weights.term_id", _other_id)),
+    Fault("words_saturation", "weights of terms have a step fewer", _WORDS, _CONSUMER,
+          code("twinline.contract.sparse.weights.SATURATION_STEPS", 254)),
+    Fault("words_rarity", "rarity is the older formula", _WORDS, _CONSUMER,
+          code("twinline.contract.sparse.weights._rarity", _older_rarity)),
+    Fault("search_words_case", "search does not lower-case words", _SEARCH, _QUERY_WORDS,
+          _searching_by(words_under("twinline.contract.sparse.analyzer._lower", case_kept))),
+    Fault("search_words_stop_words", "search keeps stop words", _SEARCH, _QUERY_WORDS,
+          _searching_by(words_under("twinline.contract.sparse.analyzer.LANGUAGES", _NO_STOP_WORDS))),
+    Fault("search_words_stemmer", "search stems words as another language's", _SEARCH, _QUERY_WORDS,
+          _searching_by(OTHER_STEMMER)),
+    Fault("search_words_rarity", "search weighs words by another corpus", _SEARCH, _QUERY_WORDS,
+          _searching_by(words_of(statistics={"chunks": 1_000_000})), short=True),
+    Fault("search_words_none", "search has no words", _SEARCH, _QUERY_WORDS,
+          _searching_from(lambda _, opened: replace(opened, words=None))),
+    Fault("fusion_rule", "search fuses by ranks where the release says scores", _SEARCH, _FUSION, _fused_by(rule="ranks")),
+    Fault("fusion_weight", "search gives the vectors a fifth of the weight", _SEARCH, _FUSION, _fused_by(dense_percent=20)),
+    Fault("fusion_dense", "search ranks by vectors alone", _SEARCH, _FUSION, _fused_by(rule="dense")),
+    Fault("fusion_depth", "search fuses the first five chunks of either side", _SEARCH, _FUSION, _fused_by(depth=5)),
+    Fault("fusion_one_side", "a chunk that one side listed has nothing on the other", _SEARCH, _FUSION,
+          code("twinline.search.candidates._complete", lambda collection, asks, lists: None)),
     Fault("search_as_document", "search embeds queries under the role `document`", _SEARCH, ("search",),
           _searching_with(lambda _, right: Wrong(right, role="document")), short=True),
     Fault("search_prefix_twice", "search puts the role prefix before queries, too", _SEARCH, ("search",),

@@ -15,8 +15,9 @@ from proofs.skew.faults import Fault, Plant, fields_set, file_holds, folder_hold
 from proofs.skew.system import System
 from twinline.clients.store.edge import EdgeStore
 from twinline.clients.store.protocol import Collection, Head, StoredPoint
-from twinline.clients.store.vectors import DENSE
+from twinline.clients.store.vectors import DENSE, WORDS
 from twinline.contract.release.manifest import Manifest, collection_name
+from twinline.contract.sparse.vector import Sparse
 
 _OPENED: Final = ("consumer start",)
 _SAMPLE: Final = ("live sample",)
@@ -86,6 +87,22 @@ def _vector_of_another(points: Points) -> Points:
     first = points[0]
     other = next(each for each in points if each.payload["key"] != first.payload["key"])
     return [replace(first, vectors=other.vectors)]
+
+
+def _words_of_another(points: Points) -> Points:
+    first = points[0]
+    other = next(each for each in points if each.payload["key"] != first.payload["key"])
+    return [replace(first, vectors={**first.vectors, WORDS: other.vectors[WORDS]})]
+
+
+def _with_words(new: Callable[[Sparse], Sparse]) -> Callable[[Points], Points]:
+    def change(points: Points) -> Points:
+        point = _longest(points)
+        words = point.vectors[WORDS]
+        assert isinstance(words, Sparse)  # noqa: S101  (the collection has them)
+        return [replace(point, vectors={**point.vectors, WORDS: new(words)})]
+
+    return change
 
 
 def _as_int8(vector: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -172,6 +189,11 @@ _DAMAGED: Final[tuple[tuple[str, str, Plant], ...]] = (
     ("vector_rolled", "one stored vector is rolled by one place", _points(_with_vector(lambda vector: np.roll(vector, 1)))),
     ("vectors_moved_on", "eight chunks each have the next one's vector", _points(_vectors_moved_on)),
     ("vector_of_another", "a chunk has the vector of another document", _points(_vector_of_another)),
+    ("words_of_another", "a chunk is stored under the words of another document", _points(_words_of_another)),
+    ("words_weight", "one stored weight of a term is one higher",
+     _points(_with_words(lambda words: replace(words, weights=(words.weights[0] + 1, *words.weights[1:]))))),
+    ("words_term", "one stored term is missing",
+     _points(_with_words(lambda words: Sparse(words.ids[1:], words.weights[1:])))),
     ("vector_int8", "one stored vector is rounded to int8", _points(_with_vector(_as_int8))),
     ("text_edited", "one stored text is edited, its vector stays", _points(_with_payload(text=lambda text: text + " not"))),
     ("span_shifted", "the span of one chunk is shifted by one",
@@ -199,6 +221,8 @@ FAULTS: Final = (
           _collection_of_b(info_of_a=True, golden_of_a=True, payload_of_a=True)),
     Fault("collection_contract", "collection.json names another contract", _COLLECTION, _OPENED,
           _info({"contract_fingerprint": "0" * 64})),
+    Fault("collection_without_words", "collection.json knows no words", _COLLECTION, _OPENED,
+          _info({"vectors": lambda vectors: {name: spec for name, spec in vectors.items() if name != WORDS}})),
     Fault("golden_points_missing", "the collection holds no golden points", _COLLECTION, _OPENED, damaged(_golden_missing)),
     Fault("golden_points_rolled", "the collection's golden vectors are rolled by one place", _COLLECTION, _OPENED,
           _golden(lambda vectors: {name: np.roll(vector, 1) for name, vector in vectors.items()})),

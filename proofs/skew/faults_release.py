@@ -17,6 +17,9 @@ from twinline.contract.canonical import sha256_hex
 from twinline.contract.encoder.space import hash_safetensors, space_id
 from twinline.contract.encoder.specification import Contract
 from twinline.contract.release.manifest import Fingerprints, hash_files
+from twinline.contract.sparse.fusion import Fusion
+from twinline.contract.sparse.golden import GOLDEN_WORDS_FILE
+from twinline.contract.sparse.statistics import STATISTICS_FILE
 
 _TRAINING: Final = ("training/export",)
 _FILES: Final = ("release files",)
@@ -48,6 +51,9 @@ _CONTRACT: Final[tuple[tuple[str, str, str, dict[str, Any]], ...]] = (
     ("cleaning_rule_dropped", "the cleaning rules, one fewer", "release", {"index.cleaning": _CLEANING}),
     ("unknown_rule_version", "a cleaning rule, to a version that no code has", "encoder", {"index.cleaning": [["nfc", 2]]}),
     ("distance", "the distance, to `dot`", "encoder", {"index.distance": "dot"}),
+    ("words_language", "the language of words, to German", "release", {"index.sparse.language": "german"}),
+    ("words_k1", "BM25's k1, to 1.2", "release", {"index.sparse.k1_percent": 120}),
+    ("words_analyzer", "the analyzer, to a version that no code has", "release", {"index.sparse.analyzer": 2}),
 )
 
 
@@ -122,7 +128,7 @@ def _tokenizer_with_contract(change: Callable[[bytes], bytes], folder: Callable[
     return plant
 
 
-def _repackaged(change: Callable[[Path], None], *, keep_id: bool = False) -> Plant:
+def _repackaged(change: Callable[[Path], None], *, keep_id: bool = False, other_fusion: Fusion | None = None) -> Plant:
     """Return a planting of a change in a release, with a manifest that agrees with it."""
 
     @contextmanager
@@ -132,9 +138,11 @@ def _repackaged(change: Callable[[Path], None], *, keep_id: bool = False) -> Pla
             planted.enter_context(folder_holds(folder, folder, system.scratch))
             change(folder)
             contract, _ = Contract.load(folder)
+            fusion = other_fusion or system.a.fusion
             weights, files = hash_safetensors(folder / "encoder" / "model.safetensors"), hash_files(folder)
             space = space_id(contract.vector_fingerprint, weights)
-            new = replace(system.a, space=space, fingerprints=Fingerprints.of(contract), weights_sha256=weights, files=files)
+            prints = Fingerprints.of(contract)
+            new = replace(system.a, space=space, fingerprints=prints, weights_sha256=weights, files=files, fusion=fusion)
             (new if keep_id else replace(new, release=new.content_id)).save(folder)
             yield
 
@@ -171,6 +179,10 @@ def _export_of_b(system: System) -> Iterator[None]:
     file = "openvino/model.bin"
     with file_holds(system.exported / file, (system.release(system.b) / file).read_bytes()):
         yield
+
+
+def _queries_without_terms(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**entry, "query": []} for entry in entries]
 
 
 def _manifest(changes: dict[str, Any]) -> Plant:
@@ -231,6 +243,22 @@ FAULTS: Final = (
           _manifest({"serving.format": "onnx_fp32"})),
     Fault("golden_missing", "golden.json of the release is missing", _RELEASE, _FILES,
           lambda system: file_missing(system.release() / "golden.json")),
+    Fault("manifest_fusion_rule", "manifest.json: the fusion is by ranks", _RELEASE, _FILES, _manifest({"fusion.rule": "ranks"})),
+    Fault("manifest_fusion_weight", "manifest.json: vectors weigh a tenth more in the fusion", _RELEASE, _FILES,
+          _manifest({"fusion.dense_percent": lambda percent: percent + 10})),
+    Fault("manifest_fusion_missing", "manifest.json: there is no fusion", _RELEASE, _FILES, _manifest({"fusion": None})),
+    Fault("repackaged_fusion", "another fusion, and a manifest made to agree: a whole release, in the folder of A", _RELEASE,
+          _FILES, _repackaged(lambda folder: None, other_fusion=Fusion("ranks"))),
+    Fault("repackaged_words", "contract.json with another k1, and a manifest made to agree: a whole release, in the folder of A",
+          _RELEASE, _FILES, _repackaged(_edit("contract.json", fields_set({"index.sparse.k1_percent": 120})))),
+    Fault("words_statistics", "one number of the release's corpus statistics is changed", _RELEASE, _FILES,
+          _in_release(STATISTICS_FILE, bit_flipped)),
+    Fault("words_statistics_missing", "the release's corpus statistics are missing", _RELEASE, _FILES,
+          lambda system: file_missing(system.release() / STATISTICS_FILE)),
+    Fault("words_golden", "words.json of the release: golden queries have no terms", _RELEASE, _FILES,
+          _in_release(GOLDEN_WORDS_FILE, fields_set({"golden": _queries_without_terms}))),
+    Fault("words_golden_missing", "words.json of the release is missing", _RELEASE, _FILES,
+          lambda system: file_missing(system.release() / GOLDEN_WORDS_FILE)),
     Fault("one_weight_of_encoder", "one weight of encoder/model.safetensors is changed", _ENCODER, _TRAINING,
           _in_encoder("model.safetensors", _one_weight)),
     Fault("weights_of_b", "the encoder's weights are B's, its record is A's", _ENCODER, _TRAINING,

@@ -41,6 +41,19 @@ _SEED: Final = 20_260_101
 _MOVED_BY: Final = 0.05
 
 
+# In English, so that words have a stemmer and stop words.
+_CORPUS: Final = (
+    ("Reading a file", "How do I read a file line by line? The file is opened, and each line of it is read until there is none."),
+    ("JSON", "A decoder reads a JSON document from a string, and an encoder writes it. The keys of an object are strings."),
+    ("Arguments", "The parser of arguments reads the options of a command line, and it is told which of them are needed."),
+    ("HTTP", "A server answers a request with a status, with headers and with a body. The client closes the connection."),
+    ("Statistics", "The mean of the data is their sum, and the median is the middle one of them when they are in order."),
+    ("Futures", "An executor runs a function in a thread or in a process, and a future has the result of it when it is done."),
+    ("Mail", "A message has headers and a body, and an attachment of it is encoded, so that it may be sent by mail."),
+    ("Differences", "The lines of two files are compared, and the difference between them is written line by line."),
+)
+
+
 class NothingErased:
     """The list of erased documents of this system: empty."""
 
@@ -114,15 +127,26 @@ def release_folder(workspace: Workspace, name: str) -> Path:
     """Return a packaged release of the base model, made once: `a` unchanged, `b` with every weight moved, so two spaces."""
     out = workspace.folder / "releases" / f"{name}-{_made_by()}"
     if not out.is_dir():
-        base = workspace.folder / "base" / name
+        base, corpus = workspace.folder / "base" / name, workspace.folder / "corpus" / "documents.parquet"
         _write_base(base, moved=name == "b")
-        workspace.module("export", "base", "--out", str(out), "--base-model", str(base))
+        _write_corpus(corpus)
+        workspace.module("export", "base", "--out", str(out), "--base-model", str(base), "--documents", str(corpus))
     return out
 
 
 def _made_by() -> str:
-    chosen = repr((DEFAULT_BASE_MODEL, _PROMPTS, _SEED, _MOVED_BY, code_fingerprint(*BASE_RELEASE)))
+    chosen = repr((DEFAULT_BASE_MODEL, _PROMPTS, _SEED, _MOVED_BY, _CORPUS, code_fingerprint(*BASE_RELEASE)))
     return sha256_hex(chosen.encode())[:12]
+
+
+def _write_corpus(path: Path) -> None:
+    """Write documents with words of unequal rarity: of a release without a corpus, all words weigh alike."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [{"source": "corpus", "key": str(at), "title": title, "text": text} for at, (title, text) in enumerate(_CORPUS)]
+    pq.write_table(pa.Table.from_pylist(rows), path)
 
 
 def _write_base(folder: Path, *, moved: bool) -> None:

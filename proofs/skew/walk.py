@@ -42,10 +42,10 @@ from twinline.registry.fetch import open_release as verify_release
 from twinline.search import opening as search_opening
 from twinline.search.query import answer_from
 from twinline.search.releases import Served
-from twinline.search.results import Question
+from twinline.search.results import Mode, Question
 from twinline.upkeep.skew.measure import measure_skew
-from twinline.upkeep.skew.opening import open_live, open_offline, open_subject, scored
-from twinline.upkeep.skew.pieces import Offline, SamplePlan, Scored, Vector
+from twinline.upkeep.skew.opening import answered, open_live, open_offline, open_subject, scored
+from twinline.upkeep.skew.pieces import Answered, LiveWords, Offline, SamplePlan, Scored, Vector
 from twinline.upkeep.skew.report import SkewReport
 from twinline.upkeep.skew.stored import KafkaLog
 
@@ -166,11 +166,18 @@ class Walker:
         offline = self._with_cache(open_offline(subject, Preprocessor.load(subject.folder)), subject.golden)
 
         def search(text: str) -> list[Scored]:
-            hits = answer_from(served, Question(text), LOCAL_OPERATOR).hits
+            result = answer_from(served, Question(text), LOCAL_OPERATOR)
+            if result.mode == "words":
+                raise TransientError(result.note)
+            hits = result.hits
             stored = served.collection.read_points([hit.point for hit in hits], with_vectors=True)
-            return scored(((hit.point, hit.score) for hit in hits), stored)
+            return scored(((hit.point, hit.dense.score) for hit in hits if hit.dense), stored)
+
+        def answer(text: str, mode: Mode) -> Answered:
+            return answered(answer_from(served, Question(text, exact=True, mode=mode), LOCAL_OPERATOR))
 
         live = open_live(settings, subject, subject, served.collection.read_golden, search, opened)
+        live = replace(live, words=LiveWords(answer, served.collection.query))
         plan = SamplePlan(CollectionDocuments(served.collection), KafkaLog(settings), _ALL_DOCUMENTS, pause_seconds=0)
         return measure_skew(subject, offline, live, plan)
 

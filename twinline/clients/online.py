@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinline.clients.store.audit import PointFacts
-from twinline.clients.store.protocol import Head, StoredPoint, version_part
+from twinline.clients.store.protocol import Head, Query, StoredPoint, version_part
+from twinline.clients.store.vectors import DENSE, vectors_to_json
 from twinline.contract.encoder.golden import decode_vector
 from twinline.contract.errors import ContractError, MismatchError, SettingsError, TransientError, TwinlineError
 from twinline.contract.monitor.drift import Features
@@ -20,6 +21,8 @@ _ACT_SECONDS: Final = 90.0
 _READ_SECONDS: Final = 30.0
 # The limit of one request for points by id: searches wait while they are read.
 MOST_POINTS: Final = 500
+# Of one list of a query, ids and scores alone.
+MOST_DEPTH: Final = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +108,9 @@ class AdminClient:
         """Replace a served collection by the rebuilt one of the same release beside it."""
         self._send("POST", f"/collections/{name}/replace", timeout=_ACT_SECONDS)
 
-    def search(self, name: str, query: str, limit: int = 10, exact: bool = False) -> Mapping[str, Any]:
+    def search(self, name: str, query: str, limit: int = 10, exact: bool = False, mode: str = "hybrid") -> Mapping[str, Any]:
         """Ask one collection, active or not; return the search API's result."""
-        return self.trial(name, {"query": query, "limit": limit, "exact": exact})
+        return self.trial(name, {"query": query, "limit": limit, "exact": exact, "mode": mode})
 
     def trial(self, name: str, fields: Mapping[str, Any]) -> Mapping[str, Any]:
         """Ask one collection with other settings than its release has; return the search API's result.
@@ -117,6 +120,13 @@ class AdminClient:
         """
         found: dict[str, Any] = self._send("POST", f"/collections/{name}/search", json=fields)
         return found
+
+    def query(self, name: str, query: Query) -> list[list[StoredPoint]]:
+        """Return a list of chunk points for each ask, ids and scores alone, straight from the store: see `Collection.query`."""
+        asks = [{"using": ask.using, "depth": ask.depth, **vectors_to_json({DENSE: ask.vector})} for ask in query.asks]
+        among = None if query.among is None else [str(id_) for id_ in query.among]
+        lists = self._send("POST", f"/collections/{name}/query", json={"asks": asks, "exact": query.exact, "among": among})
+        return [[StoredPoint(UUID(point["id"]), {}, score=point["score"]) for point in points] for points in lists["lists"]]
 
     def points(
         self,

@@ -10,9 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from streaming.message_json import message_of_json
-from twinline.clients.online import MOST_POINTS, OnlineStatus
+from twinline.clients.online import MOST_DEPTH, MOST_POINTS, OnlineStatus
 from twinline.clients.store.audit import PointFacts
+from twinline.clients.store.protocol import Query as StoreQuery
 from twinline.clients.store.protocol import StoredPoint
+from twinline.clients.store.vectors import DENSE, Ask, vectors_from_json
 from twinline.contract.documents.ids import head_id
 from twinline.contract.encoder.golden import encode_vector
 from twinline.contract.errors import SettingsError
@@ -68,6 +70,22 @@ class WantedPoints(_Body):
 
     ids: list[UUID] = Field(max_length=MOST_POINTS)
     with_vectors: bool = False
+
+
+class AskedVector(_Body):
+    """One ask of a query: the vector's name, its values as `StoredPoint` writes them, and the length of the list."""
+
+    using: str
+    depth: int = Field(ge=1, le=MOST_DEPTH)
+    vector: list[float] | dict[str, list[int]]
+
+
+class AskedQuery(_Body):
+    """Asks to the store, without a word of search in between."""
+
+    asks: list[AskedVector] = Field(min_length=1, max_length=2)
+    exact: bool = False
+    among: list[UUID] | None = Field(default=None, max_length=MOST_DEPTH)
 
 
 class PointState(_Body):
@@ -171,6 +189,15 @@ def _add_reads(app: FastAPI, service: OnlineService, principal: Principal) -> No
         with service.releases.using(name) as served:
             found = served.collection.read_points(wanted.ids, wanted.with_vectors)
         return {"points": [point.to_json() for point in found.values()]}
+
+    @app.post("/collections/{name}/query")
+    def query(name: str, asked: AskedQuery) -> dict[str, Any]:
+        """Return ids and scores of the store's own lists, for a comparison with those of search."""
+        asks = tuple(Ask(each.using, vectors_from_json({"vector": each.vector})[DENSE], each.depth) for each in asked.asks)
+        among = None if asked.among is None else tuple(asked.among)
+        with service.releases.using(name) as served:
+            lists = served.collection.query(StoreQuery(asks, exact=asked.exact, among=among, with_payload=False))
+        return {"lists": [[{"id": str(point.id), "score": point.score} for point in points] for points in lists]}
 
     @app.get("/collections/{name}/points/{point_id}")
     def point(name: str, point_id: UUID) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +59,18 @@ def rank_by_bm25(
         # A document without a word of the query is no answer of BM25.
         run[query_id] = {document: score for document, score in ranked.items() if score > 0}
     return run
+
+
+def answer_scores(answer: Mapping[str, Any]) -> list[float]:
+    """Return scores for the hits of a search answer, in their order, for a run.
+
+    A fused score compares the candidates of one look alone, and its ties have a stated order: there, the place decides. A cosine
+    and a sum of words are those of the offline rankings, ties included.
+    """
+    hits = answer["hits"]
+    if answer.get("mode") == "hybrid":
+        return [float(len(hits) - place) for place in range(len(hits))]
+    return [float(hit["score"]) for hit in hits]
 
 
 def best_documents(document_ids: Sequence[str], scores: NDArray[np.float32], limit: int) -> dict[str, float]:

@@ -11,6 +11,8 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
@@ -20,8 +22,9 @@ from tokenizers.pre_tokenizers import Whitespace
 
 from export.encoder.build import encoder_space
 from export.encoder.formats import Export, export_sha256, write_export
-from export.encoder.package import ReleaseNotes, ReleaseParts, package_release
+from export.encoder.package import ReleaseNotes, ReleaseParts, WordsPart, package_release
 from export.encoder.parity_stage import ParityReport
+from export.encoder.words import WordsParams, write_words
 from tests.adapter_suites.memory_store import MemoryCollection, MemoryStore
 from triton_models.names import encoder_model, tokenizer_model
 from triton_models.repository import write_models
@@ -33,8 +36,11 @@ from twinline.contract.encoder.preprocess import Preprocessor
 from twinline.contract.encoder.space import hash_safetensors
 from twinline.contract.encoder.specification import ChunkerSettings, Contract, make_contract
 from twinline.contract.release.manifest import Format, Manifest, Parity, collection_name
+from twinline.contract.sparse.fusion import Fusion
 
 DIMENSION = 4
+# What the words of a release are counted on.
+CORPUS = ["the lease of the house", "a house and a lease", "leases run for a year", "the year of the house", "Iğdır"]
 PARITY = Parity(worst=1e-9, median=1e-10, worst_text="a text", limit=1e-6)
 OPENVINO = Format("openvino_fp32", "openvino", "fp32", "openvino/model.xml", PARITY)
 
@@ -93,6 +99,28 @@ class Platform:
     @property
     def tokenizer_model(self) -> Path:
         return self.settings.model_repository / tokenizer_model(self.manifest.release)
+
+    def with_words(self, fusion: Fusion | None = None) -> "Platform":
+        """Return a platform beside this one whose release has words."""
+        folder = self.folder / "with words"
+        words = folder / "words"
+        words.mkdir(parents=True)
+        documents = folder / "documents.parquet"
+        rows = [{"source": "s", "key": str(at), "title": "", "text": text} for at, text in enumerate(CORPUS)]
+        pq.write_table(pa.Table.from_pylist(rows), documents)
+        write_words([documents], Preprocessor.load(self.encoder), WordsParams(language="english"), words)
+        parts = replace(self.parts, words=WordsPart(words, fusion or Fusion()))
+        other = Platform(folder, None, parts, MemoryStore())  # type: ignore[arg-type]
+        other.manifest = other.package()
+        other.settle()
+        return other
+
+    def settle(self) -> None:
+        """Bring the packaged release into the folder of releases, and make its empty collection."""
+        self.release.parent.mkdir(parents=True)
+        (self.folder / "packaged").rename(self.release)
+        made = self.store.create(collection_name(self.manifest.release), CollectionInfo.of(self.manifest))
+        made.put_golden({entry.name: entry.vector for entry in self.parts.golden})
 
     def package(self, parts: ReleaseParts | None = None, **metrics: Any) -> Manifest:
         """Package the encoder into its release folder."""
@@ -161,11 +189,8 @@ def platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Platform:
     parts = ReleaseParts(encoder, exported, export(encoder, exported), golden(encoder), {"evaluation.json": evaluation})
     platform = Platform(tmp_path, None, parts, MemoryStore())  # type: ignore[arg-type]
     platform.manifest = platform.package()
-    platform.release.parent.mkdir(parents=True)
-    (tmp_path / "packaged").rename(platform.release)
+    platform.settle()
     write_models(platform.release, platform.settings.model_repository)
-    made = platform.store.create(collection_name(platform.manifest.release), CollectionInfo.of(platform.manifest))
-    made.put_golden({entry.name: entry.vector for entry in parts.golden})
     # The model server's own module is there only inside the server.
     server = ModuleType("triton_python_backend_utils")
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", server)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.adapter_suites.memory_store import MemoryCollection
 from tests.fixtures_streaming import ListSink, NothingErased
 from twinline.clients.release import Release
 from twinline.clients.store.protocol import CollectionInfo, Head, StoredPoint, nearest
+from twinline.contract.canonical import sha256_hex
 from twinline.contract.documents.ids import head_id
 from twinline.contract.documents.records import Document, encode_key, encode_value
 from twinline.contract.encoder.embedding import Embeddings
@@ -25,7 +27,9 @@ from twinline.contract.encoder.encoder_record import encoder_identity
 from twinline.contract.encoder.golden import PARITY_LIMITS, GoldenSet, GoldenVector, write_golden
 from twinline.contract.encoder.preprocess import Preprocessor
 from twinline.contract.encoder.space import hash_safetensors, space_id
+from twinline.contract.encoder.sparse_settings import SparseContract
 from twinline.contract.encoder.specification import ChunkerSettings, Role, make_contract
+from twinline.contract.principal import LOCAL_OPERATOR
 from twinline.contract.release.manifest import (
     Fingerprints,
     Format,
@@ -36,8 +40,16 @@ from twinline.contract.release.manifest import (
     hash_files,
     release_id,
 )
-from twinline.upkeep.skew.opening import scored
-from twinline.upkeep.skew.pieces import Live, Offline, Place, SamplePlan, StableModel, Subject
+from twinline.contract.sparse.analyzer import Analyzer
+from twinline.contract.sparse.fusion import Fusion
+from twinline.contract.sparse.golden import golden_words, write_golden_words
+from twinline.contract.sparse.statistics import STATISTICS_FILE, Statistics
+from twinline.contract.sparse.weights import Words
+from twinline.search.query import answer_from
+from twinline.search.releases import Served
+from twinline.search.results import Mode, Question
+from twinline.upkeep.skew.opening import answered, scored
+from twinline.upkeep.skew.pieces import Answered, Live, LiveWords, Offline, Place, SamplePlan, StableModel, Subject
 
 DIMENSION = 8
 _WORDS = ("[UNK]", "[PAD]", "query", "document", "cats", "sleep", "all", "day", "bees", "make", "honey")
@@ -46,6 +58,8 @@ _TEXTS: tuple[tuple[str, Role, str], ...] = (
     ("unknown", "document", "zebra"),
     ("long", "document", "cats sleep all day bees make honey cats sleep all day"),
 )
+# What the words of a release are counted on: `cats`, `honey` and `day` are of unequal rarity.
+CORPUS = ["the cats sleep all day", "cats make honey", "The bees sleep", "bees make honey all day", "day after day", "a day"]
 DOCUMENTS = {
     "cats": "cats sleep all day",
     "bees": "bees make honey all day cats sleep honey bees make bees",
@@ -130,14 +144,29 @@ class Pieces:
     log: MemoryLog
     preprocessor: Preprocessor
     index: Callable[[Document], object]
+    release: Release
 
     def embedder(self, change: Callable[[Embeddings], Embeddings]) -> LocalEmbedder:
         """Return a live encoder whose answers are changed."""
         return LocalEmbedder(self.preprocessor, self.subject.manifest.space, change)
 
 
-def make_pieces(folder: Path, training: Mapping[str, Any] | None = None) -> Pieces:
-    """Build a release in `folder`, and serve it with three documents; `training` is added to its training.json."""
+def write_words(folder: Path, language: str = "english") -> SparseContract:
+    """Write the words of `DOCUMENTS` into a release folder, and return the sparse contract."""
+    statistics = Statistics.count([Analyzer(1, language).terms(text) for text in CORPUS])
+    content = statistics.to_bytes()
+    sparse = SparseContract(1, language, 1, 90, 40, sha256_hex(content))
+    (folder / STATISTICS_FILE).write_bytes(content)
+    write_golden_words(folder, golden_words(Words(sparse, statistics), ["the cats", "Honey"]), {"contract": sparse.to_json()})
+    return sparse
+
+
+def make_pieces(folder: Path, training: Mapping[str, Any] | None = None, fusion: Fusion | None = None) -> Pieces:
+    """Build a release in `folder`, and serve it with three documents; `training` is added to its training.json.
+
+    Args:
+        fusion: of a release with words; None: without.
+    """
     tokenizer = Tokenizer(models.WordLevel({word: at for at, word in enumerate(_WORDS)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     chunker = ChunkerSettings(overlap_tokens=0, title="omit", title_max_tokens=0)
@@ -145,6 +174,9 @@ def make_pieces(folder: Path, training: Mapping[str, Any] | None = None) -> Piec
         tokenizer.to_str().encode(), max_tokens=9, dimension=DIMENSION, query_prefix="query ", document_prefix="document ",
         chunker=chunker,
     )  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    if fusion is not None:
+        contract = replace(contract, index=replace(contract.index, sparse=write_words(folder)))
     contract.save(folder, own)
     (folder / "encoder").mkdir()
     save_file({"weights": np.arange(8, dtype=np.float32)}, folder / "encoder" / "model.safetensors")
@@ -167,16 +199,18 @@ def make_pieces(folder: Path, training: Mapping[str, Any] | None = None) -> Piec
         Format("onnx_fp32", "onnxruntime", "fp32", "onnx/model.onnx", parity),
         Format("tensorrt_fp16", "tensorrt", "fp16", "tensorrt/model.plan", parity),
     )
-    release = release_id(space, contract.fingerprint, serving, files)
+    release = release_id(space, contract.fingerprint, serving, files, fusion=fusion)
     manifest = Manifest(
-        release, space, Fingerprints.of(contract), weights, DIMENSION, "base", formats, (), serving, files,
+        release, space, Fingerprints.of(contract), weights, DIMENSION, "base", formats, (), serving, files, fusion=fusion,
     )  # fmt: skip
     manifest.save(folder)
     golden = GoldenSet(tuple(entries), PARITY_LIMITS["fp32"])
 
     collection, log = MemoryCollection(collection_name(release), CollectionInfo.of(manifest)), MemoryLog()
     embedder = LocalEmbedder(preprocessor, space)
-    release_parts = Release(collection.info, preprocessor, embedder, golden)
+    sparse = contract.index.sparse
+    words = None if sparse is None else Words.load(folder, sparse)
+    release_parts = Release(collection.info, preprocessor, embedder, golden, words, fusion or Fusion("dense"))
     indexer = Indexer(collection, release_parts, ListSink(), NothingErased(), ConsumerLimits())
 
     def index(document: Document) -> object:
@@ -193,6 +227,7 @@ def make_pieces(folder: Path, training: Mapping[str, Any] | None = None) -> Piec
             vectors_of,
             lambda entry: run_format,
             preprocessor.pad_id,
+            words=None if sparse is None else partial(Words.load, folder, sparse),
         ),
         live=Live(
             token_ids=lambda texts, role: preprocessor.encode(texts, role).token_ids,
@@ -200,13 +235,25 @@ def make_pieces(folder: Path, training: Mapping[str, Any] | None = None) -> Piec
             stable=StableModel(embedder, golden),
             read_golden=lambda: {entry.name: entry.vector for entry in entries},
             search=lambda text: _search(collection, embedder.embed([text], "query").vectors[0]),
+            words=None if words is None else live_words(release_parts, collection),
         ),
+        release=release_parts,
         plan=SamplePlan(MemoryDocuments(collection), log, pause_seconds=0),
         collection=collection,
         log=log,
         preprocessor=preprocessor,
         index=index,
     )
+
+
+def live_words(release: Release, collection: MemoryCollection) -> LiveWords:
+    """Return the real search over a collection in a dict."""
+    served = Served(release, collection)
+
+    def answer(text: str, mode: Mode) -> Answered:
+        return answered(answer_from(served, Question(text, exact=True, mode=mode), LOCAL_OPERATOR))
+
+    return LiveWords(answer, collection.query)
 
 
 def _search(collection: MemoryCollection, query: NDArray[np.float32]) -> list[tuple[float, NDArray[np.float32]]]:

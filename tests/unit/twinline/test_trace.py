@@ -44,6 +44,7 @@ from twinline.contract.release.manifest import (
     hash_files,
     release_id,
 )
+from twinline.contract.sparse.fusion import Fusion
 from twinline.registry.git import git
 from twinline.registry.revisions import GitRevision, NotHereError
 from twinline.registry.versions import Registered
@@ -138,10 +139,11 @@ def write_release(releases: Path, made_of: Preprocessor, record: Mapping[str, An
     space, serving = space_id(prints.vector, weights), Serving("onnx_fp32", (8,), 4)
     # Other than by default: part of the id.
     index = IndexSettings(ef_search=200)
-    release = release_id(space, prints.contract, serving, files, index)
+    fusion = Fusion("ranks")
+    release = release_id(space, prints.contract, serving, files, index, fusion)
     formats = (Format("onnx_fp32", "onnxruntime", "fp32", "onnx/model.onnx", Parity(2e-7, 1e-8, "a text", 1e-6)),)
     fields = (release, space, prints, weights, DIMENSION, "package:no-such-model", formats, (), serving, files)
-    manifest = Manifest(*fields, lineage=dict(lineage), index=index)  # type: ignore[misc,arg-type]
+    manifest = Manifest(*fields, lineage=dict(lineage), index=index, fusion=fusion)  # type: ignore[misc,arg-type]
     manifest.save(folder)
     folder.rename(releases / release)
     return manifest

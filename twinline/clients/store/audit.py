@@ -10,7 +10,7 @@ from uuid import UUID
 import numpy as np
 
 from twinline.clients.store.protocol import Payload, StoredPoint, version_part
-from twinline.clients.store.vectors import Vector, VectorSpec
+from twinline.clients.store.vectors import WORDS, Vector, VectorSpec
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.records import Version
 from twinline.contract.errors import DocumentError
@@ -29,6 +29,7 @@ class PointFacts:
         version: the payload's fields of the version.
         said: the hash of a chunk's fields about its text and document, see `said_hash`.
         vector_fault: the fault of a chunk's vectors; empty for good ones.
+        words: the hash of a chunk's terms and weights, see `words_hash`; empty where the collection has none.
     """
 
     id: UUID
@@ -45,6 +46,7 @@ class PointFacts:
     release: str | None = None
     contract: str | None = None
     vector_fault: str = ""
+    words: str = ""
 
     @classmethod
     def of(cls, point: StoredPoint, vectors: Mapping[str, VectorSpec]) -> Self:
@@ -54,7 +56,9 @@ class PointFacts:
         own = {name: payload.get(name) for name in ("kind", "source", "key", "chunk_index", "chunk_count", "deleted")}
         own |= {name: payload.get(name) for name in ("content_hash", "space", "release", "contract")}
         said, fault = (said_hash(payload), vector_fault(point.vectors, vectors)) if is_chunk else ("", "")
-        return cls(point.id, version=version_part(payload), said=said, vector_fault=fault, **own)
+        terms = point.vectors.get(WORDS) if is_chunk else None
+        words = words_hash(terms) if isinstance(terms, Sparse) else ""
+        return cls(point.id, version=version_part(payload), said=said, vector_fault=fault, words=words, **own)
 
     @property
     def stored_version(self) -> Version | None:
@@ -93,6 +97,11 @@ def said_hash(payload: Payload) -> str:
     """Return the hash of a chunk's fields about its text and its document."""
     said = [_plain(payload.get(name)) for name in _SAID]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def words_hash(words: Sparse) -> str:
+    """Return the hash of terms and weights: a page of hashes is a hundredth of the vectors."""
+    return hashlib.sha256(json.dumps([words.ids, words.weights]).encode()).hexdigest()
 
 
 def vector_fault(vectors: Mapping[str, Vector], specs: Mapping[str, VectorSpec]) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -17,9 +18,11 @@ _CONFIG_FILE: Final = "config.json"
 
 def encoder_identity(folder: Path, contract: Contract, weights_sha256: str) -> dict[str, JSON]:
     """Return the identity of the encoder in a folder, for its `training.json`."""
+    # Words are the index's: a release has them beside an encoder that was trained without.
+    own = replace(contract, index=replace(contract.index, sparse=None))
     return {
         "space": space_id(contract.vector_fingerprint, weights_sha256),
-        "contract": contract.fingerprint,
+        "contract": own.fingerprint,
         "weights_sha256": weights_sha256,
         "config_sha256": hashlib.sha256((folder / _CONFIG_FILE).read_bytes()).hexdigest(),
     }

@@ -99,7 +99,7 @@ def read_fusion(path: Path) -> Fusion:
         return Fusion.from_json(json.loads(path.read_bytes()))
     except FileNotFoundError as exc:
         raise SettingsError(f"{path} does not exist: run the evaluation first (`dvc repro encoder-evaluate`)") from exc
-    except (TypeError, ValueError) as exc:
+    except (TypeError, ValueError, SettingsError) as exc:
         raise SettingsError(f"{path} holds no fusion: {exc}") from exc
 
 

@@ -53,7 +53,7 @@ LANGUAGES: Final[Mapping[str, Language]] = {
             "der die das den dem des ein eine einen einem einer eines und oder aber nicht kein keine ich du er sie es wir ihr "
             "mich dich sich uns euch ihm ihn ihnen mein dein sein unser in im an am auf aus bei beim mit nach von vom vor zu zum "
             "zur über unter durch für gegen ohne um ist sind war waren wird werden wurde wurden hat haben hatte hatten kann "
-            "können als wie wenn dass daß ob so auch noch nur schon sehr dieser diese dieses was wer wo"
+            "können als wie wenn dass ob so auch noch nur schon sehr dieser diese dieses was wer wo"
         ),
         0.42,
     ),

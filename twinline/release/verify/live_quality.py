@@ -18,6 +18,7 @@ from twinline.contract.documents.records import encode_key
 from twinline.contract.release.checks import MARGIN, Check
 from twinline.release.verify.log_sample import DocumentKey, LogState, content_digest
 from twinline.scoring.intervals import Interval, paired_bootstrap
+from twinline.scoring.ranking import answer_scores
 from twinline.scoring.retrieval import means, score_queries
 
 METRIC: Final = "ndcg_at_10"
@@ -180,8 +181,9 @@ def _score(asks: Asks, collection: str, held_out: HeldOut) -> dict[str, float]:
 
 
 def _answer(asks: Asks, collection: str, text: str) -> dict[str, float]:
-    hits = asks.search(collection, text, limit=_HITS)["hits"]
-    return {_id((hit["source"], hit["key"])): float(hit["score"]) for hit in hits}
+    answer = asks.search(collection, text, limit=_HITS)
+    found = [_id((hit["source"], hit["key"])) for hit in answer["hits"]]
+    return dict(zip(found, answer_scores(answer), strict=True))
 
 
 def _id(key: DocumentKey) -> str:

@@ -6,14 +6,15 @@ from typing import Final, Literal
 
 from streaming.decode import Event
 from streaming.points import chunk_fields
-from twinline.clients.store.audit import PointFacts, is_newer, said_hash
+from twinline.clients.store.audit import PointFacts, is_newer, said_hash, words_hash
 from twinline.clients.store.protocol import CollectionInfo
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.ids import head_id, point_id
 from twinline.contract.documents.records import Deletion, Document
 from twinline.contract.encoder.chunking import Chunk
+from twinline.contract.sparse.weights import Words
 
-Kind = Literal["missing", "orphan", "stale", "ahead", "wrong_release", "wrong_text", "bad_vector"]
+Kind = Literal["missing", "orphan", "stale", "ahead", "wrong_release", "wrong_text", "bad_vector", "wrong_words"]
 
 KINDS: Final[dict[Kind, str]] = {
     "missing": "the log has it, the index does not",
@@ -23,6 +24,7 @@ KINDS: Final[dict[Kind, str]] = {
     "wrong_release": "made in another space, or by another contract or release",
     "wrong_text": "not what the text in the log makes",
     "bad_vector": "the vector is absent, not finite, zero, or of another size",
+    "wrong_words": "not the terms and weights that the text in the log makes",
 }
 
 
@@ -43,13 +45,16 @@ class Finding:
         return {"kind": self.kind, "source": self.source, "key": self.key, "point": point, "detail": self.detail}
 
 
-def compare_document(event: Event, chunks: Sequence[Chunk], points: Sequence[PointFacts], info: CollectionInfo) -> list[Finding]:
+def compare_document(
+    event: Event, chunks: Sequence[Chunk], points: Sequence[PointFacts], info: CollectionInfo, words: Words | None = None
+) -> list[Finding]:
     """Compare one document of the log with the points that name it.
 
     Args:
         chunks: the document's chunks by the release's contract; none for a deletion.
+        words: the release's; None in a release without words.
     """
-    return list(_Comparison(event, chunks, info).findings(points))
+    return list(_Comparison(event, chunks, info, words).findings(points))
 
 
 def stray(point: PointFacts) -> Finding:
@@ -59,10 +64,11 @@ def stray(point: PointFacts) -> Finding:
 
 
 class _Comparison:
-    def __init__(self, event: Event, chunks: Sequence[Chunk], info: CollectionInfo) -> None:
+    def __init__(self, event: Event, chunks: Sequence[Chunk], info: CollectionInfo, words: Words | None) -> None:
         self._event = event
         self._chunks = chunks
         self._info = info
+        self._words = words
         self._source, self._key = event.item.source, event.item.key
 
     def findings(self, points: Sequence[PointFacts]) -> Iterator[Finding]:
@@ -105,8 +111,13 @@ class _Comparison:
             yield self._finding("wrong_release", said, point, remove=True)
         if point.vector_fault:
             yield self._finding("bad_vector", f"{name}: {point.vector_fault}", point, remove=True)
-        if not before and point.said != said_hash(self._payload(chunk)):
+        if before:
+            return
+        if point.said != said_hash(self._payload(chunk)):
             yield self._finding("wrong_text", f"{name} is not what the text in the log makes", point)
+        # Made again from the text whenever the document is applied, so the point may stay.
+        elif self._words and not point.vector_fault and point.words != words_hash(self._words.document(chunk.encoder_text)):
+            yield self._finding("wrong_words", f"{name} is not stored under the terms and weights that its text makes", point)
 
     def _version(self, point: PointFacts, name: str) -> Iterator[Finding]:
         wanted, stored = self._event.version, point.stored_version

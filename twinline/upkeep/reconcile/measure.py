@@ -126,7 +126,7 @@ class Reconciliation:
         except DocumentError as exc:
             detail = f"it cannot be cut ({exc}), and is not in the dead letters of this release"
             return [Finding("missing", event.item.source, event.item.key, detail)]
-        return compare_document(event, chunks, points, self._target.info)
+        return compare_document(event, chunks, points, self._target.info, self._target.words)
 
     def _passed_later(self, doc: str) -> Message | None:
         """Return the message of a document's head, where it was set aside once and applied by a later attempt."""

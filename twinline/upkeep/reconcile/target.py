@@ -20,6 +20,7 @@ from twinline.clients.store.open import make_store
 from twinline.clients.store.protocol import Collection, CollectionInfo
 from twinline.contract.encoder.preprocess import Preprocessor
 from twinline.contract.errors import SettingsError
+from twinline.contract.sparse.weights import Words
 from twinline.search.opening import release_of
 
 _PAGE: Final = 500
@@ -48,6 +49,7 @@ class Target:
     preprocessor: Preprocessor
     index: Index
     committed: Callable[[], Mapping[int, int]]
+    words: Words | None = None
 
     def facts(self, source: str | None = None, key: str | None = None) -> Iterator[list[PointFacts]]:
         """Yield the facts of all points, or of those that name a document, a page at a time."""
@@ -116,13 +118,13 @@ def open_target(settings: Settings, release: Release) -> Iterator[Target]:
         with closing(AdminClient(settings.admin_url)) as admin:
             if admin.status().collection(name) is None:
                 raise SettingsError(f"collection {name} is not served: build it first (`twinline release build {info.release}`)")
-            yield Target(info.release, info, release.preprocessor, _Served(admin, name), committed)
+            yield Target(info.release, info, release.preprocessor, _Served(admin, name), committed, release.words)
         return
     with (
         closing(store.open(name, info)) as collection,
         open_indexer(settings, release, collection, load_limits()) as indexer,
     ):
-        yield Target(info.release, info, release.preprocessor, Direct(collection, indexer), committed)
+        yield Target(info.release, info, release.preprocessor, Direct(collection, indexer), committed, release.words)
 
 
 def releases_in_service(settings: Settings) -> tuple[list[str], str | None]:

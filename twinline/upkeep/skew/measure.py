@@ -1,7 +1,7 @@
 """`measure_skew`: every hop in causal order, so that a fault is named where it enters and not where it shows.
 
-rules ─> release files ─> tokens ─> training framework ─> each format ─> Triton's tokenizer ─> Triton by gRPC, HTTP, stable name
-                                                                                    ─> stored golden ─> search ─> live sample
+rules ─> release files ─> tokens ─> words ─> training framework ─> each format ─> Triton's tokenizer
+    ─> Triton by gRPC, HTTP, stable name ─> stored golden ─> search ─> query words ─> fusion ─> live sample
 """
 
 from collections.abc import Callable
@@ -15,6 +15,7 @@ from twinline.upkeep.skew import hops
 from twinline.upkeep.skew.pieces import Live, Offline, SamplePlan, Subject
 from twinline.upkeep.skew.report import CannotRunError, Hop, SkewReport
 from twinline.upkeep.skew.sample import measure_sample
+from twinline.upkeep.skew.word_hops import FUSION_HOP, QUERY_WORDS_HOP, WORDS_HOP, fusion_hop, query_words_hop, words_hop
 
 _FILES: Final = "release files"
 _UNTRUSTED = "the release's files are not what its manifest says: nothing is loaded from them"
@@ -33,8 +34,8 @@ def measure_skew(subject: Subject, offline: Offline, live: Live, sample: SampleP
     for name, hop in hops.offline_hops(subject, offline):
         measured.append(_run(name, hop, away) if is_whole else Hop(name, "not run", _UNTRUSTED))
     measured += [_run(name, hop, away) for name, hop in _live_hops(subject, live)]
-    search = partial(hops.search_hop, subject.golden, offline, live.search)
-    measured.append(_run("search", search, away) if is_whole else Hop("search", "not run", _UNTRUSTED))
+    for name, hop in _search_hops(subject, offline, live):
+        measured.append(_run(name, hop, away) if is_whole else Hop(name, "not run", _UNTRUSTED))
     manifest = subject.manifest
     report = partial(
         SkewReport,
@@ -52,6 +53,11 @@ def measure_skew(subject: Subject, offline: Offline, live: Live, sample: SampleP
         except TransientError as exc:
             away.append(exc)
             done = report(sample_reason=str(exc))
+        except MismatchError as exc:
+            # A broken hop has named it; without one it would go unsaid.
+            done = report(sample_reason=str(exc))
+            if done.ok:
+                raise
     if away and done.ok:
         raise away[0]
     return done
@@ -73,6 +79,7 @@ def _first_hops(subject: Subject, offline: Offline) -> list[tuple[str, Callable[
         ("rules", partial(hops.rules_hop, offline.check_rules)),
         (_FILES, partial(hops.files_hop, subject)),
         ("tokens", lambda: hops.tokens_hop("tokens", subject.golden, lambda *call: offline.encode(*call).token_ids)),
+        (WORDS_HOP, partial(words_hop, subject, offline)),
     ]
 
 
@@ -86,6 +93,14 @@ def _live_hops(subject: Subject, live: Live) -> list[tuple[str, Callable[[], Hop
         listed.append((name, partial(hops.embedder_hop, name, golden, embedder, manifest.space)))
     listed.append(("triton embed", partial(_stable_hop, live)))
     listed.append(("stored golden", partial(hops.stored_hop, golden, live.read_golden)))
+    return listed
+
+
+def _search_hops(subject: Subject, offline: Offline, live: Live) -> list[tuple[str, Callable[[], Hop]]]:
+    listed: list[tuple[str, Callable[[], Hop]]] = [("search", partial(hops.search_hop, subject.golden, offline, live.search))]
+    if offline.words is not None:
+        listed.append((QUERY_WORDS_HOP, partial(query_words_hop, subject.golden, offline, live)))
+        listed.append((FUSION_HOP, partial(fusion_hop, subject, offline, live)))
     return listed
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from export.encoder.formats import ExportedFormat
@@ -22,10 +22,23 @@ from twinline.contract.encoder.runtime import Runtime
 from twinline.contract.encoder.specification import Pooling
 from twinline.contract.errors import MismatchError, TransientError
 from twinline.contract.release.manifest import Format, collection_name
+from twinline.contract.sparse.weights import Words
 from twinline.registry.fetch import read_manifest
+from twinline.search.results import RESULT, Mode, SearchResult
 from twinline.upkeep.skew.drift import measure_drift
 from twinline.upkeep.skew.measure import measure_skew, refused_release
-from twinline.upkeep.skew.pieces import Live, Offline, SamplePlan, Scored, StableModel, Subject, Vector
+from twinline.upkeep.skew.pieces import (
+    Answered,
+    AnsweredHit,
+    Live,
+    LiveWords,
+    Offline,
+    SamplePlan,
+    Scored,
+    StableModel,
+    Subject,
+    Vector,
+)
 from twinline.upkeep.skew.report import CannotRunError, SkewReport
 from twinline.upkeep.skew.stored import AdminDocuments, KafkaLog
 
@@ -60,6 +73,7 @@ def measure_release(settings: Settings, release: str = "", size: int = 100, seed
                 f"collection first (twinline release build {chosen})"
             )
         live = open_live(settings, subject, stable, _golden_reader(admin, status, name), _searcher(admin, status, name), opened)
+        live = replace(live, words=_live_words(admin, status, name))
         plan = None
         if size and name not in status.refused:
             plan = SamplePlan(AdminDocuments(admin, name), KafkaLog(settings), size, seed)
@@ -94,6 +108,7 @@ def open_offline(subject: Subject, preprocessor: Preprocessor) -> Offline:
         vectors=_reference(subject.folder / "encoder", preprocessor.contract.vector.pooling),
         open_format=open_format,
         pad_id=preprocessor.pad_id,
+        words=_words_reader(subject, preprocessor),
     )
 
 
@@ -141,6 +156,11 @@ def _reference(encoder: Path, pooling: Pooling) -> Callable[[Sequence[Sequence[i
     return vectors
 
 
+def _words_reader(subject: Subject, preprocessor: Preprocessor) -> Callable[[], Words] | None:
+    sparse = preprocessor.contract.index.sparse
+    return None if sparse is None else cache(partial(Words.load, subject.folder, sparse))
+
+
 def _golden_reader(admin: AdminClient, status: OnlineStatus, name: str) -> Callable[[], dict[str, Vector]]:
     def read() -> dict[str, Vector]:
         # The online process keeps such a collection closed, and has the reason.
@@ -155,11 +175,45 @@ def _searcher(admin: AdminClient, status: OnlineStatus, name: str) -> Callable[[
     def search(text: str) -> list[Scored]:
         if name in status.refused:
             raise CannotRunError(f"the online process does not open {name}")
-        hits = admin.search(name, text, _HITS)["hits"]
-        scores = [(UUID(hit["point"]), float(hit["score"])) for hit in hits]
+        answer = admin.search(name, text, _HITS)
+        # An online process of an older version gives no sides: its one score is the cosine.
+        sides = [(hit["point"], hit.get("dense", hit)) for hit in with_vectors(answer)["hits"]]
+        scores = [(UUID(point), float(dense["score"])) for point, dense in sides]
         return scored(scores, admin.read_points(name, [id_ for id_, _ in scores], with_vectors=True))
 
     return search
+
+
+def _live_words(admin: AdminClient, status: OnlineStatus, name: str) -> LiveWords:
+    def answer(text: str, mode: Mode) -> Answered:
+        if name in status.refused:
+            raise CannotRunError(f"the online process does not open {name}")
+        found = admin.search(name, text, _HITS, exact=True, mode=mode)
+        return answered(RESULT.validate_python(found if mode == "words" else with_vectors(found)))
+
+    return LiveWords(answer, lambda query: admin.query(name, query))
+
+
+def with_vectors(answer: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return an answer that vectors took part in.
+
+    Raises:
+        TransientError: the encoder was away, so words answered alone.
+    """
+    if answer.get("mode") == "words":
+        raise TransientError(answer["note"])
+    return answer
+
+
+def answered(result: SearchResult) -> Answered:
+    """Return a search result as the hops of words compare it."""
+    hits = [
+        AnsweredHit(
+            hit.point, hit.score, hit.dense.score if hit.dense else None, hit.words.score if hit.words else None, hit.chunk.text
+        )
+        for hit in result.hits
+    ]
+    return Answered(result.mode, hits)
 
 
 def scored(hits: Iterable[tuple[UUID, float]], stored: Mapping[UUID, StoredPoint]) -> list[Scored]:

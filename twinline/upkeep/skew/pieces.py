@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
+from uuid import UUID
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streaming.decode import Message
-from twinline.clients.store.protocol import Head, StoredPoint
+from twinline.clients.store.protocol import Head, Query, StoredPoint
 from twinline.contract.documents.records import Document
 from twinline.contract.encoder.chunking import Chunk
 from twinline.contract.encoder.embedding import Embedder
@@ -19,9 +20,11 @@ from twinline.contract.encoder.selfcheck import check_process
 from twinline.contract.encoder.specification import Role
 from twinline.contract.encoder.tokens import Encoded
 from twinline.contract.release.manifest import Format, Manifest
+from twinline.contract.sparse.weights import Words
+from twinline.search.results import Mode
 
 Vector: TypeAlias = NDArray[np.float32]
-# One hit of an answer: its score, and the stored vector of that score.
+# One hit of an answer: its cosine, and the stored vector of that cosine.
 Scored: TypeAlias = tuple[float, Vector]
 # A message's place in the log: partition and offset.
 Place: TypeAlias = tuple[int, int]
@@ -48,6 +51,7 @@ class Offline:
         open_format: makes an exported format runnable; CannotRunError where its runtime is missing.
         pad_id: the token id that fills a padded row.
         check_rules: raises MismatchError when this process's rules in code are not the platform's.
+        words: reads the release's words; None in a release without them.
     """
 
     encode: Callable[[Sequence[str], Role], Encoded]
@@ -57,6 +61,7 @@ class Offline:
     open_format: Callable[[Format], Runtime]
     pad_id: int
     check_rules: Callable[[], None] = check_process
+    words: Callable[[], Words] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,38 @@ class StableModel:
 
 
 @dataclass(frozen=True, slots=True)
+class AnsweredHit:
+    """One hit of a live answer: its chunk, the score that orders it, and both sides' scores, None where the answer has none."""
+
+    id: UUID
+    score: float
+    cosine: float | None
+    words: float | None
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A live answer to a question with `exact`: how it was found, and its hits in their order."""
+
+    mode: Mode
+    hits: Sequence[AnsweredHit]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveWords:
+    """The live search by words, and the store below it.
+
+    Attributes:
+        answer: the first hits of a question in a mode, by every stored vector.
+        query: the store's own lists, for a comparison with those of search.
+    """
+
+    answer: Callable[[str, Mode], Answered]
+    query: Callable[[Query], list[list[StoredPoint]]]
+
+
+@dataclass(frozen=True, slots=True)
 class Live:
     """The services of the release.
 
@@ -76,7 +113,8 @@ class Live:
         embedders: the ensemble by each protocol, by the name of the hop.
         stable: None where no release is active.
         read_golden: the collection's golden vectors, by the text's name.
-        search: the first hits of a query, by the usual path.
+        search: the first hits of a query, by the usual path: each one's cosine and stored vector.
+        words: None where they are not asked.
     """
 
     token_ids: Callable[[Sequence[str], Role], list[list[int]]]
@@ -84,6 +122,7 @@ class Live:
     stable: StableModel | None
     read_golden: Callable[[], Mapping[str, Vector]]
     search: Callable[[str], Sequence[Scored]]
+    words: LiveWords | None = None
 
 
 class StoredDocuments(Protocol):

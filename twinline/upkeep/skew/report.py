@@ -51,6 +51,7 @@ class SampleReport:
         worst, median, limit: cosine distances; None without a chunk.
         worst_document: the document with the worst distance.
         faults: the first documents that do not agree, with the differences.
+        words: how many of the chunks agree in terms and weights; None in a release without words.
     """
 
     documents: int
@@ -66,11 +67,18 @@ class SampleReport:
     limit: float
     worst_document: str
     faults: tuple[str, ...]
+    words: int | None = None
+
+    @property
+    def agreeing(self) -> Mapping[str, int]:
+        """Return how many of the compared chunks agree, by property."""
+        found = {"spans": self.spans, "tokens": self.tokens, "vectors": self.vectors}
+        return found if self.words is None else {**found, "words": self.words}
 
     @property
     def ok(self) -> bool:
         """Return whether every compared chunk agrees in everything."""
-        return not self.faults and self.spans == self.tokens == self.vectors == self.chunks
+        return not self.faults and all(number == self.chunks for number in self.agreeing.values())
 
     def share(self, agreeing: int) -> float:
         """Return the share of the compared chunks; 1 where there are none."""
@@ -78,7 +86,7 @@ class SampleReport:
 
     def to_json(self) -> dict[str, JSON]:
         """Return the JSON form, shares included."""
-        shares = {f"{name}_share": self.share(getattr(self, name)) for name in ("spans", "tokens", "vectors")}
+        shares = {f"{name}_share": self.share(number) for name, number in self.agreeing.items()}
         return {**_finite(asdict(self)), **shares, "ok": self.ok}
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from streaming.decode import Event, Message, decode
 from twinline.clients.store.protocol import Head, StoredPoint, stored_version
+from twinline.clients.store.vectors import WORDS
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.records import Deletion
 from twinline.contract.encoder.chunking import Chunk
@@ -32,6 +33,7 @@ class Comparison:
     spans: int = 0
     tokens: int = 0
     vectors: int = 0
+    words: int = 0
     distances: tuple[float, ...] = ()
     fault: str = ""
     expired: bool = False
@@ -59,7 +61,8 @@ def measure_sample(plan: SamplePlan, offline: Offline, manifest: Manifest, limit
         now = {head: plan.stored.head(head.source, head.key) for head in suspects}
         moved = {head for head in suspects if now[head] != head}
         compared |= _compare([head for head in suspects if head not in moved], plan, offline, manifest, limit)
-    return _report([compared[head] for head in heads if head not in moved], len(heads), len(moved), limit)
+    has_words = offline.words is not None
+    return _report([compared[head] for head in heads if head not in moved], len(heads), len(moved), limit, has_words)
 
 
 def _compare(
@@ -99,7 +102,8 @@ def _compare_document(
     vectors = offline.vectors(offline.encode([chunk.encoder_text for chunk in chunks], "document").token_ids)
     copied = _copied(event)
     by_index = {int(point.payload["chunk_index"]): point for point in points}
-    spans, tokens, near, faults = 0, 0, 0, []
+    words = offline.words() if offline.words is not None else None
+    spans, tokens, near, said, faults = 0, 0, 0, 0, []
     distances = []
     for chunk, vector in zip(chunks, vectors, strict=True):
         point = by_index.get(chunk.index)
@@ -113,8 +117,13 @@ def _compare_document(
             faults.append(f"chunk {chunk.index} is stored with another {', '.join(other)} than {where} has")
         distance = _distance(vector, point, manifest)
         distances.append(distance)
-        agree = (_same_span(chunk, point.payload), _same_tokens(chunk, point.payload), distance <= limit)
-        spans, tokens, near = spans + agree[0], tokens + agree[1], near + agree[2]
+        agree = (
+            _same_span(chunk, point.payload),
+            _same_tokens(chunk, point.payload),
+            distance <= limit,
+            words is None or point.vectors.get(WORDS) == words.document(chunk.encoder_text),
+        )
+        spans, tokens, near, said = spans + agree[0], tokens + agree[1], near + agree[2], said + agree[3]
         faults += [
             f"chunk {chunk.index} {fault}"
             for good, fault in zip(agree, _faults(chunk, point, distance, limit), strict=True)
@@ -124,7 +133,14 @@ def _compare_document(
     if surplus:
         faults.append(f"{surplus} chunks are stored that the offline path does not make")
     return Comparison(
-        _name(head), len(chunks) + surplus, spans, tokens, near, tuple(distances), faults[0] if faults else "", expired=False
+        _name(head),
+        len(chunks) + surplus,
+        spans,
+        tokens,
+        near,
+        said,
+        tuple(distances),
+        faults[0] if faults else "",
     )
 
 
@@ -155,13 +171,14 @@ def _distance(vector: np.ndarray[tuple[int], np.dtype[np.float32]], point: Store
     return distance if np.isfinite(distance) else float("inf")
 
 
-def _faults(chunk: Chunk, point: StoredPoint, distance: float, limit: float) -> tuple[str, str, str]:
+def _faults(chunk: Chunk, point: StoredPoint, distance: float, limit: float) -> tuple[str, str, str, str]:
     payload = point.payload
     return (
         f"is stored as {payload['start']}..{payload['end']}, offline it is {chunk.start}..{chunk.end}, or cleaned otherwise",
         f"is stored with {payload['token_count']} tokens, offline it has {chunk.token_count}, or the encoder read another text",
         f"is stored {distance:.2e} away from the offline vector, the limit is {limit:.0e} (written by release "
         f"{payload['release']}, space {payload['space'][:12]}, contract {payload['contract'][:12]})",
+        "is stored under other terms or weights than the release's words make of its text",
     )
 
 
@@ -176,7 +193,7 @@ def _name(head: Head) -> str:
     return f"[{head.source}, {head.key}]"
 
 
-def _report(comparisons: Sequence[Comparison], documents: int, moved: int, limit: float) -> SampleReport:
+def _report(comparisons: Sequence[Comparison], documents: int, moved: int, limit: float, has_words: bool) -> SampleReport:
     compared = [each for each in comparisons if not each.expired]
     measured = [(distance, each.place) for each in compared for distance in each.distances]
     worst, place = max(measured, default=(None, ""), key=lambda pair: pair[0] or 0.0)
@@ -195,4 +212,5 @@ def _report(comparisons: Sequence[Comparison], documents: int, moved: int, limit
         limit=limit,
         worst_document=place,
         faults=tuple(faults[:_NAMED]),
+        words=sum(each.words for each in compared) if has_words else None,
     )

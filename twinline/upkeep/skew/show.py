@@ -54,7 +54,7 @@ def _sample(sample: SampleReport | None, reason: str) -> str:
     if sample is None:
         return f"live sample: not taken: {reason}"
     apart = f"{sample.expired} expired from the log, {sample.moved} changed meanwhile"
-    agree = ", ".join(f"{name} {sample.share(getattr(sample, name)):.1%}" for name in ("spans", "tokens", "vectors"))
+    agree = ", ".join(f"{name} {sample.share(number):.1%}" for name, number in sample.agreeing.items())
     figures = f"{sample.compared} of {sample.documents} documents compared ({apart}), {sample.chunks} chunks agree in {agree}"
     if sample.worst is None:
         return f"live sample: {figures}"
