@@ -31,7 +31,7 @@ def live_run(release: Path, workspace: Workspace, questions: Mapping[str, Questi
 
 
 def _ask(client: httpx.Client, text: str, release: str) -> dict[str, float]:
-    response = client.post("/v1/search", json={"query": text, "limit": _LIMIT})
+    response = client.post("/v1/search", json={"query": text, "limit": _LIMIT, "group": False})
     response.raise_for_status()
     answer = response.json()
     if answer["release"] != release:

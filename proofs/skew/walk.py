@@ -166,7 +166,7 @@ class Walker:
         offline = self._with_cache(open_offline(subject, Preprocessor.load(subject.folder)), subject.golden)
 
         def search(text: str) -> list[Scored]:
-            hits = answer_from(served, Question(text), LOCAL_OPERATOR).hits
+            hits = answer_from(served, Question(text, group=False), LOCAL_OPERATOR).hits
             stored = served.collection.read_points([hit.point for hit in hits], with_vectors=True)
             return scored(((hit.point, hit.score) for hit in hits), stored)
 

@@ -31,9 +31,10 @@ LOOPBACK: Final = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True)
 class TrialQuestion(Question):
-    """A question to one given collection, active or not; verification reads more hits than people do."""
+    """A question to one given collection, active or not; verification reads more hits than people do, and each by itself."""
 
     limit: Annotated[int, Field(ge=1, le=1_000)] = 10
+    group: bool = False
 
 
 class _Body(BaseModel):
