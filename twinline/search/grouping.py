@@ -66,13 +66,11 @@ class Grouping:
         self._placed.add(document)
         if self._groups is not None:
             said = payload["content_hash"], payload["text"]
-            first = self._groups.same_as(*said)
+            first = self._groups.first_of(len(self.found), *said, may_begin=not self.is_full)
             if first is not None:
                 self.found[first].copies.append(point)
                 self.copies += 1
                 return
-            if not self.is_full:
-                self._groups.add(len(self.found), *said)
         if not self.is_full:
             self.found.append(Found(point, ranked))
 

@@ -73,9 +73,7 @@ def firsts(texts: list[str]) -> list[int]:
     groups: Groups[int] = Groups()
     found = []
     for number, text in enumerate(texts):
-        first = groups.same_as(str(number), text)
-        if first is None:
-            groups.add(number, str(number), text)
+        first = groups.first_of(number, str(number), text)
         found.append(number if first is None else first)
     assert len(groups) == len(set(found))
     return found
@@ -98,6 +96,9 @@ def test_a_group_is_what_its_first_says_whatever_comes_later() -> None:
 
 def test_an_equal_hash_needs_no_text() -> None:
     groups: Groups[str] = Groups()
-    groups.add("first", "hash", "short")
-    assert groups.same_as("hash", "something else entirely") == "first"
-    assert groups.same_as("other", "short") is None  # too short to be near
+    assert groups.first_of("first", "hash", "short") is None
+    assert groups.first_of("second", "hash", "something else entirely") == "first"
+    assert groups.first_of("third", "other", "short", may_begin=False) is None  # too short to be near
+    assert groups.first_of("fourth", "other", "short") is None  # the third began no group
+    assert groups.first_of("fifth", "other", "short") == "fourth"
+    assert len(groups) == 2

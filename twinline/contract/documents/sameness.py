@@ -64,14 +64,17 @@ class Groups(Generic[Id]):
     def __len__(self) -> int:
         return len(self._said)
 
-    def same_as(self, content_hash: str, text: str) -> Id | None:
-        """Return the first of the group that says what this chunk says; None where none does."""
+    def first_of(self, identity: Id, content_hash: str, text: str, *, may_begin: bool = True) -> Id | None:
+        """Return the first of the group that says what this chunk says; None where no group does.
+
+        Args:
+            may_begin: whether it then begins a group of its own.
+        """
         if content_hash in self._by_hash:
             return self._by_hash[content_hash]
         own = terms(text)
-        return next((said.id for said in self._said if are_near(said.terms, own)), None)
-
-    def add(self, identity: Id, content_hash: str, text: str) -> None:
-        """Begin a group with a chunk that no group says yet."""
-        self._by_hash.setdefault(content_hash, identity)
-        self._said.append(_Said(identity, terms(text)))
+        first = next((said.id for said in self._said if are_near(said.terms, own)), None)
+        if first is None and may_begin:
+            self._by_hash[content_hash] = identity
+            self._said.append(_Said(identity, own))
+        return first
