@@ -46,16 +46,31 @@ def command(
 
 
 def ask(url: str, fields: Mapping[str, Any], transport: httpx.BaseTransport | None = None) -> dict[str, Any]:
-    """Return the search API's answer.
+    """Return the search API's answer to a question.
+
+    Raises:
+        TransientError, SettingsError, ContractError: as `post` does.
+    """
+    return post(url, PATH, fields, "hits", transport)
+
+
+def post(
+    url: str, path: str, fields: Mapping[str, Any], always: str, transport: httpx.BaseTransport | None = None
+) -> dict[str, Any]:
+    """Return the search API's answer at a path.
+
+    Args:
+        always: a field of every answer there; an answer without it is another service's.
 
     Raises:
         TransientError: there is no answer, or the service is not ready.
         SettingsError: the question or the address is wrong.
+        ContractError: the service cannot answer.
     """
     try:
         # trust_env off: a proxy for the outside world must not stand before loopback, nor read questions.
         with httpx.Client(timeout=_TIMEOUT_SECONDS, transport=transport, trust_env=False) as client:
-            response = client.post(f"{url.rstrip('/')}{PATH}", content=encoded(fields), headers=JSON_HEADERS)
+            response = client.post(f"{url.rstrip('/')}{path}", content=encoded(fields), headers=JSON_HEADERS)
     except (httpx.UnsupportedProtocol, httpx.InvalidURL) as exc:
         raise SettingsError(f"--url {url!r} is no address ({exc}): give one like http://127.0.0.1:18080") from exc
     except httpx.TransportError as exc:
@@ -66,7 +81,7 @@ def ask(url: str, fields: Mapping[str, Any], transport: httpx.BaseTransport | No
         value: dict[str, Any] = response.json()
         if response.is_success:
             # JSON from another service fails here, or in the next line.
-            return {"hits": value["hits"], **value}
+            return {always: value[always], **value}
         message = f"{value['detail']}. {value['remedy']}"
     except (ValueError, KeyError, TypeError) as exc:
         raise SettingsError(f"{url} answers {response.status_code}, but not as Twinline's search: check --url") from exc
@@ -80,7 +95,7 @@ def snippet(text: str, ranges: Sequence[Sequence[int]], limit: int = _SNIPPET_CH
     first = ranges[0][0] if ranges else 0
     start = max(0, min(first - limit // 4, len(text) - limit))
     end = min(len(text), start + limit)
-    shown = Text(_printable(text[start:end]))
+    shown = Text(printable(text[start:end]))
     for low, high in ranges:
         # Parts of a highlight outside the snippet are dropped.
         shown.stylize("bold yellow", max(0, low - start), max(0, high - start))
@@ -92,15 +107,15 @@ def _show(answer: Mapping[str, Any], console: Console) -> None:
     hits = answer["hits"]
     for rank, hit in enumerate(hits, start=1):
         heading = Text.assemble(
-            (f"{rank:>2}  ", "dim"), (f"{hit['score']:.3f}  ", "cyan"), (_printable(hit["title"] or hit["key"]), "bold")
+            (f"{rank:>2}  ", "dim"), (f"{hit['score']:.3f}  ", "cyan"), (printable(hit["title"] or hit["key"]), "bold")
         )
         lines = [_origin(hit), sides(hit), *_copies(hit)]
         body = Group(
-            snippet(hit["chunk"]["text"], hit["highlights"]), *(Text(_printable(line), style="dim") for line in lines if line)
+            snippet(hit["chunk"]["text"], hit["highlights"]), *(Text(printable(line), style="dim") for line in lines if line)
         )
         console.print(heading, Padding(body, (0, 0, 1, 4)))
     if answer.get("note"):
-        console.print(Text(_printable(answer["note"]), style="yellow"))
+        console.print(Text(printable(answer["note"]), style="yellow"))
     timings = answer["timings"]
     console.print(
         Text(
@@ -160,6 +175,6 @@ def _version(version: Mapping[str, Any]) -> str:
     return f"received {received:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Return a text without a terminal's control characters; its length stays, so that ranges hold."""
     return "".join(character if character.isprintable() else " " for character in text)

@@ -43,7 +43,7 @@ def answer(releases: ActiveRelease, question: Question, principal: Principal) ->
         TransientError: no release is active, or Triton or the store is away.
         MismatchError: the encoder answers in another space than the collection is in.
     """
-    _require_search(principal, question)
+    require_search(principal, question)
     with releases.active() as served:
         found, text, embeddings = _answer(served, question, served.remembered)
         if served.recent is not None and embeddings is not None:
@@ -53,11 +53,12 @@ def answer(releases: ActiveRelease, question: Question, principal: Principal) ->
 
 def answer_from(served: Served, question: Question, principal: Principal) -> SearchResult:
     """Answer `question` from one given release; a trial: it does not count as a query, and always asks the encoder."""
-    _require_search(principal, question)
+    require_search(principal, question)
     return _answer(served, question, None)[0]
 
 
-def _require_search(principal: Principal, question: Question) -> None:
+def require_search(principal: Principal, question: Question) -> None:
+    """Raise NotAllowedError where a question reaches further than the caller may search."""
     principal.require("search", tenant=question.tenant, source=question.source)
 
 
@@ -202,14 +203,14 @@ def _read_best(served: Served, ranked: Sequence[Ranked[UUID]], grouping: Groupin
 
 def _hit(served: Served, found: Found, mode: Mode, query: str) -> Hit:
     point, ranked = found.point, found.ranked
-    payload, candidate = point.payload, ranked.candidate
-    text = payload["text"]
+    payload, text = point.payload, point.payload["text"]
+    dense, words = hit_sides(ranked, mode)
     return Hit(
         point=point.id,
         source=payload["source"],
         key=payload["key"],
         title=payload["title"],
-        score={"dense": candidate.cosine, "words": candidate.words, "hybrid": ranked.fused}[mode],
+        score=hit_score(ranked, mode),
         chunk=HitChunk(payload["chunk_index"], payload["start"], payload["end"], text),
         highlights=highlights(text, query),
         version=stored_version(payload),
@@ -224,10 +225,22 @@ def _hit(served: Served, found: Found, mode: Mode, query: str) -> Hit:
             ingest=payload["headers"],
             training=served.training,
         ),
-        dense=None if mode == "words" else Side(ranked.dense_rank, candidate.cosine),
-        words=None if mode == "dense" or ranked.words_rank is None else Side(ranked.words_rank, candidate.words),
+        dense=dense,
+        words=words,
         copies=[_copy(copy) for copy in newest_first(found.copies)],
     )
+
+
+def hit_score(ranked: Ranked[UUID], mode: Mode) -> float:
+    """Return the score that orders the hits of an answer."""
+    return {"dense": ranked.candidate.cosine, "words": ranked.candidate.words, "hybrid": ranked.fused}[mode]
+
+
+def hit_sides(ranked: Ranked[UUID], mode: Mode) -> tuple[Side | None, Side | None]:
+    """Return a chunk's places by meaning and by words; None for a side that the mode or the chunk does not have."""
+    dense = None if mode == "words" else Side(ranked.dense_rank, ranked.candidate.cosine)
+    has_words = mode != "dense" and ranked.words_rank is not None
+    return dense, Side(ranked.words_rank, ranked.candidate.words) if has_words else None
 
 
 def _copy(point: StoredPoint) -> Copy:
