@@ -4,7 +4,7 @@ head and chunks -> the question's conditions, one by one -> the answer as search
 -> the chunks that score higher, counted over all -> the words that query and chunk share -> the log, where it can be asked
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 from uuid import UUID
@@ -205,6 +205,7 @@ class _Scores:
     shared: Mapping[UUID, float]
     ranked: Sequence[Ranked[UUID]]
     listed: bool
+    listed_exactly: bool
 
     @property
     def nearest(self) -> UUID | None:
@@ -237,26 +238,28 @@ def _compared(
         nearest=None if scores.nearest is None else places[scores.nearest],
         terms=_terms(served, asked.text, by_id[best.candidate.id]),
     )
-    # Of any of its chunks: the best one under the fusion is not the best one by each side.
-    sides = {side: found for side in ("dense", "words") if (found := _higher(places.values(), side)) is not None}
-    return explained, replace(facts, listed=scores.listed, score=score, sides=sides)
-
-
-def _higher(places: Iterable[ChunkPlace], side: str) -> Side | None:
-    found: list[Side] = [value for place in places if (value := getattr(place, side)) is not None]
-    return max(found, key=lambda value: value.score, default=None)
+    facts = replace(
+        facts, listed=scores.listed, listed_exactly=scores.listed_exactly, shares_words=any(scores.shared.values()), score=score
+    )
+    return explained, facts
 
 
 def _scores(served: Served, sides: Sides, only: Filter, chunks: Mapping[UUID, StoredPoint], *, exact: bool) -> _Scores:
     """Rank a document's chunks among the candidates; those that no side listed join them with their exact scores."""
     ids = tuple(sorted(chunks))
-    ranked, _ = rank_candidates(served.collection, sides, served.fusion, served.fusion.depth, only, exact=exact)
+
+    def rank(*, exact: bool) -> list[Ranked[UUID]]:
+        return rank_candidates(served.collection, sides, served.fusion, served.fusion.depth, only, exact=exact)[0]
+
+    ranked = rank(exact=exact)
     listed = {one.candidate.id for one in ranked}
     cosines = _exact(served.collection, DENSE, sides.dense, ids)
     shared = _exact(served.collection, WORDS, sides.words, ids)
     own = [Candidate(id_, cosines.get(id_, 0.0), shared.get(id_, 0.0)) for id_ in ids if id_ not in listed]
     joined = in_order(sides, served.fusion, [*(one.candidate for one in ranked), *own])
-    return _Scores(cosines, shared, joined, not listed.isdisjoint(ids))
+    is_listed = not listed.isdisjoint(ids)
+    is_listed_exactly = is_listed or (not exact and any(one.candidate.id in chunks for one in rank(exact=True)))
+    return _Scores(cosines, shared, joined, is_listed, is_listed_exactly)
 
 
 def _exact(collection: Collection, name: str, vector: Vector | None, ids: tuple[UUID, ...]) -> dict[UUID, float]:

@@ -4,8 +4,8 @@ The decision goes from the index to the answer, and the first that holds is the 
 in the answer, ranked below it, passed over by the approximate index, or not among the chunks that either side lists.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final, Literal
 from uuid import UUID
 
@@ -142,7 +142,8 @@ class Facts:
         expected: its chunks by its head; `chunks` are stored.
         conditions: those that leave it out, as they are said.
         hit: the rank of its hit; `under`: the rank of the hit that lists it as a copy.
-        listed: whether a side listed one of its chunks.
+        listed: whether a side listed one of its chunks; `listed_exactly`: whether one would, compared with every chunk.
+        shares_words: whether one of its chunks has a word of the question.
         score: under the fusion; `last_score`: of the last hit.
         reach: the chunks that each side lists.
     """
@@ -159,9 +160,10 @@ class Facts:
     hit: int | None = None
     under: int | None = None
     listed: bool = False
+    listed_exactly: bool = False
+    shares_words: bool = False
     score: float | None = None
     last_score: float | None = None
-    sides: Mapping[str, Side] = field(default_factory=dict)
 
 
 def decide(facts: Facts) -> tuple[Why, str, str]:
@@ -195,7 +197,7 @@ def decide(facts: Facts) -> tuple[Why, str, str]:
 
 
 def _not_in_the_answer(facts: Facts) -> tuple[Why, str, str]:
-    name, words = facts.name, facts.sides.get("words")
+    name = facts.name
     if facts.listed:
         lacks = "" if facts.score is None or facts.last_score is None else f", it lacks {facts.last_score - facts.score:.4g}"
         return (
@@ -203,17 +205,16 @@ def _not_in_the_answer(facts: Facts) -> tuple[Why, str, str]:
             f"{name} ranks below the last of {facts.limit} hits{lacks}",
             "Raise `limit`, or ask with words that it has.",
         )
-    if facts.mode == "words" and (words is None or not words.score):
+    if facts.mode == "words" and not facts.shares_words:
         return (
             "no_word",
             f"{name} has no word of the question",
             "Ask with a word that it has, or by meaning: mode `hybrid` or `dense`.",
         )
-    reached = [said for side, said in _NAMES.items() if _within(facts.sides.get(side), facts.reach)]
-    if reached:
+    if facts.listed_exactly:
         return (
             "passed_over",
-            f"{name} is among the first {facts.reach} chunks {' and '.join(reached)}, and the approximate index passed over it",
+            f"{name} is among the first {facts.reach} chunks of a side, and the approximate index passed over it",
             "Ask with `exact`; raise `ef_search` (`python -m bench index` shows what that costs).",
         )
     return (
@@ -221,13 +222,6 @@ def _not_in_the_answer(facts: Facts) -> tuple[Why, str, str]:
         f"{name} is not among the first {facts.reach} chunks that either side lists",
         "Ask with words that it has; compare its words and its nearest chunk below.",
     )
-
-
-_NAMES: Final = {"dense": "by meaning", "words": "by words"}
-
-
-def _within(side: Side | None, reach: int) -> bool:
-    return side is not None and side.rank is not None and side.rank <= reach
 
 
 # One adapter writes and reads the JSON, so service and command line agree.
