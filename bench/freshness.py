@@ -134,6 +134,6 @@ def _probe(system: Served, count: int, name: str, is_over: Callable[[], bool] = 
 
 
 def _is_found(client: httpx.Client, source: str, key: str, text: str) -> bool:
-    response = client.post("/v1/search", json={"query": text, "limit": 20, "source": source})
+    response = client.post("/v1/search", json={"query": text, "limit": 20, "source": source, "group": False})
     response.raise_for_status()
     return any(hit["key"] == key for hit in response.json()["hits"])

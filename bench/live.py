@@ -34,7 +34,7 @@ def live_run(release: Path, workspace: Workspace, questions: Mapping[str, Questi
 
 
 def _ask(client: httpx.Client, text: str, mode: str, release: str) -> dict[str, float]:
-    response = client.post("/v1/search", json={"query": text, "limit": _LIMIT, "mode": mode})
+    response = client.post("/v1/search", json={"query": text, "limit": _LIMIT, "mode": mode, "group": False})
     response.raise_for_status()
     answer = response.json()
     if answer["release"] != release:

@@ -26,6 +26,7 @@ COMMANDS = {
     # documents
     "publish": Command("twinline.commands.publish", "Write documents of a source to the log."),
     "search": Command("twinline.commands.search", "Ask a question; get documents, scores and lineage."),
+    "explain": Command("twinline.commands.explain", "Say why a document was or was not found by a question."),
     "trace": Command("twinline.commands.trace", "Follow an answer back to its bytes, or a document to its releases."),
     "dead-letters": Command("twinline.commands.dead_letters", "List, show, replay, discard the messages that were set aside."),
     "reconcile": Command("twinline.commands.reconcile", "Compare the log with every index, point by point; --repair."),

@@ -100,7 +100,7 @@ def embed(address: str, model: str, texts: Sequence[str]) -> NDArray[np.float32]
 def search_everything(url: str, sources: Sequence[str], query: str) -> Iterator[tuple[str, str]]:
     """Yield every document of a source that an exhaustive search returns."""
     for source in sources:
-        body = {"query": query, "limit": 100, "exact": True, "source": source}
+        body = {"query": query, "limit": 100, "exact": True, "source": source, "group": False}
         response = httpx.post(f"{url}/v1/search", json=body, timeout=60, trust_env=False)
         for hit in response.raise_for_status().json()["hits"]:
             yield hit["source"], hit["key"]

@@ -94,7 +94,7 @@ class Searcher:
         pinned = self._random.random() < 0.5
         # No query twice: the vector of a known query is cached, and such an answer does not need Triton.
         query = f"{self._random.choice(self._queries)} {len(self.answers.asked)}"
-        body: dict[str, Any] = {"query": query, "limit": 50, "exact": True}
+        body: dict[str, Any] = {"query": query, "limit": 50, "exact": True, "group": False}
         if pinned:
             body["source"] = PINNED
         gone, began = self._gone(), time.time()

@@ -14,10 +14,11 @@ from proofs.skew.faults_index import damaged, longest_documents
 from proofs.skew.system import NothingErased, System
 from streaming.dead_letters import DeadLetter
 from streaming.indexer import Indexer
-from streaming.points import AnyVector, Vector
+from streaming.points import Vector
 from twinline.clients.release import open_release
 from twinline.clients.store.protocol import Collection
 from twinline.clients.store.vectors import DENSE, WORDS
+from twinline.clients.store.vectors import Vector as AnyVector
 from twinline.contract.documents.cleaning import CleanText
 from twinline.contract.documents.cuts_by_offsets import spans
 from twinline.contract.encoder.chunking import Chunk

@@ -166,7 +166,7 @@ class Walker:
         offline = self._with_cache(open_offline(subject, Preprocessor.load(subject.folder)), subject.golden)
 
         def search(text: str) -> list[Scored]:
-            result = answer_from(served, Question(text), LOCAL_OPERATOR)
+            result = answer_from(served, Question(text, group=False), LOCAL_OPERATOR)
             if result.mode == "words":
                 raise TransientError(result.note)
             hits = result.hits
@@ -174,7 +174,7 @@ class Walker:
             return scored(((hit.point, hit.dense.score) for hit in hits if hit.dense), stored)
 
         def answer(text: str, mode: Mode) -> Answered:
-            return answered(answer_from(served, Question(text, exact=True, mode=mode), LOCAL_OPERATOR))
+            return answered(answer_from(served, Question(text, exact=True, mode=mode, group=False), LOCAL_OPERATOR))
 
         live = open_live(settings, subject, subject, served.collection.read_golden, search, opened)
         live = replace(live, words=LiveWords(answer, served.collection.query))

@@ -19,6 +19,7 @@ from twinline.search.results import MAX_HITS, Mode, Question
 
 _TIMEOUT_SECONDS: Final = 30.0
 _SNIPPET_CHARS: Final = 280
+_SHOWN_COPIES: Final = 5
 
 
 def command(
@@ -29,11 +30,14 @@ def command(
     source: Annotated[str | None, typer.Option(help="Only documents of this source.")] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Compare with every vector, without the index.")] = False,
     mode: Annotated[Mode, typer.Option(help="By vectors and words, by vectors alone (dense), or by words alone.")] = "hybrid",
+    group: Annotated[
+        bool, typer.Option("--group/--all-copies", help="Show documents that say the same as one hit, or each as a hit.")
+    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object; its `hits` are the documents.")] = False,
     url: Annotated[str | None, typer.Option(help="The search API; by default the one of the settings.")] = None,
 ) -> None:
     """Ask a question; get documents by their best chunk, with scores and origins."""
-    question = Question(query, limit, tenant, source, exact, mode)
+    question = Question(query, limit, tenant, source, exact, mode, group)
     answer = ask(url or load_settings().search_url, asdict(question))
     if as_json:
         typer.echo(json.dumps(answer, ensure_ascii=False, indent=2))
@@ -42,16 +46,31 @@ def command(
 
 
 def ask(url: str, fields: Mapping[str, Any], transport: httpx.BaseTransport | None = None) -> dict[str, Any]:
-    """Return the search API's answer.
+    """Return the search API's answer to a question.
+
+    Raises:
+        TransientError, SettingsError, ContractError: as `post` does.
+    """
+    return post(url, PATH, fields, "hits", transport)
+
+
+def post(
+    url: str, path: str, fields: Mapping[str, Any], always: str, transport: httpx.BaseTransport | None = None
+) -> dict[str, Any]:
+    """Return the search API's answer at a path.
+
+    Args:
+        always: a field of every answer there; an answer without it is another service's.
 
     Raises:
         TransientError: there is no answer, or the service is not ready.
         SettingsError: the question or the address is wrong.
+        ContractError: the service cannot answer.
     """
     try:
         # trust_env off: a proxy for the outside world must not stand before loopback, nor read questions.
         with httpx.Client(timeout=_TIMEOUT_SECONDS, transport=transport, trust_env=False) as client:
-            response = client.post(f"{url.rstrip('/')}{PATH}", content=encoded(fields), headers=JSON_HEADERS)
+            response = client.post(f"{url.rstrip('/')}{path}", content=encoded(fields), headers=JSON_HEADERS)
     except (httpx.UnsupportedProtocol, httpx.InvalidURL) as exc:
         raise SettingsError(f"--url {url!r} is no address ({exc}): give one like http://127.0.0.1:18080") from exc
     except httpx.TransportError as exc:
@@ -62,7 +81,7 @@ def ask(url: str, fields: Mapping[str, Any], transport: httpx.BaseTransport | No
         value: dict[str, Any] = response.json()
         if response.is_success:
             # JSON from another service fails here, or in the next line.
-            return {"hits": value["hits"], **value}
+            return {always: value[always], **value}
         message = f"{value['detail']}. {value['remedy']}"
     except (ValueError, KeyError, TypeError) as exc:
         raise SettingsError(f"{url} answers {response.status_code}, but not as Twinline's search: check --url") from exc
@@ -76,7 +95,7 @@ def snippet(text: str, ranges: Sequence[Sequence[int]], limit: int = _SNIPPET_CH
     first = ranges[0][0] if ranges else 0
     start = max(0, min(first - limit // 4, len(text) - limit))
     end = min(len(text), start + limit)
-    shown = Text(_printable(text[start:end]))
+    shown = Text(printable(text[start:end]))
     for low, high in ranges:
         # Parts of a highlight outside the snippet are dropped.
         shown.stylize("bold yellow", max(0, low - start), max(0, high - start))
@@ -88,17 +107,20 @@ def _show(answer: Mapping[str, Any], console: Console) -> None:
     hits = answer["hits"]
     for rank, hit in enumerate(hits, start=1):
         heading = Text.assemble(
-            (f"{rank:>2}  ", "dim"), (f"{hit['score']:.3f}  ", "cyan"), (_printable(hit["title"] or hit["key"]), "bold")
+            (f"{rank:>2}  ", "dim"), (f"{hit['score']:.3f}  ", "cyan"), (printable(hit["title"] or hit["key"]), "bold")
         )
-        body = Group(snippet(hit["chunk"]["text"], hit["highlights"]), Text(_origin(hit), style="dim"))
+        lines = [_origin(hit), sides(hit), *_copies(hit)]
+        body = Group(
+            snippet(hit["chunk"]["text"], hit["highlights"]), *(Text(printable(line), style="dim") for line in lines if line)
+        )
         console.print(heading, Padding(body, (0, 0, 1, 4)))
     if answer.get("note"):
-        console.print(Text(_printable(answer["note"]), style="yellow"))
+        console.print(Text(printable(answer["note"]), style="yellow"))
     timings = answer["timings"]
     console.print(
         Text(
             f"{len(hits)} documents in {timings['total_ms']:.1f} ms (encoder {timings['embed_ms']:.1f}, "
-            f"store {timings['search_ms']:.1f}) from release {answer['release']}, {answer.get('mode', 'dense')}",
+            f"store {timings['search_ms']:.1f}) from release {answer['release']}, mode {answer.get('mode', 'dense')}",
             style="dim",
         )
     )
@@ -116,7 +138,34 @@ def _origin(hit: Mapping[str, Any]) -> str:
         f"trained on {str(training['snapshot'])[:12]}" if training.get("snapshot") else "",
         f"point {hit['point']}",
     ]
-    return _printable(" · ".join(part for part in parts if part))
+    return " · ".join(part for part in parts if part)
+
+
+def sides(places: Mapping[str, Any]) -> str:
+    """Return a chunk's rank and score by either side, in words; empty where the service names neither."""
+    said = []
+    if dense := places.get("dense"):
+        said.append(f"{_rank(dense)} by meaning ({dense['score']:.3f})")
+    if words := places.get("words"):
+        said.append(f"{_rank(words)} by words ({words['score']:,.0f})")
+    return ", ".join(said)
+
+
+def _rank(side: Mapping[str, Any]) -> str:
+    return "not ranked" if side["rank"] is None else f"no. {side['rank']:,}"
+
+
+def _copies(hit: Mapping[str, Any]) -> list[str]:
+    """Return a line for each document that says the same, and one for those beyond `_SHOWN_COPIES`."""
+    copies = hit.get("copies") or []
+    lines = [
+        f"the same: {copy['source']}: {copy['key']} · {_version(copy['version'])} · point {copy['point']}"
+        for copy in copies[:_SHOWN_COPIES]
+    ]
+    more = len(copies) - len(lines)
+    return (
+        [*lines, f"and {more:,} more that say the same: --json lists them, --all-copies shows each as a hit"] if more else lines
+    )
 
 
 def _version(version: Mapping[str, Any]) -> str:
@@ -126,6 +175,6 @@ def _version(version: Mapping[str, Any]) -> str:
     return f"received {received:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Return a text without a terminal's control characters; its length stays, so that ranges hold."""
     return "".join(character if character.isprintable() else " " for character in text)

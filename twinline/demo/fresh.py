@@ -59,5 +59,5 @@ def publish_and_find(settings: Settings, moment: datetime | None = None) -> Foun
 
 
 def _is_found(settings: Settings, query: str, key: str) -> bool:
-    hits = ask(settings.search_url, {"query": query, "limit": 50, "source": SOURCE})["hits"]
+    hits = ask(settings.search_url, {"query": query, "limit": 50, "source": SOURCE, "group": False})["hits"]
     return any(hit["key"] == key for hit in hits)

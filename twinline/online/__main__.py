@@ -52,6 +52,7 @@ def _serve(stop: threading.Event) -> int:
     from twinline.online.consuming import ConsumerThread
     from twinline.online.servers import Servers
     from twinline.online.service import OnlineService
+    from twinline.online.waiting import waiting_in_log
     from twinline.search import opening
     from twinline.search.api import build_app
     from twinline.search.middleware import own_hosts
@@ -88,7 +89,14 @@ def _serve(stop: threading.Event) -> int:
         build_admin(service, applier, principal=LOCAL_OPERATOR), LOOPBACK, Port(settings.admin_port, "TWINLINE_ADMIN_PORT")
     )
     hosts = own_hosts(settings.host, settings.search_hosts)
-    search = build_app(releases, principal=LOCAL_OPERATOR, checks=[service.faults], registry=registry, hosts=hosts)
+    search = build_app(
+        releases,
+        principal=LOCAL_OPERATOR,
+        checks=[service.faults],
+        registry=registry,
+        hosts=hosts,
+        ask_log=partial(waiting_in_log, settings),
+    )
     servers.start(search, settings.host, Port(settings.search_port, "TWINLINE_SEARCH_PORT"))
     _log.info("online_started", extra={"search": settings.search_url, "admin": settings.admin_url})
     try:

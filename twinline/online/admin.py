@@ -37,11 +37,12 @@ LOOPBACK: Final = "127.0.0.1"
 class TrialQuestion(Question):
     """A question to one given collection, active or not, with other search settings than its release has; None: the release's.
 
-    Verification reads more hits than people do. `rule`, `depth`, `k` and `dense_percent` are fields of
+    Verification reads more hits than people do, and each by itself. `rule`, `depth`, `k` and `dense_percent` are fields of
     `twinline.contract.sparse.fusion.Fusion`, `ef_search` of `twinline.contract.release.index_settings.IndexSettings`.
     """
 
     limit: Annotated[int, Field(ge=1, le=1_000)] = 10
+    group: bool = False
     rule: Rule | None = None
     depth: int | None = None
     k: int | None = None

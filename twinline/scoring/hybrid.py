@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from uuid import UUID
@@ -75,6 +75,19 @@ def rank_by_fusions(
 
     Scores only say the order: `limit` for the first document, one less for each next.
     """
+    found = best_chunks_by_fusions(queries, chunks, fusions, limit=limit)
+    return {name: {query: places(documents, limit) for query, documents in run.items()} for name, run in found.items()}
+
+
+def places(documents: Iterable[str], limit: int) -> dict[str, float]:
+    """Return scores that only say the order of documents, best first: `limit` for the first one, one less for each next."""
+    return {document: float(limit - place) for place, document in enumerate(documents)}
+
+
+def best_chunks_by_fusions(
+    queries: Queries, chunks: Chunks, fusions: Mapping[str, Fusion], *, limit: int = 100
+) -> dict[str, dict[str, dict[str, int]]]:
+    """Return, for each fusion by its name, each query's best `limit` documents, best first, with the row of the best chunk."""
     owners = np.repeat(np.arange(len(chunks.document_ids)), chunks.counts)
     starts = np.concatenate([[0], np.cumsum(chunks.counts)[:-1]]).astype(np.int64)
 
@@ -84,16 +97,19 @@ def rank_by_fusions(
         source, key = json.loads(chunks.document_ids[owner])
         return point_id(source, key, int(row - starts[owner]))
 
-    runs: dict[str, dict[str, dict[str, float]]] = {name: {} for name in fusions}
+    runs: dict[str, dict[str, dict[str, int]]] = {name: {} for name in fusions}
     for begin in range(0, len(queries.ids), _QUERY_BLOCK):
         block = slice(begin, begin + _QUERY_BLOCK)
         cosines = queries.vectors[block] @ chunks.vectors.T
         for query_id, text, cosine in zip(queries.ids[block], queries.texts[block], cosines, strict=True):
             shared = chunks.words.scores(chunks.words.query(text))
             for name, fusion in fusions.items():
-                rows = _ranked_rows(cosine, shared, fusion, id_of, limit, owners)
-                documents = list(dict.fromkeys(chunks.document_ids[owners[row]] for row in rows))[:limit]
-                runs[name][query_id] = {document: float(limit - place) for place, document in enumerate(documents)}
+                documents: dict[str, int] = {}
+                for row in _ranked_rows(cosine, shared, fusion, id_of, limit, owners):
+                    documents.setdefault(chunks.document_ids[owners[row]], row)
+                    if len(documents) == limit:
+                        break
+                runs[name][query_id] = documents
     return runs
 
 

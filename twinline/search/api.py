@@ -13,6 +13,8 @@ from twinline.contract.principal import Principal
 from twinline.search import page, problems
 from twinline.search.address import question_by_address
 from twinline.search.admission import Admission
+from twinline.search.explain import AskLog, explain
+from twinline.search.explanation import EXPLANATION, ExplainRequest, Explanation
 from twinline.search.index import IndexInfo, index_info
 from twinline.search.metrics import SearchMetrics
 from twinline.search.middleware import BodyLimit, HeadAsGet, OwnHosts, RequestLog
@@ -56,6 +58,7 @@ def build_app(
     registry: CollectorRegistry | None = None,
     admission: Admission | None = None,
     hosts: Collection[str] = (),
+    ask_log: AskLog | None = None,
 ) -> FastAPI:
     """Return the search application.
 
@@ -66,6 +69,7 @@ def build_app(
         registry: shown at /metrics; may hold metrics of other parts of the process.
         admission: how many questions are answered at once, and how many may wait.
         hosts: the names that it is asked under, beside those of loopback; see `search_hosts`.
+        ask_log: tells what of a document the log holds beyond the index; None: this process does not read the log.
     """
     app = FastAPIOffline(
         redoc_url=None,
@@ -92,13 +96,21 @@ def build_app(
     async def ask_in_turn(question: Question) -> SearchResult:
         return await admitted.run(ask, question)
 
-    app.include_router(_search_routes(ask_in_turn))
+    def explain_document(asked: ExplainRequest) -> Explanation:
+        return explain(releases, asked.question, asked.document, principal, ask_log)
+
+    async def explain_in_turn(asked: ExplainRequest) -> Explanation:
+        return await admitted.run(explain_document, asked)
+
+    app.include_router(_search_routes(ask_in_turn, explain_in_turn))
     app.include_router(_state_routes(releases, metrics, [encoder_answers(releases), *checks]))
-    page.install(app, releases, ask, admitted)
+    page.install(app, releases, ask, explain_document, admitted)
     return app
 
 
-def _search_routes(ask: Callable[[Question], Awaitable[SearchResult]]) -> APIRouter:
+def _search_routes(
+    ask: Callable[[Question], Awaitable[SearchResult]], explain_in_turn: Callable[[ExplainRequest], Awaitable[Explanation]]
+) -> APIRouter:
     router = APIRouter(prefix="/v1", tags=["search"], dependencies=[Depends(only_known_parameters)])
 
     @router.post("/search", response_model=SearchResult, responses=_ERRORS)
@@ -110,6 +122,11 @@ def _search_routes(ask: Callable[[Question], Awaitable[SearchResult]]) -> APIRou
     async def search_by_address(question: Annotated[Question, Depends(question_by_address)]) -> Response:
         """Answer a question given in the address; for a browser or curl."""
         return _as_json(await ask(question))
+
+    @router.post("/explain", response_model=Explanation, responses=_ERRORS)
+    async def explain_a_document(asked: ExplainRequest) -> Response:
+        """Say why a document was or was not found by a question: its state, its exact ranks, the words that it has and lacks."""
+        return Response(EXPLANATION.dump_json(await explain_in_turn(asked)), media_type="application/json")
 
     return router
 

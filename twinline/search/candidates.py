@@ -68,10 +68,14 @@ def rank_candidates(
         # A chunk that was removed between the two calls has one score alone.
         if len(asks) < 2 or id_ in cosines
     ]
-    rule = fusion if len(asks) == 2 else Fusion("dense")
+    return in_order(sides, fusion, candidates), more
+
+
+def in_order(sides: Sides, fusion: Fusion, candidates: Sequence[Candidate[UUID]]) -> list[Ranked[UUID]]:
+    """Return candidates best first: by the fusion, or by the one side that the question has."""
     if sides.dense is None:
-        return _by_words(candidates), more
-    return fuse(rule, candidates), more
+        return _by_words(candidates)
+    return fuse(fusion if sides.words is not None and sides.words.ids else Fusion("dense"), candidates)
 
 
 def _by_words(candidates: Sequence[Candidate[UUID]]) -> list[Ranked[UUID]]:

@@ -12,6 +12,7 @@ from twinline.contract.errors import ContractError, DocumentError, SettingsError
 from twinline.search.results import RESULT, Question, SearchResult
 
 PATH: Final = "/v1/search"
+EXPLAIN_PATH: Final = "/v1/explain"
 JSON_HEADERS: Final = {"Content-Type": "application/json"}
 AT_ONCE: Final = 16
 TIMEOUT_SECONDS: Final = 30.0

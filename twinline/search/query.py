@@ -1,25 +1,27 @@
 """From a question to an answer: one release answers the whole of it, and says so.
 
 resolve the active release -> its query text -> its encoder in Triton, its words -> candidates of both sides -> its fusion
--> documents by best chunk
+-> documents by best chunk, copies under the first of them
 """
 
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
-from twinline.clients.store.protocol import StoredPoint, stored_version
+from twinline.clients.store.protocol import Filter, StoredPoint, stored_version
 from twinline.contract.encoder.embedding import Embeddings
 from twinline.contract.errors import DocumentError, MismatchError, TransientError
 from twinline.contract.principal import Principal
 from twinline.contract.sparse.fusion import NEXT_REACH, Ranked
 from twinline.search.candidates import Sides, rank_candidates
+from twinline.search.grouping import MOST_COPIES, Found, Grouping, newest_first
 from twinline.search.highlight import highlights
 from twinline.search.query_cache import RememberedQueries
 from twinline.search.releases import Served
-from twinline.search.results import Hit, HitChunk, KafkaPlace, Lineage, Mode, Question, SearchResult, Side, Timings
+from twinline.search.results import Copy, Hit, HitChunk, KafkaPlace, Lineage, Mode, Question, SearchResult, Side, Timings
 
 
 class ActiveRelease(Protocol):
@@ -38,7 +40,7 @@ def answer(releases: ActiveRelease, question: Question, principal: Principal) ->
         TransientError: no release is active, or Triton or the store is away.
         MismatchError: the encoder answers in another space than the collection is in.
     """
-    _require_search(principal, question)
+    require_search(principal, question)
     with releases.active() as served:
         found, text, embeddings = _answer(served, question, served.remembered)
         if served.recent is not None and embeddings is not None:
@@ -48,29 +50,51 @@ def answer(releases: ActiveRelease, question: Question, principal: Principal) ->
 
 def answer_from(served: Served, question: Question, principal: Principal) -> SearchResult:
     """Answer `question` from one given release; a trial: it does not count as a query, and always asks the encoder."""
-    _require_search(principal, question)
+    require_search(principal, question)
     return _answer(served, question, None)[0]
 
 
-def _require_search(principal: Principal, question: Question) -> None:
+def require_search(principal: Principal, question: Question) -> None:
+    """Raise NotAllowedError where a question reaches further than the caller may search."""
     principal.require("search", tenant=question.tenant, source=question.source)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question as a release reads it: its mode, its clean text and its vectors; `note` says what is missing of it."""
+
+    text: str
+    mode: Mode
+    sides: Sides
+    embeddings: Embeddings | None
+    note: str
+
+
+def ask_release(served: Served, question: Question, remembered: RememberedQueries | None) -> Asked:
+    """Return a question as a release reads it.
+
+    Raises:
+        DocumentError, TransientError, MismatchError: as `answer` does.
+    """
+    text = served.preprocessor.query_text(question.query)
+    mode = _mode(served, question.mode)
+    mode, embeddings, note = _embedded(served, mode, text, remembered)
+    sides = Sides(
+        None if embeddings is None else embeddings.vectors[0],
+        served.words.query(text) if served.words is not None and mode != "dense" else None,
+    )
+    return Asked(text, mode, sides, embeddings, note)
 
 
 def _answer(
     served: Served, question: Question, remembered: RememberedQueries | None
 ) -> tuple[SearchResult, str, Embeddings | None]:
     started = time.perf_counter()
-    text = served.preprocessor.query_text(question.query)
-    mode = _mode(served, question.mode)
-    mode, embeddings, note = _embedded(served, mode, text, remembered)
+    asked = ask_release(served, question, remembered)
     embedded = time.perf_counter()
-    sides = Sides(
-        None if embeddings is None else embeddings.vectors[0],
-        served.words.query(text) if served.words is not None and mode != "dense" else None,
-    )
-    chosen = _best_chunks(served, sides, question)
+    grouping = best_chunks(served, asked.sides, question)
     found = time.perf_counter()
-    hits = [_hit(served, point, ranked, mode, question.query) for point, ranked in chosen]
+    hits = [_hit(served, one, asked.mode, question.query) for one in grouping.found]
     result = SearchResult(
         query=question.query,
         release=served.info.release,
@@ -82,10 +106,10 @@ def _answer(
             search_ms=_milliseconds(found - embedded),
             total_ms=_milliseconds(time.perf_counter() - started),
         ),
-        mode=mode,
-        note=note,
+        mode=asked.mode,
+        note="; ".join(filter(None, (asked.note, grouping.note))),
     )
-    return result, text, embeddings
+    return result, asked.text, asked.embeddings
 
 
 def _mode(served: Served, wanted: Mode) -> Mode:
@@ -135,59 +159,57 @@ def _of_this_release(served: Served, points: Iterable[StoredPoint]) -> None:
                 )
 
 
-def _best_chunks(served: Served, sides: Sides, question: Question) -> list[tuple[StoredPoint, Ranked[UUID]]]:
-    """Return the best chunk of each of the first `limit` documents.
-
-    One document may own all of the candidates, so the look goes further until there are enough documents or nothing more to
-    see. What a further look finds comes after what was found before: a longer answer begins with the shorter one.
-    """
+def conditions(question: Question) -> Filter:
+    """Return the conditions that a question puts on documents."""
     named = {"tenant": question.tenant, "source": question.source}
-    only = {field: value for field, value in named.items() if value is not None}
-    best: dict[tuple[str, str], tuple[StoredPoint, Ranked[UUID]]] = {}
+    return {field: value for field, value in named.items() if value is not None}
+
+
+def best_chunks(served: Served, sides: Sides, question: Question) -> Grouping:
+    """Return the best chunk of each of the first `limit` documents, with the copies that were seen on the way.
+
+    One document, or copies of one, may own all of the candidates, so the look goes further until there are enough hits or
+    nothing more to see. What a further look finds comes after what was found before: a longer answer begins with the shorter one.
+    """
+    only = conditions(question)
+    grouping = Grouping(question.limit, grouped=question.group)
     seen: set[UUID] = set()
     depth = served.fusion.depth
     while True:
         ranked, more = rank_candidates(
             served.collection, sides, served.fusion, depth, only, exact=question.exact, ef_search=served.ef_search
         )
-        _first_of_each_document(served, [one for one in ranked if one.candidate.id not in seen], question.limit, best)
+        _read_best(served, [one for one in ranked if one.candidate.id not in seen], grouping)
         seen |= {one.candidate.id for one in ranked}
-        if len(best) >= question.limit or not more:
-            return list(best.values())
+        if grouping.is_full or not more or grouping.copies >= MOST_COPIES:
+            return grouping
         depth *= NEXT_REACH
 
 
-def _first_of_each_document(
-    served: Served,
-    ranked: Sequence[Ranked[UUID]],
-    limit: int,
-    best: dict[tuple[str, str], tuple[StoredPoint, Ranked[UUID]]],
-) -> None:
-    """Add the best chunk of each document that is not there yet, until there are `limit`."""
-    # Most documents are one or two chunks, so one read is the rule.
-    page = 2 * limit
-    for start in range(0, len(ranked), page):
-        if len(best) >= limit:
+def _read_best(served: Served, ranked: Sequence[Ranked[UUID]], grouping: Grouping) -> None:
+    """Place chunks, best first, until there are enough hits."""
+    for start in range(0, len(ranked), grouping.page):
+        if grouping.is_full or grouping.copies >= MOST_COPIES:
             return
-        piece = ranked[start : start + page]
+        piece = ranked[start : start + grouping.page]
         points = served.collection.read_points([one.candidate.id for one in piece])
         _of_this_release(served, points.values())
         for one in piece:
             # Removed since it was listed.
-            if (point := points.get(one.candidate.id)) is None or len(best) >= limit:
-                continue
-            best.setdefault((point.payload["source"], point.payload["key"]), (point, one))
+            if (point := points.get(one.candidate.id)) is not None:
+                grouping.place(point, one)
 
 
-def _hit(served: Served, point: StoredPoint, ranked: Ranked[UUID], mode: Mode, query: str) -> Hit:
-    payload, candidate = point.payload, ranked.candidate
-    text = payload["text"]
+def _hit(served: Served, found: Found, mode: Mode, query: str) -> Hit:
+    point, ranked = found.point, found.ranked
+    payload, text = point.payload, point.payload["text"]
+    dense, words = hit_sides(ranked, mode)
     return Hit(
         point=point.id,
         source=payload["source"],
         key=payload["key"],
         title=payload["title"],
-        score={"dense": candidate.cosine, "words": candidate.words, "hybrid": ranked.fused}[mode],
+        score=hit_score(ranked, mode),
         chunk=HitChunk(payload["chunk_index"], payload["start"], payload["end"], text),
         highlights=highlights(text, query),
         version=stored_version(payload),
@@ -197,14 +219,37 @@ def _hit(served: Served, point: StoredPoint, ranked: Ranked[UUID], mode: Mode, q
             release=payload["release"],
             space=payload["space"],
             contract=payload["contract"],
-            kafka=KafkaPlace(payload["partition"], payload["offset"], payload["timestamp_ms"]),
+            kafka=_place(point),
             content_hash=payload["content_hash"],
             ingest=payload["headers"],
             training=served.training,
         ),
-        dense=None if mode == "words" else Side(ranked.dense_rank, candidate.cosine),
-        words=None if mode == "dense" or ranked.words_rank is None else Side(ranked.words_rank, candidate.words),
+        dense=dense,
+        words=words,
+        copies=[_copy(copy) for copy in newest_first(found.copies)],
     )
+
+
+def hit_score(ranked: Ranked[UUID], mode: Mode) -> float:
+    """Return the score that orders the hits of an answer."""
+    return {"dense": ranked.candidate.cosine, "words": ranked.candidate.words, "hybrid": ranked.fused}[mode]
+
+
+def hit_sides(ranked: Ranked[UUID], mode: Mode) -> tuple[Side | None, Side | None]:
+    """Return a chunk's places by meaning and by words; None for a side that the mode or the chunk does not have."""
+    dense = None if mode == "words" else Side(ranked.dense_rank, ranked.candidate.cosine)
+    has_words = mode != "dense" and ranked.words_rank is not None
+    return dense, Side(ranked.words_rank, ranked.candidate.words) if has_words else None
+
+
+def _copy(point: StoredPoint) -> Copy:
+    payload = point.payload
+    return Copy(payload["source"], payload["key"], payload["title"], stored_version(payload), point.id, _place(point))
+
+
+def _place(point: StoredPoint) -> KafkaPlace:
+    payload = point.payload
+    return KafkaPlace(payload["partition"], payload["offset"], payload["timestamp_ms"])
 
 
 def _milliseconds(seconds: float) -> float:

@@ -33,6 +33,10 @@ class Question:
         Mode,
         Field(description="Search by vectors and words, as the release was made to; by vectors alone; or by words alone."),
     ] = "hybrid"
+    group: Annotated[
+        bool,
+        Field(description="Documents that say the same are one hit, the others listed under it; false: each is a hit."),
+    ] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +86,25 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
+class Copy:
+    """A document whose best chunk says what its hit's chunk says: equal, or near it by `contract.documents.sameness`."""
+
+    source: str
+    key: str
+    title: str
+    version: Version
+    point: UUID
+    place: KafkaPlace
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """One document, shown by its best chunk; `highlights` are code point ranges of `chunk.text`.
 
     `score` orders the hits of one answer: the cosine in mode `dense`, the words' sum in mode `words`, the fused score in mode
     `hybrid` (0 to 1 by the rule `scores`). `dense` and `words` are the chunk's places by either side, None where it has none.
-    `point` is the id that `twinline trace` takes.
+    `point` is the id that `twinline trace` takes. `copies` are the documents that say the same and were ranked below this one,
+    newest first by the log's time.
     """
 
     point: UUID
@@ -103,6 +120,7 @@ class Hit:
     lineage: Lineage
     dense: Side | None = None
     words: Side | None = None
+    copies: Sequence[Copy] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """A small release in memory: real flow and HTTP application, a fake encoder and a fake store."""
 
+import hashlib
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,14 +13,18 @@ from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 
 from twinline.clients.release import Release
-from twinline.clients.store.protocol import CollectionInfo, Query, StoredPoint
-from twinline.clients.store.vectors import DENSE, one_dense
-from twinline.contract.documents.ids import point_id
+from twinline.clients.store.protocol import CollectionInfo, Head, Query, StoredPoint
+from twinline.clients.store.vectors import DENSE, WORDS, Ask, VectorSpec, one_dense
+from twinline.contract.documents.ids import head_id, point_id
+from twinline.contract.documents.records import Version
 from twinline.contract.encoder.embedding import Embeddings
 from twinline.contract.encoder.golden import GoldenSet
 from twinline.contract.encoder.limits import MAX_QUERY_CHARS
 from twinline.contract.errors import DocumentError, TransientError
 from twinline.contract.principal import LOCAL_OPERATOR
+from twinline.contract.sparse.fusion import Fusion
+from twinline.contract.sparse.vector import Sparse
+from twinline.contract.sparse.weights import Words, score
 from twinline.search.api import build_app
 from twinline.search.releases import Releases, Served
 
@@ -66,18 +71,45 @@ class FakeCollection:
         self.info = info
         self.points: dict[UUID, StoredPoint] = {}
         self.reaches: list[int] = []
+        # What the approximate index passes over.
+        self.missed: set[UUID] = set()
         self.before_query: Callable[[], None] = lambda: None
 
     def query(self, query: Query) -> list[list[StoredPoint]]:
-        [ask] = query.asks
         self.before_query()
-        self.reaches.append(ask.depth)
-        scored = [
-            StoredPoint(point.id, point.payload, score=float(ask.vector @ point.dense))  # type: ignore[operator]
+        self.reaches.append(query.asks[0].depth)
+        matching = [
+            point
             for point in self._matching({"kind": "chunk", **(query.where or {})})
-            if point.dense is not None
+            if query.among is None or point.id in query.among
         ]
-        return [sorted(scored, key=lambda point: -(point.score or 0))[: ask.depth]]
+        return [self._nearest(ask, matching, query.exact) for ask in query.asks]
+
+    def _nearest(self, ask: Ask, points: Sequence[StoredPoint], exact: bool) -> list[StoredPoint]:
+        scored = []
+        for point in points:
+            vector = point.vectors.get(ask.using)
+            if vector is None or (not exact and point.id in self.missed):
+                continue
+            if isinstance(vector, Sparse):
+                assert isinstance(ask.vector, Sparse)
+                value = float(score(ask.vector, vector))
+            else:
+                value = float(ask.vector @ vector)  # type: ignore[operator]
+            # A sparse ask lists those that share a term.
+            if value > 0 or ask.using == DENSE:
+                scored.append(StoredPoint(point.id, point.payload, score=value))
+        return sorted(scored, key=lambda point: -(point.score or 0))[: ask.depth]
+
+    def read_heads(self, ids: Sequence[UUID]) -> dict[UUID, Head]:
+        return {id_: Head.from_payload(point.payload) for id_, point in self.read_points(ids).items()}
+
+    def scroll(
+        self, where: Mapping[str, Any] | None = None, limit: int = 256, offset: UUID | None = None, with_vectors: bool = False
+    ) -> tuple[list[StoredPoint], UUID | None]:
+        found = sorted(self._matching(where or {}), key=lambda point: point.id)
+        ahead = [point for point in found if offset is None or point.id >= offset]
+        return ahead[:limit], ahead[limit].id if len(ahead) > limit else None
 
     def read_points(self, ids: Sequence[UUID], with_vectors: bool = False) -> dict[UUID, StoredPoint]:
         found = {id_: self.points[id_] for id_ in ids if id_ in self.points}
@@ -113,11 +145,20 @@ class World:
         app = build_app(self.releases, principal=LOCAL_OPERATOR)
         self.client = TestClient(app, base_url=HERE, raise_server_exceptions=False)
 
-    def release(self, release: str) -> Served:
-        info = CollectionInfo(release, f"space-{release}", f"contract-{release}", "vector", "index", one_dense(DIMENSION))
+    def release(self, release: str, words: Words | None = None, fusion: Fusion | None = None) -> Served:
+        vectors = {**one_dense(DIMENSION), **({WORDS: VectorSpec("sparse", None, "dot")} if words else {})}
+        info = CollectionInfo(release, f"space-{release}", f"contract-{release}", "vector", "index", vectors)
         training = {"snapshot": f"snapshot-{release}", "git_revision": "0123456789abcdef"}
         served = Served(
-            Release(info, FakePreprocessor(), FakeEmbedder(info.space), GoldenSet((), 0.0), training=training),  # type: ignore[arg-type]
+            Release(
+                info,
+                FakePreprocessor(),  # type: ignore[arg-type]
+                FakeEmbedder(info.space),
+                GoldenSet((), 0.0),
+                words,
+                fusion or Fusion("dense"),
+                training,
+            ),
             FakeCollection(f"documents_{release}", info),  # type: ignore[arg-type]
         )
         self.served[release] = served
@@ -125,7 +166,14 @@ class World:
         return served
 
     def add(
-        self, release: str, key: str, *chunks: str, source: str = "notes", tenant: str | None = None, title: str = ""
+        self,
+        release: str,
+        key: str,
+        *chunks: str,
+        source: str = "notes",
+        tenant: str | None = None,
+        title: str = "",
+        at_ms: int = 1_790_000_000_000,
     ) -> None:
         served = self.served[release]
         points: dict[UUID, StoredPoint] = served.collection.points  # type: ignore[attr-defined]
@@ -133,13 +181,15 @@ class World:
             payload = {
                 "kind": "chunk", "source": source, "key": key, "version": 3, "version_kind": "explicit", "version_offset": 0,
                 "chunk_index": index, "start": 0, "end": len(text), "text": text, "title": title or key, "metadata": {},
-                "tenant": tenant, "content_hash": "c" * 64, "token_count": 3, "truncated": False, "space": served.info.space,
+                "tenant": tenant, "content_hash": hashlib.sha256(text.encode()).hexdigest(), "token_count": 3,
+                "truncated": False, "space": served.info.space,
                 "release": release, "contract": served.info.contract_fingerprint,
-                "partition": 1, "offset": 42, "timestamp_ms": 1_790_000_000_000, "headers": {"run_id": "run-7"},
+                "partition": 1, "offset": 42, "timestamp_ms": at_ms, "headers": {"run_id": "run-7"},
             }  # fmt: skip
-            points[point_id(source, key, index)] = StoredPoint(point_id(source, key, index), payload, {DENSE: bag_of_words(text)})
-        head = point_id(source, key, -1)
-        points[head] = StoredPoint(head, {"kind": "head", "source": source, "key": key, "deleted": False})
+            vectors = {DENSE: bag_of_words(text), **({WORDS: served.words.document(text)} if served.words else {})}
+            points[point_id(source, key, index)] = StoredPoint(point_id(source, key, index), payload, vectors)
+        head = Head(source, key, Version("explicit", 3, 0), deleted=not chunks, chunk_count=len(chunks))
+        points[head_id(source, key)] = StoredPoint(head.id, head.to_payload())
 
     def search(self, query: str, **fields: Any) -> dict[str, Any]:
         response = self.client.post("/v1/search", json={"query": query, **fields})

@@ -87,3 +87,64 @@ def test_a_snippet_is_short_and_holds_the_first_highlight(text: str, ranges: lis
     assert len(shown) <= 290
     marked = [shown.plain[span.start : span.end] for span in shown.spans if span.style == "bold yellow"]
     assert marked == ["needle"] * len(ranges)
+
+
+def copies(count: int) -> list[dict[str, Any]]:
+    version = {"kind": "explicit", "number": 2, "offset": 0}
+    return [
+        {"source": "notes", "key": f"k\x1b{number}", "title": "", "version": version, "point": POINT} for number in range(count)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [
+        (0, []),
+        (1, ["the same: notes: k 0", "version 2"]),
+        (5, ["notes: k 4"]),
+        (8, ["notes: k 4", "and 3 more that say the same"]),
+    ],
+)
+def test_copies_are_listed_under_their_hit(monkeypatch: pytest.MonkeyPatch, count: int, words: list[str]) -> None:
+    [hit] = ANSWER["hits"]  # type: ignore[misc]
+    monkeypatch.setitem(ANSWER, "hits", [{**hit, "copies": copies(count)}])  # type: ignore[dict-item]
+    output = " ".join(run(monkeypatch).split())
+    for part in words:
+        assert part in output
+    assert output.count("the same: notes") == min(count, 5)
+    assert "k 5" not in output  # beyond five, they are counted
+
+
+@pytest.mark.parametrize(
+    ("dense", "by_words", "said"),
+    [
+        ({"rank": 1, "score": 0.5}, {"rank": 2_000, "score": 12_345.0}, "no. 1 by meaning (0.500), no. 2,000 by words (12,345)"),
+        ({"rank": 3, "score": -0.25}, None, "no. 3 by meaning (-0.250)"),
+        (None, {"rank": 1, "score": 7.0}, "no. 1 by words (7)"),
+        ({"rank": None, "score": 0.1}, {"rank": None, "score": 0.0}, "not ranked by meaning (0.100), not ranked by words (0)"),
+        (None, None, ""),
+    ],
+)
+def test_both_places_of_a_hit_are_said(
+    monkeypatch: pytest.MonkeyPatch, dense: dict[str, Any] | None, by_words: dict[str, Any] | None, said: str
+) -> None:
+    assert search_command.sides({"dense": dense, "words": by_words}) == said
+    [hit] = ANSWER["hits"]  # type: ignore[misc]
+    monkeypatch.setitem(ANSWER, "hits", [{**hit, "dense": dense, "words": by_words}])  # type: ignore[dict-item]
+    assert said in " ".join(run(monkeypatch).split())
+
+
+@pytest.mark.parametrize(("options", "group"), [((), True), (("--all-copies",), False), (("--group",), True)])
+def test_copies_are_grouped_unless_all_are_wanted(monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], group: bool) -> None:
+    sent: list[Any] = []
+
+    def answer(_: str, fields: Any) -> Any:
+        sent.append(fields)
+        return {**ANSWER, "mode": "words", "note": "the encoder is away"}
+
+    monkeypatch.setattr(search_command, "ask", answer)
+    arguments = ["search", "cats", *options]
+    output = " ".join(CliRunner().invoke(build_app(arguments), arguments).output.split())
+    assert sent[0]["group"] is group
+    assert "the encoder is away" in output
+    assert "mode words" in output

@@ -1,6 +1,8 @@
 """One list of search fields, two clients that do the same, and the public names: exactly these, and light."""
 
+import asyncio
 import inspect
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -91,6 +93,25 @@ def test_the_plain_client_returns_what_the_service_says(world: Any) -> None:
         assert isinstance(result, SearchResult)
         assert [hit.key for hit in result.hits] == [hit["key"] for hit in body["hits"]]
         assert [one.release for one in client.search_many(["cats", "dogs"])] == [body["release"]] * 2
+
+
+@pytest.mark.parametrize("group", [True, False])
+def test_both_clients_send_whether_copies_are_grouped(world: Any, group: bool) -> None:
+    answered, bodies = world.search("cats"), []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        bodies.append(json.loads(request.content))
+        return httpx.Response(200, json=answered)
+
+    with SearchClient("http://search", transport=httpx.MockTransport(handler)) as client:
+        client.search("cats", group=group)
+
+    async def ask() -> None:
+        async with AsyncSearchClient("http://search", transport=httpx.MockTransport(handler)) as other:
+            await other.search("cats", group=group)
+
+    asyncio.run(ask())
+    assert [body["group"] for body in bodies] == [group, group]
 
 
 @pytest.mark.parametrize(

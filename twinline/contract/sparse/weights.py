@@ -57,6 +57,10 @@ class Words:
         """
         return cls(contract, Statistics.load(folder / STATISTICS_FILE, contract.statistics_sha256))
 
+    def terms(self, text: str) -> list[str]:
+        """Return a text's terms in their order, repeated ones too; `term_id` gives the id of each."""
+        return self._analyzer.terms(text)
+
     def ids(self, text: str) -> list[int]:
         """Return the ids of a text's terms in their order, repeated ones too."""
         remembered = self._ids

@@ -73,7 +73,8 @@ form.addEventListener("input", () => {
 addEventListener("popstate", () => {
   const asked = new URLSearchParams(location.search);
   for (const field of form.querySelectorAll("input, select")) {
-    field.value = asked.get(field.name) ?? (field.name === "limit" ? "10" : "");
+    if (field.type === "checkbox") field.checked = asked.get(field.name) === field.value;
+    else field.value = asked.get(field.name) ?? (field.name === "limit" ? "10" : "");
   }
   show(location.pathname + location.search, { remember: false });
 });
