@@ -17,6 +17,7 @@ from twinline.contract.documents.records import Version
 from twinline.contract.encoder.limits import MAX_QUERY_CHARS
 from twinline.contract.errors import TransientError, TwinlineError
 from twinline.search.admission import Admission
+from twinline.search.filters import MAX_WHERE_CHARS, where_of
 from twinline.search.highlight import segments
 from twinline.search.index import IndexInfo, index_info
 from twinline.search.parameters import only_known_parameters
@@ -45,6 +46,7 @@ class _View:
     limit: int
     source: str
     tenant: str
+    where: str
     answer: SearchResult | None = None
     index: IndexInfo | None = None
     problem: Problem | None = None
@@ -61,10 +63,11 @@ def install(app: FastAPI, releases: Releases, ask: Callable[[Question], SearchRe
         limit: Annotated[str, Query()] = "",
         source: Annotated[str, Query()] = "",
         tenant: Annotated[str, Query()] = "",
+        where: Annotated[str, Query()] = "",
         x_fragment: Annotated[str | None, Header()] = None,
     ) -> HTMLResponse:
         """Show the search box and, for a query, its hits."""
-        asked = (q.strip(), limit, source.strip(), tenant.strip())
+        asked = (q.strip(), limit, source.strip(), tenant.strip(), where.strip())
         try:
             # Not a dependency: shown on the page like every other problem.
             only_known_parameters(request)
@@ -76,30 +79,31 @@ def install(app: FastAPI, releases: Releases, ask: Callable[[Question], SearchRe
         except RequestValidationError as error:
             view, status, headers = _View(asked[0], _LIMITS[0], *asked[2:], problem=invalid_problem(error)), 422, {}
         name = "results.html" if x_fragment else "page.html"
-        body = templates.get_template(name).render(view=view, limits=_LIMITS, max_query_chars=MAX_QUERY_CHARS)
+        longest = {"max_query_chars": MAX_QUERY_CHARS, "max_where_chars": MAX_WHERE_CHARS}
+        body = templates.get_template(name).render(view=view, limits=_LIMITS, **longest)
         return HTMLResponse(body, status, {**_HEADERS, **headers})
 
     app.mount("/static", StaticFiles(directory=_HERE / "static"), name="static")
 
 
 def _look(
-    releases: Releases, ask: Callable[[Question], SearchResult], query: str, limit: str, source: str, tenant: str
+    releases: Releases, ask: Callable[[Question], SearchResult], query: str, limit: str, source: str, tenant: str, where: str
 ) -> tuple[_View, int, Mapping[str, str]]:
     # Compared as text: a number may have more digits than Python reads.
     wanted = next((known for known in _LIMITS if str(known) == limit), _LIMITS[0])
     if limit not in ("", str(wanted)):
         problem = Problem("invalid_request", f"limit: must be one of {', '.join(map(str, _LIMITS))}", "Choose one on the page.")
-        return _View(query, wanted, source, tenant, problem=problem), 422, {}
+        return _View(query, wanted, source, tenant, where, problem=problem), 422, {}
     found: dict[str, Any] = {}
     status, headers = 200, {}
     try:
         found["index"] = index_info(releases)
         if query:
-            found["answer"] = ask(Question(query, wanted, tenant or None, source or None))
+            found["answer"] = ask(Question(query, wanted, tenant or None, source or None, where=where_of([where])))
     except TwinlineError as error:
         status, found["problem"] = problem_of(error)
         headers = retry_after(error)
-    return _View(query, wanted, source, tenant, **found), status, headers
+    return _View(query, wanted, source, tenant, where, **found), status, headers
 
 
 def _environment() -> Environment:

@@ -5,17 +5,19 @@ resolve the active release -> its query text -> its encoder in Triton, its words
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 from uuid import UUID
 
-from twinline.clients.store.protocol import StoredPoint, stored_version
+from twinline.clients.store.protocol import Filter, StoredPoint, document_metadata, stored_version
+from twinline.contract.documents.ids import head_id
 from twinline.contract.encoder.embedding import Embeddings
 from twinline.contract.errors import DocumentError, MismatchError, TransientError
 from twinline.contract.principal import Principal
 from twinline.contract.sparse.fusion import Ranked
 from twinline.search.candidates import Sides, rank_candidates
+from twinline.search.filters import store_conditions
 from twinline.search.highlight import highlights
 from twinline.search.query_cache import RememberedQueries
 from twinline.search.releases import Served
@@ -63,6 +65,7 @@ def _answer(
     served: Served, question: Question, remembered: RememberedQueries | None
 ) -> tuple[SearchResult, str, Embeddings | None]:
     started = time.perf_counter()
+    where = _conditions(served, question)
     text = served.preprocessor.query_text(question.query)
     mode = _mode(served, question.mode)
     mode, embeddings, note = _embedded(served, mode, text, remembered)
@@ -71,9 +74,10 @@ def _answer(
         None if embeddings is None else embeddings.vectors[0],
         served.words.query(text) if served.words is not None and mode != "dense" else None,
     )
-    chosen = _best_chunks(served, sides, question)
+    chosen = _best_chunks(served, sides, question, where)
     found = time.perf_counter()
-    hits = [_hit(served, point, ranked, mode, question.query) for point, ranked in chosen]
+    metadata = _metadata(served, [point for point, _ in chosen])
+    hits = [_hit(served, point, metadata[point.id], ranked, mode, question.query) for point, ranked in chosen]
     result = SearchResult(
         query=question.query,
         release=served.info.release,
@@ -89,6 +93,17 @@ def _answer(
         note=note,
     )
     return result, text, embeddings
+
+
+def _conditions(served: Served, question: Question) -> dict[str, Any]:
+    """Return the store's conditions of a question."""
+    where = question.where or {}
+    for name, value in (("tenant", question.tenant), ("source", question.source)):
+        if value is not None and name in where:
+            raise DocumentError("wrong_filter", f"{name!r} is given twice, as {value!r} and in `where`: give it once")
+    named = {"tenant": question.tenant, "source": question.source}
+    conditions = store_conditions(where, served.info.index.declared, served.info.release)
+    return {**conditions, **{field: value for field, value in named.items() if value is not None}}
 
 
 def _mode(served: Served, wanted: Mode) -> Mode:
@@ -138,14 +153,12 @@ def _of_this_release(served: Served, points: Iterable[StoredPoint]) -> None:
                 )
 
 
-def _best_chunks(served: Served, sides: Sides, question: Question) -> list[tuple[StoredPoint, Ranked[UUID]]]:
+def _best_chunks(served: Served, sides: Sides, question: Question, only: Filter) -> list[tuple[StoredPoint, Ranked[UUID]]]:
     """Return the best chunk of each of the first `limit` documents.
 
     One document may own all of the candidates, so the look goes further until there are enough documents or nothing more to
     see. What a further look finds comes after what was found before: a longer answer begins with the shorter one.
     """
-    named = {"tenant": question.tenant, "source": question.source}
-    only = {field: value for field, value in named.items() if value is not None}
     best: dict[tuple[str, str], tuple[StoredPoint, Ranked[UUID]]] = {}
     seen: set[UUID] = set()
     depth = served.fusion.depth
@@ -180,7 +193,14 @@ def _first_of_each_document(
             best.setdefault((point.payload["source"], point.payload["key"]), (point, one))
 
 
-def _hit(served: Served, point: StoredPoint, ranked: Ranked[UUID], mode: Mode, query: str) -> Hit:
+def _metadata(served: Served, points: Sequence[StoredPoint]) -> dict[UUID, Mapping[str, Any]]:
+    """Return the metadata of each chunk's document: one read for all hits."""
+    heads = {point.id: head_id(point.payload["source"], point.payload["key"]) for point in points}
+    found = served.collection.read_heads(list(dict.fromkeys(heads.values())))
+    return {point.id: document_metadata(point.payload, found.get(heads[point.id])) for point in points}
+
+
+def _hit(served: Served, point: StoredPoint, metadata: Mapping[str, Any], ranked: Ranked[UUID], mode: Mode, query: str) -> Hit:
     payload, candidate = point.payload, ranked.candidate
     text = payload["text"]
     return Hit(
@@ -192,7 +212,7 @@ def _hit(served: Served, point: StoredPoint, ranked: Ranked[UUID], mode: Mode, q
         chunk=HitChunk(payload["chunk_index"], payload["start"], payload["end"], text),
         highlights=highlights(text, query),
         version=stored_version(payload),
-        metadata=payload["metadata"],
+        metadata=metadata,
         tenant=payload["tenant"],
         lineage=Lineage(
             release=payload["release"],

@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 
 from twinline.contract.documents.records import MAX_NAME_CHARS, Version
 from twinline.contract.encoder.limits import MAX_QUERY_CHARS
+from twinline.search.filters import Filters
 
 MAX_HITS: Final = 100
 Mode = Literal["hybrid", "dense", "words"]
@@ -33,6 +34,10 @@ class Question:
         Mode,
         Field(description="Search by vectors and words, as the release was made to; by vectors alone; or by words alone."),
     ] = "hybrid"
+    where: Annotated[
+        Filters | None,
+        Field(description='Only documents that meet all of these: {"metadata.team": "red", "metadata.year": {"gte": 2020}}.'),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,10 @@ from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 
 from twinline.clients.release import Release
-from twinline.clients.store.protocol import CollectionInfo, Query, StoredPoint
+from twinline.clients.store.protocol import CollectionInfo, Head, Query, StoredPoint
 from twinline.clients.store.vectors import DENSE, one_dense
 from twinline.contract.documents.ids import point_id
+from twinline.contract.documents.records import Version
 from twinline.contract.encoder.embedding import Embeddings
 from twinline.contract.encoder.golden import GoldenSet
 from twinline.contract.encoder.limits import MAX_QUERY_CHARS
@@ -66,6 +67,7 @@ class FakeCollection:
         self.info = info
         self.points: dict[UUID, StoredPoint] = {}
         self.reaches: list[int] = []
+        self.head_reads: list[int] = []
         self.before_query: Callable[[], None] = lambda: None
 
     def query(self, query: Query) -> list[list[StoredPoint]]:
@@ -82,6 +84,10 @@ class FakeCollection:
     def read_points(self, ids: Sequence[UUID], with_vectors: bool = False) -> dict[UUID, StoredPoint]:
         found = {id_: self.points[id_] for id_ in ids if id_ in self.points}
         return {id_: StoredPoint(id_, point.payload, point.vectors if with_vectors else {}) for id_, point in found.items()}
+
+    def read_heads(self, ids: Sequence[UUID]) -> dict[UUID, Head]:
+        self.head_reads.append(len(ids))
+        return {id_: Head.from_payload(self.points[id_].payload) for id_ in ids if id_ in self.points}
 
     def read_golden(self) -> dict[str, NDArray[np.float32]]:
         return {"short": bag_of_words("short"), "broken": np.full(DIMENSION, np.nan, np.float32)}
@@ -125,7 +131,14 @@ class World:
         return served
 
     def add(
-        self, release: str, key: str, *chunks: str, source: str = "notes", tenant: str | None = None, title: str = ""
+        self,
+        release: str,
+        key: str,
+        *chunks: str,
+        source: str = "notes",
+        tenant: str | None = None,
+        title: str = "",
+        metadata: Mapping[str, Any] | None = None,
     ) -> None:
         served = self.served[release]
         points: dict[UUID, StoredPoint] = served.collection.points  # type: ignore[attr-defined]
@@ -138,8 +151,8 @@ class World:
                 "partition": 1, "offset": 42, "timestamp_ms": 1_790_000_000_000, "headers": {"run_id": "run-7"},
             }  # fmt: skip
             points[point_id(source, key, index)] = StoredPoint(point_id(source, key, index), payload, {DENSE: bag_of_words(text)})
-        head = point_id(source, key, -1)
-        points[head] = StoredPoint(head, {"kind": "head", "source": source, "key": key, "deleted": False})
+        head = Head(source, key, Version("explicit", 3), False, len(chunks), metadata or {})
+        points[head.id] = StoredPoint(head.id, head.to_payload())
 
     def search(self, query: str, **fields: Any) -> dict[str, Any]:
         response = self.client.post("/v1/search", json={"query": query, **fields})

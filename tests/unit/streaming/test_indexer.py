@@ -24,10 +24,10 @@ def test_a_document_becomes_a_head_and_its_chunks(world: World) -> None:
     handled = world.handle(world.log.append(document(f"{ONE} {TWO}", tenant="t", metadata={"team": "x"}, title="T")))
     assert world.texts("k") == [ONE, TWO]
     head = world.collection.read_heads([head_id("s", "k")])[head_id("s", "k")]
-    assert (head.deleted, head.chunk_count, head.version.kind) == (False, 2, "log")
+    assert (head.deleted, head.chunk_count, head.version.kind, head.metadata) == (False, 2, "log", {"team": "x"})
     payload = next(p.payload for p in world.collection.points.values() if p.payload.get("chunk_index") == 1)
     assert payload["text"] == f"{ONE} {TWO}"[payload["start"] : payload["end"]]
-    assert (payload["tenant"], payload["metadata"], payload["title"]) == ("t", {"team": "x"}, "T")
+    assert (payload["tenant"], payload["metadata"], payload["title"]) == ("t", {}, "T")
     assert (payload["release"], payload["space"], payload["offset"]) == ("r0123456789ab", world.embedder.space, 1)
     assert (handled.documents, handled.chunks_embedded) == (1, 2)
 
