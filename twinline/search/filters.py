@@ -200,7 +200,7 @@ def _said(error: Mapping[str, Any]) -> str:
 
 _QUOTED: Final = r'"(?:[^"\\]|\\.)*"'
 _PART: Final = re.compile(rf'(?:{_QUOTED}|[^";])+')
-_CONDITION: Final = re.compile(r'\s*([^\s=<>?!,;"]+)\s*(>=|<=|=|>|<)(.*)', re.DOTALL)
+_CONDITION: Final = re.compile(r'\s*([^\s=<>?!,;"]+)\s*(>=|<=|=|>|<)(?!\s*[=<>])(.*)', re.DOTALL)
 _PRESENCE: Final = re.compile(r'\s*(?:([^\s=<>?!,;"]+)\s*\?|!\s*([^\s=<>?!,;"]+)\s*\?)\s*')
 _VALUE: Final = rf'(?:{_QUOTED}|[^",\s](?:[^",]*[^",\s])?)'
 _VALUES: Final = re.compile(rf"\s*{_VALUE}\s*(?:,\s*{_VALUE}\s*)*")

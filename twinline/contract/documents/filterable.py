@@ -67,11 +67,12 @@ def typed_value(value: object, type_: FieldType) -> str | int | float | None:
     if type_ == "datetime":
         found = moment(value) if isinstance(value, str) else None
         return None if found is None else found.isoformat(timespec="microseconds").replace("+00:00", "Z")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _largest(value):
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     if type_ == "float":
-        return float(value)
-    return int(value) if float(value).is_integer() else None
+        # False for NaN, infinity, and an integer that no float reaches.
+        return float(value) if abs(value) <= float_info.max else None
+    return int(value) if abs(value) <= LARGEST_INTEGER and value == int(value) else None
 
 
 def moment(text: str) -> datetime | None:
@@ -87,10 +88,6 @@ def moment(text: str) -> datetime | None:
     except (ValueError, OverflowError):
         # No such day or hour, or an offset that leads before the year 1.
         return None
-
-
-def _largest(value: int | float) -> float:
-    return LARGEST_INTEGER if isinstance(value, int) else float_info.max
 
 
 def _typed(value: object, type_: FieldType) -> JSON:
