@@ -79,6 +79,7 @@ def decide(events: Sequence[Event], heads: Mapping[UUID, Head], chunk: Callable[
         if planned:
             decision.stale.append(planned.event)
         version = event.version.after(current.version if current else None)
-        head = Head(event.item.source, event.item.key, version, isinstance(event.item, Deletion), len(chunks))
+        metadata = None if isinstance(event.item, Deletion) else event.item.metadata
+        head = Head(event.item.source, event.item.key, version, isinstance(event.item, Deletion), len(chunks), metadata)
         decision.plans[id_] = Plan(event, head, chunks, heads.get(id_))
     return decision

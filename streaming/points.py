@@ -14,6 +14,7 @@ from twinline.clients.store.protocol import CollectionInfo, StoredPoint, version
 from twinline.clients.store.vectors import DENSE, WORDS
 from twinline.clients.store.vectors import Vector as AnyVector
 from twinline.contract.canonical import JSON
+from twinline.contract.documents.filterable import FieldType, filterable
 from twinline.contract.documents.ids import point_id
 from twinline.contract.documents.records import Document
 from twinline.contract.encoder.chunking import Chunk
@@ -129,15 +130,19 @@ def chunk_vectors(chunk: Chunk, dense: Vector, words: Words | None) -> dict[str,
     return {DENSE: dense} if words is None else {DENSE: dense, WORDS: words.document(chunk.encoder_text)}
 
 
-def chunk_fields(document: Document, chunk: Chunk) -> dict[str, JSON]:
-    """Return the payload fields of a chunk that describe its text and its document."""
+def chunk_fields(document: Document, chunk: Chunk, declared: Mapping[str, FieldType]) -> dict[str, JSON]:
+    """Return the payload fields of a chunk that describe its text and its document.
+
+    Args:
+        declared: the fields that the release declares filterable. The head has all metadata, a chunk only those.
+    """
     return {
         "chunk_index": chunk.index,
         "start": chunk.start,
         "end": chunk.end,
         "title": document.title,
         "text": chunk.text,
-        "metadata": dict(document.metadata),
+        "metadata": filterable(document.metadata, declared),
         "tenant": document.tenant,
         "content_hash": chunk.content_hash,
         "token_count": chunk.token_count,
@@ -151,7 +156,7 @@ def _payload(plan: Plan, document: Document, info: CollectionInfo, chunk: Chunk)
         "source": document.source,
         "key": document.key,
         **version_fields(plan.head.version),
-        **chunk_fields(document, chunk),
+        **chunk_fields(document, chunk, info.index.declared),
         "space": info.space,
         "release": info.release,
         "contract": info.contract_fingerprint,

@@ -154,7 +154,8 @@ def _indices(chunks: Chunks, name: Name) -> list[int]:
 def _check_head(name: Name, state: State, found: Sequence[PlainPoint], damage: Damage) -> None:
     if not found:
         damage.note("lost", f"no head of {name}, {state.place}")
-    wanted = {**_version(state), "deleted": state.said is None, "chunk_count": len(state.chunks)}
+    metadata = None if state.said is None else state.said.get("metadata") or {}
+    wanted = {**_version(state), "deleted": state.said is None, "chunk_count": len(state.chunks), "metadata": metadata}
     for point in found:
         differing = _differing(point.payload, wanted)
         if differing:
@@ -208,7 +209,8 @@ def _chunk_fields(state: State, piece: Piece) -> dict[str, Any]:
         "end": piece.end,
         "text": piece.text,
         "title": said.get("title") or "",
-        "metadata": said.get("metadata") or {},
+        # No field of these releases is declared filterable, so the head alone has metadata.
+        "metadata": {},
         "tenant": said.get("tenant"),
         "partition": state.place[0],
         "offset": state.place[1],

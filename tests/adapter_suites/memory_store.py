@@ -1,5 +1,6 @@
 """A store in a dict, for tests of what is built on stores. It passes the same suite as the real ones."""
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinline.clients.log_record import LogRecord
+from twinline.clients.store.conditions import Either, Exists, Range
 from twinline.clients.store.protocol import (
     CollectionInfo,
     Filter,
@@ -23,6 +25,7 @@ from twinline.clients.store.protocol import (
 )
 from twinline.clients.store.vectors import Ask, Vector, check_asks, check_vectors
 from twinline.contract.canonical import JSON
+from twinline.contract.documents.filterable import moment
 from twinline.contract.documents.ids import head_id
 from twinline.contract.errors import ContractError
 from twinline.contract.sparse.vector import Sparse
@@ -82,12 +85,13 @@ class MemoryCollection:
 
     def delete_surplus(self, heads: Sequence[Head]) -> None:
         self.before("delete_surplus")
-        for head in heads:
-            for id_, point in list(self.points.items()):
-                if _match(point, {"kind": "chunk", "source": head.source, "key": head.key}):
-                    is_newer = head.version < stored_version(point.payload)
-                    if point.payload["chunk_index"] >= head.chunk_count and not is_newer:
-                        del self.points[id_]
+        by_name = {(head.source, head.key): head for head in heads}
+        for id_, point in list(self.points.items()):
+            head = by_name.get((point.payload.get("source"), point.payload.get("key")))  # type: ignore[arg-type]
+            if head is not None and point.payload["kind"] == "chunk":
+                is_newer = head.version < stored_version(point.payload)
+                if point.payload["chunk_index"] >= head.chunk_count and not is_newer:
+                    del self.points[id_]
 
     def remove_points(self, points: Sequence[StoredPoint]) -> None:
         self.before("remove_points")
@@ -223,6 +227,23 @@ def _match(point: StoredPoint, where: Mapping[str, Any]) -> bool:
         value: Any = point.payload
         for name in path.split("."):
             value = value.get(name) if isinstance(value, Mapping) else None
-        if not (value == wanted if isinstance(wanted, str | int | bool) else value in wanted):
+        values = value if isinstance(value, list | tuple) else [] if value is None else [value]
+        met = any(_meets(each, wanted) for each in values)
+        if met is not (wanted.exists if isinstance(wanted, Exists) else True):
             return False
     return True
+
+
+def _meets(value: Any, wanted: Any) -> bool:
+    if isinstance(wanted, Exists):
+        return True
+    if isinstance(wanted, Either):
+        return any(_meets(value, each) for each in wanted.ranges)
+    if not isinstance(wanted, Range):
+        return bool(value == wanted if isinstance(wanted, str | int | bool) else value in wanted)
+    if wanted.is_of_moments:
+        value = moment(value) if isinstance(value, str) else None
+    elif isinstance(value, bool) or not isinstance(value, int | float):
+        value = None
+    tests = {"gte": operator.ge, "gt": operator.gt, "lte": operator.le, "lt": operator.lt}
+    return value is not None and all(tests[name](value, bound) for name, bound in wanted.bounds.items())

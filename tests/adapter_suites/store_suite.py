@@ -5,14 +5,18 @@ class TestEdge(StoreSuite):
     def store(self, tmp_path): return EdgeStore(tmp_path)
 """
 
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from twinline.clients.log_record import LogRecord
+from twinline.clients.store.conditions import Either, Exists, Range
 from twinline.clients.store.protocol import (
     Collection,
     CollectionInfo,
@@ -25,6 +29,7 @@ from twinline.clients.store.protocol import (
     version_fields,
 )
 from twinline.clients.store.vectors import DENSE, Ask, VectorSpec, one_dense
+from twinline.contract.documents.filterable import LARGEST_INTEGER, FieldType, filterable, moment, typed_value
 from twinline.contract.documents.ids import golden_id, head_id, point_id
 from twinline.contract.documents.records import Version
 from twinline.contract.errors import ContractError, MismatchError
@@ -127,6 +132,106 @@ _PLACES = [
     (Version("explicit", 5), Version("explicit", 5), True),
     (Version("explicit", 5), Version("explicit", 4), False),
 ]
+
+
+DECLARED: dict[str, FieldType] = {
+    "metadata.k": "keyword",
+    "metadata.n": "integer",
+    "metadata.f": "float",
+    "metadata.t": "datetime",
+    "metadata.b": "bool",
+    "metadata.by.ad-ı": "keyword",
+}
+# As `filterable` makes them.
+METADATA: dict[str, dict[str, object]] = {
+    "a": {"k": "red", "n": 2019, "f": -0.5, "t": "2019-12-31T23:59:59.999999Z", "b": "true", "by": {"ad-ı": "İ"}},
+    "b": {"k": "blue", "n": 2020, "f": 0.0, "t": "2020-01-01T00:00:00.000000Z", "b": "false"},
+    "c": {"k": ["red", "green"], "n": [1, 5], "f": [0.5, 2.0], "t": ["2020-01-01T00:00:00.000001Z"]},
+    "d": {"k": "", "n": LARGEST_INTEGER, "f": 1e300, "t": "0001-01-01T00:00:00.000000Z", "b": ["true", "false"]},
+    "e": {"k": [], "n": None},
+    "f": {},
+    "g": {"k": "RED", "n": -LARGEST_INTEGER, "f": 0.1, "t": "9999-12-31T23:59:59.999999Z", "by": {"ad-ı": "i"}},
+}
+
+
+def at(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+# A condition, and the documents above that meet it.
+CONDITIONS: list[tuple[Filter, str]] = [
+    ({"metadata.k": "red"}, "ac"),
+    ({"metadata.k": ["red", "blue"]}, "abc"),
+    ({"metadata.k": ""}, "d"),
+    ({"metadata.k": Exists(True)}, "abcdg"),
+    ({"metadata.k": Exists(False)}, "ef"),
+    ({"metadata.n": Exists(False)}, "ef"),
+    ({"metadata.by.ad-ı": "İ"}, "a"),
+    ({"metadata.by.ad-ı": Exists(True)}, "ag"),
+    ({"metadata.n": 5}, "c"),
+    ({"metadata.n": [2019, 2020]}, "ab"),
+    ({"metadata.n": LARGEST_INTEGER}, "d"),
+    ({"metadata.n": Range(gte=2019, lt=2020)}, "a"),
+    ({"metadata.n": Range(gt=2019)}, "bd"),
+    ({"metadata.n": Range(gt=LARGEST_INTEGER - 1)}, "d"),
+    ({"metadata.n": Range(lte=-LARGEST_INTEGER)}, "g"),
+    ({"metadata.n": Range(gte=2, lte=4)}, ""),  # one value of a list meets the whole range
+    ({"metadata.n": Range(gte=2020, lte=2019)}, ""),
+    ({"metadata.f": Range(gte=0.1, lte=0.1)}, "g"),
+    ({"metadata.f": Either((Range(gte=0, lte=0), Range(gte=2, lte=2)))}, "bc"),
+    ({"metadata.f": Range(lt=0)}, "a"),
+    ({"metadata.f": Range(gte=1e300)}, "d"),
+    ({"metadata.t": Range(gte=at("2020-01-01"))}, "bcg"),
+    ({"metadata.t": Range(gt=at("2020-01-01"), lt=at("2021-01-01"))}, "c"),
+    ({"metadata.t": Range(lt=at("2020-01-01"))}, "ad"),
+    ({"metadata.t": Range(gte=at("2020-01-01"), lte=at("2020-01-01"))}, "b"),
+    ({"metadata.t": Either((Range(lte=at("0001-01-01")), Range(gte=at("9999-12-31"))))}, "dg"),
+    ({"metadata.b": "true"}, "ad"),
+    ({"metadata.b": ["true", "false"]}, "abd"),
+    ({"metadata.b": Exists(False)}, "cefg"),
+    ({"metadata.k": "red", "metadata.n": Range(gt=3)}, "ac"),
+    ({"metadata.k": "red", "metadata.b": Exists(False), "source": "s"}, "c"),
+]
+
+
+def drawn_metadata(draw: random.Random) -> dict[str, Any]:
+    """Return metadata with values of the right type, of another, in lists, or none."""
+    values: dict[str, Callable[[], Any]] = {
+        "k": lambda: draw.choice(["a", "b", "İ", 7]),
+        "n": lambda: draw.choice([-1, 0, 3, 9, "9", True, 2.5]),
+        "f": lambda: draw.choice([-1.5, 0, 0.1, 3, "x"]),
+        "t": lambda: draw.choice(["2020-01-01", "2020-06-01T12:00:00+02:00", "2021-01-01T00:00:00Z", "soon", 2020]),
+        "b": lambda: draw.choice([True, False, "true", 1]),
+    }
+    drawn: dict[str, Any] = {}
+    for name, value in values.items():
+        form = draw.randrange(4)
+        if form:
+            drawn[name] = value() if form < 3 else [value() for _ in range(draw.randrange(3))]
+    return drawn
+
+
+def drawn_condition(draw: random.Random) -> tuple[str, Any, Callable[[Any], bool]]:
+    """Return a field, a condition, and what says whether a document's value meets it."""
+    types: dict[str, FieldType] = {name.removeprefix("metadata."): type_ for name, type_ in DECLARED.items()}
+    name = draw.choice(["k", "n", "f", "t", "b"])
+
+    def typed(value: Any) -> list[Any]:
+        values = value if isinstance(value, list) else [value]
+        read = [typed_value(each, types[name]) for each in values]
+        return [moment(each) if name == "t" else each for each in read if each is not None]  # type: ignore[arg-type]
+
+    if draw.randrange(4) == 0:
+        there = draw.choice([True, False])
+        return name, Exists(there), lambda value: bool(typed(value)) is there
+    if name in "kb":
+        wanted = draw.sample(["a", "b", "İ"] if name == "k" else ["true", "false"], 2)[: draw.randrange(1, 3)]
+        return name, wanted, lambda value: any(each in wanted for each in typed(value))
+    low = draw.choice([at("2020-01-01"), at("2020-06-01T10:00:00")] if name == "t" else [-1, 0, 0.1, 3])
+    high = draw.choice([at("2020-06-01T10:00:00"), at("2021-01-01")] if name == "t" else [0, 3, 9])
+    if draw.randrange(2):
+        return name, Range(gte=low, lt=high), lambda value: any(low <= each < high for each in typed(value))
+    return name, Range(gt=low, lte=high), lambda value: any(low < each <= high for each in typed(value))
 
 
 class StoreSuite:
@@ -660,3 +765,42 @@ class StoreSuite:
         collection.put_points([chunk(key, 0, explicit(1), metadata={"team": key}) for key in ("a", "b")])
         found = nearest(collection, direction(1, 0, 0, 0), 5, {"metadata.team": "b"})
         assert [point.payload["key"] for point in found] == ["b"]
+
+    # --- conditions ---
+
+    @pytest.mark.parametrize(("condition", "keys"), CONDITIONS)
+    def test_a_condition_finds_what_meets_it(self, store: Store, condition: Filter, keys: str) -> None:
+        collection = store.create(NAME, replace(INFO, index=IndexSettings(filters=DECLARED)))
+        collection.put_points([chunk(key, 0, explicit(1), metadata=metadata) for key, metadata in METADATA.items()])
+        found = nearest(collection, direction(1, 0, 0, 0), 20, condition)
+        assert "".join(sorted(point.payload["key"] for point in found)) == keys
+        page, _ = collection.scroll({"kind": "chunk", **condition}, limit=20)
+        assert "".join(sorted(point.payload["key"] for point in page)) == keys
+        assert collection.count(condition) == len(keys)
+
+    @pytest.mark.parametrize("number", range(4))
+    def test_conditions_find_what_a_look_at_every_document_finds(self, store: Store, number: int) -> None:
+        """Random documents and conditions; the oracle reads the documents one by one."""
+        draw = random.Random(number)
+        collection = store.create(NAME, replace(INFO, index=IndexSettings(filters=DECLARED)))
+        documents = {f"k{key}": drawn_metadata(draw) for key in range(40)}
+        collection.put_points(
+            [chunk(key, 0, explicit(1), metadata=filterable(each, DECLARED)) for key, each in documents.items()]
+        )
+        for _ in range(25):
+            name, condition, meets = drawn_condition(draw)
+            found, _ = collection.scroll({"kind": "chunk", f"metadata.{name}": condition}, limit=100)
+            expected = {key for key, each in documents.items() if meets(each.get(name))}
+            assert {point.payload["key"] for point in found} == expected, (name, condition)
+
+    def test_all_metadata_of_a_head_come_back_and_go_with_the_document(self, collection: Collection) -> None:
+        metadata = {"team": "x", "deep": [1, None, {"y": 1.5, "ı": "İ"}]}
+        collection.put_heads([Head("s", "a", explicit(1), False, 1, metadata), head("old", explicit(1))])
+        found = collection.read_heads([head_id("s", "a"), head_id("s", "old")])
+        assert found[head_id("s", "a")].metadata == metadata
+        assert found[head_id("s", "old")].metadata is None
+        collection.put_heads([Head("s", "a", explicit(2), False, 1, {})])
+        assert collection.read_heads([head_id("s", "a")])[head_id("s", "a")].metadata == {}
+        collection.put_heads([head("a", explicit(3), 0, deleted=True)])
+        assert collection.read_heads([head_id("s", "a")])[head_id("s", "a")].metadata is None
+        assert "metadata" not in collection.read_points([head_id("s", "a")])[head_id("s", "a")].payload

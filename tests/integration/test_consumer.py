@@ -45,6 +45,7 @@ from twinline.clients.kafka.standing import group_lag
 from twinline.clients.release import Release
 from twinline.clients.settings import Settings
 from twinline.clients.store.protocol import Collection, nearest
+from twinline.contract.documents.ids import head_id
 from twinline.contract.documents.records import Document, encode_key
 from twinline.contract.encoder.embedding import Embeddings
 from twinline.contract.encoder.specification import Role
@@ -261,9 +262,10 @@ def test_a_producer_that_shares_no_code_can_write_from_the_page_alone(
         wait_for(lambda: consumer.state.handled == 5 + bool(node), "all messages")
     assert stored(collection) == expected
     (point,), _ = collection.scroll({"kind": "chunk", "key": "1"})
-    assert point.payload["metadata"] == {"team": "x", "_fields": {"language": "en"}}
+    (head,) = collection.read_heads([head_id("wiki", "1")]).values()
+    assert (head.metadata, point.payload["metadata"]) == ({"team": "x", "_fields": {"language": "en"}}, {})
     assert point.payload["headers"] == {"source_uri": "http://e.x/1"}
-    assert collection.count({"kind": "chunk", "metadata._fields.language": "en"}) == 1
+    assert collection.count({"kind": "head", "metadata._fields.language": "en"}) == 1
     (letter,) = set_aside(settings)
     assert letter.reason == "unknown_schema"
     assert "knows 1" in letter.error

@@ -13,6 +13,7 @@ from rich.text import Text
 from twinline.clients.settings import load_settings
 from twinline.commands.search import post, printable, sides, snippet
 from twinline.search.exchange import EXPLAIN_PATH
+from twinline.search.filters import where_of
 from twinline.search.results import MAX_HITS, Mode, Question
 
 
@@ -27,11 +28,12 @@ def command(
     exact: Annotated[bool, typer.Option("--exact", help="The search compared with every vector.")] = False,
     mode: Annotated[Mode, typer.Option(help="The mode of the search.")] = "hybrid",
     group: Annotated[bool, typer.Option("--group/--all-copies", help="As in `twinline search`.")] = True,
+    where: Annotated[list[str] | None, typer.Option(help="As in `twinline search`. May be repeated.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object; its `why` is the reason as a word.")] = False,
     url: Annotated[str | None, typer.Option(help="The search API; by default the one of the settings.")] = None,
 ) -> None:
     """Say whether a document is in the index, what leaves it out, its exact ranks, and the words that it has and lacks."""
-    question = Question(query, limit, tenant, within, exact, mode, group)
+    question = Question(query, limit, tenant, within, exact, mode, group, where_of(where or []))
     asked = {"question": asdict(question), "document": {"key": document, "source": source}}
     explained = post(url or load_settings().search_url, EXPLAIN_PATH, asked, "why")
     if as_json:

@@ -15,6 +15,7 @@ from rich.text import Text
 from twinline.clients.settings import load_settings
 from twinline.contract.errors import ContractError, SettingsError, TransientError
 from twinline.search.exchange import JSON_HEADERS, PATH, encoded
+from twinline.search.filters import where_of
 from twinline.search.results import MAX_HITS, Mode, Question
 
 _TIMEOUT_SECONDS: Final = 30.0
@@ -33,11 +34,15 @@ def command(
     group: Annotated[
         bool, typer.Option("--group/--all-copies", help="Show documents that say the same as one hit, or each as a hit.")
     ] = True,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(help="Only documents that meet this: team=red, lang=en,tr, 'year>=2020', 'reviewed?'. May be repeated."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object; its `hits` are the documents.")] = False,
     url: Annotated[str | None, typer.Option(help="The search API; by default the one of the settings.")] = None,
 ) -> None:
     """Ask a question; get documents by their best chunk, with scores and origins."""
-    question = Question(query, limit, tenant, source, exact, mode, group)
+    question = Question(query, limit, tenant, source, exact, mode, group, where_of(where or []))
     answer = ask(url or load_settings().search_url, asdict(question))
     if as_json:
         typer.echo(json.dumps(answer, ensure_ascii=False, indent=2))

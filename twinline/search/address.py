@@ -2,8 +2,11 @@
 
 import inspect
 from dataclasses import MISSING, Field, fields
-from typing import Any, Final, get_type_hints
+from typing import Annotated, Any, Final, get_type_hints
 
+from fastapi import Query
+
+from twinline.search.filters import MAX_WHERE_CHARS, where_of
 from twinline.search.results import Question
 
 # In an address the question is `q`, as everywhere on the web.
@@ -12,7 +15,7 @@ _QUERY: Final = "q"
 
 def question_by_address(**named: Any) -> Question:
     """Return the question of a request's parameters; a dependency for FastAPI, which reads the signature set below."""
-    return Question(named.pop(_QUERY), **named)
+    return Question(named.pop(_QUERY), **{**named, "where": where_of([named.get("where") or ""])})
 
 
 def _parameter(field: Field[Any], hint: Any) -> inspect.Parameter:
@@ -22,5 +25,9 @@ def _parameter(field: Field[Any], hint: Any) -> inspect.Parameter:
 
 
 _HINTS: Final = get_type_hints(Question, include_extras=True)
+# Conditions are a text here.
+_HINTS["where"] = Annotated[
+    str | None, Query(max_length=MAX_WHERE_CHARS, description="Conditions: `team=red; lang=en,tr; year>=2020; reviewed?`.")
+]
 _SIGNATURE: Final = inspect.Signature([_parameter(field, _HINTS[field.name]) for field in fields(Question)])
 setattr(question_by_address, "__signature__", _SIGNATURE)  # noqa: B010  (a function's type does not know of it)

@@ -69,15 +69,19 @@ class SearchClient:
         exact: bool = False,
         mode: Mode = "hybrid",
         group: bool = True,
+        where: dict[str, Any] | None = None,
     ) -> SearchResult:
         """Return the documents that answer a question, best first, and the release that found them.
+
+        Args:
+            where: conditions that the documents meet, by field, as `twinline.search.filters` shows them.
 
         Raises:
             TransientError: no service answers there, no release is active, or it has too much to do.
             DocumentError: there is nothing to search for in the question, or it is too long.
             ContractError: a field is out of its limits, or the service refuses for a reason that no repetition removes.
         """
-        question, patience = Question(query, limit, tenant, source, exact, mode, group), Patience(self._retries)
+        question, patience = Question(query, limit, tenant, source, exact, mode, group, where), Patience(self._retries)
         while True:
             try:
                 return self._ask(question)
@@ -160,13 +164,14 @@ class AsyncSearchClient:
         exact: bool = False,
         mode: Mode = "hybrid",
         group: bool = True,
+        where: dict[str, Any] | None = None,
     ) -> SearchResult:
         """Return the documents that answer a question, best first, and the release that found them.
 
         Raises:
             TransientError, DocumentError, ContractError: as `SearchClient.search` does.
         """
-        question, patience = Question(query, limit, tenant, source, exact, mode, group), Patience(self._retries)
+        question, patience = Question(query, limit, tenant, source, exact, mode, group, where), Patience(self._retries)
         async with self._turns:
             while True:
                 try:

@@ -115,9 +115,9 @@ def _explained(served: Served, asked: Asked, question: Question, wanted: Wanted,
     head, chunks = stored.head, stored.chunks
     source = wanted.source if head is None else head.source
     name = f"[{source or '*'}, {wanted.key}]"
-    only = conditions(question)
+    only = conditions(served, question)
     left_out = [] if head is None or not chunks else _left_out(served.collection, head, only)
-    grouping = best_chunks(served, asked.sides, question)
+    grouping = best_chunks(served, asked.sides, question, only)
     hit, under = _in_the_answer(grouping, source, wanted.key)
     explained = Explanation(
         query=question.query,

@@ -19,6 +19,7 @@ from twinline.contract.encoder.limits import MAX_QUERY_CHARS
 from twinline.contract.errors import TransientError, TwinlineError
 from twinline.search.admission import Admission
 from twinline.search.explanation import ExplainRequest, Explanation, Wanted
+from twinline.search.filters import MAX_WHERE_CHARS, where_of
 from twinline.search.highlight import segments
 from twinline.search.index import IndexInfo, index_info
 from twinline.search.parameters import only_known_parameters
@@ -50,6 +51,7 @@ class _View:
     source: str
     tenant: str
     group: str = ""
+    where: str = ""
     answer: SearchResult | None = None
     index: IndexInfo | None = None
     problem: Problem | None = None
@@ -73,10 +75,11 @@ def install(
         source: Annotated[str, Query()] = "",
         tenant: Annotated[str, Query()] = "",
         group: Annotated[str, Query()] = "",
+        where: Annotated[str, Query()] = "",
         x_fragment: Annotated[str | None, Header()] = None,
     ) -> HTMLResponse:
         """Show the search box and, for a query, its hits."""
-        asked = (q.strip(), limit, source.strip(), tenant.strip(), group.strip())
+        asked = (q.strip(), limit, source.strip(), tenant.strip(), group.strip(), where.strip())
         try:
             # Not a dependency: shown on the page like every other problem.
             only_known_parameters(request)
@@ -88,7 +91,8 @@ def install(
         except RequestValidationError as error:
             view, status, headers = _View(asked[0], _LIMITS[0], *asked[2:], problem=invalid_problem(error)), 422, {}
         name = "results.html" if x_fragment else "page.html"
-        body = templates.get_template(name).render(view=view, limits=_LIMITS, max_query_chars=MAX_QUERY_CHARS)
+        longest = {"max_query_chars": MAX_QUERY_CHARS, "max_where_chars": MAX_WHERE_CHARS}
+        body = templates.get_template(name).render(view=view, limits=_LIMITS, **longest)
         return HTMLResponse(body, status, {**_HEADERS, **headers})
 
     @app.get("/explain", response_class=HTMLResponse, include_in_schema=False)
@@ -120,35 +124,44 @@ def _explain_request(
     limit: Annotated[int, Query(ge=1, le=MAX_HITS)] = _LIMITS[0],
     source: Annotated[str, Query(max_length=MAX_NAME_CHARS)] = "",
     tenant: Annotated[str, Query(max_length=MAX_NAME_CHARS)] = "",
+    where: Annotated[str, Query(max_length=MAX_WHERE_CHARS)] = "",
     *,
     group: bool = True,
 ) -> ExplainRequest:
     """Return what an address asks: the fields of the page, and a document."""
-    question = Question(q, limit, tenant or None, source or None, group=group)
+    question = Question(q, limit, tenant or None, source or None, group=group, where=where_of([where]))
     return ExplainRequest(question, Wanted(key, document_source or None))
 
 
 def _look(
-    releases: Releases, ask: Callable[[Question], SearchResult], query: str, limit: str, source: str, tenant: str, group: str
+    releases: Releases,
+    ask: Callable[[Question], SearchResult],
+    query: str,
+    limit: str,
+    source: str,
+    tenant: str,
+    group: str,
+    where: str,
 ) -> tuple[_View, int, Mapping[str, str]]:
     # Compared as text: a number may have more digits than Python reads.
     wanted = next((known for known in _LIMITS if str(known) == limit), _LIMITS[0])
     if limit not in ("", str(wanted)):
         problem = Problem("invalid_request", f"limit: must be one of {', '.join(map(str, _LIMITS))}", "Choose one on the page.")
-        return _View(query, wanted, source, tenant, group, problem=problem), 422, {}
+        return _View(query, wanted, source, tenant, group, where, problem=problem), 422, {}
     if group not in _GROUP:
         problem = Problem("invalid_request", "group: must be true or false", "Choose on the page whether copies are shown.")
-        return _View(query, wanted, source, tenant, problem=problem), 422, {}
+        return _View(query, wanted, source, tenant, where=where, problem=problem), 422, {}
     found: dict[str, Any] = {}
     status, headers = 200, {}
     try:
         found["index"] = index_info(releases)
         if query:
-            found["answer"] = ask(Question(query, wanted, tenant or None, source or None, group=_GROUP[group]))
+            narrowed = where_of([where])
+            found["answer"] = ask(Question(query, wanted, tenant or None, source or None, group=_GROUP[group], where=narrowed))
     except TwinlineError as error:
         status, found["problem"] = problem_of(error)
         headers = retry_after(error)
-    return _View(query, wanted, source, tenant, group, **found), status, headers
+    return _View(query, wanted, source, tenant, group, where, **found), status, headers
 
 
 def _environment() -> Environment:
@@ -177,6 +190,7 @@ def _explain_address(view: _View, source: str, key: str) -> str:
         "limit": view.limit,
         "source": view.source,
         "tenant": view.tenant,
+        "where": view.where,
         "group": view.group,
     }
     return f"/explain?{urlencode({name: value for name, value in fields.items() if value != ''})}"

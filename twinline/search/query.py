@@ -5,18 +5,20 @@ resolve the active release -> its query text -> its encoder in Triton, its words
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
-from twinline.clients.store.protocol import Filter, StoredPoint, stored_version
+from twinline.clients.store.protocol import Filter, StoredPoint, document_metadata, stored_version
+from twinline.contract.documents.ids import head_id
 from twinline.contract.encoder.embedding import Embeddings
 from twinline.contract.errors import DocumentError, MismatchError, TransientError
 from twinline.contract.principal import Principal
 from twinline.contract.sparse.fusion import NEXT_REACH, Ranked
 from twinline.search.candidates import Sides, rank_candidates
+from twinline.search.filters import store_conditions
 from twinline.search.grouping import MOST_COPIES, Found, Grouping, newest_first
 from twinline.search.highlight import highlights
 from twinline.search.query_cache import RememberedQueries
@@ -90,11 +92,14 @@ def _answer(
     served: Served, question: Question, remembered: RememberedQueries | None
 ) -> tuple[SearchResult, str, Embeddings | None]:
     started = time.perf_counter()
+    # Before the encoder is asked: a wrong filter costs nothing.
+    only = conditions(served, question)
     asked = ask_release(served, question, remembered)
     embedded = time.perf_counter()
-    grouping = best_chunks(served, asked.sides, question)
+    grouping = best_chunks(served, asked.sides, question, only)
     found = time.perf_counter()
-    hits = [_hit(served, one, asked.mode, question.query) for one in grouping.found]
+    metadata = _metadata(served, [one.point for one in grouping.found])
+    hits = [_hit(served, one, metadata[one.point.id], asked.mode, question.query) for one in grouping.found]
     result = SearchResult(
         query=question.query,
         release=served.info.release,
@@ -110,6 +115,21 @@ def _answer(
         note="; ".join(filter(None, (asked.note, grouping.note))),
     )
     return result, asked.text, asked.embeddings
+
+
+def conditions(served: Served, question: Question) -> Filter:
+    """Return the conditions that a question puts on documents, as the store takes them.
+
+    Raises:
+        DocumentError: a field that the release does not declare, a value of another type, or one that is given twice.
+    """
+    where = question.where or {}
+    for name, value in (("tenant", question.tenant), ("source", question.source)):
+        if value is not None and name in where:
+            raise DocumentError("wrong_filter", f"{name!r} is given twice, as {value!r} and in `where`: give it once")
+    named = {"tenant": question.tenant, "source": question.source}
+    conditions = store_conditions(where, served.info.index.declared, served.info.release)
+    return {**conditions, **{field: value for field, value in named.items() if value is not None}}
 
 
 def _mode(served: Served, wanted: Mode) -> Mode:
@@ -159,19 +179,15 @@ def _of_this_release(served: Served, points: Iterable[StoredPoint]) -> None:
                 )
 
 
-def conditions(question: Question) -> Filter:
-    """Return the conditions that a question puts on documents."""
-    named = {"tenant": question.tenant, "source": question.source}
-    return {field: value for field, value in named.items() if value is not None}
-
-
-def best_chunks(served: Served, sides: Sides, question: Question) -> Grouping:
+def best_chunks(served: Served, sides: Sides, question: Question, only: Filter) -> Grouping:
     """Return the best chunk of each of the first `limit` documents, with the copies that were seen on the way.
 
     One document, or copies of one, may own all of the candidates, so the look goes further until there are enough hits or
     nothing more to see. What a further look finds comes after what was found before: a longer answer begins with the shorter one.
+
+    Args:
+        only: of `conditions`.
     """
-    only = conditions(question)
     grouping = Grouping(question.limit, grouped=question.group)
     seen: set[UUID] = set()
     depth = served.fusion.depth
@@ -200,7 +216,14 @@ def _read_best(served: Served, ranked: Sequence[Ranked[UUID]], grouping: Groupin
                 grouping.place(point, one)
 
 
-def _hit(served: Served, found: Found, mode: Mode, query: str) -> Hit:
+def _metadata(served: Served, points: Sequence[StoredPoint]) -> dict[UUID, Mapping[str, Any]]:
+    """Return the metadata of each chunk's document: one read for all hits."""
+    heads = {point.id: head_id(point.payload["source"], point.payload["key"]) for point in points}
+    found = served.collection.read_heads(list(dict.fromkeys(heads.values())))
+    return {point.id: document_metadata(point.payload, found.get(heads[point.id])) for point in points}
+
+
+def _hit(served: Served, found: Found, metadata: Mapping[str, Any], mode: Mode, query: str) -> Hit:
     point, ranked = found.point, found.ranked
     payload, text = point.payload, point.payload["text"]
     dense, words = hit_sides(ranked, mode)
@@ -213,7 +236,7 @@ def _hit(served: Served, found: Found, mode: Mode, query: str) -> Hit:
         chunk=HitChunk(payload["chunk_index"], payload["start"], payload["end"], text),
         highlights=highlights(text, query),
         version=stored_version(payload),
-        metadata=payload["metadata"],
+        metadata=metadata,
         tenant=payload["tenant"],
         lineage=Lineage(
             release=payload["release"],

@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 
 from twinline.contract.documents.records import MAX_NAME_CHARS, Version
 from twinline.contract.encoder.limits import MAX_QUERY_CHARS
+from twinline.search.filters import Filters
 
 MAX_HITS: Final = 100
 Mode = Literal["hybrid", "dense", "words"]
@@ -37,6 +38,10 @@ class Question:
         bool,
         Field(description="Documents that say the same are one hit, the others listed under it; false: each is a hit."),
     ] = True
+    where: Annotated[
+        Filters | None,
+        Field(description='Only documents that meet all of these: {"metadata.team": "red", "metadata.year": {"gte": 2020}}.'),
+    ] = None
 
 
 @dataclass(frozen=True, slots=True)

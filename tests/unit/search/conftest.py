@@ -73,6 +73,7 @@ class FakeCollection:
         self.reaches: list[int] = []
         # What the approximate index passes over.
         self.missed: set[UUID] = set()
+        self.head_reads: list[int] = []
         self.before_query: Callable[[], None] = lambda: None
 
     def query(self, query: Query) -> list[list[StoredPoint]]:
@@ -101,9 +102,6 @@ class FakeCollection:
                 scored.append(StoredPoint(point.id, point.payload, score=value))
         return sorted(scored, key=lambda point: -(point.score or 0))[: ask.depth]
 
-    def read_heads(self, ids: Sequence[UUID]) -> dict[UUID, Head]:
-        return {id_: Head.from_payload(point.payload) for id_, point in self.read_points(ids).items()}
-
     def scroll(
         self, where: Mapping[str, Any] | None = None, limit: int = 256, offset: UUID | None = None, with_vectors: bool = False
     ) -> tuple[list[StoredPoint], UUID | None]:
@@ -114,6 +112,10 @@ class FakeCollection:
     def read_points(self, ids: Sequence[UUID], with_vectors: bool = False) -> dict[UUID, StoredPoint]:
         found = {id_: self.points[id_] for id_ in ids if id_ in self.points}
         return {id_: StoredPoint(id_, point.payload, point.vectors if with_vectors else {}) for id_, point in found.items()}
+
+    def read_heads(self, ids: Sequence[UUID]) -> dict[UUID, Head]:
+        self.head_reads.append(len(ids))
+        return {id_: Head.from_payload(self.points[id_].payload) for id_ in ids if id_ in self.points}
 
     def read_golden(self) -> dict[str, NDArray[np.float32]]:
         return {"short": bag_of_words("short"), "broken": np.full(DIMENSION, np.nan, np.float32)}
@@ -174,6 +176,7 @@ class World:
         tenant: str | None = None,
         title: str = "",
         at_ms: int = 1_790_000_000_000,
+        metadata: Mapping[str, Any] | None = None,
     ) -> None:
         served = self.served[release]
         points: dict[UUID, StoredPoint] = served.collection.points  # type: ignore[attr-defined]
@@ -188,7 +191,7 @@ class World:
             }  # fmt: skip
             vectors = {DENSE: bag_of_words(text), **({WORDS: served.words.document(text)} if served.words else {})}
             points[point_id(source, key, index)] = StoredPoint(point_id(source, key, index), payload, vectors)
-        head = Head(source, key, Version("explicit", 3, 0), deleted=not chunks, chunk_count=len(chunks))
+        head = Head(source, key, Version("explicit", 3, 0), not chunks, len(chunks), metadata or {})
         points[head_id(source, key)] = StoredPoint(head.id, head.to_payload())
 
     def search(self, query: str, **fields: Any) -> dict[str, Any]:

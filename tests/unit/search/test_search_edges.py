@@ -13,7 +13,7 @@ from twinline.search.api import build_app
 from twinline.search.middleware import host_name, own_hosts
 
 MANY = "9" * 4_400
-KNOWN = "known are q, limit, tenant, source, exact, mode, group"
+KNOWN = "known are q, limit, tenant, source, exact, mode, group, where"
 JSON = {"content-type": "application/json"}
 
 

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -6,10 +7,14 @@ from hypothesis import strategies as st
 
 from streaming.decode import Message
 from tests.fixtures_streaming import World
+from twinline.clients.store.conditions import Range
+from twinline.clients.store.protocol import Filter
+from twinline.contract.documents.filterable import FieldType
 from twinline.contract.documents.ids import head_id
 from twinline.contract.documents.records import Deletion, Document, Version
 from twinline.contract.encoder.preprocess import Preprocessor
 from twinline.contract.errors import ContractError, MismatchError, TransientError
+from twinline.contract.release.index_settings import IndexSettings
 
 ONE = "one two three four five six seven eight"  # a chunk
 TWO = "nine ten eleven twelve thirteen fourteen fifteen sixteen"
@@ -24,10 +29,10 @@ def test_a_document_becomes_a_head_and_its_chunks(world: World) -> None:
     handled = world.handle(world.log.append(document(f"{ONE} {TWO}", tenant="t", metadata={"team": "x"}, title="T")))
     assert world.texts("k") == [ONE, TWO]
     head = world.collection.read_heads([head_id("s", "k")])[head_id("s", "k")]
-    assert (head.deleted, head.chunk_count, head.version.kind) == (False, 2, "log")
+    assert (head.deleted, head.chunk_count, head.version.kind, head.metadata) == (False, 2, "log", {"team": "x"})
     payload = next(p.payload for p in world.collection.points.values() if p.payload.get("chunk_index") == 1)
     assert payload["text"] == f"{ONE} {TWO}"[payload["start"] : payload["end"]]
-    assert (payload["tenant"], payload["metadata"], payload["title"]) == ("t", {"team": "x"}, "T")
+    assert (payload["tenant"], payload["metadata"], payload["title"]) == ("t", {}, "T")
     assert (payload["release"], payload["space"], payload["offset"]) == ("r0123456789ab", world.embedder.space, 1)
     assert (handled.documents, handled.chunks_embedded) == (1, 2)
 
@@ -333,3 +338,35 @@ def test_any_batching_with_redelivery_ends_in_the_last_state(
 
 def test_versions_of_one_millisecond_are_told_apart_by_offset() -> None:
     assert Version("log", 5, 1) < Version("log", 5, 2)
+
+
+def test_ten_thousand_updates_of_metadata_and_tenant_embed_nothing_and_are_found_at_once(world: World) -> None:
+    """Only metadata, tenant and version change: the vectors stay, and a filter finds the new value after each batch."""
+    declared: dict[str, FieldType] = {"metadata.year": "integer", "metadata.team": "keyword"}
+    world.collection.info = replace(world.collection.info, index=IndexSettings(filters=declared))
+    keys = [f"k{number}" for number in range(1_000)]
+
+    def batch(year: int) -> list[Message]:
+        fields = {"metadata": {"year": year, "team": f"t{year}", "note": f"n{year}"}, "tenant": f"tenant-{year}"}
+        return [world.log.append(document(ONE, key=key, **fields)) for key in keys]
+
+    indexer = world.indexer()
+    indexer.handle(batch(2000))
+    world.embedder.calls.clear()
+    for year in range(2001, 2011):
+        handled = indexer.handle(batch(year))
+        assert (handled.documents, handled.chunks_embedded, handled.chunks_reused) == (1_000, 0, 1_000)
+        new: Filter = {"metadata.year": Range(gt=year - 1), "metadata.team": f"t{year}", "tenant": f"tenant-{year}"}
+        assert world.collection.count({"kind": "chunk", **new}) == 1_000
+        assert world.collection.count({"kind": "chunk", "metadata.year": Range(lt=year)}) == 0
+    assert world.embedder.texts == []
+    head = world.collection.read_heads([head_id("s", "k7")])[head_id("s", "k7")]
+    assert head.metadata == {"year": 2010, "team": "t2010", "note": "n2010"}
+    assert world.texts("k7") == [ONE]
+
+
+def test_metadata_go_with_the_document(world: World) -> None:
+    world.handle(world.log.append(document(ONE, metadata={"team": "x"})), world.log.append(Deletion("s", "k")))
+    world.handle(world.log.append(document(ONE, key="other", metadata={"team": "x"})))
+    world.handle(world.log.append(Deletion("s", "other")))
+    assert {p.payload["key"]: p.payload.get("metadata") for p in world.collection.points.values()} == {"k": None, "other": None}

@@ -14,6 +14,7 @@ from twinline.clients.store.vectors import one_dense
 from twinline.contract.documents.ids import head_id
 from twinline.contract.documents.records import Deletion, Document, Version
 from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.release.index_settings import IndexSettings
 from twinline.upkeep.reconcile.compare import compare_document, stray
 from twinline.upkeep.reconcile.ledger import Ledger
 from twinline.upkeep.reconcile.repair import batches
@@ -61,6 +62,9 @@ OTHER_KIND = {"version_kind": "explicit", "version": 1, "version_offset": 0}
         (without("head"), [("missing", False)]),
         (changed("head", deleted=True), [("stale", False)]),
         (changed("head", chunk_count=9), [("wrong_text", False)]),
+        (changed("head", said=said_hash({"metadata": {"n": 2.5}})), [("wrong_text", False)]),
+        # Without metadata on the head, each of the two chunks must have all of them.
+        (changed("head", said=""), [("wrong_text", False)] * 2),
         (changed("head", version=OLD), [("stale", False)]),
         (changed("head", version=FUTURE), [("ahead", True)]),
         (changed("head", version=OTHER_KIND), [("ahead", True)]),
@@ -136,3 +140,35 @@ def test_batches_are_small_in_number_and_in_bytes() -> None:
     assert [len(batch) for batch in batches(small, most=2)] == [2, 2, 1]
     assert [len(batch) for batch in batches([*small, large, *small], most_bytes=100)] == [5, 1, 5]
     assert list(batches([])) == []
+
+
+def test_documents_of_an_older_release_of_twinline_have_their_metadata_on_each_chunk(
+    preprocessor: Preprocessor, world: World, stored: list[PointFacts]
+) -> None:
+    def older(point: StoredPoint, metadata: dict[str, object]) -> StoredPoint:
+        payload = {name: value for name, value in point.payload.items() if name != "metadata"}
+        return replace(point, payload={**payload, "metadata": metadata} if payload["kind"] == "chunk" else payload)
+
+    for metadata, kinds in (
+        ({"n": 2.5, "big": 2**50}, []),
+        ({"n": 2.5, "big": float(2**50)}, []),
+        ({"n": 2.5}, [("wrong_text", False)] * 2),
+        ({}, [("wrong_text", False)] * 2),
+    ):
+        points = [older(point, metadata) for point in world.collection.points.values()]
+        assert found([PointFacts.of(point, one_dense(DIMENSION)) for point in points], preprocessor, world) == kinds
+
+
+def test_a_chunk_must_have_the_declared_metadata_in_their_stored_form(
+    preprocessor: Preprocessor, world: World, stored: list[PointFacts]
+) -> None:
+    declared = IndexSettings(filters={"metadata.n": "float", "metadata.absent": "bool"})
+    world.collection.info = replace(world.collection.info, index=declared)
+    assert found(stored, preprocessor, world) == [("wrong_text", False)] * 2  # written before it was declared
+    message = world.log.append(Document("s", "a", TEXT, title="T", metadata={"n": 2.5, "big": 2**50}, tenant="t"))
+    world.handle(message)
+    event = decode(message)
+    assert isinstance(event.item, Document)
+    again = [PointFacts.of(point, one_dense(DIMENSION)) for point in world.collection.points.values()]
+    assert compare_document(event, preprocessor.chunks(event.item), again, world.collection.info) == []
+    assert {point.kind for point in again if point.said != {old.id: old for old in stored}[point.id].said} == {"chunk"}

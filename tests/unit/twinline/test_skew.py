@@ -21,7 +21,7 @@ from tests.unit.twinline.skew_factories import (
 )
 from twinline.clients.store.protocol import Head, StoredPoint, nearest
 from twinline.clients.store.vectors import DENSE
-from twinline.contract.documents.ids import point_id
+from twinline.contract.documents.ids import head_id, point_id
 from twinline.contract.documents.records import Document, Version
 from twinline.contract.encoder.runtime import Runtime
 from twinline.contract.encoder.specification import Role
@@ -265,6 +265,38 @@ def test_a_message_that_expired_is_counted_apart(pieces: Pieces) -> None:
     sample = measured(pieces).sample
     assert sample is not None
     assert (sample.documents, sample.compared, sample.expired, sample.ok) == (3, 2, 1, True)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (lambda: (head_id("src", "cats"), {"team": "blue"}), "the head is stored with other metadata"),
+        (lambda: (head_id("src", "cats"), {}), "the head is stored with other metadata"),
+        (lambda: (point_id("src", "cats", 0), {"team": "red"}), "chunk 0 is stored with another metadata"),  # not declared
+    ],
+)
+def test_other_metadata_than_the_message_has_are_found(pieces: Pieces, changed: Callable[[], Any], said: str) -> None:
+    pieces.index(Document("src", "cats", "cats sleep", metadata={"team": "red", "n": 1}))
+    assert measured(pieces).ok
+    id_, metadata = changed()
+    stored = pieces.collection.points[id_]
+    pieces.collection.points[id_] = replace(stored, payload={**stored.payload, "metadata": metadata})
+    sample = measured(pieces).sample
+    assert sample is not None
+    assert not sample.ok
+    assert said in json.dumps(sample.to_json())
+
+
+def test_metadata_on_the_chunks_of_an_older_release_of_twinline_are_compared_too(pieces: Pieces) -> None:
+    metadata = {"team": "red", "n": 1.0}
+    pieces.index(Document("src", "cats", "cats sleep", metadata={"team": "red", "n": 1}))
+    head, first = head_id("src", "cats"), point_id("src", "cats", 0)
+    payload = {name: value for name, value in pieces.collection.points[head].payload.items() if name != "metadata"}
+    pieces.collection.points[head] = replace(pieces.collection.points[head], payload=payload)
+    assert not measured(pieces).ok
+    chunk = pieces.collection.points[first]
+    pieces.collection.points[first] = replace(chunk, payload={**chunk.payload, "metadata": metadata})
+    assert measured(pieces).ok
 
 
 def test_a_document_that_was_replaced_while_we_looked_has_moved(pieces: Pieces) -> None:

@@ -28,7 +28,7 @@ from twinline.clients.online import CollectionStatus, OnlineStatus
 from twinline.clients.release import Release
 from twinline.clients.settings import Settings
 from twinline.clients.store.protocol import StoredPoint
-from twinline.contract.documents.ids import point_id
+from twinline.contract.documents.ids import head_id, point_id
 from twinline.contract.documents.records import Document, content_hash
 from twinline.contract.encoder.preprocess import Preprocessor
 from twinline.contract.encoder.space import hash_safetensors, space_id
@@ -208,7 +208,7 @@ CHANGES = [
     ({"token_count": 99}, "chunk: tokens"),
     ({"title": "other"}, "document: title"),
     ({"tenant": "someone"}, "document: tenant"),
-    ({"metadata": {"format": "pdf"}}, "document: metadata"),
+    ({"metadata": {"format": "pdf"}}, "document: filterable metadata"),
     ({"version": 1}, "document: version"),
     ({"timestamp_ms": 1}, "message: timestamp_ms"),
     ({"space": "another"}, "point: space"),
@@ -225,6 +225,25 @@ CHANGES = [
 def test_a_point_that_was_changed_is_found(world: World, fields: dict[str, Any], step: str) -> None:
     world.change(**fields)
     assert step in differing(world.trace())
+
+
+def test_metadata_of_the_head_that_were_changed_are_found(world: World) -> None:
+    id_ = head_id(world.document.source, world.document.key)
+    stored = world.online.collection.points[id_]
+    changed = {**stored.payload, "metadata": {**world.document.metadata, "format": "pdf"}}
+    world.online.collection.points[id_] = replace(stored, payload=changed)
+    assert differing(world.trace()) == {"document: metadata"}
+
+
+def test_a_document_of_an_older_release_of_twinline_is_traced_by_the_metadata_of_its_chunks(world: World) -> None:
+    id_ = head_id(world.document.source, world.document.key)
+    stored = world.online.collection.points[id_]
+    old = {name: value for name, value in stored.payload.items() if name != "metadata"}
+    world.online.collection.points[id_] = replace(stored, payload=old)
+    world.change(metadata=dict(world.document.metadata))
+    assert not differing(world.trace())
+    world.change(metadata={"format": "pdf"})
+    assert differing(world.trace()) == {"document: metadata"}
 
 
 def test_a_message_that_was_changed_is_found(world: World) -> None:
@@ -304,7 +323,8 @@ def hit_of(world: World) -> dict[str, Any]:
     kafka = {name: payload[name] for name in ("partition", "offset", "timestamp_ms")}
     return {
         "point": str(world.point),
-        **{name: payload[name] for name in ("source", "key", "title", "metadata", "tenant")},
+        **{name: payload[name] for name in ("source", "key", "title", "tenant")},
+        "metadata": dict(world.document.metadata),
         "chunk": {"index": 1, "start": payload["start"], "end": payload["end"], "text": payload["text"]},
         "version": {
             "kind": payload["version_kind"],

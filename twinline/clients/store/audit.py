@@ -27,7 +27,8 @@ class PointFacts:
     Args:
         kind: chunk, head, golden, or any other stored kind.
         version: the payload's fields of the version.
-        said: the hash of a chunk's fields about its text and document, see `said_hash`.
+        said: the hash of a chunk's fields about its text and document, or of a head's metadata, see `said_hash`; empty for a
+            head without metadata.
         vector_fault: the fault of a chunk's vectors; empty for good ones.
         words: the hash of a chunk's terms and weights, see `words_hash`; empty where the collection has none.
     """
@@ -55,7 +56,8 @@ class PointFacts:
         is_chunk = payload.get("kind") == "chunk"
         own = {name: payload.get(name) for name in ("kind", "source", "key", "chunk_index", "chunk_count", "deleted")}
         own |= {name: payload.get(name) for name in ("content_hash", "space", "release", "contract")}
-        said, fault = (said_hash(payload), vector_fault(point.vectors, vectors)) if is_chunk else ("", "")
+        said = said_hash(payload) if is_chunk or payload.get("metadata") is not None else ""
+        fault = vector_fault(point.vectors, vectors) if is_chunk else ""
         terms = point.vectors.get(WORDS) if is_chunk else None
         words = words_hash(terms) if isinstance(terms, Sparse) else ""
         return cls(point.id, version=version_part(payload), said=said, vector_fault=fault, words=words, **own)
@@ -94,7 +96,7 @@ def is_newer(version: Version, than: Version) -> bool:
 
 
 def said_hash(payload: Payload) -> str:
-    """Return the hash of a chunk's fields about its text and its document."""
+    """Return the hash of a chunk's fields about its text and its document; of a head, that is its metadata."""
     said = [_plain(payload.get(name)) for name in _SAID]
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 

@@ -21,7 +21,7 @@ import qdrant_edge as engine
 
 from twinline.clients.log_record import LogRecord
 from twinline.clients.store.edge_collection import EdgeCollection, engine_errors, read_log, replace_file
-from twinline.clients.store.protocol import GOLDEN_VECTOR_NAME, INTEGER_FIELDS, KEYWORD_FIELDS, CollectionInfo
+from twinline.clients.store.protocol import GOLDEN_VECTOR_NAME, CollectionInfo, payload_indexes
 from twinline.contract.errors import ContractError, MismatchError
 from twinline.contract.release.index_settings import IndexSettings
 
@@ -147,12 +147,8 @@ def _make_shard(folder: Path, info: CollectionInfo) -> None:
     config = engine.EdgeConfig(vectors={**dense, GOLDEN_VECTOR_NAME: golden}, sparse_vectors=sparse or None)
     with engine_errors(str(folder)):
         shard = engine.EdgeShard.create(str(folder / "shard"), config)
-        for fields, schema in (
-            ((*KEYWORD_FIELDS, *info.index.keywords), engine.PayloadSchemaType.Keyword),
-            (INTEGER_FIELDS, engine.PayloadSchemaType.Integer),
-        ):
-            for field in fields:
-                shard.update(engine.UpdateOperation.create_field_index(field, schema))
+        for field, type_ in payload_indexes(info.index).items():
+            shard.update(engine.UpdateOperation.create_field_index(field, getattr(engine.PayloadSchemaType, type_.title())))
         shard.close()
 
 

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from threading import RLock
 from typing import Any, cast
@@ -18,6 +19,7 @@ import qdrant_edge as engine
 from numpy.typing import NDArray
 
 from twinline.clients.log_record import LogRecord
+from twinline.clients.store.conditions import Either, Exists, Range
 from twinline.clients.store.protocol import (
     GOLDEN_VECTOR_NAME,
     MOST_GOLDEN,
@@ -215,7 +217,7 @@ class EdgeCollection:
 
 def _narrowed(query: Query) -> Any:
     among = [] if query.among is None else [engine.HasIdCondition(set(query.among))]
-    conditions = [*(_equals(field, value) for field, value in (query.where or {}).items()), *among]
+    conditions = [*(_condition(field, value) for field, value in (query.where or {}).items()), *among]
     return engine.Filter(must=conditions) if conditions else None
 
 
@@ -254,7 +256,27 @@ def _approximate(index: IndexSettings, ef_search: int | None) -> Any:
 
 
 def _filter(fields: Mapping[str, Any] | None) -> Any:
-    return engine.Filter(must=[_equals(field, value) for field, value in fields.items()]) if fields else None
+    return engine.Filter(must=[_condition(field, value) for field, value in fields.items()]) if fields else None
+
+
+def _condition(field: str, value: Any) -> Any:
+    match value:
+        case Range():
+            return engine.FieldCondition(key=field, range=_range(value))
+        case Either(ranges):
+            return engine.Filter(should=[engine.FieldCondition(key=field, range=_range(each)) for each in ranges])
+        case Exists(exists):
+            empty = engine.IsEmptyCondition(field)
+            return engine.Filter(must_not=[empty]) if exists else empty
+        case _:
+            return _equals(field, value)
+
+
+def _range(value: Range) -> Any:
+    moments = {name: bound.isoformat() for name, bound in value.bounds.items() if isinstance(bound, datetime)}
+    if moments:
+        return engine.RangeDateTime(**moments)
+    return engine.RangeFloat(**value.bounds)  # type: ignore[arg-type]
 
 
 def _equals(field: str, value: Any) -> Any:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinline.clients.log_record import LogRecord
+from twinline.clients.store.conditions import Condition
 from twinline.clients.store.vectors import (
     DENSE,
     WORDS,
@@ -25,6 +26,7 @@ from twinline.clients.store.vectors import (
     vectors_to_json,
 )
 from twinline.contract.canonical import JSON
+from twinline.contract.documents.filterable import FieldType
 from twinline.contract.documents.ids import build_id, golden_id, head_id
 from twinline.contract.documents.records import Version
 from twinline.contract.errors import MismatchError, SettingsError
@@ -32,8 +34,9 @@ from twinline.contract.release.index_settings import IndexSettings
 from twinline.contract.release.manifest import Manifest
 
 Payload = Mapping[str, Any]
-# Every field must equal its value, or one of its values where several are given. `metadata.team` reaches into objects.
-Filter = Mapping[str, str | int | bool | Sequence[str] | Sequence[int]]
+# Every field must equal its value, or one of its values where several are given, or meet its condition. `metadata.team` reaches
+# into objects.
+Filter = Mapping[str, str | int | bool | Sequence[str] | Sequence[int] | Condition]
 Kind = Literal["chunk", "head", "golden", "build"]
 # The kinds of points in a collection beside documents.
 OWN_KINDS = frozenset({"golden", "build"})
@@ -45,7 +48,7 @@ MOST_GOLDEN = 1_000
 # Indexed in every collection; a release's own come on top.
 KEYWORD_FIELDS = ("kind", "source", "key", "tenant")
 # The number of a chunk: documents are counted by their first one, and without an index that reads every payload.
-INTEGER_FIELDS = ("version", "chunk_index")
+INTEGER_FIELDS = ("version", "chunk_index", "timestamp_ms")
 VERSION_FIELDS = ("version", "version_kind", "version_offset", "version_partition")
 
 
@@ -125,13 +128,20 @@ class CollectionInfo:
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """The store's record of one document; it outlives the document's deletion."""
+    """The store's record of one document; it outlives the document's deletion.
+
+    Args:
+        metadata: all of the document's; None for a deleted document, and for a head of an older release of Twinline, which
+            left them on the chunks.
+    """
 
     source: str
     key: str
     version: Version
     deleted: bool
     chunk_count: int
+    # Not compared: a store may give 1.0 back as 1.
+    metadata: Mapping[str, JSON] | None = field(default=None, compare=False)
 
     @property
     def id(self) -> UUID:
@@ -140,6 +150,7 @@ class Head:
 
     def to_payload(self) -> dict[str, JSON]:
         """Return the payload of the head point."""
+        metadata: dict[str, JSON] = {} if self.metadata is None else {"metadata": dict(self.metadata)}
         return {
             "kind": "head",
             "source": self.source,
@@ -147,12 +158,14 @@ class Head:
             **version_fields(self.version),
             "deleted": self.deleted,
             "chunk_count": self.chunk_count,
+            **metadata,
         }
 
     @classmethod
     def from_payload(cls, payload: Payload) -> Self:
         """Read the payload of a head point."""
-        return cls(payload["source"], payload["key"], stored_version(payload), payload["deleted"], payload["chunk_count"])
+        named = (payload["source"], payload["key"], stored_version(payload), payload["deleted"], payload["chunk_count"])
+        return cls(*named, payload.get("metadata"))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -199,6 +212,19 @@ class Query:
     among: tuple[UUID, ...] | None = None
     with_payload: bool = True
     ef_search: int | None = None
+
+
+def document_metadata(chunk: Payload, head: Head | None) -> Mapping[str, Any]:
+    """Return the metadata of a chunk's document: its head's, else those on the chunk itself."""
+    found: Mapping[str, Any] = chunk["metadata"] if head is None or head.metadata is None else head.metadata
+    return found
+
+
+def payload_indexes(index: IndexSettings) -> dict[str, FieldType]:
+    """Return the type of each payload field that a collection indexes; a bool is stored as a keyword."""
+    own: dict[str, FieldType] = {**dict.fromkeys(KEYWORD_FIELDS, "keyword"), **dict.fromkeys(INTEGER_FIELDS, "integer")}
+    declared = {name: "keyword" if type_ == "bool" else type_ for name, type_ in index.declared.items()}
+    return {**declared, **own}
 
 
 def golden_points(info: CollectionInfo, names: Iterable[str]) -> dict[str, StoredPoint]:

@@ -11,7 +11,7 @@ from typing import Any
 from qdrant_client import QdrantClient, models
 
 from twinline.clients.log_record import LogRecord
-from twinline.clients.store.protocol import GOLDEN_VECTOR_NAME, INTEGER_FIELDS, KEYWORD_FIELDS, CollectionInfo
+from twinline.clients.store.protocol import GOLDEN_VECTOR_NAME, CollectionInfo, payload_indexes
 from twinline.clients.store.qdrant_collection import QdrantCollection, is_server, log_of, server_errors
 from twinline.contract.errors import ContractError, MismatchError
 from twinline.contract.release.index_settings import IndexSettings
@@ -126,12 +126,8 @@ class QdrantStore:
         if not is_server(self._client):
             return
         with server_errors(self._client, f"collection {name}"):
-            for fields, schema in (
-                ((*KEYWORD_FIELDS, *index.keywords), models.PayloadSchemaType.KEYWORD),
-                (INTEGER_FIELDS, models.PayloadSchemaType.INTEGER),
-            ):
-                for field in fields:
-                    self._client.create_payload_index(self._prefix + name, field, schema)
+            for field, type_ in payload_indexes(index).items():
+                self._client.create_payload_index(self._prefix + name, field, models.PayloadSchemaType(type_))
 
     def _read_metadata(self, name: str) -> Mapping[str, Any]:
         with server_errors(self._client, f"collection {name}"):

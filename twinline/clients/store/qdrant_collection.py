@@ -13,6 +13,7 @@ from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
 from twinline.clients.log_record import LogRecord
+from twinline.clients.store.conditions import Either, Exists, Range
 from twinline.clients.store.protocol import (
     GOLDEN_VECTOR_NAME,
     MOST_GOLDEN,
@@ -219,14 +220,31 @@ def _search_params(index: IndexSettings, query: Query) -> models.SearchParams:
 
 
 def _narrowed(query: Query) -> models.Filter | None:
-    conditions: list[models.Condition] = [_equals(field, value) for field, value in (query.where or {}).items()]
+    conditions: list[models.Condition] = [_condition(field, value) for field, value in (query.where or {}).items()]
     if query.among is not None:
         conditions.append(models.HasIdCondition(has_id=[str(id_) for id_ in query.among]))
     return models.Filter(must=conditions) if conditions else None
 
 
 def _filter(fields: Mapping[str, Any] | None) -> models.Filter | None:
-    return models.Filter(must=[_equals(field, value) for field, value in fields.items()]) if fields else None
+    return models.Filter(must=[_condition(field, value) for field, value in fields.items()]) if fields else None
+
+
+def _condition(field: str, value: Any) -> models.Condition:
+    match value:
+        case Range():
+            return models.FieldCondition(key=field, range=_range(value))
+        case Either(ranges):
+            return models.Filter(should=[models.FieldCondition(key=field, range=_range(each)) for each in ranges])
+        case Exists(exists):
+            empty = models.IsEmptyCondition(is_empty=models.PayloadField(key=field))
+            return models.Filter(must_not=[empty]) if exists else empty
+        case _:
+            return _equals(field, value)
+
+
+def _range(value: Range) -> Any:
+    return models.DatetimeRange(**value.bounds) if value.is_of_moments else models.Range(**value.bounds)  # type: ignore[arg-type]
 
 
 def _equals(field: str, value: Any) -> models.FieldCondition:

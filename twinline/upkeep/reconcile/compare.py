@@ -75,9 +75,11 @@ class _Comparison:
         own_head = head_id(self._source, self._key)
         head = next((point for point in points if point.id == own_head and point.kind == "head"), None)
         yield from self._head(head)
+        # An older release of Twinline left all metadata on the chunks.
+        whole = head is not None and not head.said
         by_id = {point.id: point for point in points if point.id != own_head or point.kind != "head"}
         for chunk in self._chunks:
-            yield from self._chunk(chunk, by_id.pop(point_id(self._source, self._key, chunk.index), None))
+            yield from self._chunk(chunk, by_id.pop(point_id(self._source, self._key, chunk.index), None), whole)
         for point in by_id.values():
             what = "a deleted document" if isinstance(self._event.item, Deletion) else f"a document of {len(self._chunks)} chunks"
             yield self._finding("orphan", f"{point.kind} {point.chunk_index} of {what}", point, remove=True)
@@ -96,8 +98,10 @@ class _Comparison:
             yield self._finding(
                 "wrong_text", f"the head says {head.chunk_count} chunks, the text makes {len(self._chunks)}", head
             )
+        elif isinstance(document := self._event.item, Document) and head.said not in ("", _metadata_hash(document)):
+            yield self._finding("wrong_text", "the head has other metadata than the log", head)
 
-    def _chunk(self, chunk: Chunk, point: PointFacts | None) -> Iterator[Finding]:
+    def _chunk(self, chunk: Chunk, point: PointFacts | None, whole: bool) -> Iterator[Finding]:
         name = f"chunk {chunk.index}"
         if point is None:
             yield self._finding("missing", f"{name} of {len(self._chunks)} is not stored")
@@ -113,7 +117,7 @@ class _Comparison:
             yield self._finding("bad_vector", f"{name}: {point.vector_fault}", point, remove=True)
         if before:
             return
-        if point.said != said_hash(self._payload(chunk)):
+        if point.said != said_hash(self._payload(chunk, whole)):
             yield self._finding("wrong_text", f"{name} is not what the text in the log makes", point)
         # Made again from the text whenever the document is applied, so the point may stay.
         elif self._words and not point.vector_fault and point.words != words_hash(self._words.document(chunk.encoder_text)):
@@ -132,9 +136,16 @@ class _Comparison:
         else:
             yield self._finding("stale", f"{name} has version {stored.number}, the log {wanted.number}", point)
 
-    def _payload(self, chunk: Chunk) -> dict[str, JSON]:
+    def _payload(self, chunk: Chunk, whole: bool) -> dict[str, JSON]:
         document = self._event.item
-        return chunk_fields(document, chunk) if isinstance(document, Document) else {}
+        if not isinstance(document, Document):
+            return {}
+        fields = chunk_fields(document, chunk, self._info.index.declared)
+        return {**fields, "metadata": dict(document.metadata)} if whole else fields
 
     def _finding(self, kind: Kind, detail: str, point: PointFacts | None = None, remove: bool = False) -> Finding:
         return Finding(kind, self._source, self._key, detail, point, remove)
+
+
+def _metadata_hash(document: Document) -> str:
+    return said_hash({"metadata": dict(document.metadata)})

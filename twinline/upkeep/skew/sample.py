@@ -7,9 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from streaming.decode import Event, Message, decode
+from twinline.clients.store.audit import said_hash
 from twinline.clients.store.protocol import Head, StoredPoint, stored_version
 from twinline.clients.store.vectors import WORDS
 from twinline.contract.canonical import JSON
+from twinline.contract.documents.filterable import filterable
 from twinline.contract.documents.records import Deletion
 from twinline.contract.encoder.chunking import Chunk
 from twinline.contract.encoder.pooling import cosine_distance
@@ -101,9 +103,15 @@ def _compare_document(
         return Comparison(_name(head), chunks=count, fault=f"{where} cannot be indexed: {exc}")
     vectors = offline.vectors(offline.encode([chunk.encoder_text for chunk in chunks], "document").token_ids)
     copied = _copied(event)
+    faults: list[str] = []
+    metadata = event.item.metadata
+    # An older release of Twinline left all metadata on the chunks.
+    part = metadata if head.metadata is None else filterable(metadata, manifest.index.declared)
+    if head.metadata is not None and not _same_metadata(head.metadata, metadata):
+        faults.append(f"the head is stored with other metadata than {where} has")
     by_index = {int(point.payload["chunk_index"]): point for point in points}
     words = offline.words() if offline.words is not None else None
-    spans, tokens, near, said, faults = 0, 0, 0, 0, []
+    spans, tokens, near, said = 0, 0, 0, 0
     distances = []
     for chunk, vector in zip(chunks, vectors, strict=True):
         point = by_index.get(chunk.index)
@@ -111,6 +119,8 @@ def _compare_document(
             faults.append(f"chunk {chunk.index} is not stored")
             continue
         other = [name for name, value in copied.items() if point.payload[name] != value]
+        if not _same_metadata(point.payload["metadata"], part):
+            other.append("metadata")
         if not stored_version(point.payload).is_same_state(event.version):
             other.append("version")
         if other:
@@ -149,6 +159,11 @@ def _copied(event: Event) -> dict[str, JSON]:
     item, message = event.item, event.message
     said: dict[str, JSON] = {"partition": message.partition, "offset": message.offset}
     return said if isinstance(item, Deletion) else {**said, "title": item.title, "tenant": item.tenant}
+
+
+def _same_metadata(stored: Mapping[str, object], said: Mapping[str, object]) -> bool:
+    # As hashes: a store may give 1 back as 1.0.
+    return said_hash({"metadata": dict(stored)}) == said_hash({"metadata": dict(said)})
 
 
 def _same_span(chunk: Chunk, payload: Mapping[str, object]) -> bool:

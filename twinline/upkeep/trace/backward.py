@@ -3,7 +3,8 @@
 from uuid import UUID
 
 from twinline.clients.online import CollectionStatus
-from twinline.clients.store.protocol import Payload
+from twinline.clients.store.protocol import Head, Payload, document_metadata
+from twinline.contract.documents.ids import head_id
 from twinline.contract.errors import SettingsError, TransientError
 from twinline.upkeep.trace.document import chunk_section, message_sections, point_section
 from twinline.upkeep.trace.reach import Reach
@@ -55,11 +56,20 @@ def _find(reach: Reach, target: Target) -> tuple[UUID, Payload, CollectionStatus
                 continue
             if target.hit and _place(point.payload) != _place(target.hit):
                 return id_, target.hit, entry, "the document was indexed again since this answer: what the answer said is traced"
-            return id_, point.payload, entry, ""
+            return id_, _with_metadata(reach, entry.name, point.payload), entry, ""
     if target.hit:
         return target.ids[0], target.hit, None, "the point of this answer is not stored any more: what the answer said is traced"
     names = ", ".join(entry.name for entry in ranked) or "none is served"
     raise SettingsError(f"{target.said} is in no collection ({names}): was it deleted? `twinline trace --document KEY`")
+
+
+def _with_metadata(reach: Reach, collection: str, chunk: Payload) -> Payload:
+    """Return a chunk's payload with all metadata of its document, and its own part of them as `filterable`."""
+    found = reach.online.point(collection, head_id(chunk["source"], chunk["key"]))
+    head = Head.from_payload(found.payload) if found else None
+    if head is None or head.metadata is None:
+        return chunk
+    return {**chunk, "metadata": document_metadata(chunk, head), "filterable": chunk["metadata"]}
 
 
 def _place(payload: Payload) -> tuple[object, ...]:

@@ -10,13 +10,17 @@ from streaming.decode import Event, Message, decode, lineage_headers
 from twinline.clients.online import CollectionStatus
 from twinline.clients.store.protocol import Payload, stored_version
 from twinline.contract.canonical import sha256_hex
+from twinline.contract.documents.filterable import filterable
 from twinline.contract.documents.ids import point_id
 from twinline.contract.documents.records import Document, content_hash, encode_key
 from twinline.contract.encoder.preprocess import Preprocessor
+from twinline.contract.release.index_settings import IndexSettings
+from twinline.contract.release.manifest import MANIFEST_FILE
 from twinline.registry.revisions import NotHereError
 from twinline.upkeep.trace.git import commit_subject
 from twinline.upkeep.trace.reach import Reach
 from twinline.upkeep.trace.steps import Section
+from twinline.upkeep.trace.training import read_json
 
 _FILE: Final = "file://"
 
@@ -54,6 +58,12 @@ def message_sections(reach: Reach, payload: Payload) -> tuple[list[Section], Doc
         event = decode(message)
         document = event.item if isinstance(event.item, Document) else None
         _compare_document(said, payload, event)
+        if document is not None and "filterable" in payload:
+            with said.looking("filterable metadata"):
+                manifest = read_json(reach.release_folder(payload["release"]) / MANIFEST_FILE)
+                declared = IndexSettings.from_json(manifest.get("index", {})).declared
+                part = filterable(document.metadata, declared)
+                said.compare("filterable metadata", dict(payload["filterable"]), part, "on the chunk")
     if not said.steps:
         for name in ("source", "key", "title", "tenant"):
             said.record(name, payload[name])
