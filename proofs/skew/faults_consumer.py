@@ -14,11 +14,9 @@ from proofs.skew.faults_index import damaged, longest_documents
 from proofs.skew.system import NothingErased, System
 from streaming.dead_letters import DeadLetter
 from streaming.indexer import Indexer
-from streaming.points import Vector
 from twinline.clients.release import open_release
 from twinline.clients.store.protocol import Collection
-from twinline.clients.store.vectors import DENSE, WORDS
-from twinline.clients.store.vectors import Vector as AnyVector
+from twinline.clients.store.vectors import DENSE, WORDS, Dense, Vector
 from twinline.contract.documents.cleaning import CleanText
 from twinline.contract.documents.cuts_by_offsets import spans
 from twinline.contract.encoder.chunking import Chunk
@@ -130,7 +128,7 @@ def _other_overlap(tokenizer: Tokenizer, text: str, capacity: int, overlap: int)
     return spans(tokenizer, text, capacity, overlap // 4)
 
 
-def _words_of_text_alone(chunk: Chunk, dense: Vector, words: Words) -> dict[str, AnyVector]:
+def _words_of_text_alone(chunk: Chunk, dense: Dense, words: Words) -> dict[str, Vector]:
     return {DENSE: dense, WORDS: words.document(chunk.text)}
 
 

@@ -21,7 +21,10 @@ DOORS = (
     "process start", "training/export", "export parity", "release files", "triton load", "client", "consumer start", "index open",
     "query",
 )  # fmt: skip
-HOPS = ("tokens", "training framework", "triton tokenizer", "triton grpc", "triton http", "triton embed", "search", "live sample")
+HOPS = (
+    "tokens", "words", "training framework", "triton tokenizer", "triton grpc", "triton http", "triton embed", "search",
+    "query words", "fusion", "live sample",
+)  # fmt: skip
 REPORT = SkewReport("r1", "space", "contract", (Hop("rules", "ok"), Hop("onnx_fp32", "ok", worst=1e-13)))
 
 

@@ -173,3 +173,27 @@ def test_a_commit_without_pairs_is_not_measured_and_says_so() -> None:
     assert (check.passed, check.numbers) == (True, {"measured": False})
     assert "commit 1 was not made by this pipeline" in check.detail
     assert collections.asked == []
+
+
+@pytest.mark.parametrize(
+    ("evaluated", "passes"), [({"hybrid": {"ndcg_at_10": 1.0}}, True), ({"hybrid": {"ndcg_at_10": 0.5}}, False), ({}, False)]
+)
+def test_search_is_compared_with_the_offline_figure_of_its_fusion(evaluated: dict[str, Any], passes: bool) -> None:
+    """Vectors alone found half of it; an evaluation from before there were words has no other figure."""
+    metrics = figures(0.5)
+    metrics["dev"] |= evaluated
+    _, offline = quality_checks(Collections(b=SAME), Sides("b", metrics=metrics), Commit(), log())
+    assert offline.passed is passes
+    assert offline.numbers["offline"] == evaluated.get("hybrid", {"ndcg_at_10": 0.5})["ndcg_at_10"]
+
+
+def test_hits_of_a_fused_answer_count_by_their_place() -> None:
+    """Their scores tie, and a further look begins again."""
+
+    class Fused(Collections):
+        def search(self, name: str, query: str, limit: int = 10, exact: bool = False) -> dict[str, Any]:
+            answer = super().search(name, query, limit)
+            return {"mode": "hybrid", "hits": [{**hit, "score": 0.5} for hit in answer["hits"]]}
+
+    check, _ = quality_checks(Fused(b=[2] * QUERIES), Sides("b"), Commit(), log())
+    assert check.numbers["candidate"] == pytest.approx(0.6309, abs=1e-4)
