@@ -9,6 +9,7 @@ python -m bench first-index  rate of a first index of pages with copies, before 
 python -m bench growth     cost against size and against change
 python -m bench training   rate of training, against sentence-transformers' trainer
 python -m bench index      recall and cost of index settings
+python -m bench copies     what counts as a near copy on real passages, and the time of grouping
 python -m bench formats    quality and speed of each format, against fp32
 python -m bench peers      make the environments of the peers;  python -m bench plot  draw stored results
 """
@@ -57,6 +58,17 @@ def quality(
         typer.echo(json.dumps(report, indent=2))
     else:
         quality_table(report)
+
+
+@app.command()
+def copies(
+    data: Annotated[Path, typer.Option(help="JSON lines with a field `text`, plain or .gz: a BEIR corpus.jsonl.")],
+    most: Annotated[int, typer.Option(min=2, help="Passages that are compared, each with each.")] = 2_500,
+) -> None:
+    """Print one JSON object: near pairs by threshold and floor, those that are grouped, and milliseconds of CPU an answer."""
+    from bench.copies import measure_copies
+
+    typer.echo(json.dumps(measure_copies(data, most), indent=2))
 
 
 @app.command()

@@ -4,11 +4,13 @@ import random
 
 import pytest
 
-from twinline.contract.documents.sameness import LEAST_TERMS, SAMENESS_VERSION, Groups, are_near, terms
+from twinline.contract.documents.sameness import LEAST_PERCENT, LEAST_TERMS, SAMENESS_VERSION, Groups, are_near, terms
 
 PAGE = (
     "To roll back a release name it and wait until the store has switched then check that every search is answered by the "
     "earlier encoder and that nobody asks the newer one any more because its model is unloaded an hour later"
+    " before going on read the report of its build and compare both lists of hits since most questions should find what they "
+    "found yesterday then tell your colleagues"
 )
 CHINESE = (
     "要回滚一个版本请先说出它的名称然后等待存储切换完成再检查每次搜索是否都由"
@@ -17,7 +19,8 @@ CHINESE = (
 THAI = "หากต้องการย้อนกลับรุ่นให้ระบุชื่อแล้วรอจนกว่าที่เก็บจะสลับจากนั้นตรวจสอบว่าทุกการค้นหาได้รับคำตอบจากตัวเข้ารหัสก่อนหน้า"
 TURKISH = (
     "Bir sürümü geri almak için adını verin ve deponun geçiş yapmasını bekleyin sonra her aramanın önceki kodlayıcı tarafından "
-    "yanıtlandığını ve artık kimsenin yenisini sormadığını denetleyin çünkü modeli bir saat sonra ışıksız kalır"
+    "yanıtlandığını ve artık kimsenin yenisini sormadığını denetleyin çünkü modeli bir saat sonra ışıksız kalır bundan böyle "
+    "iki listeyi karşılaştırın çoğu soru dünkü belgeleri bulmalı ardından arkadaşlarınıza haber verin ki onlar da yeni düzeni"
 )
 
 
@@ -32,12 +35,13 @@ def near(first: str, second: str) -> bool:
     ("first", "second", "verdict"),
     [
         (PAGE, PAGE, True),
-        (PAGE, PAGE.replace("later", "afterwards"), True),  # one word of thirty
+        (PAGE, PAGE.replace("later", "afterwards"), True),  # one word of sixty
         (PAGE, f"{PAGE} indeed", True),
         (PAGE, "  ".join(PAGE.split()), True),  # spaces are no words
         (PAGE, " ".join(reversed(PAGE.split())), True),  # a set has no order
         (PAGE, f"{PAGE} {PAGE}", True),  # nor a number
         (PAGE, PAGE.replace("To roll back a release name it", "Before deleting any release ask someone"), False),
+        (PAGE, PAGE.replace("check that every", "see whether each"), False),  # three words of sixty
         (PAGE, PAGE[: len(PAGE) * 2 // 3], False),  # a part says less
         (PAGE, f"{PAGE} 3.11", False),  # a number more
         (f"{PAGE} for 10 euro", f"{PAGE} for 20 euro", False),  # another price
@@ -46,9 +50,9 @@ def near(first: str, second: str) -> bool:
         (f"{PAGE} for 10 euro", f"{PAGE} for 10 euros", True),
         ("Steel bolt M8 in a box of a hundred", "Steel bolt M8 in a box of a thousand", False),  # short: equal or not
         ("", "", False),  # nothing says nothing
-        (CHINESE, CHINESE.replace("一小时", "两小时"), True),
+        (CHINESE, f"{CHINESE}好", True),
         (CHINESE, CHINESE[::-1], False),
-        (THAI, THAI.replace("ก่อนหน้า", "ก่อน"), True),
+        (THAI, THAI.replace("ก่อนหน้า", "ก่อนหน้าๆ"), True),
         (THAI, CHINESE, False),
         (TURKISH, TURKISH.replace("ışıksız", "ıssız"), True),
         (TURKISH, PAGE, False),
@@ -60,11 +64,11 @@ def test_the_golden_cases_of_version_1(first: str, second: str, verdict: bool) -
 
 
 @pytest.mark.parametrize("size", [LEAST_TERMS - 1, LEAST_TERMS, 57, 200])
-def test_nine_tenths_in_common_is_the_border(size: int) -> None:
+def test_nineteen_twentieths_in_common_is_the_border(size: int) -> None:
     words = [f"word{'abcdefghij'[number % 10]}{'klmnopqrst'[number // 10 % 10]}{'uvw'[number // 100]}" for number in range(size)]
     for added in range(size):
         longer = [*words, *(f"more{'x' * (number + 1)}" for number in range(added))]
-        wanted = size >= LEAST_TERMS and 10 * size >= 9 * len(longer)
+        wanted = size >= LEAST_TERMS and 100 * size >= LEAST_PERCENT * len(longer)
         assert are_near(frozenset(words), frozenset(longer)) is wanted, added
 
 

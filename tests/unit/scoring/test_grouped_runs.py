@@ -12,8 +12,8 @@ from twinline.scoring.grouping import ChunkText, GroupedRun, group_run
 from twinline.scoring.retrieval import score_queries
 from twinline.search.grouping import Grouping
 
-WORDS = [f"{first}{second}" for first in "abcdefgh" for second in "klmnop"]
-PAGE = " ".join(WORDS[:30])
+WORDS = [f"{first}{second}" for first in "abcdefghij" for second in "klmnopqr"]
+PAGE = " ".join(WORDS[:60])
 
 
 def chunk(text: str) -> ChunkText:
@@ -81,7 +81,7 @@ def test_search_and_evaluation_form_the_same_groups(seed: int) -> None:
     drawn = random.Random(seed)
     chunks, found, points = [], {}, []
     for number in range(80):
-        words = [*WORDS[:30], drawn.choice("xyz") * 9]
+        words = [*WORDS[:60], drawn.choice("xyz") * 9]
         for _ in range(drawn.randrange(4)):
             words[drawn.randrange(len(words))] = drawn.choice(WORDS)
         said = chunk(" ".join(words))

@@ -15,6 +15,8 @@ from twinline.search.query import Question, answer, answer_from
 PAGE = (
     "to roll back a release name it and wait until the store has switched then check that every search is answered by the "
     "earlier encoder and that nobody asks the newer one any more because its model is unloaded an hour later"
+    " before going on read the report of its build and compare both lists of hits since most questions should find what they "
+    "found yesterday then tell your colleagues"
 )
 NOON = 1_790_000_000_000
 

@@ -1,8 +1,8 @@
 """Whether two chunks say the same: search groups them, and evaluation counts what that costs, by this one measure.
 
     equal    the same content hash
-    near     of both texts' terms at least 90 % are common to both (Jaccard), no term with a digit is in one alone, and each text
-             has at least 20 terms
+    near     of both texts' terms at least 95 % are common to both (Jaccard), no term with a digit is in one alone, and each text
+             has at least 40 terms
 
 A term is a word between spaces, as it is written. A text whose words are longer than 16 characters in the mean is of a script
 without spaces, and its terms are its pairs of characters. A digit decides, since prices, dates and codes tell apart what is equal
@@ -16,8 +16,8 @@ from itertools import pairwise
 from typing import Final, Generic, TypeVar
 
 SAMENESS_VERSION: Final = 1
-LEAST_PERCENT: Final = 90
-LEAST_TERMS: Final = 20
+LEAST_PERCENT: Final = 95
+LEAST_TERMS: Final = 40
 _LONGEST_MEAN_WORD: Final = 16
 _DIGIT: Final = re.compile(r"\d")
 
