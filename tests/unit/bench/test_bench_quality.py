@@ -24,6 +24,9 @@ class _Recorded:
 )
 def test_a_contract_may_name_an_older_version_of_the_chunker(tmp_path: Path, contract: str, options: list[str]) -> None:
     workspace = _Recorded(tmp_path)
+    documents = tmp_path / "data" / "snapshot" / "documents-0.parquet"
+    documents.parent.mkdir(parents=True)
+    documents.touch()
     assert _release(cast(Workspace, workspace), "base", contract).name == f"base-{contract}"
     (call,) = workspace.calls
-    assert list(call[call.index("--chunker") + 1 :]) == options
+    assert list(call[call.index("--chunker") + 1 :]) == [*options, "--documents", str(documents)]

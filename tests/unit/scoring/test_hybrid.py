@@ -9,7 +9,7 @@ import pytest
 from twinline.contract.documents.ids import point_id
 from twinline.contract.encoder.sparse_settings import SparseContract
 from twinline.contract.sparse.analyzer import Analyzer
-from twinline.contract.sparse.fusion import Candidate, Fusion, fuse
+from twinline.contract.sparse.fusion import NEXT_REACH, Candidate, Fusion, fuse
 from twinline.contract.sparse.statistics import Statistics
 from twinline.contract.sparse.weights import Words, score
 from twinline.scoring.hybrid import Chunks, Queries, WordIndex, rank_by_fusions, rank_by_words
@@ -47,12 +47,19 @@ class Corpus:
                 source, key = json.loads(document)
                 shared = score(asked, self.words.document(chunk))
                 pairs.append((point_id(source, key, index), document, float(vector @ stored), float(shared)))
-            dense = sorted(pairs, key=lambda pair: (-pair[2], pair[0]))[: fusion.depth]
-            words = sorted((pair for pair in pairs if pair[3] > 0), key=lambda pair: (-pair[3], pair[0]))[: fusion.depth]
-            listed = {pair[0]: pair for pair in [*dense, *words]}
-            ranked = fuse(fusion, [Candidate(id_, cosine, shared) for id_, _, cosine, shared in listed.values()])
-            found = list(dict.fromkeys(listed[one.candidate.id][1] for one in ranked))
-            run[query] = found[:limit]
+            found: dict[str, None] = {}
+            depth = fusion.depth
+            while True:
+                dense = sorted(pairs, key=lambda pair: (-pair[2], pair[0]))[:depth]
+                words = sorted((pair for pair in pairs if pair[3] > 0), key=lambda pair: (-pair[3], pair[0]))[:depth]
+                listed = {pair[0]: pair for pair in [*dense, *words]}
+                ranked = fuse(fusion, [Candidate(id_, cosine, shared) for id_, _, cosine, shared in listed.values()])
+                found |= dict.fromkeys(listed[one.candidate.id][1] for one in ranked)
+                if len(found) >= limit or depth >= len(pairs):
+                    break
+                # A deeper look comes after the one before it.
+                depth *= NEXT_REACH
+            run[query] = list(found)[:limit]
         return run
 
 

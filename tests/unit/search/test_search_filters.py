@@ -223,7 +223,7 @@ def filtered(world: Any) -> Any:
         payload = {
             "kind": "chunk", "source": "notes", "key": key, **version_fields(version), "chunk_index": 0, "start": 0, "end": 4,
             "text": "cats", "title": key, "metadata": filterable(metadata, DECLARED), "tenant": "t" if key == "a" else None,
-            "content_hash": "c" * 64, "token_count": 1, "truncated": False, "space": info.space, "release": "r2",
+            "content_hash": key * 64, "token_count": 1, "truncated": False, "space": info.space, "release": "r2",
             "contract": info.contract_fingerprint, "partition": 0, "offset": offset, "timestamp_ms": 1_000 * offset,
             "headers": {},
         }  # fmt: skip
