@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from twinline.clients.settings import load_settings
-from twinline.contract.errors import ContractError, SettingsError, TransientError
+from twinline.contract.errors import ContractError, DocumentError, SettingsError, TransientError
 from twinline.search.exchange import JSON_HEADERS, PATH, encoded
 from twinline.search.filters import where_of
 from twinline.search.results import MAX_HITS, Mode, Question
@@ -38,7 +38,11 @@ def command(
     url: Annotated[str | None, typer.Option(help="The search API; by default the one of the settings.")] = None,
 ) -> None:
     """Ask a question; get documents by their best chunk, with scores and origins."""
-    question = Question(query, limit, tenant, source, exact, mode, where_of(where or []))
+    try:
+        conditions = where_of(where or [])
+    except DocumentError as exc:
+        raise SettingsError(f"--{exc}") from exc
+    question = Question(query, limit, tenant, source, exact, mode, conditions)
     answer = ask(url or load_settings().search_url, asdict(question))
     if as_json:
         typer.echo(json.dumps(answer, ensure_ascii=False, indent=2))

@@ -75,8 +75,8 @@ def _answer(
         served.words.query(text) if served.words is not None and mode != "dense" else None,
     )
     chosen = _best_chunks(served, sides, question, where)
-    found = time.perf_counter()
     metadata = _metadata(served, [point for point, _ in chosen])
+    found = time.perf_counter()
     hits = [_hit(served, point, metadata[point.id], ranked, mode, question.query) for point, ranked in chosen]
     result = SearchResult(
         query=question.query,
