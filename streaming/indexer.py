@@ -26,6 +26,7 @@ from streaming.prefetch import DEPTH, NOTHING, Check, Prefetched, Prefetcher
 from streaming.probe import check_that_others_pass
 from twinline.clients.release import Release
 from twinline.clients.store.protocol import Collection, Head, StoredPoint, stored_version
+from twinline.contract.documents.filterable import mistyped
 from twinline.contract.documents.ids import point_id
 from twinline.contract.documents.records import Document
 from twinline.contract.encoder.chunking import Chunk
@@ -263,6 +264,7 @@ class Indexer:
         handled.chunks_reused += sum(chunk.content_hash in vectors.kept for plan in winners for chunk in plan.chunks)
         handled.chunks_truncated += sum(chunk.truncated for plan in winners for chunk in plan.chunks)
         self._observe_freshness(winners)
+        self._count_mistyped(winners)
 
     def _read_vectors(self, ids: Sequence[UUID]) -> list[StoredPoint]:
         return [
@@ -347,6 +349,14 @@ class Indexer:
         histogram = self._metrics.freshness_seconds.labels(self._collection.info.release)
         for plan in winners:
             histogram.observe(max(0.0, time.time() - plan.event.message.timestamp_ms / 1000))
+
+    def _count_mistyped(self, winners: Sequence[Plan]) -> None:
+        info = self._collection.info
+        if self._metrics is None or not info.index.declared:
+            return
+        for plan in winners:
+            for name in mistyped(plan.head.metadata or {}, info.index.declared):
+                self._metrics.mistyped.labels(info.release, name).inc()
 
     def _count(self, handled: Handled, seconds: float) -> None:
         if self._metrics is None:

@@ -27,6 +27,7 @@ class StreamingMetrics:
         self.chunks_embedded = counter("chunks_embedded", "Chunks that got a new vector")
         self.chunks_reused = counter("chunks_reused", "Chunks whose text was unchanged: the vector was kept")
         self.chunks_truncated = counter("chunks_truncated", "Chunks of which the encoder read only the start")
+        self.mistyped = counter("metadata_mistyped", "Documents with a value that is not of its filter's declared type", "field")
         self.retries = counter("consumer_retries", "Attempts that a dependency's failure cut short")
         self.lag = Gauge(
             "twinline_consumer_lag",

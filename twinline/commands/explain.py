@@ -11,9 +11,8 @@ from rich.padding import Padding
 from rich.text import Text
 
 from twinline.clients.settings import load_settings
-from twinline.commands.search import post, printable, sides, snippet
+from twinline.commands.search import post, printable, sides, snippet, where_option
 from twinline.search.exchange import EXPLAIN_PATH
-from twinline.search.filters import where_of
 from twinline.search.results import MAX_HITS, Mode, Question
 
 
@@ -33,7 +32,7 @@ def command(
     url: Annotated[str | None, typer.Option(help="The search API; by default the one of the settings.")] = None,
 ) -> None:
     """Say whether a document is in the index, what leaves it out, its exact ranks, and the words that it has and lacks."""
-    question = Question(query, limit, tenant, within, exact, mode, group, where_of(where or []))
+    question = Question(query, limit, tenant, within, exact, mode, group, where_option(where))
     asked = {"question": asdict(question), "document": {"key": document, "source": source}}
     explained = post(url or load_settings().search_url, EXPLAIN_PATH, asked, "why")
     if as_json:

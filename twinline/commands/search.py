@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from twinline.clients.settings import load_settings
-from twinline.contract.errors import ContractError, SettingsError, TransientError
+from twinline.contract.errors import ContractError, DocumentError, SettingsError, TransientError
 from twinline.search.exchange import JSON_HEADERS, PATH, encoded
 from twinline.search.filters import where_of
 from twinline.search.results import MAX_HITS, Mode, Question
@@ -42,12 +42,24 @@ def command(
     url: Annotated[str | None, typer.Option(help="The search API; by default the one of the settings.")] = None,
 ) -> None:
     """Ask a question; get documents by their best chunk, with scores and origins."""
-    question = Question(query, limit, tenant, source, exact, mode, group, where_of(where or []))
+    question = Question(query, limit, tenant, source, exact, mode, group, where_option(where))
     answer = ask(url or load_settings().search_url, asdict(question))
     if as_json:
         typer.echo(json.dumps(answer, ensure_ascii=False, indent=2))
     else:
         _show(answer, Console(highlight=False))
+
+
+def where_option(texts: Sequence[str] | None) -> dict[str, Any] | None:
+    """Return the conditions of the option `--where`.
+
+    Raises:
+        SettingsError: a text holds no condition.
+    """
+    try:
+        return where_of(texts or [])
+    except DocumentError as exc:
+        raise SettingsError(f"--{exc}") from exc
 
 
 def ask(url: str, fields: Mapping[str, Any], transport: httpx.BaseTransport | None = None) -> dict[str, Any]:

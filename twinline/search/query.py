@@ -97,8 +97,8 @@ def _answer(
     asked = ask_release(served, question, remembered)
     embedded = time.perf_counter()
     grouping = best_chunks(served, asked.sides, question, only)
-    found = time.perf_counter()
     metadata = _metadata(served, [one.point for one in grouping.found])
+    found = time.perf_counter()
     hits = [_hit(served, one, metadata[one.point.id], asked.mode, question.query) for one in grouping.found]
     result = SearchResult(
         query=question.query,

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from twinline.contract.documents.filterable import FieldType, filterable, is_plain_name, moment, typed_value
+from twinline.contract.documents.filterable import FieldType, filterable, is_plain_name, mistyped, moment, typed_value
 
 VALUES: list[tuple[Any, FieldType, Any]] = [
     ("red", "keyword", "red"),
@@ -87,6 +87,26 @@ DECLARED: dict[str, FieldType] = {"metadata.team": "keyword", "metadata.by.name"
 def test_a_chunk_has_the_declared_fields_alone(metadata: Any, part: Any) -> None:
     assert filterable(metadata, DECLARED) == part
     assert filterable(metadata, {}) == {}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "fields"),
+    [
+        ({}, []),
+        ({"team": "x", "by": {"name": "a", "age": 3}}, []),
+        ({"team": None, "by": {"age": None}}, []),
+        ({"team": []}, []),
+        ({"team": 7}, ["metadata.team"]),
+        ({"team": ["a", 7]}, ["metadata.team"]),
+        ({"team": ["a", None]}, ["metadata.team"]),
+        ({"team": {"a": 1}, "by": {"age": "3"}}, ["metadata.team", "metadata.by.age"]),
+        ({"by": "a"}, []),
+        ({"other": 7}, []),
+    ],
+)
+def test_fields_with_a_value_of_another_type_are_named(metadata: Any, fields: list[str]) -> None:
+    assert mistyped(metadata, DECLARED) == fields
+    assert mistyped(metadata, {"headers.run_id": "keyword"}) == []
 
 
 def test_a_declared_path_of_the_engines_own_keeps_all_metadata_on_the_chunks() -> None:

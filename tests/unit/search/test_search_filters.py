@@ -17,7 +17,7 @@ from twinline.commands import search as search_command
 from twinline.contract.documents.filterable import FieldType, filterable
 from twinline.contract.documents.ids import head_id, point_id
 from twinline.contract.documents.records import Version
-from twinline.contract.errors import DocumentError
+from twinline.contract.errors import DocumentError, SettingsError
 from twinline.contract.release.index_settings import IndexSettings
 from twinline.search.filters import Where, store_conditions, where_of
 
@@ -344,3 +344,9 @@ def test_the_schema_of_the_api_shows_the_conditions(filtered: Any) -> None:
     schemas = filtered.client.get("/openapi.json").json()["components"]["schemas"]
     assert set(schemas["Where"]["properties"]) == {"any", "gte", "gt", "lte", "lt", "exists"}
     assert "where" in schemas["Question"]["properties"]
+
+
+@pytest.mark.parametrize("text", ["team", "year>=1,2", 'team="x'])
+def test_the_command_refuses_a_text_that_is_no_condition_as_a_wrong_use(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"--where: .* write team=red"):
+        search_command.command("cats", where=[text], url="http://search")

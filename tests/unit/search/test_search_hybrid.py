@@ -12,6 +12,7 @@ from tests.unit.search.conftest import DIMENSION, FakeEmbedder, FakePreprocessor
 from twinline.clients.release import Release
 from twinline.clients.store.protocol import CollectionInfo, Query, StoredPoint
 from twinline.clients.store.vectors import DENSE, WORDS, VectorSpec, one_dense
+from twinline.contract.canonical import sha256_hex
 from twinline.contract.documents.ids import point_id
 from twinline.contract.encoder.golden import GoldenSet
 from twinline.contract.encoder.sparse_settings import SparseContract
@@ -65,8 +66,8 @@ def make_served(
             payload = {
                 "kind": "chunk", "source": "s", "key": key, "version": 1, "version_kind": "explicit", "version_offset": 0,
                 "chunk_index": index, "start": 0, "end": len(text), "text": text, "title": key, "metadata": {}, "tenant": None,
-                "content_hash": "c" * 64, "token_count": 3, "truncated": False, "space": "space", "release": "r1",
-                "contract": "contract", "partition": 0, "offset": 1, "timestamp_ms": 1, "headers": {},
+                "content_hash": sha256_hex(f"{key} {text}".encode()), "token_count": 3, "truncated": False, "space": "space",
+                "release": "r1", "contract": "contract", "partition": 0, "offset": 1, "timestamp_ms": 1, "headers": {},
             }  # fmt: skip
             dense = (vectors or {}).get(text, bag_of_words(text))
             both = {DENSE: dense, **({WORDS: words.document(text)} if has_words else {})}

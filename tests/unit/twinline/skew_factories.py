@@ -251,7 +251,7 @@ def live_words(release: Release, collection: MemoryCollection) -> LiveWords:
     served = Served(release, collection)
 
     def answer(text: str, mode: Mode) -> Answered:
-        return answered(answer_from(served, Question(text, exact=True, mode=mode), LOCAL_OPERATOR))
+        return answered(answer_from(served, Question(text, exact=True, mode=mode, group=False), LOCAL_OPERATOR))
 
     return LiveWords(answer, collection.query)
 

@@ -66,6 +66,7 @@ OTHER_KIND = {"version_kind": "explicit", "version": 1, "version_offset": 0}
         # Without metadata on the head, each of the two chunks must have all of them.
         (changed("head", said=""), [("wrong_text", False)] * 2),
         (changed("head", version=OLD), [("stale", False)]),
+        (changed("head", version=OLD, said="another"), [("stale", False)]),
         (changed("head", version=FUTURE), [("ahead", True)]),
         (changed("head", version=OTHER_KIND), [("ahead", True)]),
         (changed("head", version={}), [("ahead", True)]),

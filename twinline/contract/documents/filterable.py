@@ -40,18 +40,23 @@ def filterable(metadata: Mapping[str, Any], declared: Mapping[str, FieldType]) -
         return dict(metadata)
     part: dict[str, JSON] = {}
     for name, type_ in own.items():
-        _, *members, last = name.split(".")
-        found: Any = metadata
-        for member in members:
-            found = found.get(member) if isinstance(found, Mapping) else None
-        value = _typed(found.get(last), type_) if isinstance(found, Mapping) else None
+        value = _typed(_value(metadata, name), type_)
         if value is None:
             continue
+        _, *members, last = name.split(".")
         place: Any = part
         for member in members:
             place = place.setdefault(member, {})
         place[last] = value
     return part
+
+
+def mistyped(metadata: Mapping[str, Any], declared: Mapping[str, FieldType]) -> list[str]:
+    """Return the declared fields of which a document has a value of another type: no filter finds that value."""
+    own = {name: type_ for name, type_ in declared.items() if is_plain_name(name)}
+    values = {name: _value(metadata, name) for name in own}
+    listed = {name: value if isinstance(value, list | tuple) else [value] for name, value in values.items() if value is not None}
+    return [name for name, each in listed.items() if any(typed_value(value, own[name]) is None for value in each)]
 
 
 def typed_value(value: object, type_: FieldType) -> str | int | float | None:
@@ -88,6 +93,14 @@ def moment(text: str) -> datetime | None:
     except (ValueError, OverflowError):
         # No such day or hour, or an offset that leads before the year 1.
         return None
+
+
+def _value(metadata: Mapping[str, Any], name: str) -> Any:
+    """Return the value of a plain name; None where it is absent."""
+    found: Any = metadata
+    for member in name.split(".")[1:]:
+        found = found.get(member) if isinstance(found, Mapping) else None
+    return found
 
 
 def _typed(value: object, type_: FieldType) -> JSON:

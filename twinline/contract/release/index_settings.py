@@ -41,7 +41,7 @@ class IndexSettings:
     rescore: bool = True
     oversampling_percent: int = 200
     keywords: tuple[str, ...] = ()
-    filters: Mapping[str, FieldType] = field(default_factory=dict)
+    filters: Mapping[str, FieldType] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         for name, (lowest, highest) in _BOUNDS.items():

@@ -91,14 +91,16 @@ class _Comparison:
                 "missing", "it has no head, which keeps late events of a deleted document out" if deleted else "no head"
             )
             return
-        yield from self._version(head, "the head")
+        before = len(found := list(self._version(head, "the head")))
+        yield from found
         if bool(head.deleted) != deleted:
             yield self._finding("stale", f"the head says it is {'' if head.deleted else 'not '}deleted", head)
         elif not deleted and head.chunk_count != len(self._chunks):
             yield self._finding(
                 "wrong_text", f"the head says {head.chunk_count} chunks, the text makes {len(self._chunks)}", head
             )
-        elif isinstance(document := self._event.item, Document) and head.said not in ("", _metadata_hash(document)):
+        document = self._event.item
+        if not before and isinstance(document, Document) and head.said not in ("", _metadata_hash(document)):
             yield self._finding("wrong_text", "the head has other metadata than the log", head)
 
     def _chunk(self, chunk: Chunk, point: PointFacts | None, whole: bool) -> Iterator[Finding]:
