@@ -21,8 +21,8 @@ from twinline.upkeep.skew.opening import measure_release
 
 # Long enough for chunks that differ from the document.
 LONG = " ".join(f"Paragraph {number} explains how bees make honey and why a hive needs a queen." for number in range(90))
-HOPS = ["rules", "release files", "tokens", "training framework", "onnx_fp32", "openvino_fp32", "triton tokenizer",
-        "triton grpc", "triton http", "triton embed", "stored golden", "search"]  # fmt: skip
+HOPS = ["rules", "release files", "tokens", "words", "training framework", "onnx_fp32", "openvino_fp32", "triton tokenizer",
+        "triton grpc", "triton http", "triton embed", "stored golden", "search", "query words", "fusion"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from twinline.contract.release.checks import Check
 from twinline.contract.release.verdict import FUSION
 from twinline.contract.sparse.fusion import Fusion
 from twinline.scoring.hybrid import Chunks, Queries, rank_by_fusions
-from twinline.scoring.retrieval import Judgements, PerQuery, score_queries
+from twinline.scoring.retrieval import Judgements, score_queries
 
 # Tried in this order; of equally good ones the first is taken.
 CANDIDATES: Final = (
@@ -25,11 +25,10 @@ CANDIDATES: Final = (
 
 @dataclass(frozen=True)
 class Choice:
-    """The fusion for the release, the reason, and its metrics on all queries."""
+    """The fusion for the release, and the reason."""
 
     fusion: Fusion
     check: Check
-    scores: PerQuery
 
 
 def choose_fusion(
@@ -49,7 +48,7 @@ def choose_fusion(
             f"{default.label} by default: {len(queries.ids)} held-out queries, fewer than {params.min_queries}, are too few to "
             "choose by; add questions with their documents (`twinline questions add`)"
         )
-        return Choice(default, Check(FUSION, True, said, {"fusion": default.to_json()}), scores[default.label])
+        return Choice(default, Check(FUSION, True, said, {"fusion": default.to_json()}))
     first = [query for query in queries.ids if _is_in_first_half(query)]
     second = [query for query in queries.ids if not _is_in_first_half(query)]
     found = {label: _mean(values[GATE_METRIC], first) for label, values in scores.items()}
@@ -69,10 +68,10 @@ def choose_fusion(
         f"{interval.high:+.4f}"
     )
     if interval.mean > 0 and interval.low > -params.margin:
-        return Choice(by_label[best], Check(FUSION, True, said, {"fusion": by_label[best].to_json(), **numbers}), scores[best])
+        return Choice(by_label[best], Check(FUSION, True, said, {"fusion": by_label[best].to_json(), **numbers}))
     alone = Fusion("dense")
     told = f"{said}: vectors alone are served, words when asked for"
-    return Choice(alone, Check(FUSION, True, told, {"fusion": alone.to_json(), **numbers}), scores[best])
+    return Choice(alone, Check(FUSION, True, told, {"fusion": alone.to_json(), **numbers}))
 
 
 def _is_in_first_half(query: str) -> bool:

@@ -80,7 +80,8 @@ def ask_release(served: Served, question: Question, remembered: RememberedQuerie
     """
     text = served.preprocessor.query_text(question.query)
     mode = _mode(served, question.mode)
-    mode, embeddings, note = _embedded(served, mode, text, remembered)
+    may_be_words = served.words is not None and question.mode == "hybrid"
+    mode, embeddings, note = _embedded(served, mode, text, remembered, may_be_words=may_be_words)
     sides = Sides(
         None if embeddings is None else embeddings.vectors[0],
         served.words.query(text) if served.words is not None and mode != "dense" else None,
@@ -144,14 +145,16 @@ def _mode(served: Served, wanted: Mode) -> Mode:
     return "dense"
 
 
-def _embedded(served: Served, mode: Mode, text: str, remembered: RememberedQueries | None) -> tuple[Mode, Embeddings | None, str]:
-    """Return the query's vector; where the encoder is away and words are there, words answer alone, and the note says so."""
+def _embedded(
+    served: Served, mode: Mode, text: str, remembered: RememberedQueries | None, *, may_be_words: bool
+) -> tuple[Mode, Embeddings | None, str]:
+    """Return the query's vector; where the encoder is away and words may answer alone, they do, and the note says so."""
     if mode == "words":
         return mode, None, ""
     try:
         embeddings = remembered.embed(served.embedder, text) if remembered else served.embedder.embed([text], "query")
     except TransientError as exc:
-        if mode == "dense":
+        if not may_be_words:
             raise
         return "words", None, f"the encoder is away, so words alone were searched: {exc}"
     _same_space(served, embeddings.space)

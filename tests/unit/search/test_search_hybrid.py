@@ -171,7 +171,9 @@ def test_a_question_without_a_term_is_answered_by_its_vector(served: Served) -> 
     assert all(hit.words is None for hit in result.hits)
 
 
-def test_where_the_encoder_is_away_words_answer_alone_and_it_is_said(served: Served) -> None:
+@pytest.mark.parametrize("fusion", [Fusion(), Fusion("dense")])
+def test_where_the_encoder_is_away_words_answer_alone_and_it_is_said(fusion: Fusion) -> None:
+    served = make_served({key: [text] for key, text in TEXTS.items()}, fusion)
     embedder: Any = served.embedder
     embedder.failure = TransientError("Triton does not answer")
     result = ask(served, "fish in water")

@@ -144,8 +144,8 @@ class Manifest:
 
     def save(self, folder: Path) -> None:
         """Write `manifest.json`."""
-        content = {"schema": MANIFEST_SCHEMA, **asdict(self)}
-        # Releases without words keep the form that older versions read.
+        # Releases without words or filters keep the form that older versions read.
+        content = {"schema": MANIFEST_SCHEMA, **asdict(self), "index": self.index.to_json()}
         if self.fusion is None:
             del content["fusion"]
         (folder / MANIFEST_FILE).write_text(json.dumps(content, indent=2) + "\n")
