@@ -109,7 +109,7 @@ def main() -> None:
         embedder = HashEmbedder(info.space, info.dimension)
     collection = EdgeStore(Path(folder)).create(collection_name(info.release), info)
     try:
-        release = Release(info, files.preprocessor, embedder, files.golden)
+        release = Release(info, files.preprocessor, embedder, files.golden, files.words)
         (consume if what == "consumer" else store_alone)(collection, release, int(messages))
     finally:
         collection.close()

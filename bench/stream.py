@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 from typing import Any, Final
@@ -26,7 +26,7 @@ from twinline.clients.release import open_release
 from twinline.clients.settings import Settings
 from twinline.clients.store.edge import EdgeStore
 from twinline.clients.store.protocol import StoredPoint
-from twinline.clients.store.vectors import DENSE
+from twinline.clients.store.vectors import DENSE, one_dense
 from twinline.contract.documents.ids import point_id
 from twinline.contract.documents.records import Document, decode_message, encode_key, encode_value
 from twinline.contract.errors import ContractError, TransientError
@@ -115,7 +115,9 @@ class NaiveConsumer:
         model = SentenceTransformer(str(resolve_base_model(DEFAULT_BASE_MODEL)), device="cpu")
         model.encode("warm")
         release = open_release(self.settings, self.release)
-        collection = EdgeStore(self.folder / uuid4().hex[:8]).create(release.collection_name, release.info)
+        # It knows no words.
+        info = replace(release.info, vectors=one_dense(release.info.dimension))
+        collection = EdgeStore(self.folder / uuid4().hex[:8]).create(release.collection_name, info)
         done, began = 0, 0.0
         with closing(collection), kafka_errors(self.settings):
             consumer = make_consumer(self.settings, f"naive.{uuid4().hex[:8]}", max_poll_records=1)

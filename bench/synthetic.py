@@ -6,11 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinline.clients.store.protocol import Collection, CollectionInfo, StoredPoint, version_fields
-from twinline.clients.store.vectors import DENSE, one_dense
+from twinline.clients.store.vectors import DENSE, WORDS, Vector, one_dense
 from twinline.contract.documents.ids import point_id
 from twinline.contract.documents.records import Version
+from twinline.contract.sparse.vector import Sparse
 
 SOURCE: Final = "made-up"
+_VOCABULARY: Final = 30_000
 _DIMENSION: Final = 384
 _BATCH: Final = 1_000
 # The mean length of a real chunk.
@@ -67,4 +69,14 @@ def _point(info: CollectionInfo, number: int, vector: NDArray[np.float32]) -> St
         "timestamp_ms": 0,
         "headers": {},
     }
-    return StoredPoint(point_id(SOURCE, str(number), 0), payload, {DENSE: vector})
+    vectors: dict[str, Vector] = {DENSE: vector}
+    if WORDS in info.vectors:
+        vectors[WORDS] = _terms(number)
+    return StoredPoint(point_id(SOURCE, str(number), 0), payload, vectors)
+
+
+def _terms(number: int) -> Sparse:
+    """Return terms as of a chunk of text: 120 words of a vocabulary whose frequencies are Zipf's."""
+    numbers = np.random.default_rng(number)
+    ids = np.unique(numbers.zipf(1.3, 120) % _VOCABULARY)
+    return Sparse(tuple(ids.tolist()), tuple(numbers.integers(1, 256, len(ids)).tolist()))

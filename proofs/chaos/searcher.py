@@ -105,9 +105,12 @@ class Searcher:
             return
         if response.is_client_error:
             raise RuntimeError(f"search refuses {body}: {response.status_code} {response.text[:300]}")
-        self.answers.asked.append(Asked(began, time.time(), response.is_success))
-        if response.is_success:
-            self._judge(response.json(), gone, pinned)
+        answer = response.json() if response.is_success else None
+        # Words alone, while the encoder is away, are no whole answer; what they find must be right all the same.
+        is_whole = answer is not None and answer["mode"] != "words"
+        self.answers.asked.append(Asked(began, time.time(), is_whole))
+        if answer is not None:
+            self._judge(answer, gone, pinned and is_whole)
 
     def _judge(self, answer: dict[str, Any], gone: set[Name], pinned: bool) -> None:
         hits = {(hit["source"], hit["key"]) for hit in answer["hits"]}

@@ -100,15 +100,23 @@ class Searchers:
     def _ask(self, client: httpx.Client, query: str) -> None:
         phase, sent_at, started = self.phase, time.time(), time.perf_counter()
         try:
-            response = client.post("/v1/search", json={"query": query, "limit": _LIMIT})
+            response = client.post("/v1/search", json={"query": query, "limit": _LIMIT, "group": False})
             taken = (time.perf_counter() - started) * 1000
-            problem = "" if response.is_success else f"{response.status_code}: {response.text[:300]}"
+            problem = _problem(response)
             found = Asked(sent_at, phase, taken, problem, **(_read(response.json()) if not problem else {}))
         except httpx.HTTPError as error:
             found = Asked(sent_at, phase, (time.perf_counter() - started) * 1000, f"{type(error).__name__}: {error}")
         self.asked.append(found)
         if not found.problem:
             self.answers.put(found)
+
+
+def _problem(response: httpx.Response) -> str:
+    """Return why an answer does not count; empty for one that does. Words alone, without the encoder, are no whole answer."""
+    if not response.is_success:
+        return f"{response.status_code}: {response.text[:300]}"
+    answer = response.json()
+    return str(answer["note"]) if answer["mode"] == "words" else ""
 
 
 def _read(answer: Mapping[str, Any]) -> dict[str, Any]:

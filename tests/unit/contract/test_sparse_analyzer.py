@@ -31,7 +31,7 @@ TERMS = [
     ("english", "The cats were running quickly, flies", "cat run quick fli"),
     ("english", "running2 e-mail", "running2 e mail email"),
     ("german", "Größe GRÖSSE Straße Häuser", "gross gross strass haus"),
-    ("french", "L’œuvre a été déposée", "œuvr lœuvr depos"),
+    ("french", "L’œuvre a été déposée", "œuvr lœuvre depos"),
     # Turkish: dotted and dotless i, capital and small, with accents and without
     ("turkish", "IŞIK ışık Işık isik ISIK", "isik isik isik isik isik"),
     ("turkish", "İstanbul istanbul ISTANBUL ıstanbul", "istanbul istanbul istanbul istanbul"),

@@ -6,7 +6,8 @@ The same analyzer reads documents and queries. A change of any step is another v
 
 * A word is a run of letters, marks and digits of any script. Scripts without spaces are cut into pairs of characters.
 * Words that one character joins (`AB-1234`, `max_tokens`, `np.linalg`) are terms each, and one more as a whole, without the
-  joiners: `max_tokens`, `max-tokens` and `maxTokens` share a term. Signs at the end stay: `c++`, `f#`.
+  joiners and not stemmed, since it is a name: `max_tokens`, `max-tokens` and `maxTokens` share a term, `json.load` and
+  `json.loads` do not. Signs at the end stay: `c++`, `f#`.
 * Lower case knows the Turkish i. After stemming, marks of Latin and Greek letters go, and the dotless i becomes an i: whoever
   types without accents, or with another keyboard, finds the same.
 """
@@ -38,6 +39,7 @@ _ASCII: Final = re.compile(
 )
 _WORDS: Final = regex.compile(rf"{_LETTER}+", regex.V1)
 _IS_UNSPACED: Final = regex.compile(rf"[{_UNSPACED}]", regex.V1)
+_MIXED_CASE: Final = regex.compile(r"\p{Ll}.*\p{Lu}", regex.V1)
 _MARKED: Final = regex.compile(r"(?<=[\p{Script=Latin}\p{Script=Greek}])\p{Mn}+", regex.V1)
 # Longer ones are paths, addresses and keys, which nobody types.
 _LONGEST_JOINED: Final = 64
@@ -69,7 +71,11 @@ class Analyzer:
         stop_words = language.stop_words if language else frozenset[str]()
         lowered = [self._lower(part) for part in parts]
         terms = [self._term(word) for word in lowered if word not in stop_words]
-        return (*terms, self._term(self._lower(joined))) if joined else tuple(terms)
+        if joined:
+            return (*terms, _fold(self._lower(joined)))
+        # A name in mixed case is looked for as it is spelled: its exact form stands beside the stem.
+        exact = [_fold(word) for part, word in zip(parts, lowered, strict=True) if _MIXED_CASE.search(part)]
+        return (*terms, *(form for form in exact if form not in terms))
 
     def _lower(self, word: str) -> str:
         return _lower(word, dotless_i=self._language is not None and self._language.dotless_i)

@@ -27,14 +27,14 @@ MOST_FREQUENT: Final = 300
 # The terms of all golden texts in each language, as one hash.
 _TERMS: Final = {
     "none": "05525b423a55198860a6b0efc7815cf3178caf44148e0d40c3b2f20a6243b30c",
-    "english": "8537507a491b08432aca1e470056228c85120c23086e819c329aa2ceb1f94a70",
-    "german": "6aa700eb8a810855caab5a49002af9379f8a0f2f374dbb296937b6fecef3fb89",
-    "french": "86e062c7e71f13575ed081cfa6df23ae7eeebdc0bcdada6f0aa293c3d9d1555d",
-    "spanish": "43945b6897fdd5eece34a88065da2e0a7067fe4031d47b8fd4f7089d30ef0bfa",
-    "italian": "3265bff9e685f38f3a607dff73ca0d1582f8b18c01f8786f6e7364e728ba16f1",
-    "portuguese": "f0daa15a4034f2626fa6ff640a875c1b5980f0617a0e7098ad7d106d2fe99486",
-    "dutch": "4942fdb04c81574fb86c67569f1ceb641916bd776ade3be6e3068d6d807a8901",
-    "turkish": "f9251ac678b4ae119270b7b04ff739e048a3384c4f0bd8ab55c3d764b20979fe",
+    "english": "c2a1560ba5aa7edb8d9ca4b04e0286dd8f268f459a324ff9e2b0f44d17a897bc",
+    "german": "30684b227d3de02bb85346f88bb300fbb905cefb552e13be94bd13eadeaeee5f",
+    "french": "83b6014bcb57955aa717cf6d5101f7f5a9396ffd1d68828281e9b738ced92547",
+    "spanish": "ece6b3bee7953b4e57241628020a52d1a1b237b962965e198db6c8c1f26fab4d",
+    "italian": "7cb213aa494f273acadc810b737178d2cffd4a3bcc4b5fe69759e0b1a15a45cc",
+    "portuguese": "04bab927da86e34b5bd40e2e5e8fffbeba4d66650360fd42b40b6a80bf797b4d",
+    "dutch": "80250036bc0a76f8b5b4ce99dfe7189be3ea1d8a31a05d4eaad9275ba545f6f5",
+    "turkish": "e6afe6e89da95d5cb459c91f3e9933fa3cce6211864553ca3ddfa8d4cb73ff24",
 }
 
 
