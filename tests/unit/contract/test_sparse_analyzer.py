@@ -30,6 +30,11 @@ TERMS = [
     ("none", "Ａｂｃ１２３ eﬃcient", "abc123 efficient"),
     ("english", "The cats were running quickly, flies", "cat run quick fli"),
     ("english", "running2 e-mail", "running2 e mail email"),
+    (
+        "english",
+        "json.loads json.load KafkaConsumer consumers",
+        "json load jsonloads json load jsonload kafkaconsum kafkaconsumer consum",
+    ),
     ("german", "Größe GRÖSSE Straße Häuser", "gross gross strass haus"),
     ("french", "L’œuvre a été déposée", "œuvr lœuvre depos"),
     # Turkish: dotted and dotless i, capital and small, with accents and without
