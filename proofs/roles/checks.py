@@ -93,7 +93,14 @@ def check_train(environment: Environment) -> str:
     """Run the offline line's stages, one after the other; return what was seen."""
     # DVC brings GTO.
     require_absent(environment, ("airflow", "fastapi"))
-    for stage in (("etl", "ingest"), ("etl", "prepare"), ("etl", "pairs"), ("train", "fit"), ("train", "evaluate")):
+    for stage in (
+        ("etl", "ingest"),
+        ("etl", "prepare"),
+        ("etl", "pairs"),
+        ("train", "fit"),
+        ("export", "words"),
+        ("train", "evaluate"),
+    ):
         environment.run("python", "-m", *stage, limit_seconds=1_200)
     for name in ("export", "parity", "quality", "profile", "package"):
         environment.run("python", "-m", "export", name, limit_seconds=1_200)
