@@ -1,6 +1,5 @@
 """A release folder, read whole: manifest, runnable contract, golden texts. Parts that do not fit together are refused."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -40,12 +39,7 @@ class ReleaseFolder:
                 f"{manifest.fingerprints.contract}: fetch the release again"
             )
         # By its bytes: the golden texts judge all other doors.
-        digest = hashlib.sha256((folder / GOLDEN_FILE).read_bytes()).hexdigest() if (folder / GOLDEN_FILE).is_file() else "none"
-        if digest != manifest.files.get(GOLDEN_FILE):
-            raise MismatchError(
-                f"release folder {folder}: {GOLDEN_FILE} has SHA-256 {digest}, its manifest says "
-                f"{manifest.files.get(GOLDEN_FILE)}: fetch the release again"
-            )
+        _check_bytes(folder, GOLDEN_FILE, manifest)
         entries = read_golden(folder)
         check_tokens(entries, preprocessor, f"release {manifest.release} in this process")
         golden = GoldenSet(entries, manifest.serving_format().parity.limit)
@@ -60,12 +54,17 @@ def _words(folder: Path, manifest: Manifest, preprocessor: Preprocessor) -> Word
         raise MismatchError(f"release folder {folder}: its {named} has words, its {other} has none: fetch the release again")
     if sparse is None:
         return None
-    digest = sha256_hex((folder / GOLDEN_WORDS_FILE).read_bytes()) if (folder / GOLDEN_WORDS_FILE).is_file() else "none"
-    if digest != manifest.files.get(GOLDEN_WORDS_FILE):
-        raise MismatchError(
-            f"release folder {folder}: {GOLDEN_WORDS_FILE} has SHA-256 {digest}, its manifest says "
-            f"{manifest.files.get(GOLDEN_WORDS_FILE)}: fetch the release again"
-        )
+    _check_bytes(folder, GOLDEN_WORDS_FILE, manifest)
     words = Words.load(folder, sparse)
     check_golden_words(folder, words)
     return words
+
+
+def _check_bytes(folder: Path, name: str, manifest: Manifest) -> None:
+    """Raise MismatchError unless a file has the SHA-256 that the manifest names."""
+    digest = sha256_hex((folder / name).read_bytes()) if (folder / name).is_file() else "none"
+    if digest != manifest.files.get(name):
+        raise MismatchError(
+            f"release folder {folder}: {name} has SHA-256 {digest}, its manifest says {manifest.files.get(name)}: fetch the "
+            "release again"
+        )
