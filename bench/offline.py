@@ -6,6 +6,7 @@ from typing import Final
 
 from bench.queries import Questions
 from bench.workspace import Workspace
+from twinline.contract.errors import ContractError
 from twinline.contract.sparse.fusion import Fusion
 from twinline.scoring.hybrid import Chunks, Queries, WordIndex, rank_by_fusions, rank_by_words
 from twinline.scoring.retrieval import Run
@@ -13,26 +14,17 @@ from twinline.scoring.retrieval import Run
 MODES: Final = ("dense", "words", "hybrid")
 
 
-def offline_run(
-    release: Path, workspace: Workspace, questions: Mapping[str, Questions], fusion: Fusion | None = None
-) -> dict[str, dict[str, Run]]:
-    """Return mode -> split -> query -> document -> score, the best hundred documents a query.
-
-    Args:
-        fusion: of the mode `hybrid`; None: the release's.
-    """
-    from twinline.contract.release.folder import ReleaseFolder
+def offline_run(release: Path, workspace: Workspace, questions: Mapping[str, Questions]) -> dict[str, dict[str, Run]]:
+    """Return mode -> split -> query -> document -> score, the best hundred documents a query."""
     from twinline.scoring.ranking import rank_by_vectors
 
-    opened = ReleaseFolder.load(release)
     corpus = _Corpus(release, workspace)
-    wanted = fusion or opened.manifest.fusion or Fusion("dense")
     runs: dict[str, dict[str, Run]] = {mode: {} for mode in MODES}
     for split, asked in questions.items():
         queries, chunks = corpus.sides(split, asked)
         runs["dense"][split] = rank_by_vectors(queries.ids, queries.vectors, chunks.document_ids, chunks.counts, chunks.vectors)
         runs["words"][split] = rank_by_words(queries, chunks)
-        runs["hybrid"][split] = rank_by_fusions(queries, chunks, {"hybrid": wanted})["hybrid"]
+        runs["hybrid"][split] = rank_by_fusions(queries, chunks, {"hybrid": corpus.fusion})["hybrid"]
     return runs
 
 
@@ -61,16 +53,19 @@ class _Corpus:
         from train.encoder.heldout import read_corpus
         from train.encoder.torch_encoder import TorchEncoder
         from twinline.contract.release.folder import ReleaseFolder
-        from twinline.contract.sparse.golden import read_words
 
-        self._preprocessor = ReleaseFolder.load(release).preprocessor
+        opened = ReleaseFolder.load(release)
+        if opened.words is None or opened.manifest.fusion is None:
+            raise ContractError(f"{release} was packaged without words: make it again")
+        self.fusion = opened.manifest.fusion
+        self._preprocessor = opened.preprocessor
         self._encoder = TorchEncoder.load(release / "encoder", self._preprocessor)
         (documents,) = sorted((workspace.folder / "data" / "snapshot").glob("documents-*.parquet"))
         self._corpus = read_corpus(documents, [], self._preprocessor, max_documents=0, seed=0)
         self._cache, self._name = workspace.folder / "vectors", release.name
         texts = self._corpus.chunk_texts
         self._vectors = cached_vectors(self._encoder, texts, "document", self._cache, progress=f"{self._name}: documents")
-        self._words = WordIndex(read_words(release), texts)
+        self._words = WordIndex(opened.words, texts)
 
     def sides(self, split: str, asked: Questions) -> tuple[Queries, Chunks]:
         """Return the questions of a split, and all chunks, with vectors and words."""
