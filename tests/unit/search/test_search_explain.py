@@ -1,6 +1,7 @@
 """Why a document was or was not found: one reason for each way to be missed, and exact ranks whatever the index lists."""
 
 import random
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -370,6 +371,11 @@ def test_the_page_shows_mode_note_both_places_and_copies(two_sided: World, away:
     assert "the encoder is away, so words alone were searched" in alone
     assert "<span>by words</span>" in alone
     assert "<span>meaning" not in alone
+    # A sum of rarities has no upper end, so the bars show shares of the best.
+    bars = [float(value) for value in re.findall(r'<meter [^>]*value="([\d.]+)"', alone)]
+    assert bars[0] == 1
+    assert bars == sorted(bars, reverse=True)
+    assert bars[-1] < 1
 
 
 def test_the_service_of_the_log_is_handed_down(two_sided: World) -> None:
