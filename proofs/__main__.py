@@ -9,6 +9,7 @@ python -m proofs hostile   no file ends an ingest, takes more than its budget, c
 python -m proofs foreign   all that other people's producers write is indexed or set aside, with every codec and transaction
 python -m proofs clock     nothing is lost and a rollback takes its usual time while the broker's clock and ours step
 python -m proofs strange-machine   the first hour goes well behind a proxy, in odd paths and locales, on every promised Python
+python -m proofs one-clone   README's two commands end well in one clone, in both orders
 python -m proofs chaos     nothing is lost, duplicated or stale after kill -9 of every participant under load
 """
 
@@ -196,6 +197,19 @@ def strange_machine(
     names = [name.strip() for name in only.split(",") if name.strip()]
     report = measure_machines(workspace.resolve(), names)
     _end(report, passed(report), as_json, machines_table)
+
+
+@app.command("one-clone")
+def one_clone(
+    workspace: Annotated[Path, typer.Option(help="Folder for the clones; must have a short path.")] = Path("var/proofs/clone"),
+    as_json: Annotated[bool, typer.Option("--json", help="The result on one line.")] = False,
+) -> None:
+    """Run `make demo` and `make test` in one clone, and the other way round in another; each must end with 0."""
+    from proofs.one_clone.run import measure_one_clone, passed
+    from proofs.tables import one_clone_table
+
+    report = measure_one_clone(workspace.resolve())
+    _end(report, passed(report), as_json, one_clone_table)
 
 
 @app.command("all")

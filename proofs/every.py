@@ -20,6 +20,7 @@ LONG_FORMS: Final[tuple[tuple[str, ...], ...]] = (
     ("foreign", "--broker", "embedded"),
     ("clock",),
     ("strange-machine",),
+    ("one-clone",),
     ("chaos", "--kills", "100"),
 )
 

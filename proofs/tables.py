@@ -103,6 +103,19 @@ def hostile_table(report: Mapping[str, Any]) -> None:
     )
 
 
+def one_clone_table(report: Mapping[str, Any]) -> None:
+    """Print a report of both commands in one clone."""
+    console = Console()
+    table = Table("order", "command", "", "seconds", "seen", title="Both commands in one clone")
+    for row in report["steps"]:
+        verdict = "[green]green[/]" if row["passed"] else "[bold red]FAILED[/]"
+        table.add_row(row["order"], row["command"], verdict, f"{row['seconds']:.1f}", escape(row["seen"][-200:]))
+    console.print(table)
+    console.print(
+        f"{len(report['steps'])} steps, {sum(not row['passed'] for row in report['steps'])} failed; {report['seconds']} s"
+    )
+
+
 def machines_table(report: Mapping[str, Any]) -> None:
     """Print a report of strange machines."""
     console = Console()

@@ -89,7 +89,7 @@ def machine(name: str, workspace: Path) -> Machine:
         SettingsError: its Python is not on this machine.
     """
     if name != ODD:
-        return Machine(name, interpreter(name), _clone(workspace / name / "twinline"), _shell())
+        return plain_machine(name, workspace, interpreter(name))
     place = workspace / "my proj (1)"
     project = _clone(place / "twinline")
     _plant_foreign_tags(project)
@@ -113,6 +113,11 @@ def machine(name: str, workspace: Path) -> Machine:
     }
     proxies = {name: _PROXY for kind in ("http", "https", "all") for name in (f"{kind}_proxy", f"{kind.upper()}_PROXY")}
     return Machine(ODD, interpreter(promised()[0].rpartition(".")[0]), project, variables, proxies, _SECRET_UMASK)
+
+
+def plain_machine(name: str, workspace: Path, python: str = "python3") -> Machine:
+    """Make a machine without oddities, or find the one that an earlier run has left."""
+    return Machine(name, python, _clone(workspace / name / "twinline"), _shell())
 
 
 def interpreter(version: str) -> str:
