@@ -6,6 +6,7 @@ python -m bench backlog    memory of the consumer over a large backlog
 python -m bench speed      rate of embedding and of the whole streaming path, against peers
 python -m bench query      time of one question, alone and during indexing
 python -m bench freshness  time from a document's production to the first search that finds it
+python -m bench metadata   embeddings made by updates of metadata alone, and their rate
 python -m bench first-index  rate of a first index of pages with copies, before and now
 python -m bench growth     cost against size and against change
 python -m bench training   rate of training, against sentence-transformers' trainer

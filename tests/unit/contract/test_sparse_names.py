@@ -47,7 +47,8 @@ def words_of(contract: SparseContract = NEW, corpus: list[str] = CORPUS) -> Word
         ("call np.linalg.norm", ["np.linalg.norm"]),
         ("version 3.10.2 of v1.2", ["3.10.2", "v1.2"]),
         ("error 10054 in 1998", ["10054"]),  # a year is none
-        ("part 4711-0815 or 12-34", ["4711-0815"]),
+        ("part 4711-0815 or 12-345-6, 12-34", ["4711-0815", "12-345-6"]),
+        ("between 0.92-0.99 and 3.5, 10-20", []),
         ("connect: ECONNREFUSED", ["ECONNREFUSED"]),
         ("ECONNREFUSED", ["ECONNREFUSED"]),
         ("CONNECTION REFUSED BY XJ-900", ["XJ-900"]),  # all in capitals: only the code stands out

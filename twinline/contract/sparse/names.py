@@ -11,7 +11,7 @@ _NAME: Final = regex.compile(
     r"|.*_.*"  # max_tokens
     r"|.*\p{Ll}\p{Lu}.*"  # maxTokens; not Inc.The
     r"|\p{L}{2,}(?:\.\p{Ll}\p{L}+)+"  # np.linalg; not e.g
-    r"|\p{Nd}+(?:[-.]\p{Nd}+){2,}"  # 3.10.2
+    r"|\p{Nd}+(?:\.\p{Nd}+){2,}|\p{Nd}+(?:-\p{Nd}+){2,}"  # 3.10.2, 12-345-6; not the interval 0.92-0.99
     r"|\p{Nd}{4,}-\p{Nd}{2,}"  # 4711-0815
     r"|(?!(?:19|20)\p{Nd}{2}$)\p{Nd}{4,}"  # 10054; not a year
 )
