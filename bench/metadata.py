@@ -85,17 +85,14 @@ def measure_metadata(workspace: Path, release: Path, *, short: bool) -> dict[str
     Raises:
         ContractError: a filter does not find what was written.
     """
-    documents = updated(read_documents("pydocs", 50 if short else 1_000), 0)
+    documents = read_documents("pydocs", 50 if short else 1_000)
     with served_release(workspace / "stack", release) as system:
         opened = open_release(system.settings, system.release)
         embedder = CountingEmbedder(opened.embedder)
         info = replace(opened.info, index=IndexSettings(filters={_FIELD: "integer"}))
         counted = replace(opened, info=info, embedder=embedder)
         with closing(EdgeStore(workspace / f"store-{time.time_ns()}").create(counted.collection_name, info)) as collection:
-            first = _consume(system, counted, collection, embedder, documents)
-            rounds = [
-                _consume(system, counted, collection, embedder, updated(documents, number)) for number in range(1, ROUNDS + 1)
-            ]
+            first, *rounds = [_consume(system, counted, collection, embedder, documents, number) for number in range(ROUNDS + 1)]
     updates = Consumed(*(sum(values) for values in zip(*((r.messages, r.embedded, r.seconds) for r in rounds), strict=True)))
     return {
         "bench": "metadata",
@@ -108,16 +105,20 @@ def measure_metadata(workspace: Path, release: Path, *, short: bool) -> dict[str
 
 
 def _consume(
-    system: Served, release: Release, collection: Collection, embedder: CountingEmbedder, documents: Sequence[Document]
+    system: Served,
+    release: Release,
+    collection: Collection,
+    embedder: CountingEmbedder,
+    documents: Sequence[Document],
+    number: int,
 ) -> Consumed:
-    """Write documents to the log, consume all of them, and look whether a filter finds them."""
+    """Write the documents of a round to the log, consume all of them, and look whether a filter finds them."""
     before, began = embedder.texts, time.perf_counter()
-    publish_all(system.settings, documents)
+    publish_all(system.settings, updated(documents, number))
     # Without known vectors: what was embedded once would be found there.
     consumer = Consumer(system.settings, release, collection, ConsumerLimits(vector_cache_mib=0), group="bench.metadata")
     consumer.run(Event(), until=end_offsets(system.settings, system.settings.topic))
     seconds = time.perf_counter() - began
-    number = documents[0].metadata["round"]
     chunks, found = collection.count({"kind": "chunk"}), collection.count({"kind": "chunk", _FIELD: number})
     if found != chunks or consumer.state.dead_letters:
         raise ContractError(

@@ -112,8 +112,8 @@ def judge_exact_names(planted: Planted, runs: Mapping[str, Run], fusion: Fusion,
         "names": planted.names,
         "queries": len(planted.queries),
         "fusion": fusion.label,
-        "first": {mode: {**by_form} for mode, by_form in shares.items()},
-        "least": {**least},
+        "first": {mode: {str(form): share for form, share in by_form.items()} for mode, by_form in shares.items()},
+        "least": {str(form): share for form, share in least.items()},
     }
     if not planted.queries:
         said = f"{planted.names} names or codes are one document's alone, fewer than {params.exact_names_min}: too few to judge"
