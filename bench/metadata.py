@@ -1,7 +1,7 @@
 """Updates of metadata and tenant alone: texts that the encoder gets for them, and their rate through the whole path.
 
 real texts ─> Kafka ─> consumer ─> Triton ─> embedded store      once
-the same texts with other metadata, round by round ─> the same   the encoder gets no text, and a filter finds the new values
+the same texts with other metadata, ten times ─> the same        the encoder gets no text, and a filter finds the new values
 """
 
 import time
@@ -92,8 +92,9 @@ def measure_metadata(workspace: Path, release: Path, *, short: bool) -> dict[str
         info = replace(opened.info, index=IndexSettings(filters={_FIELD: "integer"}))
         counted = replace(opened, info=info, embedder=embedder)
         with closing(EdgeStore(workspace / f"store-{time.time_ns()}").create(counted.collection_name, info)) as collection:
-            first, *rounds = [_consume(system, counted, collection, embedder, documents, number) for number in range(ROUNDS + 1)]
-    updates = Consumed(*(sum(values) for values in zip(*((r.messages, r.embedded, r.seconds) for r in rounds), strict=True)))
+            first = _consume(system, counted, collection, embedder, updated(documents, 0), 0)
+            messages = [one for number in range(1, ROUNDS + 1) for one in updated(documents, number)]
+            updates = _consume(system, counted, collection, embedder, messages, ROUNDS)
     return {
         "bench": "metadata",
         "release": system.release,
@@ -109,20 +110,20 @@ def _consume(
     release: Release,
     collection: Collection,
     embedder: CountingEmbedder,
-    documents: Sequence[Document],
-    number: int,
+    messages: Sequence[Document],
+    last: int,
 ) -> Consumed:
-    """Write the documents of a round to the log, consume all of them, and look whether a filter finds them."""
+    """Write messages to the log, consume all of them, and look whether a filter finds every chunk in the last round."""
     before, began = embedder.texts, time.perf_counter()
-    publish_all(system.settings, updated(documents, number))
+    publish_all(system.settings, messages)
     # Without known vectors: what was embedded once would be found there.
     consumer = Consumer(system.settings, release, collection, ConsumerLimits(vector_cache_mib=0), group="bench.metadata")
     consumer.run(Event(), until=end_offsets(system.settings, system.settings.topic))
     seconds = time.perf_counter() - began
-    chunks, found = collection.count({"kind": "chunk"}), collection.count({"kind": "chunk", _FIELD: number})
+    chunks, found = collection.count({"kind": "chunk"}), collection.count({"kind": "chunk", _FIELD: last})
     if found != chunks or consumer.state.dead_letters:
         raise ContractError(
-            f"round {number}: a filter finds {found} of {chunks} chunks, and {consumer.state.dead_letters} messages were set "
+            f"round {last}: a filter finds {found} of {chunks} chunks, and {consumer.state.dead_letters} messages were set "
             "aside: look at the consumer's log"
         )
-    return Consumed(len(documents), embedder.texts - before, seconds)
+    return Consumed(len(messages), embedder.texts - before, seconds)
