@@ -12,6 +12,7 @@ from export.encoder.heldout import read_held_out as read_held_out_files
 from export.encoder.words import WordsParams, write_words
 from tests.unit.train.conftest import WORDS, write_pairs, write_tiny_base
 from tests.unit.train.factories import SIMILARITY, contract_params, evaluate_params, fit_paths, train_params
+from train.encoder import evaluate as evaluation
 from train.encoder.base_contract import contract_for
 from train.encoder.evaluate import EvaluatePaths, evaluate
 from train.encoder.fit import fit
@@ -215,6 +216,16 @@ def test_names_and_codes_of_the_corpus_are_asked_for(tiny_base: Path, tmp_path: 
     assert check.numbers["first"]["hybrid"] == check.numbers["first"]["words"] == {"bare": 1.0, "in a sentence": 1.0}
     # a random encoder knows nothing of a code
     assert check.numbers["first"]["dense"]["in a sentence"] < 0.5
+
+
+def test_nothing_is_ranked_twice(tiny_base: Path, trained: EvaluatePaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    for name in ("rank_by_vectors", "rank_by_fusions"):
+        real = getattr(evaluation, name)
+        monkeypatch.setattr(evaluation, name, lambda *args, name=name, real=real: (calls.append(name), real(*args))[1])
+    run(tiny_base, trained)
+    # tuned, base, and base under the tuned contract; the choice has ranked the chosen fusion
+    assert calls == ["rank_by_vectors"] * 3
 
 
 def test_the_chosen_fusion_is_reported_as_it_was_ranked_for_the_choice(tiny_base: Path, trained: EvaluatePaths) -> None:
