@@ -1,10 +1,12 @@
 """Figures, measured side by side in one run.
 
 python -m bench quality    retrieval quality offline and live, of base and tuned encoder
+python -m bench exact-names  codes that one document alone holds: how often it comes first, offline and live
 python -m bench backlog    memory of the consumer over a large backlog
 python -m bench speed      rate of embedding and of the whole streaming path, against peers
 python -m bench query      time of one question, alone and during indexing
 python -m bench freshness  time from a document's production to the first search that finds it
+python -m bench metadata   embeddings made by updates of metadata alone, and their rate
 python -m bench first-index  rate of a first index of pages with copies, before and now
 python -m bench growth     cost against size and against change
 python -m bench training   rate of training, against sentence-transformers' trainer
@@ -58,6 +60,27 @@ def quality(
         typer.echo(json.dumps(report, indent=2))
     else:
         quality_table(report)
+
+
+@app.command("exact-names")
+def exact_names(
+    data: Annotated[
+        Path | None, typer.Option(help="A BEIR folder or zip; by default docstrings of the installed packages.")
+    ] = None,
+    documents: Annotated[int, typer.Option(min=200, help="Texts, beside the 200 copies of them that hold a code.")] = 1_000,
+    live: Annotated[bool, typer.Option(help="Publish, index and search in the running platform as well.")] = False,
+    workspace: Annotated[Path, typer.Option(help="Folder for data and the stack's state.")] = Path("var/bench/exact-names"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Plant 200 codes in copies of real texts, ask for each, and print how often the right copy comes first."""
+    from bench.exact_names import measure_exact_names
+    from bench.tables import report_tables
+
+    report = measure_exact_names(data and data.resolve(), documents, workspace.resolve(), live=live)
+    if as_json:
+        typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
+    else:
+        report_tables(report)
 
 
 @app.command()

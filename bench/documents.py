@@ -51,7 +51,7 @@ def _documents(corpus: str) -> Iterator[Document]:
         folder = scifact()
         if folder is None:
             raise SettingsError(f"no SciFact in {data_folder()}: name the folder of data sets in {_VARIABLE}, or use pydocs")
-        yield from (item for item in Beir("", str(folder)).items() if isinstance(item, Document))
+        yield from (item for item in Beir("scifact", str(folder)).items() if isinstance(item, Document))
     else:
         raise SettingsError(f"corpus {corpus!r} is not known: choose pydocs or scifact")
 

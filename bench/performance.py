@@ -88,6 +88,25 @@ def freshness(
     _run(measure, release, workspace, results, log_file if append_log else None, as_json=as_json)
 
 
+def metadata(
+    release: Release = None,
+    *,
+    short: Short = False,
+    as_json: AsJson = False,
+    append_log: Log = False,
+    log_file: LogFile = LOG,
+    results: Results = _RESULTS,
+    workspace: Workspace = _HOME / "metadata",
+) -> None:
+    """10,000 updates of metadata and tenant alone through the whole path: embeddings made, and updates a second."""
+    from bench.metadata import measure_metadata
+
+    def measure(packaged: Path) -> dict[str, Any]:
+        return measure_metadata(workspace.resolve(), packaged, short=short)
+
+    _run(measure, release, workspace, results, log_file if append_log else None, as_json=as_json)
+
+
 def growth(
     most: Annotated[int, typer.Option("--max", help="Largest store, in chunks; a million takes an hour.")] = 1_000_000,
     rows: Annotated[int, typer.Option(help="Largest corpus of the offline stages, in documents.")] = 16_000,
@@ -205,7 +224,7 @@ def plot(
         typer.echo(str(path))
 
 
-COMMANDS: tuple[Callable[..., None], ...] = (speed, query, freshness, growth, training, index, formats, peers, plot)
+COMMANDS: tuple[Callable[..., None], ...] = (speed, query, freshness, metadata, growth, training, index, formats, peers, plot)
 
 
 def _run(

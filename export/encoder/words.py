@@ -23,7 +23,7 @@ from twinline.contract.encoder.sparse_settings import (
     WEIGHT_VERSIONS,
     SparseContract,
 )
-from twinline.contract.errors import DocumentError, SettingsError
+from twinline.contract.errors import DocumentError, SettingsError, check_whole_number
 from twinline.contract.sparse.analyzer import Analyzer, pieces, words
 from twinline.contract.sparse.golden import MOST_FREQUENT, golden_words, write_golden_words
 from twinline.contract.sparse.languages import find_language
@@ -53,8 +53,7 @@ class WordsParams:
                 f"params.yaml encoder.words.language is {self.language!r}: choose from {', '.join((AUTO, *LANGUAGE_NAMES))}"
             )
         for name, value, most in (("k1_percent", self.k1_percent, 1_000), ("b_percent", self.b_percent, 100)):
-            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= most:
-                raise SettingsError(f"params.yaml encoder.words.{name} is {value!r}: must be a whole number from 0 to {most}")
+            check_whole_number(value, 0, most, f"params.yaml encoder.words.{name}")
 
 
 def write_words(documents: Sequence[Path], preprocessor: Preprocessor, params: WordsParams, target: Path) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 
+from proofs.answers import words_alone
 from proofs.chaos.law import Name
 from proofs.chaos.messages import PINNED, PINNED_KEYS
 
@@ -106,8 +107,7 @@ class Searcher:
         if response.is_client_error:
             raise RuntimeError(f"search refuses {body}: {response.status_code} {response.text[:300]}")
         answer = response.json() if response.is_success else None
-        # Words alone, while the encoder is away, are no whole answer; what they find must be right all the same.
-        is_whole = answer is not None and answer["mode"] != "words"
+        is_whole = answer is not None and not words_alone(answer)
         self.answers.asked.append(Asked(began, time.time(), is_whole))
         if answer is not None:
             self._judge(answer, gone, pinned and is_whole)

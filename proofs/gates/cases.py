@@ -7,6 +7,7 @@ from typing import Any, Final
 from proofs.gates.clone import Patch
 from twinline.contract.release.verdict import (
     BETTER_THAN_BASE,
+    EXACT_NAMES,
     FORMAT_TO_SERVE,
     GUARDED_SLICES,
     NO_EVALUATION_LEAK,
@@ -114,6 +115,20 @@ CASES: Final = (
             )
         ],
         short=True,
+    ),
+    Case(
+        "names lost",
+        "the fusion is by ranks, of the version that knows no names, and is taken whether it gains or not",
+        EXACT_NAMES,
+        patches=[
+            Patch(
+                "train/encoder/fusion_choice.py",
+                '    *(Fusion("scores", dense_percent=percent) for percent in (50, 40, 60, 30, 70, 20)),\n',
+                "",
+            ),
+            Patch("train/encoder/fusion_choice.py", 'Fusion("ranks", k=k)', 'Fusion("ranks", version=1, k=k)'),
+            Patch("train/encoder/fusion_choice.py", "interval.mean > 0 and interval.low > -params.margin", "True"),
+        ],
     ),
     Case(
         "worse than champion",

@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 import httpx
 import numpy as np
 
+from proofs.answers import words_alone
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.records import Version
 
@@ -112,11 +113,8 @@ class Searchers:
 
 
 def _problem(response: httpx.Response) -> str:
-    """Return why an answer does not count; empty for one that does. Words alone, without the encoder, are no whole answer."""
-    if not response.is_success:
-        return f"{response.status_code}: {response.text[:300]}"
-    answer = response.json()
-    return str(answer["note"]) if answer["mode"] == "words" else ""
+    """Return why an answer does not count; empty for one that does."""
+    return words_alone(response.json()) if response.is_success else f"{response.status_code}: {response.text[:300]}"
 
 
 def _read(answer: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from train.encoder.cache import cached_vectors
 from train.encoder.contenders import BASE, BASE_HERE, CHAMPION, TUNED, Contender, contenders
-from train.encoder.fusion_choice import Choice, choose_fusion
+from train.encoder.fusion_choice import choose_fusion
 from train.encoder.gate import (
     GATE_METRIC,
     Reference,
     difference,
     judge_base,
     judge_champion,
+    judge_exact_names,
     judge_questions,
     judge_slices,
     state_training,
@@ -33,8 +34,10 @@ from twinline.contract.canonical import JSON
 from twinline.contract.encoder.encoder_record import read_deviations
 from twinline.contract.release.checks import Check
 from twinline.contract.release.verdict import Verdict, outcome
-from twinline.contract.sparse.fusion import write_fusion
+from twinline.contract.sparse.fusion import Fusion, write_fusion
 from twinline.contract.sparse.golden import read_words
+from twinline.contract.sparse.weights import Words
+from twinline.scoring.exact_names import plant
 from twinline.scoring.hybrid import Chunks, Queries, WordIndex, rank_by_fusions, rank_by_words
 from twinline.scoring.ranking import rank_by_bm25, rank_by_vectors
 from twinline.scoring.retrieval import METRICS, PerQuery, Run, means, score_queries
@@ -98,19 +101,25 @@ def evaluate(base: Path, params: EvaluateParams, similarity: SimilarityParams, p
         # The manifest carries it with the metrics.
         "deviations": [*deviations],
     }
+    words = read_words(paths.words)
+    chunks = _chunks(tuned, own.corpus, words, paths.home)
+    queries: dict[Split, Queries] = {}
     per_query: dict[Split, dict[str, PerQuery]] = {}
-    index = WordIndex(read_words(paths.words), own.corpus.chunk_texts)
-    choice = _choose(tuned, own, index, readings, params, paths.home)
     for split, part in own.held_out.items():
         runs: dict[str, Run] = {BM25: rank_by_bm25(part.query_ids, part.queries, own.corpus.document_ids, own.corpus.full_texts)}
         for contender in compared:
             runs[contender.name] = _dense_run(contender, readings, split, paths.home)
-        queries, chunks = _sides(tuned, own, index, split, paths.home)
-        runs[WORDS] = rank_by_words(queries, chunks)
+        queries[split] = _queries(tuned, part.query_ids, part.queries, split, paths.home)
+        runs[WORDS] = rank_by_words(queries[split], chunks)
         per_query[split] = {name: score_queries(run, part.judgements) for name, run in runs.items()}
-        hybrid = rank_by_fusions(queries, chunks, {HYBRID: choice.fusion})
-        per_query[split][HYBRID] = score_queries(hybrid[HYBRID], part.judgements)
+    dense = per_query["dev"][TUNED][GATE_METRIC]
+    choice = choose_fusion(queries["dev"], chunks, dense, own.held_out["dev"].judgements, params)
+    for split, part in own.held_out.items():
+        run = choice.run if split == "dev" else rank_by_fusions(queries[split], chunks, {HYBRID: choice.fusion})[HYBRID]
+        per_query[split][HYBRID] = score_queries(run, part.judgements)
         report[split] = _compare(part, per_query[split], params)
+    exact_names = _exact_names(tuned, own.corpus, chunks, words, choice.fusion, params, paths.home)
+    report["exact_names"] = dict(exact_names.numbers)
     if "test" in own.held_out:
         report["looks_at_test"] = log_look(paths.home, _identity(own.held_out["test"]), tuned.encoder.space)
     dev = {name: values[GATE_METRIC] for name, values in per_query["dev"].items()}
@@ -121,6 +130,7 @@ def evaluate(base: Path, params: EvaluateParams, similarity: SimilarityParams, p
             judge_questions(len(own.held_out["dev"].query_ids), own.held_out["dev"].queries_in_split, params),
             state_training(deviations),
             choice.check,
+            exact_names,
         ]
     )
     write_fusion(paths.evaluation / Path(ENCODER.fusion).name, choice.fusion)
@@ -158,21 +168,34 @@ def _dense_run(contender: Contender, readings: Mapping[str, Reading], split: Spl
     return rank_by_vectors(part.query_ids, queries, corpus.document_ids, corpus.chunk_counts, documents)
 
 
-def _choose(
-    tuned: Contender, own: Reading, index: WordIndex, readings: Mapping[str, Reading], params: EvaluateParams, home: Path
-) -> Choice:
-    dev = own.held_out["dev"]
-    dense = score_queries(_dense_run(tuned, readings, "dev", home), dev.judgements)[GATE_METRIC]
-    return choose_fusion(*_sides(tuned, own, index, "dev", home), dense, dev.judgements, params)
+def _chunks(tuned: Contender, corpus: Corpus, words: Words, home: Path) -> Chunks:
+    """Return the corpus with the tuned encoder's vectors, and words."""
+    cache = home / "cache" / "vectors"
+    vectors = cached_vectors(tuned.encoder, corpus.chunk_texts, "document", cache, progress="hybrid: documents")
+    return Chunks(corpus.document_ids, corpus.chunk_counts, vectors, WordIndex(words, corpus.chunk_texts))
 
 
-def _sides(tuned: Contender, own: Reading, index: WordIndex, split: Split, home: Path) -> tuple[Queries, Chunks]:
-    """Return queries and corpus with vectors and words, under the tuned encoder."""
-    part, corpus, cache = own.held_out[split], own.corpus, home / "cache" / "vectors"
-    documents = cached_vectors(tuned.encoder, corpus.chunk_texts, "document", cache, progress="hybrid: documents")
-    vectors = cached_vectors(tuned.encoder, part.queries, "query", cache, progress=f"hybrid: {split} queries")
-    queries = Queries(part.query_ids, vectors, part.queries)
-    return queries, Chunks(corpus.document_ids, corpus.chunk_counts, documents, index)
+def _queries(tuned: Contender, ids: Sequence[str], texts: Sequence[str], of: str, home: Path) -> Queries:
+    """Return clean queries with the tuned encoder's vectors."""
+    vectors = cached_vectors(tuned.encoder, texts, "query", home / "cache" / "vectors", progress=f"hybrid: {of} queries")
+    return Queries(ids, vectors, texts)
+
+
+def _exact_names(
+    tuned: Contender, corpus: Corpus, chunks: Chunks, words: Words, fusion: Fusion, params: EvaluateParams, home: Path
+) -> Check:
+    """Ask for names and codes of the corpus that one document alone has, by the chosen fusion, by vectors and by words."""
+    language, least, most = words.contract.language, params.exact_names_min, params.exact_names
+    planted = plant(corpus.document_ids, corpus.chunk_counts, corpus.chunk_texts, language, least=least, most=most)
+    runs: dict[str, Run] = {}
+    if planted.queries:
+        texts = [tuned.preprocessor.query_text(query.text) for query in planted.queries]
+        queries = _queries(tuned, [query.id for query in planted.queries], texts, "planted", home)
+        alone = Fusion("dense")
+        hybrid = Fusion() if fusion.rule == alone.rule else fusion
+        runs = dict(rank_by_fusions(queries, chunks, {HYBRID: hybrid, alone.rule: alone}, limit=1))
+        runs[WORDS] = rank_by_words(queries, chunks, limit=1)
+    return judge_exact_names(planted, runs, fusion, params)
 
 
 def _compare(part: HeldOut, per_query: Mapping[str, PerQuery], params: EvaluateParams) -> dict[str, JSON]:

@@ -11,13 +11,19 @@ from twinline.contract.release.checks import Check
 from twinline.contract.release.verdict import (
     BETTER_THAN_BASE,
     ENOUGH_QUESTIONS,
+    EXACT_NAMES,
     GUARDED_SLICES,
     NOT_WORSE_THAN_CHAMPION,
     TRAINED_AS_SERVED,
 )
+from twinline.contract.sparse.fusion import Fusion
+from twinline.scoring.exact_names import Form, Planted, not_first, shares_first
 from twinline.scoring.intervals import Interval, paired_bootstrap
+from twinline.scoring.retrieval import Run
 
 GATE_METRIC = "ndcg_at_10"
+# Queries that a check names.
+_SHOWN = 10
 
 Scores = Mapping[str, float]
 """query id -> value of the gate's metric"""
@@ -94,6 +100,38 @@ def judge_questions(queries: int, in_split: int, params: EvaluateParams) -> Chec
     return Check(ENOUGH_QUESTIONS, False, said, numbers)
 
 
+def judge_exact_names(planted: Planted, runs: Mapping[str, Run], fusion: Fusion, params: EvaluateParams) -> Check:
+    """Accept a fusion that finds names and codes first; vectors alone are a legal choice, so they refuse nothing.
+
+    Args:
+        runs: of each mode, over the planted queries; `hybrid` is by the default fusion where `fusion` is of vectors alone.
+    """
+    shares = {mode: shares_first(planted.queries, run) for mode, run in runs.items()}
+    least: dict[Form, float] = {"bare": params.exact_names_bare, "in a sentence": params.exact_names_in_sentence}
+    numbers: dict[str, JSON] = {
+        "names": planted.names,
+        "queries": len(planted.queries),
+        "fusion": fusion.label,
+        "first": {mode: {str(form): share for form, share in by_form.items()} for mode, by_form in shares.items()},
+        "least": {str(form): share for form, share in least.items()},
+    }
+    if not planted.queries:
+        said = f"{planted.names} names or codes are one document's alone, fewer than {params.exact_names_min}: too few to judge"
+        return Check(EXACT_NAMES, True, said, numbers)
+    missed = not_first(planted.queries, runs["hybrid"])
+    numbers["missed"] = [*missed[:_SHOWN]]
+    said = f"{len(planted.queries)} planted queries, right answer first: {_listed(shares['hybrid'])}"
+    if fusion.rule == "dense":
+        told = (
+            f"vectors alone are served, which refuses nothing; {said} by {Fusion().label}, {_listed(shares['dense'])} by vectors"
+        )
+        return Check(EXACT_NAMES, True, told, numbers)
+    if all(share >= least[form] for form, share in shares["hybrid"].items()):
+        return Check(EXACT_NAMES, True, f"{said} by {fusion.label}", numbers)
+    remedy = f"ask for one of them in mode `words`, such as {missed[0]!r}: the analyzer or the statistics have lost it"
+    return Check(EXACT_NAMES, False, f"{said} by {fusion.label}, wanted {_listed(least)}: {remedy}", numbers)
+
+
 def state_training(deviations: Sequence[str]) -> Check:
     """Name where training differed from serving. By a person's choice, so it refuses nothing; skew and manifest name it too."""
     said = f"named deviation: {'; '.join(deviations)}" if deviations else "texts were trained on as they are served"
@@ -142,6 +180,10 @@ def _numbers(tuned: Scores, name: str, other: Scores, found: Interval, margin: f
         "confidence": params.confidence,
         "margin": margin,
     }
+
+
+def _listed(shares: Mapping[Form, float]) -> str:
+    return ", ".join(f"{share:.1%} {form}" for form, share in shares.items())
 
 
 def _mean(scores: Scores) -> float:

@@ -113,6 +113,9 @@ class EvaluateParams:
     `champion` is the id of a release below `<home>/releases`, empty for none. `margin` is the largest loss against base or
     champion, `slice_margin` the same on a slice of at least `slice_min_queries` queries. On fewer than `min_queries` queries the
     verdict is undecided.
+
+    `exact_names` queries at most are planted, half of them bare names, half inside a sentence; where the corpus has fewer than
+    `exact_names_min` names, none. `exact_names_bare` and `exact_names_in_sentence` are the least shares of first hits.
     """
 
     seed: int
@@ -126,6 +129,10 @@ class EvaluateParams:
     slice_margin: float
     slice_min_queries: int
     min_queries: int
+    exact_names: int = 200
+    exact_names_min: int = 100
+    exact_names_bare: float = 0.99
+    exact_names_in_sentence: float = 0.95
 
     def __post_init__(self) -> None:
         if not 0.5 <= self.confidence < 1:
@@ -141,6 +148,14 @@ class EvaluateParams:
                 f"params.yaml encoder.evaluate.max_queries = {self.max_queries} is below encoder.evaluate.min_queries = "
                 f"{self.min_queries}: no verdict could ever be decided"
             )
+        if not 2 <= self.exact_names_min <= self.exact_names:
+            raise SettingsError(
+                f"params.yaml encoder.evaluate.exact_names_min = {self.exact_names_min}: must be at least 2, and at most "
+                f"encoder.evaluate.exact_names = {self.exact_names}"
+            )
+        for name in ("exact_names_bare", "exact_names_in_sentence"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise SettingsError(f"params.yaml encoder.evaluate.{name} = {getattr(self, name)}: must be in [0, 1]")
 
 
 @dataclass(frozen=True)

@@ -54,3 +54,13 @@ class TransientError(TwinlineError):
     def __init__(self, message: str, retry_after_seconds: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+
+def check_whole_number(value: object, lowest: int, highest: int, what: str, error: type[ContractError] = SettingsError) -> None:
+    """Raise `error` unless a value is an integer within bounds; true and false are none.
+
+    Args:
+        what: names the value and its place.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
+        raise error(f"{what} is {value!r}: must be a whole number from {lowest} to {highest}")

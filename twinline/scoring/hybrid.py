@@ -102,10 +102,11 @@ def best_chunks_by_fusions(
         block = slice(begin, begin + _QUERY_BLOCK)
         cosines = queries.vectors[block] @ chunks.vectors.T
         for query_id, text, cosine in zip(queries.ids[block], queries.texts[block], cosines, strict=True):
-            shared = chunks.words.scores(chunks.words.query(text))
+            terms = chunks.words.query(text)
+            shared = chunks.words.scores(terms)
             for name, fusion in fusions.items():
                 documents: dict[str, int] = {}
-                for row in _ranked_rows(cosine, shared, fusion, id_of, limit, owners):
+                for row in _ranked_rows(cosine, shared, fusion.of(terms), id_of, limit, owners):
                     documents.setdefault(chunks.document_ids[owners[row]], row)
                     if len(documents) == limit:
                         break

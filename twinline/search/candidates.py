@@ -75,7 +75,7 @@ def in_order(sides: Sides, fusion: Fusion, candidates: Sequence[Candidate[UUID]]
     """Return candidates best first: by the fusion, or by the one side that the question has."""
     if sides.dense is None:
         return _by_words(candidates)
-    return fuse(fusion if sides.words is not None and sides.words.ids else Fusion("dense"), candidates)
+    return fuse(fusion.of(sides.words) if sides.words is not None and sides.words.ids else Fusion("dense"), candidates)
 
 
 def _by_words(candidates: Sequence[Candidate[UUID]]) -> list[Ranked[UUID]]:

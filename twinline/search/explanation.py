@@ -59,7 +59,7 @@ class ChunkPlace:
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """A term of the query: its rarity, and what it adds to the best chunk's score by words; 0 where the chunk lacks it."""
+    """A term of the query: its rarity, a rare name's 1,024 higher, and what it adds to the best chunk's score by words, or 0."""
 
     term: str
     rarity: int

@@ -122,6 +122,6 @@ def test_a_report_passes_only_when_all_were_refused_by_the_right_gate() -> None:
 def test_cases_are_chosen_by_name_or_by_the_short_form() -> None:
     assert {case.name for case in choose((), short=True)} == {"shuffled weights", "leaking split"}
     assert choose(["bad int8"], short=False)[0].gate == FORMAT_TO_SERVE
-    assert len(choose((), short=False)) == 6
+    assert len(choose((), short=False)) == 7
     with pytest.raises(SettingsError, match="wrong prefix"):
         choose(["no such"], short=False)

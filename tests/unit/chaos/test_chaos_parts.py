@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import httpx
 import pytest
 
 from proofs.chaos.brokers import NamedBroker
@@ -19,6 +20,7 @@ from proofs.chaos.messages import Outgoing, Writer
 from proofs.chaos.points import Points
 from proofs.chaos.searcher import Answers, Asked, Searcher, availability
 from proofs.chaos.supervised import Supervised
+from proofs.switch.load import Searchers
 from tests.checkout import CHECKOUT
 from twinline.contract.documents.records import decode_message
 from twinline.contract.errors import DocumentError
@@ -176,3 +178,27 @@ def test_a_request_that_failed_is_explained_only_by_a_death_about_that_time() ->
     found = availability(asked, [(9.5, 12.0)])
     assert (found["answered"], found["failed_within_restart"], found["failed_outside_restart"]) == (1, 1, 1)
     assert Answers().examples == []
+
+
+@pytest.mark.parametrize(("mode", "whole"), [("hybrid", True), ("dense", True), ("words", False)])
+def test_words_alone_are_no_whole_answer_in_any_proof_and_are_judged_all_the_same(mode: str, whole: bool) -> None:
+    hit = {
+        "point": "p",
+        "source": "pinned",
+        "key": "deleted",
+        "chunk": {"index": 0},
+        "version": {"kind": "explicit", "number": 1},
+    }
+    lineage = {"release": "r1", "space": "s", "contract": "c"}
+    answer = {"mode": mode, "note": "the encoder is away", "release": "r1", "space": "s", "collection": "c"}
+    body = {**answer, "hits": [{**hit, "lineage": lineage}]}
+    gone = {("pinned", "deleted")}
+    searcher = Searcher("http://there", "r1", ["q"], lambda: gone, seed=1)
+    searchers = Searchers("http://there", ["q"], 1, 1.0)
+    with httpx.Client(base_url="http://there", transport=httpx.MockTransport(lambda _: httpx.Response(200, json=body))) as client:
+        searcher._ask(client)
+        searchers._ask(client, "q")
+    assert [one.answered for one in searcher.answers.asked] == [whole]
+    assert searcher.answers.deleted_found == 1
+    assert [one.problem for one in searchers.asked] == ["" if whole else "the encoder is away"]
+    assert searchers.answers.qsize() == whole

@@ -119,7 +119,7 @@ def test_none_and_one_candidate_are_ranked_too(fusion: Fusion) -> None:
     ("fields", "said"),
     [
         ({"rule": "magic"}, "rule is 'magic': must be one of dense, ranks, scores"),
-        ({"version": 2}, r"version is 2, this code knows \[1\]"),
+        ({"version": 3}, r"version is 3, this code knows \[1, 2\]"),
         ({"depth": 0}, "depth is 0: must be a whole number from 1 to 1000"),
         ({"depth": 1_001}, "depth is 1001"),
         ({"k": -1}, "k is -1"),

@@ -205,7 +205,7 @@ def test_other_statistics_than_the_contract_names_are_refused(tmp_path: Path) ->
         ({"analyzer": 2}, r"sparse analyzer is 2, this code knows \[1\]"),
         ({"language": "elvish"}, "sparse language is 'elvish'"),
         ({"weights": 3}, "sparse weights is 3"),
-        ({"k1_percent": 1_001}, "k1_percent is 1001, must be a whole number from 0 to 1000"),
+        ({"k1_percent": 1_001}, "k1_percent is 1001: must be a whole number from 0 to 1000"),
         ({"k1_percent": 0.9}, "k1_percent is 0.9"),
         ({"k1_percent": True}, "k1_percent is True"),
         ({"b_percent": -1}, "b_percent is -1"),

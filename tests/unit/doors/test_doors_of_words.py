@@ -93,7 +93,8 @@ FOLDER: list[tuple[Plant, str]] = [
     (lambda p: edit(p.release / MANIFEST_FILE, {"fusion.rule": "ranks"}), "it was edited"),
     (lambda p: edit(p.release / MANIFEST_FILE, {"fusion.dense_percent": 51}), "it was edited"),
     (lambda p: edit(p.release / MANIFEST_FILE, {"fusion.rule": "magic"}), "fusion rule is 'magic'"),
-    (lambda p: edit(p.release / MANIFEST_FILE, {"fusion.version": 2}), "fusion version is 2, this code knows"),
+    (lambda p: edit(p.release / MANIFEST_FILE, {"fusion.version": 1}), "it was edited"),
+    (lambda p: edit(p.release / MANIFEST_FILE, {"fusion.version": 3}), "fusion version is 3, this code knows"),
     (lambda p: edit(p.release / MANIFEST_FILE, {"fusion": {"rule": "scores", "share": 3}}), "not a manifest of schema"),
     (lambda p: edit(p.release / MANIFEST_FILE, {"fusion": None}), "it was edited"),
     (lambda p: edit(p.release / "contract.json", {"index.sparse": None}), "its contract has fingerprint"),
@@ -198,4 +199,4 @@ def test_a_planted_change_of_a_releases_words_is_found_with_its_files(words: Pla
 
 
 def test_there_are_planted_changes_of_words() -> None:
-    assert (len(RULES), len(FILES)) == (11, 13)
+    assert (len(RULES), len(FILES)) == (12, 13)

@@ -1,6 +1,7 @@
 """The gate lets nothing through that the stages did not vouch for."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,9 @@ from twinline.contract.release.checks import Check, RefusedError, UndecidedError
 from twinline.contract.release.verdict import (
     ENOUGH_QUESTIONS,
     EVALUATION_CHECKS,
+    EXACT_NAMES,
     FORMAT_TO_SERVE,
+    FUSION,
     NO_EVALUATION_LEAK,
     WRITTEN_CHECKS,
     Verdict,
@@ -83,8 +86,9 @@ def test_formats_that_were_left_out_are_named() -> None:
     assert "openvino_int8 (too far off)" in checks["formats"].detail
 
 
-def stated_verdict(*failed: str) -> str:
-    return json.dumps(Verdict([Check(name, name not in failed, "3 queries") for name in WRITTEN_CHECKS]).to_json())
+def stated_verdict(*failed: str, without: Sequence[str] = ()) -> str:
+    names = [name for name in WRITTEN_CHECKS if name not in without]
+    return json.dumps(Verdict([Check(name, name not in failed, "3 queries") for name in names]).to_json())
 
 
 # what failed beside the number of questions, in the evaluation or elsewhere; and what it comes to
@@ -94,11 +98,15 @@ def stated_verdict(*failed: str) -> str:
         (files(stated_verdict()), "accepted"),
         (files(stated_verdict(ENOUGH_QUESTIONS)), "undecided"),
         *((files(stated_verdict(ENOUGH_QUESTIONS, name)), "refused") for name in EVALUATION_CHECKS),
-        *((files(stated_verdict(name)), "refused") for name in EVALUATION_CHECKS),
+        *((files(stated_verdict(name)), "refused") for name in (*EVALUATION_CHECKS, EXACT_NAMES)),
+        (files(stated_verdict(ENOUGH_QUESTIONS, EXACT_NAMES)), "refused"),
         (files(stated_verdict(ENOUGH_QUESTIONS), parity_text=parity(worst=3e-5)), "refused"),
         (files(stated_verdict(ENOUGH_QUESTIONS), quality_text=quality(passed=False)), "refused"),
-        # a verdict of before the check
+        # a verdict of before the check, and of before the others that came later
         (files(verdict()), "accepted"),
+        (files(stated_verdict(without=[EXACT_NAMES])), "accepted"),
+        (files(stated_verdict(ENOUGH_QUESTIONS, without=[EXACT_NAMES])), "undecided"),
+        (files(stated_verdict(FUSION, without=[EXACT_NAMES])), "refused"),
         (files(verdict(without=NO_EVALUATION_LEAK)), "refused"),
     ],
 )

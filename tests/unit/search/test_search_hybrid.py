@@ -1,7 +1,7 @@
 """Search by vectors and words: modes, both sides of a hit, an encoder that is away, and ties that never change."""
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
@@ -48,18 +48,23 @@ class Shuffled(MemoryCollection):
         return super().query(query)
 
 
-def words_of(*texts: str) -> Words:
+def words_of(*texts: str, weights: int = 1) -> Words:
     statistics = Statistics.count(Analyzer(1, "none").terms(text) for text in texts)
-    return Words(SparseContract(1, "none", 1, 90, 40, "0" * 64), statistics)
+    return Words(SparseContract(1, "none", weights, 90, 40, "0" * 64), statistics)
 
 
 def make_served(
-    texts: dict[str, list[str]], fusion: Fusion | None = None, *, has_words: bool = True, vectors: dict[str, Any] | None = None
+    texts: dict[str, list[str]],
+    fusion: Fusion | None = None,
+    *,
+    has_words: bool = True,
+    vectors: dict[str, Any] | None = None,
+    weights: int = 1,
 ) -> Served:
     info = CollectionInfo("r1", "space", "contract", "vector", "index", {
         **one_dense(DIMENSION), **({WORDS: VectorSpec("sparse", None, "dot")} if has_words else {})
     })  # fmt: skip
-    words = words_of(*(text for chunks in texts.values() for text in chunks))
+    words = words_of(*(text for chunks in texts.values() for text in chunks), weights=weights)
     collection = Shuffled("documents_r1", info)
     for key, chunks in texts.items():
         for index, text in enumerate(chunks):
@@ -98,6 +103,20 @@ def test_a_code_is_first_by_words_and_in_both(served: Served) -> None:
     assert hit.key == "code"
     assert hit.words is not None
     assert hit.words.rank == 1
+
+
+@pytest.mark.parametrize("query", ["AB-1234", "what does it mean that the light says AB-1234 all day long"])
+@pytest.mark.parametrize("fusion", [Fusion(), Fusion("scores", dense_percent=70), Fusion("ranks"), Fusion("ranks", k=0)])
+def test_the_one_chunk_with_a_rare_code_is_first_though_its_vector_is_the_farthest(query: str, fusion: Fusion) -> None:
+    texts = {f"near{number}": [f"it does mean that the light is on, day {'x' * number}"] for number in range(30)}
+    texts["code"] = ["replace part AB-1234"]
+    asked = bag_of_words(query)
+    vectors = {chunks[0]: (-asked if key == "code" else asked) for key, chunks in texts.items()}
+    new = make_served(texts, fusion, vectors=vectors, weights=2)
+    assert keys(ask(new, query))[0] == keys(ask(new, query, "words"))[0] == "code"
+    assert keys(ask(new, "what does it mean"))[0] != "code"
+    old = make_served(texts, replace(fusion, version=1), vectors=vectors)
+    assert keys(ask(old, query))[0] != "code", "which is why there is a version 2"
 
 
 def test_a_hit_says_both_ranks_and_scores(served: Served) -> None:

@@ -12,6 +12,7 @@ from export.encoder.heldout import read_held_out as read_held_out_files
 from export.encoder.words import WordsParams, write_words
 from tests.unit.train.conftest import WORDS, write_pairs, write_tiny_base
 from tests.unit.train.factories import SIMILARITY, contract_params, evaluate_params, fit_paths, train_params
+from train.encoder import evaluate as evaluation
 from train.encoder.base_contract import contract_for
 from train.encoder.evaluate import EvaluatePaths, evaluate
 from train.encoder.fit import fit
@@ -24,6 +25,8 @@ from twinline.contract.release.manifest import Fingerprints, Manifest, Serving, 
 from twinline.contract.release.verdict import (
     BETTER_THAN_BASE,
     ENOUGH_QUESTIONS,
+    EXACT_NAMES,
+    FUSION,
     NOT_WORSE_THAN_CHAMPION,
     TRAINED_AS_SERVED,
     WRITTEN_CHECKS,
@@ -33,10 +36,10 @@ from twinline.contract.release.verdict import (
 DOCUMENTS = 26
 
 
-def write_corpus(folder: Path) -> EvaluatePaths:
-    """Write documents of one rare word each, and held-out queries that ask for the rare word."""
+def write_corpus(folder: Path, code: str = "") -> EvaluatePaths:
+    """Write documents of one rare word each, and held-out queries that ask for the rare word; `code` is of each document."""
     documents = [
-        {"source": "s", "key": str(n), "title": "", "text": f"{word} number {n} " + " ".join(WORDS[:3])}
+        {"source": "s", "key": str(n), "title": "", "text": f"{word} number {n} {code.format(n)} " + " ".join(WORDS[:3])}
         for n, word in enumerate(WORDS)
     ]
     documents = [{**row, "clean_title": row["title"], "clean_text": row["text"]} for row in documents]
@@ -195,6 +198,44 @@ def write_champion(paths: EvaluatePaths) -> str:
     Manifest(name, space, prints, "w", 8, "tiny", (), (), serving, {}).save(folder)
     folder.rename(folder.with_name(name))
     return name
+
+
+@pytest.mark.parametrize(("code", "judged"), [("E{:04}", True), ("", False)])
+def test_names_and_codes_of_the_corpus_are_asked_for(tiny_base: Path, tmp_path: Path, code: str, judged: bool) -> None:
+    paths = write_corpus(tmp_path, code)
+    write_pairs(paths.pairs / "train.parquet", source="elsewhere")
+    fit(tiny_base, "tiny", contract_params(), train_params(epochs=0), fit_paths(tmp_path, paths.pairs / "train.parquet"))
+    check = check_of(run(tiny_base, paths, exact_names=20, exact_names_min=20, exact_names_in_sentence=1.0), EXACT_NAMES)
+    report = json.loads((paths.evaluation / "evaluation.json").read_text())
+    assert report["exact_names"] == check.numbers
+    assert check.passed
+    if not judged:
+        assert (check.numbers["names"], check.numbers["queries"]) == (0, 0)
+        return
+    assert (check.numbers["names"], check.numbers["queries"]) == (26, 20)
+    assert check.numbers["first"]["hybrid"] == check.numbers["first"]["words"] == {"bare": 1.0, "in a sentence": 1.0}
+    # a random encoder knows nothing of a code
+    assert check.numbers["first"]["dense"]["in a sentence"] < 0.5
+
+
+def test_nothing_is_ranked_twice(tiny_base: Path, trained: EvaluatePaths, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    for name in ("rank_by_vectors", "rank_by_fusions"):
+        real = getattr(evaluation, name)
+        monkeypatch.setattr(evaluation, name, lambda *args, name=name, real=real: (calls.append(name), real(*args))[1])
+    run(tiny_base, trained)
+    # tuned, base, and base under the tuned contract; the choice has ranked the chosen fusion
+    assert calls == ["rank_by_vectors"] * 3
+
+
+def test_the_chosen_fusion_is_reported_as_it_was_ranked_for_the_choice(tiny_base: Path, trained: EvaluatePaths) -> None:
+    check = check_of(run(tiny_base, trained), FUSION)
+    report = json.loads((trained.evaluation / "evaluation.json").read_text())
+    halves, queries = check.numbers["second_half"], check.numbers["queries"]
+    first, label = check.numbers["first_half"], next(iter(halves))
+    chosen = "dense" if check.numbers["fusion"]["rule"] == "dense" else label
+    both = (first[chosen] * queries[0] + halves[chosen] * queries[1]) / sum(queries)
+    assert report["dev"]["hybrid"]["ndcg_at_10"] == pytest.approx(both)
 
 
 def test_a_second_evaluation_gives_the_same_bytes(tiny_base: Path, trained: EvaluatePaths) -> None:

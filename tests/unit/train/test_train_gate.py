@@ -4,13 +4,16 @@ import numpy as np
 import pytest
 
 from tests.unit.train.factories import evaluate_params
-from train.encoder.gate import Reference, judge_base, judge_champion, judge_questions, judge_slices
+from train.encoder.gate import Reference, judge_base, judge_champion, judge_exact_names, judge_questions, judge_slices
 from train.encoder.heldout import Corpus, HeldOut
 from train.encoder.params import EvaluateParams
 from train.encoder.slices import query_slices
 from twinline.clients.params import load_params
 from twinline.contract.errors import SettingsError
+from twinline.contract.sparse.fusion import Fusion
+from twinline.scoring.exact_names import FORMS, Planted, PlantedQuery
 from twinline.scoring.intervals import paired_bootstrap
+from twinline.scoring.retrieval import Run
 
 QUERIES = [f"q{number}" for number in range(60)]
 BASE = Reference("the base model", dict.fromkeys(QUERIES, 0.5))
@@ -131,3 +134,70 @@ def test_the_stated_number_is_the_smallest_at_which_an_effect_is_seen() -> None:
 def test_a_sample_that_could_never_be_enough_is_an_error() -> None:
     with pytest.raises(SettingsError, match=r"max_queries = 8 is below .*min_queries = 30"):
         evaluate_params(max_queries=8, min_queries=30)
+
+
+# --- names and codes ---
+
+PLANTED = Planted([PlantedQuery(str(n), f"E{n:04}", FORMS[n % 2], frozenset({f"d{n}"})) for n in range(200)], 312)
+
+
+def found(bare: int, in_a_sentence: int) -> Run:
+    """Return a run that misses the first so many queries of either form."""
+    missed = {*range(0, 2 * bare, 2), *range(1, 2 * in_a_sentence, 2)}
+    return {str(n): {"other" if n in missed else f"d{n}": 2.0, "next": 1.0} for n in range(200)}
+
+
+def runs(bare: int, in_a_sentence: int) -> dict[str, Run]:
+    return {"hybrid": found(bare, in_a_sentence), "dense": found(100, 100), "words": found(0, 0)}
+
+
+@pytest.mark.parametrize(
+    ("bare", "in_a_sentence", "passes"),
+    [(0, 0, True), (1, 5, True), (2, 0, False), (0, 6, False), (1, 6, False), (100, 100, False)],
+)
+def test_names_and_codes_that_are_not_found_first_are_refused(bare: int, in_a_sentence: int, passes: bool) -> None:
+    check = judge_exact_names(PLANTED, runs(bare, in_a_sentence), Fusion(), evaluate_params())
+    assert check.passed is passes
+    assert (
+        f"200 planted queries, right answer first: {100 - bare}.0% bare, {100 - in_a_sentence}.0% in a sentence" in check.detail
+    )
+    assert ("wanted 99.0% bare, 95.0% in a sentence" in check.detail) is not passes
+    assert check.numbers["first"]["hybrid"] == {"bare": 1 - bare / 100, "in a sentence": 1 - in_a_sentence / 100}
+    assert len(check.numbers["missed"]) == min(10, bare + in_a_sentence)
+    if not passes:
+        assert repr(check.numbers["missed"][0]) in check.detail
+
+
+def test_the_thresholds_are_parameters() -> None:
+    params = evaluate_params(exact_names_bare=0.5, exact_names_in_sentence=0.0)
+    assert judge_exact_names(PLANTED, runs(50, 100), Fusion(), params).passed
+    assert not judge_exact_names(PLANTED, runs(51, 100), Fusion(), params).passed
+
+
+def test_vectors_alone_are_a_legal_choice_and_what_words_would_find_is_said() -> None:
+    check = judge_exact_names(PLANTED, runs(3, 7), Fusion("dense"), evaluate_params())
+    assert check.passed
+    assert "vectors alone are served" in check.detail
+    assert "97.0% bare, 93.0% in a sentence by scores dense=50%, 0.0% bare, 0.0% in a sentence by vectors" in check.detail
+
+
+def test_a_corpus_of_few_names_is_not_judged() -> None:
+    check = judge_exact_names(Planted((), 12), {}, Fusion(), evaluate_params())
+    assert check.passed
+    assert "12 names or codes are one document's alone, fewer than 100: too few to judge" in check.detail
+    assert (check.numbers["names"], check.numbers["queries"]) == (12, 0)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"exact_names_min": 1},
+        {"exact_names_min": 201},
+        {"exact_names": 99},
+        {"exact_names_bare": 1.01},
+        {"exact_names_in_sentence": -0.1},
+    ],
+)
+def test_limits_for_names_that_mean_nothing_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(SettingsError, match=rf"encoder\.evaluate\.exact_names.* = {next(iter(wrong.values()))}"):
+        evaluate_params(**wrong)

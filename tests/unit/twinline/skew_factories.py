@@ -27,7 +27,7 @@ from twinline.contract.encoder.encoder_record import encoder_identity
 from twinline.contract.encoder.golden import PARITY_LIMITS, GoldenSet, GoldenVector, write_golden
 from twinline.contract.encoder.preprocess import Preprocessor
 from twinline.contract.encoder.space import hash_safetensors, space_id
-from twinline.contract.encoder.sparse_settings import SparseContract
+from twinline.contract.encoder.sparse_settings import WEIGHT_VERSIONS, SparseContract
 from twinline.contract.encoder.specification import ChunkerSettings, Role, make_contract
 from twinline.contract.principal import LOCAL_OPERATOR
 from twinline.contract.release.manifest import (
@@ -155,7 +155,7 @@ def write_words(folder: Path, language: str = "english") -> SparseContract:
     """Write the words of `DOCUMENTS` into a release folder, and return the sparse contract."""
     statistics = Statistics.count([Analyzer(1, language).terms(text) for text in CORPUS])
     content = statistics.to_bytes()
-    sparse = SparseContract(1, language, 1, 90, 40, sha256_hex(content))
+    sparse = SparseContract(1, language, WEIGHT_VERSIONS[-1], 90, 40, sha256_hex(content))
     (folder / STATISTICS_FILE).write_bytes(content)
     write_golden_words(folder, golden_words(Words(sparse, statistics), ["the cats", "Honey"]), {"contract": sparse.to_json()})
     return sparse

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, Self
 
 from twinline.contract.canonical import JSON
-from twinline.contract.errors import MismatchError
+from twinline.contract.errors import MismatchError, check_whole_number
 
 # The rules themselves are `twinline.contract.sparse`: reading a contract needs none of them.
 ANALYZER_VERSIONS: Final = (1,)
@@ -17,8 +17,8 @@ LANGUAGE_NAMES: Final = (
 # Anserini's and so BEIR's k1 and b, times 100.
 DEFAULT_K1_PERCENT: Final = 90
 DEFAULT_B_PERCENT: Final = 40
-# 1: BM25's saturation in 255 steps, Lucene's rarity in 64 steps a nat; see `sparse/weights.py`.
-WEIGHT_VERSIONS: Final = (1,)
+# 1: BM25's saturation in 255 steps, Lucene's rarity in 64 steps a nat. 2: rare names weigh more. See `sparse/weights.py`.
+WEIGHT_VERSIONS: Final = (1, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,7 @@ class SparseContract:
             if value not in known:
                 raise MismatchError(f"{place}: {name} is {value!r}, this code knows {list(known)}")
         for name, number, most in (("k1_percent", self.k1_percent, 1_000), ("b_percent", self.b_percent, 100)):
-            if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= most:
-                raise MismatchError(f"{place}: sparse {name} is {number!r}, must be a whole number from 0 to {most}")
+            check_whole_number(number, 0, most, f"{place}: sparse {name}", MismatchError)
 
     def to_json(self) -> dict[str, JSON]:
         """Return the JSON form."""

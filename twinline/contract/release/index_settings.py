@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, Self, TypeAlias
 
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.filterable import FIELD_TYPES, FieldType, is_plain_name
-from twinline.contract.errors import SettingsError
+from twinline.contract.errors import SettingsError, check_whole_number
 
 Quantization: TypeAlias = Literal["none", "int8", "binary"]
 
@@ -45,9 +45,7 @@ class IndexSettings:
 
     def __post_init__(self) -> None:
         for name, (lowest, highest) in _BOUNDS.items():
-            value = getattr(self, name)
-            if not isinstance(value, int) or not lowest <= value <= highest:
-                raise SettingsError(f"index.{name} is {value!r}: must be a whole number from {lowest} to {highest}")
+            check_whole_number(getattr(self, name), lowest, highest, f"index.{name}")
         if self.quantization not in _QUANTIZATIONS:
             raise SettingsError(f"index.quantization is {self.quantization!r}: must be one of {', '.join(_QUANTIZATIONS)}")
         if len(set(self.keywords)) != len(self.keywords) or not all(self.keywords):

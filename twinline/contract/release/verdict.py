@@ -15,11 +15,12 @@ FORMAT_TO_SERVE: Final = "format to serve"
 ENOUGH_QUESTIONS: Final = "enough questions"
 TRAINED_AS_SERVED: Final = "trained as served"
 FUSION: Final = "fusion"
+EXACT_NAMES: Final = "exact names"
 
 # The checks of the evaluation stage: a verdict that lacks any of them is invalid.
 EVALUATION_CHECKS: Final = (BETTER_THAN_BASE, NOT_WORSE_THAN_CHAMPION, GUARDED_SLICES, NO_EVALUATION_LEAK)
-# All that it writes. A verdict of an older version lacks the last three, and stands as it is.
-WRITTEN_CHECKS: Final = (*EVALUATION_CHECKS, ENOUGH_QUESTIONS, TRAINED_AS_SERVED, FUSION)
+# All that it writes. A verdict of an older version lacks some of the last four, and stands as it is.
+WRITTEN_CHECKS: Final = (*EVALUATION_CHECKS, ENOUGH_QUESTIONS, TRAINED_AS_SERVED, FUSION, EXACT_NAMES)
 
 Outcome = Literal["accepted", "undecided", "refused"]
 

@@ -7,22 +7,30 @@ then the cosine, then the words' score, each descending, then the id, ascending.
     ranks    1 / (k + rank by cosine)  +  1 / (k + rank by words), ranks among the candidates, from 1
     scores   d / 100 x cosine's share  +  (1 - d / 100) x words' share, from the least to the greatest of the candidates
 
+From version 2 on, a query with a rare name or code is fused by `scores` with d = 30 at most, but for the rule `dense`. An
+encoder knows nothing of a code, and its nearest chunks would come before the chunk that holds it.
+
 Sources: for `ranks`, Cormack, Clarke and Buettcher, "Reciprocal Rank Fusion outperforms Condorcet", 2009; for `scores`, Bruch,
 Gai and Ingber, "An Analysis of Fusion Functions for Hybrid Retrieval", 2023.
 """
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Generic, Literal, Self, TypeVar
 
 from twinline.contract.canonical import JSON
-from twinline.contract.errors import SettingsError
+from twinline.contract.errors import SettingsError, check_whole_number
+from twinline.contract.sparse.vector import Sparse
 
-FUSION_VERSIONS: Final = (1,)
+FUSION_VERSIONS: Final = (1, 2)
 Rule = Literal["dense", "ranks", "scores"]
 RULES: Final[tuple[Rule, ...]] = ("dense", "ranks", "scores")
+
+# The weight of the cosine at most, in a query with a rare name.
+NAMED_DENSE_PERCENT: Final = 30
+_NAMES_SINCE: Final = 2
 
 # How much deeper each further look goes, where the first finds too few documents.
 NEXT_REACH: Final = 4
@@ -58,15 +66,20 @@ class Fusion:
         if self.version not in FUSION_VERSIONS:
             raise SettingsError(f"fusion version is {self.version!r}, this code knows {list(FUSION_VERSIONS)}")
         for name, lowest, highest in (("depth", 1, 1_000), ("k", 0, 10_000), ("dense_percent", 0, 100)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
-                raise SettingsError(f"fusion {name} is {value!r}: must be a whole number from {lowest} to {highest}")
+            check_whole_number(getattr(self, name), lowest, highest, f"fusion {name}")
 
     @property
     def label(self) -> str:
         """Return the rule with the numbers that it uses."""
         numbers = {"dense": "", "ranks": f" k={self.k}", "scores": f" dense={self.dense_percent}%"}
         return f"{self.rule}{numbers[self.rule]}"
+
+    def of(self, query: Sparse) -> Self:
+        """Return the fusion of one query, by its words: fewer percent of the cosine where it holds a rare name."""
+        if self.version < _NAMES_SINCE or self.rule == "dense" or not query.has_rare_name:
+            return self
+        percent = min(self.dense_percent, NAMED_DENSE_PERCENT) if self.rule == "scores" else NAMED_DENSE_PERCENT
+        return replace(self, rule="scores", dense_percent=percent)
 
     def to_json(self) -> dict[str, JSON]:
         """Return the JSON form."""

@@ -8,6 +8,8 @@ from twinline.contract.errors import ContractError
 # The engines keep ids as 32 bits and weights as float32, which holds every integer up to here exactly.
 LARGEST_ID: Final = 2**32 - 1
 LARGEST_WEIGHT: Final = 2**24
+# What a rare name or code weighs beyond its rarity in a query: no other term of a query weighs as much as this.
+NAME_WEIGHT: Final = 1_024
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +36,8 @@ class Sparse:
         wrong = [weight for weight in self.weights if not isinstance(weight, int) or not 1 <= weight <= LARGEST_WEIGHT]
         if wrong:
             raise ContractError(f"a sparse vector has the weight {wrong[0]!r}: give integers from 1 to {LARGEST_WEIGHT}")
+
+    @property
+    def has_rare_name(self) -> bool:
+        """Return whether a query holds a name or code that few chunks have."""
+        return any(weight >= NAME_WEIGHT for weight in self.weights)

@@ -5,26 +5,37 @@
     saturation = 255 tf / (tf + k1 (1 - b + b L / mean L))       rounded down, 1 at least
     rarity     = 64 ln(1 + (N - n + 0.5) / (n + 0.5))            rounded, for n of N chunks; an unknown term counts as n = 1
 
+From version 2 on, a name or code of at most ten chunks weighs 1,024 more in a query: more than any other word can, so the chunks
+that hold it come first by words, whatever the sentence around it says. Fusion tells such a query by that weight.
+
 Source: Robertson and Zaragoza, "The Probabilistic Relevance Framework: BM25 and Beyond", 2009, in the form of Lucene, which has
-no negative rarity and leaves out the constant k1 + 1. 64 terms x 255 x 1,023 stay below 2^24: a float32 holds every sum exactly.
+no negative rarity and leaves out the constant k1 + 1. A query's weights add up to 65,792 at most, times 255: below 2^24, so a
+float32 holds every sum exactly.
 """
 
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Final, Self
 
 from twinline.contract.encoder.sparse_settings import SparseContract
 from twinline.contract.sparse.analyzer import Analyzer, pieces
 from twinline.contract.sparse.ids import term_id
+from twinline.contract.sparse.names import names
 from twinline.contract.sparse.statistics import LENGTH_UNIT, STATISTICS_FILE, Statistics
-from twinline.contract.sparse.vector import Sparse
+from twinline.contract.sparse.vector import LARGEST_WEIGHT, NAME_WEIGHT, Sparse
 
 SATURATION_STEPS: Final = 255
 RARITY_STEPS: Final = 64
 HIGHEST_RARITY: Final = 1_023
 MOST_QUERY_TERMS: Final = 64
+# Of all terms of a query: with saturations of 255, a sum that a float32 holds.
+MOST_QUERY_WEIGHT: Final = (LARGEST_WEIGHT - 1) // SATURATION_STEPS
+# A name of more chunks is a word like others.
+MOST_NAMED_CHUNKS: Final = 10
+_NAMES_SINCE: Final = 2
 # Of a corpus without statistics: any number, since all terms have it.
 _ALIKE: Final = 512
 _REMEMBERED: Final = 65_536
@@ -45,7 +56,9 @@ class Words:
         self.statistics = statistics
         self._analyzer = Analyzer(contract.analyzer, contract.language)
         self._rarity = _rarities(statistics)
-        self._rarest = _rarity(1, statistics.chunks) if statistics.chunks else _ALIKE
+        chunks = statistics.chunks
+        self._rarest = _rarity(1, chunks) if chunks else _ALIKE
+        self._least_of_names = _rarity(min(MOST_NAMED_CHUNKS, chunks), chunks) if chunks else _ALIKE
         self._ids: dict[str, tuple[int, ...]] = {}
 
     @classmethod
@@ -78,11 +91,21 @@ class Words:
         return Sparse(tuple(ids), tuple(self._saturation(counts[identity], norm, mean) for identity in ids))
 
     def query(self, text: str) -> Sparse:
-        """Return the sparse vector of a query: the rarity of each of its terms, the rarest 64 of them."""
+        """Return the sparse vector of a query: the weight of each of its terms, the heaviest 64 of them."""
         weights = {identity: self._rarity.get(identity, self._rarest) for identity in self.ids(text)}
-        kept = sorted(weights, key=lambda identity: (-weights[identity], identity))[:MOST_QUERY_TERMS]
+        if self.contract.weights >= _NAMES_SINCE:
+            weights |= {identity: NAME_WEIGHT + weights[identity] for identity in self._rare_names(text, weights)}
+        heaviest = sorted(weights, key=lambda identity: (-weights[identity], identity))[:MOST_QUERY_TERMS]
+        totals = accumulate(weights[identity] for identity in heaviest)
+        kept = [identity for identity, total in zip(heaviest, totals, strict=True) if total <= MOST_QUERY_WEIGHT]
         ids = sorted(identity for identity in kept if weights[identity])
         return Sparse(tuple(ids), tuple(weights[identity] for identity in ids))
+
+    def _rare_names(self, text: str, weights: Mapping[int, int]) -> set[int]:
+        """Return the terms of names and codes as a whole, without their parts, where few chunks have them."""
+        # A stop word has no term.
+        terms = [found[-1] for name in names(text) if (found := self._analyzer.terms_of(name))]
+        return {identity for identity in map(term_id, terms) if weights[identity] >= self._least_of_names}
 
     def _norm(self, length: int) -> int:
         """Return k1 (1 - b + b L / mean), times 10,000 times the mean: the divisor's second part, as a whole number."""

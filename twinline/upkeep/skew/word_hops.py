@@ -88,7 +88,7 @@ def fusion_hop(subject: Subject, offline: Offline, live: Live) -> Hop:
         if (terms := words().query(clean)).ids:
             asks[WORDS] = terms
         # A question without a term is ranked by its vector alone.
-        rule = fusion if WORDS in asks else Fusion("dense")
+        rule = fusion.of(terms) if WORDS in asks else Fusion("dense")
         return _compared(rule, fuse(rule, _candidates(reach, asks, fusion.depth)), answered.hits)
 
     return _judged(FUSION_HOP, _questions(subject.golden, reach), look)
