@@ -41,7 +41,7 @@ def benchmarks() -> None:
 
 @app.command()
 def quality(
-    data: Annotated[Path, typer.Option(help="A BEIR folder or zip.")],
+    data: Annotated[Path, typer.Option(help="A BEIR folder or zip, or a folder of passages.jsonl and questions_*.jsonl.")],
     live: Annotated[bool, typer.Option(help="Publish, index and search in the running platform as well.")] = False,
     encoders: Annotated[str, typer.Option(help="Encoders: base, tuned (on the set's train split), or both.")] = "base,tuned",
     contracts: Annotated[str, typer.Option(help="Chunkers: none, tokens, tokens@1 (an older rule).")] = "none,tokens",

@@ -133,7 +133,9 @@ def _questions(data: Path, passages: Mapping[str, Any]) -> tuple[list[Question],
         for row in _lines(path, ("id", "question", "passage_ids")):
             own = tuple(sorted(set(row["passage_ids"])))
             if lost := [key for key in own if key not in passages]:
-                raise SettingsError(f"{path}: question {row['id']} names the passage {lost[0]}, which is not in {_PASSAGES}.jsonl")
+                raise SettingsError(
+                    f"{path}: question {row['id']} names the passage {lost[0]}, which is not in {_PASSAGES}.jsonl"
+                )
             if row["id"] in found:
                 raise SettingsError(f"{path}: question {row['id']} is there twice: give every question an id of its own")
             if own:

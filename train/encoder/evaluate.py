@@ -35,7 +35,8 @@ from twinline.contract.release.checks import Check
 from twinline.contract.release.verdict import Verdict, outcome
 from twinline.contract.sparse.fusion import write_fusion
 from twinline.contract.sparse.golden import read_words
-from twinline.scoring.hybrid import Chunks, Queries, WordIndex, rank_by_fusions, rank_by_words
+from twinline.scoring.grouping import scored_groups
+from twinline.scoring.hybrid import Chunks, Queries, WordIndex, best_chunks_by_fusions, places, rank_by_words
 from twinline.scoring.ranking import rank_by_bm25, rank_by_vectors
 from twinline.scoring.retrieval import METRICS, PerQuery, Run, means, score_queries
 
@@ -108,9 +109,11 @@ def evaluate(base: Path, params: EvaluateParams, similarity: SimilarityParams, p
         queries, chunks = _sides(tuned, own, index, split, paths.home)
         runs[WORDS] = rank_by_words(queries, chunks)
         per_query[split] = {name: score_queries(run, part.judgements) for name, run in runs.items()}
-        hybrid = rank_by_fusions(queries, chunks, {HYBRID: choice.fusion})
-        per_query[split][HYBRID] = score_queries(hybrid[HYBRID], part.judgements)
-        report[split] = _compare(part, per_query[split], params)
+        found = best_chunks_by_fusions(queries, chunks, {HYBRID: choice.fusion})[HYBRID]
+        hybrid = {query: places(documents, len(documents)) for query, documents in found.items()}
+        per_query[split][HYBRID] = score_queries(hybrid, part.judgements)
+        grouped = scored_groups(found, own.corpus.said, part.judgements)
+        report[split] = {**_compare(part, per_query[split], params), f"{HYBRID}_grouped": grouped.to_json()}
     if "test" in own.held_out:
         report["looks_at_test"] = log_look(paths.home, _identity(own.held_out["test"]), tuned.encoder.space)
     dev = {name: values[GATE_METRIC] for name, values in per_query["dev"].items()}

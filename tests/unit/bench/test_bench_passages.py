@@ -114,7 +114,7 @@ def test_a_set_without_a_training_part_is_divided_and_each_split_has_questions(t
 @pytest.mark.parametrize("ending", ["jsonl", "jsonl.gz"])
 def test_the_platforms_own_reader_reads_what_was_written(tmp_path: Path, ending: str) -> None:
     passages, parts = drawn(1, has_train=True)
-    passages[0] |= {"title": "İstanbul'un fethi", "text": "Fatih'in ışığı\u2028ve \"tırnak\" ve\tsekme."}
+    passages[0] |= {"title": "İstanbul'un fethi", "text": 'Fatih\'in ışığı\u2028ve "tırnak" ve\tsekme.'}
     data = make_set(tmp_path / "set", passages, ending, **parts)
     assert is_passages(data)
     write_beir(data, tmp_path / "set-beir")
