@@ -57,7 +57,7 @@ def is_passages(data: Path) -> bool:
 
 
 def write_beir(data: Path, out: Path) -> dict[str, JSON]:
-    """Write the set as a BEIR folder, in place of an earlier one; return the rule and the counts of splits and of questions left out.
+    """Write the set as a BEIR folder, in place of an earlier one; return the rule, and counts of splits and of what is left out.
 
     Args:
         data: a folder for which `is_passages` holds.

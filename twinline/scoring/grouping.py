@@ -20,8 +20,8 @@ from twinline.scoring.retrieval import Judgements, score_queries
 _METRIC: Final = "ndcg_at_10"
 _HITS: Final = 10
 RULE: Final = (
-    f"group: true, measure {SAMENESS_VERSION}: documents that say the same are one hit, which counts by the best of them; the others "
-    "are not missed"
+    f"group: true, measure {SAMENESS_VERSION}: documents that say the same are one hit, which counts by the best of them; the "
+    "others are not missed"
 )
 
 
