@@ -16,10 +16,12 @@ from bench.growth import measure_growth
 from bench.in_process import InProcessEncoder
 from bench.query import Clients, encoder_latency
 from bench.stream import NaiveConsumer, StreamingPath, publish_all
-from bench.system import Served
+from bench.system import Served, real_words
+from bench.words_cost import disk_cost, rate_cost
 from bench.workspace import Workspace
 from tests.fixtures_triton import RunningTriton
 from twinline.clients.settings import Settings
+from twinline.clients.store.protocol import CollectionInfo
 from twinline.clients.triton.embedder import TritonEmbedder
 from twinline.contract.release.manifest import Manifest
 
@@ -57,6 +59,17 @@ def test_a_turn_of_the_whole_path_indexes_every_document_and_one_of_the_naive_co
     assert first.units == second.units > 0
     assert path.chunks >= len(documents)
     assert NaiveConsumer(system.settings, system.release, tmp_path / "collections", 3).turn().units == 3
+
+
+def test_the_cost_of_words_is_measured_on_the_whole_path_and_on_disk(system: Served, tmp_path: Path) -> None:
+    documents = read_documents("pydocs", 16)
+    row = rate_cost(system, documents, tmp_path / "rate", 2)
+    assert row["with_words"] > 0 < row["without_words"]
+    assert row["lowest"] <= row["compared"] <= row["highest"]
+    words = real_words(system, documents)
+    assert len(words) >= len(documents)
+    disk = disk_cost(tmp_path / "disk", CollectionInfo.of(system.manifest), words, 2_000)
+    assert disk["with_words"] > disk["without_words"]
 
 
 def test_the_encoder_in_process_is_the_one_that_is_served(system: Served) -> None:
