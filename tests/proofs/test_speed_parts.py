@@ -11,8 +11,10 @@ import pytest
 
 from bench.documents import read_documents
 from bench.encoders import BARE, REFERENCE, candidates, running
+from bench.first_index import measure_first_index
 from bench.formats import measure_formats
 from bench.growth import measure_growth
+from bench.growth_stages import indexing_cost
 from bench.in_process import InProcessEncoder
 from bench.query import Clients, encoder_latency
 from bench.stream import NaiveConsumer, StreamingPath, publish_all
@@ -91,6 +93,13 @@ def test_a_store_is_measured_at_each_size_and_opened_again(base_release: Path, t
     assert isinstance(rows, list)
     assert [row["chunks"] for row in rows] == [1_000, 3_000]
     assert all(row["disk_mib"] > 0 and row["query_p50_ms"] > 0 for row in rows)
+
+
+def test_a_release_with_words_is_indexed_by_the_benches_of_copies_and_of_changes(base_release: Path, tmp_path: Path) -> None:
+    first = measure_first_index(base_release, 50, 2)["contenders"]
+    assert {row["chunks"] for row in first.values()} == {max(row["embedded"] for row in first.values())}
+    changed = indexing_cost(tmp_path, base_release, 100)
+    assert changed["chunks"] > 0 < changed["chunks_embedded_again"]  # type: ignore[operator]
 
 
 def test_formats_are_compared_by_what_they_answer(tmp_path: Path) -> None:
