@@ -23,9 +23,8 @@ _TIMES: Final = ("seconds", "seconds_by_part")
 _HEAD: Final = """\
 # Hybrid search by data set
 
-Written by `python -m bench page` from `hybrid.jsonl`; edits are lost.
-`python -m bench quality --data FOLDER --live --json > REPORT.json`
-measures, `python -m bench page REPORT.json` adds. Without `--live` the figures are those of the offline evaluation.
+Written by `python -m bench page` from `hybrid.jsonl`; edits are lost. `python -m bench quality --data FOLDER --live --json`
+measures, `python -m bench page REPORT.json` adds the report. Without `--live` the figures are those of the offline evaluation.
 
 * nDCG@10 with the 95 % interval over the queries; differences are paired, query by query. **Bold**: the interval excludes 0.
 * Fusion and training were set on development questions. Each test split was scored once, after that.
@@ -103,8 +102,8 @@ def _targets(lines: Sequence[Line]) -> Iterator[list[str]]:
 
 
 def _set(name: str, lines: Sequence[Line]) -> list[str]:
-    columns = ("encoder", "contract", "mode")
-    columns += ("test", "95 % interval", "recall@100", "test_unseen", "95 % interval", "copies grouped, test", "live - offline")
+    columns = ["encoder", "contract", "mode"]
+    columns += ["test", "95 % interval", "recall@100", "test_unseen", "95 % interval", "copies grouped, test", "live - offline"]
     found = []
     for line in lines:
         for encoder, contract in _releases(line):
@@ -126,7 +125,7 @@ def _facts(line: Line) -> Iterator[str]:
         left_out = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in line["splits"]["left_out"].items())
         trained = line["splits"]["questions"]["train"]
         yield f"* Split {line['splits']['rule']}; {trained} training questions; left out: {left_out or 'none'}."
-    yield f"* Settings: {line['settings']['questions']} development questions, {line['settings']['chosen_on']}."
+    yield f"* Settings chosen on {line['settings']['questions']} questions: {line['settings']['chosen_on']}."
     for fusion in line["fusions"]:
         yield f"* Fusion of {fusion['encoder']}, {fusion['contract']}: {fusion['why']}."
     for row in line["tuned_minus_base"]:

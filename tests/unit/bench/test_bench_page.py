@@ -163,7 +163,7 @@ def test_facts_of_a_set_are_said_beside_its_table() -> None:
     }  # fmt: skip
     text = page(lines_of(report))
     assert "* Split by article; 2580 training questions; left out: 2060 shares with test." in text
-    assert "* Settings: 95 development questions, a tenth of the training questions." in text
+    assert "* Settings chosen on 95 questions: a tenth of the training questions." in text
     assert "* Fusion of base, none: scores is best for base." in text
     assert "378 s: 300 test questions." in text
 
