@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from bench.__main__ import app
 from bench.passages import is_passages, write_beir
 from etl.sources.beir import Beir
 from etl.sources.items import Judgement, Query, Reject
@@ -189,3 +191,16 @@ def test_a_beir_folder_is_none_of_these_sets(tmp_path: Path) -> None:
     (tmp_path / "questions_dev.jsonl").write_text("")
     assert not is_passages(tmp_path)
     assert not is_passages(tmp_path / "data.zip")
+
+
+def test_the_command_writes_the_folder_and_prints_its_counts(tmp_path: Path) -> None:
+    passages, parts = drawn(5, has_train=True)
+    data = make_set(tmp_path / "set", passages, **parts)
+    done = CliRunner().invoke(app, ["beir", "--data", str(data), "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.output) == write_beir(data, tmp_path / "again")
+    assert (tmp_path / "out" / "queries.jsonl").read_bytes() == (tmp_path / "again" / "queries.jsonl").read_bytes()
+    refused = CliRunner().invoke(app, ["beir", "--data", str(tmp_path / "out"), "--out", str(tmp_path / "never")])
+    assert refused.exit_code == 2
+    assert "passages.jsonl" in refused.output
+    assert not (tmp_path / "never").exists()

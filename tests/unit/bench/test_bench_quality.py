@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bench.offline import MODES, Ranked, best_chunks, has_withheld
+from bench.offline import MODES, OfflineIndex, Ranked, best_chunks, has_withheld
 from bench.passages import RULE
-from bench.quality import Parts, _release, as_beir, origin_of_development, train_once
+from bench.quality import Parts, QualityRun, _release, as_beir, measure_quality, origin_of_development, train_once
 from bench.quality_report import Answers, best, comparisons, rows
 from bench.queries import Questions
 from bench.workspace import Workspace
@@ -21,6 +21,7 @@ from tests.checkout import CHECKOUT
 from twinline.contract.artefacts import TRAIN_PAIRS
 from twinline.contract.encoder.sparse_settings import ANALYZER_VERSIONS, WEIGHT_VERSIONS, SparseContract
 from twinline.contract.errors import ContractError
+from twinline.contract.sparse.fusion import Fusion
 from twinline.contract.sparse.statistics import Statistics
 from twinline.contract.sparse.weights import Words
 from twinline.scoring.grouping import ScoredGroups
@@ -306,3 +307,84 @@ def test_the_time_of_a_part_that_comes_again_is_added_and_a_failure_is_counted(m
     with pytest.raises(ContractError), parts.timed("corpus"):
         raise ContractError("x")
     assert parts.to_json() == {"seconds": 30.0, "seconds_by_part": {"corpus": 3.5, "choice": 4.0}}
+
+
+@pytest.mark.parametrize("encoders", [("base",), ("base", "tuned")])
+def test_a_release_is_opened_once_its_settings_are_chosen_first_and_its_test_splits_are_ranked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoders: tuple[str, ...]
+) -> None:
+    made = answers(live=False)
+    done: list[tuple[str, str]] = []
+
+    class Index:
+        def __init__(self, release: Path, workspace: Workspace) -> None:
+            self.name = release.name
+            done.append(("open", self.name))
+
+        def choose(self, development: Questions) -> tuple[Fusion, str]:
+            assert list(development.texts) == ["d"]
+            done.append(("choose", self.name))
+            return Fusion("ranks"), "it is best"
+
+        def rank(self, questions: Any, fusion: Fusion) -> Ranked:
+            assert (list(questions), fusion) == (["test", "test_unseen"], Fusion("ranks"))
+            done.append(("rank", self.name))
+            return made.offline["base", "none"]
+
+    manifest = SimpleNamespace(**vars(made.manifests["base", "none"]), fusion=Fusion("ranks"))
+    workspace = _Recorded(tmp_path)
+    for name, value in {
+        "data_workspace": lambda *_: workspace,
+        "train_once": lambda _: "now",
+        "read_development": lambda _: Questions({"d": "dev"}, {}),
+        "test_splits": lambda _: list(made.questions),
+        "read_questions": lambda _, split: made.questions[split],
+        "_release": lambda _, encoder, contract: Path(f"{encoder}-{contract}"),
+        "OfflineIndex": Index,
+        "write_own_fusion": lambda release, fusion: done.append(("write", release.name)),
+        "Manifest": SimpleNamespace(load=lambda _: manifest),
+        "origin_of_development": lambda _: "made up",
+    }.items():
+        monkeypatch.setattr(f"bench.quality.{name}", value)
+    report: Any = measure_quality(QualityRun(tmp_path / "data", encoders, ("none", "tokens"), live=False), tmp_path)
+    names = [f"{encoder}-{contract}" for encoder in encoders for contract in ("none", "tokens")]
+    assert done == [(act, name) for name in names for act in ("open", "choose", "write", "rank")]
+    # Others read these keys.
+    assert {
+        "data", "metric", "encoders", "best", "fusions", "tuned_minus_base", "minus_first_contract", "minus_dense", "seconds",
+    } <= set(report)  # fmt: skip
+    assert set(report["best"]) == {"encoder", "contract", "mode", "split", "offline_ndcg10"}
+    assert (report["best"]["mode"], report["best"]["split"]) == ("hybrid", "test")
+    assert report["trained"] == ("now" if "tuned" in encoders else None)
+    assert report["settings"] == {"chosen_on": "made up", "questions": 1}
+    parts = ["data", *(["train"] if "tuned" in encoders else []), "releases", "corpus", "choice", "offline"]
+    assert list(report["seconds_by_part"]) == parts
+    json.dumps(report)
+
+
+@pytest.mark.parametrize("withheld", [[], ["dev"]])
+def test_questions_that_were_taken_from_documents_choose_over_the_documents_without_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, withheld: list[str]
+) -> None:
+    path = tmp_path / "data" / "pairs" / "withheld.parquet"
+    path.parent.mkdir(parents=True)
+    pq.write_table(pa.table({"split": pa.array(withheld, pa.string())}), path)
+    (tmp_path / "params.yaml").write_bytes((CHECKOUT / "params.yaml").read_bytes())
+    words: Any = None
+    whole = Chunks(["d"], [1], np.ones((1, 2), np.float32), words)
+    without = Chunks(["d"], [1], np.zeros((1, 2), np.float32), words)
+    read: list[Path] = []
+    index = object.__new__(OfflineIndex)
+    index._workspace, index._chunks = cast(Any, _Recorded(tmp_path)), whole
+    monkeypatch.setattr(index, "_queries", lambda *_: Queries(["q"], np.ones((1, 2), np.float32), ["text"]))
+    monkeypatch.setattr(index, "_read", lambda place: (read.append(place), without))
+    chosen: list[Chunks] = []
+
+    def choose_fusion(_: Queries, chunks: Chunks, *__: object) -> Any:
+        chosen.append(chunks)
+        return SimpleNamespace(fusion=Fusion(), check=SimpleNamespace(detail="said"))
+
+    monkeypatch.setattr("train.encoder.fusion_choice.choose_fusion", choose_fusion)
+    assert index.choose(Questions({"q": "text"}, {"q": {"d": 1}})) == (Fusion(), "said")
+    assert chosen == [without if withheld else whole]
+    assert read == ([path] if withheld else [])
