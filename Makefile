@@ -63,9 +63,10 @@ integration: setup  ## Tests with a real broker, Triton, store and Airflow, and 
 	@$(BIN)/python -c 'from bench.base_release import base_release_folder; base_release_folder()' # once, with all cores
 	@$(BIN)/pytest -n 2 --dist loadfile -m 'integration or gpu'
 
-docs: .venv/ready  ## Draw the pictures of docs/: the architecture, and the results in docs/figures/results.jsonl
+docs: .venv/ready  ## Draw the pictures of docs/ from docs/figures/results.jsonl, and write the page of hybrid search
 	@$(BIN)/python docs/architecture.py
 	@$(BIN)/python -m bench plot --results docs/figures/results.jsonl
+	@$(BIN)/python -m bench page
 
 lock: setup  ## Write constraints.txt from what is installed
 	@$(BIN)/python ops/lock.py

@@ -13,6 +13,8 @@ python -m bench training   rate of training, against sentence-transformers' trai
 python -m bench index      recall and cost of index settings
 python -m bench copies     what counts as a near copy on real passages, and the time of grouping
 python -m bench formats    quality and speed of each format, against fp32
+python -m bench page       write the page of hybrid search from reports of quality
+python -m bench beir       write a set of questions with answers as a BEIR folder
 python -m bench peers      make the environments of the peers;  python -m bench plot  draw stored results
 """
 
@@ -29,6 +31,8 @@ from twinline.contract.encoder.specification import CHUNKER_VERSIONS
 
 _CONTRACTS = ("none", "tokens", *(f"tokens@{version}" for version in CHUNKER_VERSIONS))
 
+_FIGURES, _PAGE = Path("docs/figures/hybrid.jsonl"), Path("docs/figures/hybrid.md")
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 
 
@@ -43,7 +47,7 @@ def benchmarks() -> None:
 
 @app.command()
 def quality(
-    data: Annotated[Path, typer.Option(help="A BEIR folder or zip.")],
+    data: Annotated[Path, typer.Option(help="A BEIR folder or zip, or a folder of passages.jsonl and questions_*.jsonl.")],
     live: Annotated[bool, typer.Option(help="Publish, index and search in the running platform as well.")] = False,
     encoders: Annotated[str, typer.Option(help="Encoders: base, tuned (on the set's train split), or both.")] = "base,tuned",
     contracts: Annotated[str, typer.Option(help="Chunkers: none, tokens, tokens@1 (an older rule).")] = "none,tokens",
@@ -81,6 +85,38 @@ def exact_names(
         typer.echo(json.dumps(report, indent=2, ensure_ascii=False))
     else:
         report_tables(report)
+
+
+@app.command()
+def page(
+    reports: Annotated[list[Path] | None, typer.Argument(exists=True, dir_okay=False, help="From bench quality --json.")] = None,
+    results: Annotated[Path, typer.Option(help="JSON lines, one a run: figures of the reports are added.")] = _FIGURES,
+    out: Annotated[Path, typer.Option(help="The page.")] = _PAGE,
+) -> None:
+    """Write the page of hybrid search by data set; a report replaces earlier figures of its set, encoders and contracts."""
+    from bench.quality_page import add_report, read_lines, write_lines
+    from bench.quality_page import page as written
+
+    lines = read_lines(results)
+    for report in reports or ():
+        lines = add_report(json.loads(report.read_bytes()), lines)
+    if reports:
+        write_lines(results, lines)
+    out.write_text(written(lines), "utf-8")
+    typer.echo(f"{out}: {len(lines)} runs")
+
+
+@app.command()
+def beir(
+    data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Of passages.jsonl and questions_*.jsonl, or .gz.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; an earlier one is replaced. Read it by --source beir:FOLDER.")],
+) -> None:
+    """Write a set of questions with answers as a BEIR folder, and print one JSON object: the rule of its splits, and counts."""
+    from bench.passages import is_passages, write_beir
+
+    if not is_passages(data):
+        raise typer.BadParameter(f"{data} has no passages.jsonl and questions_*.jsonl", param_hint="--data")
+    typer.echo(json.dumps(write_beir(data, out), indent=2))
 
 
 @app.command()

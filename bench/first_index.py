@@ -25,9 +25,8 @@ from twinline.clients.release import Release
 from twinline.clients.store.edge import EdgeStore
 from twinline.clients.store.protocol import CollectionInfo
 from twinline.contract.documents.records import Document, encode_key, encode_value
-from twinline.contract.encoder.golden import GoldenSet, read_golden
-from twinline.contract.encoder.preprocess import Preprocessor
 from twinline.contract.errors import ContractError
+from twinline.contract.release.folder import ReleaseFolder
 from twinline.contract.release.manifest import Manifest
 
 EXACT: Final = "openvino_fp32"
@@ -93,11 +92,11 @@ def measure_first_index(release: Path, documents: int, versions: int) -> dict[st
 
 
 def _index(folder: Path, contender: Contender, corpus: Sequence[Document]) -> dict[str, float]:
-    manifest = Manifest.load(folder)
+    opened = ReleaseFolder.load(folder)
+    manifest = opened.manifest
     encoder = InProcessEncoder.load(folder, contender.served)
     encoder.embed(["a warm-up"], "document")
-    golden = GoldenSet(read_golden(folder), manifest.serving_format().parity.limit)
-    release = Release(CollectionInfo.of(manifest), Preprocessor.load(folder), encoder, golden)
+    release = Release(CollectionInfo.of(manifest), opened.preprocessor, encoder, opened.golden, opened.words)
     limits = ConsumerLimits(max_portion_bytes=_PORTION_BYTES)
     with tempfile.TemporaryDirectory() as place:
         known = KnownVectors(Path(place, "known"), manifest.release, manifest.dimension, 1 << 28) if contender.knows else None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.machine import machine
-from bench.quality import data_workspace, test_splits
+from bench.quality import as_beir, data_workspace, test_splits
 from bench.queries import read_questions
 from export.encoder.formats import known_format
 from export.encoder.params import FASTEST, ExportParams, ParityParams, QualityParams, served_buckets
@@ -29,7 +29,7 @@ def measure_formats(data: Path, workspace_root: Path, formats: Sequence[str]) ->
     """Measure, and return one JSON object.
 
     Args:
-        data: a BEIR folder or zip.
+        data: a BEIR folder or zip, or a set of questions with answers.
         workspace_root: a folder is made below it for each data set.
         formats: names; an fp32 format among them is the reference for the others.
     """
@@ -43,7 +43,7 @@ def measure_formats(data: Path, workspace_root: Path, formats: Sequence[str]) ->
 
     if not any(known_format(name).precision == "fp32" for name in formats):
         raise SettingsError(f"--formats {','.join(formats)}: an fp32 format must be among them, as the reference for the others")
-    workspace = data_workspace(workspace_root, data)
+    workspace = data_workspace(workspace_root, as_beir(data, workspace_root)[0])
     workspace.module("etl", "ingest")
     snapshot = workspace.folder / "data" / "snapshot"
     documents, *more = sorted(snapshot.glob("documents-*.parquet"))

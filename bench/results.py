@@ -19,6 +19,7 @@ TABLES: Final = {
     "throughput": "several clients",
     "steps_of_several": "several clients, inside Triton",
     "searches": "several searches at once, over HTTP",
+    "words": "what words beside vectors cost",
     "stages": "offline stages",
     "proposed": "proposed settings",
 }

@@ -31,10 +31,13 @@ class Contender(Protocol):
 
 
 def take_turns(contenders: Sequence[Contender], rounds: int) -> dict[str, list[Work]]:
-    """Return each contender's work in each round; the order shifts by one and is reversed from round to round."""
+    """Return each contender's work in each round; the order is reversed from round to round, and shifts by one every second one.
+
+    Were it to shift with every round, the first of two would stay the first.
+    """
     done: dict[str, list[Work]] = {contender.name: [] for contender in contenders}
     for number in range(rounds):
-        first = number % len(contenders)
+        first = number // 2 % len(contenders)
         order = [*contenders[first:], *contenders[:first]]
         for contender in order if number % 2 == 0 else reversed(order):
             done[contender.name].append(contender.turn())

@@ -30,8 +30,10 @@ from twinline.clients.store.vectors import DENSE, one_dense
 from twinline.contract.documents.ids import point_id
 from twinline.contract.documents.records import Document, decode_message, encode_key, encode_value
 from twinline.contract.errors import ContractError, TransientError
+from twinline.contract.sparse.fusion import Fusion
 
 NAME: Final = "streaming path (Kafka, chunks, Triton, Edge, durable)"
+WITHOUT_WORDS: Final = f"{NAME}, without words"
 NAIVE: Final = "naive consumer (poll, encode one, upsert one, commit)"
 _PATIENCE_SECONDS: Final = 30.0
 
@@ -51,6 +53,7 @@ class StreamingPath:
 
     Attributes:
         chunks: expected number of stored chunks; with fewer the turn fails.
+        words: whether they are written beside the vectors, where the release has them.
     """
 
     settings: Settings
@@ -58,11 +61,19 @@ class StreamingPath:
     folder: Path
     documents: int
     chunks: int = 0
-    name: str = field(default=NAME, init=False)
+    words: bool = True
+
+    @property
+    def name(self) -> str:
+        """Return the name in tables."""
+        return NAME if self.words else WITHOUT_WORDS
 
     def turn(self) -> Work:
         """Consume everything once. The time counts from the end of the first batch on, without joining the group."""
         release = open_release(self.settings, self.release)
+        if not self.words:
+            info = replace(release.info, vectors=one_dense(release.info.dimension))
+            release = replace(release, info=info, words=None, fusion=Fusion("dense"))
         release.embedder.embed(["warm"], "document")
         store = EdgeStore(self.folder / uuid4().hex[:8])
         until = end_offsets(self.settings, self.settings.topic)

@@ -1,5 +1,7 @@
 """Made-up chunks: random unit vectors with payloads of the real shape; embedding as much real text would take hours."""
 
+from collections.abc import Sequence
+from random import Random
 from typing import Final
 
 import numpy as np
@@ -12,7 +14,6 @@ from twinline.contract.documents.records import Version
 from twinline.contract.sparse.vector import Sparse
 
 SOURCE: Final = "made-up"
-_VOCABULARY: Final = 30_000
 _DIMENSION: Final = 384
 _BATCH: Final = 1_000
 # The mean length of a real chunk.
@@ -31,21 +32,43 @@ def unit_vectors(numbers: np.random.Generator, count: int, dimension: int) -> ND
     return found
 
 
-def fill(collection: Collection, info: CollectionInfo, start: int, count: int) -> None:
-    """Put chunks number `start` to `start + count` into a collection, as the consumer would, in batches."""
+def fill(collection: Collection, info: CollectionInfo, start: int, count: int, words: Sequence[Sparse] = ()) -> None:
+    """Put chunks number `start` to `start + count` into a collection, as the consumer would, in batches.
+
+    Args:
+        words: of real chunks; where the collection has words, a made-up chunk's are a mixture of two of them.
+    """
     for first in range(start, start + count, _BATCH):
         size = min(_BATCH, start + count - first)
-        put_vectors(collection, info, first, unit_vectors(np.random.default_rng(first), size, info.dimension))
+        put_vectors(collection, info, first, unit_vectors(np.random.default_rng(first), size, info.dimension), words)
 
 
-def put_vectors(collection: Collection, info: CollectionInfo, start: int, vectors: NDArray[np.float32]) -> None:
+def put_vectors(
+    collection: Collection, info: CollectionInfo, start: int, vectors: NDArray[np.float32], words: Sequence[Sparse] = ()
+) -> None:
     """Put vectors into a collection as chunks from number `start` on; a chunk's key is its number."""
     for first in range(0, len(vectors), _BATCH):
         batch = vectors[first : first + _BATCH]
-        collection.put_points([_point(info, start + first + place, vector) for place, vector in enumerate(batch)])
+        collection.put_points([_point(info, start + first + place, vector, words) for place, vector in enumerate(batch)])
 
 
-def _point(info: CollectionInfo, number: int, vector: NDArray[np.float32]) -> StoredPoint:
+def mixed_words(words: Sequence[Sparse], number: int) -> Sparse:
+    """Return every second term, by chance, of two real chunks: as many terms as a chunk has, each as frequent as it really is.
+
+    A question then finds its words in as many chunks as in a real collection of that size.
+    """
+    numbers = Random(number)  # noqa: S311  (no secret)
+    terms = {
+        identity: weight
+        for one in numbers.choices(words, k=2)
+        for identity, weight in zip(one.ids, one.weights, strict=True)
+        if numbers.random() < 0.5
+    }
+    ids = sorted(terms)
+    return Sparse(tuple(ids), tuple(terms[identity] for identity in ids))
+
+
+def _point(info: CollectionInfo, number: int, vector: NDArray[np.float32], words: Sequence[Sparse]) -> StoredPoint:
     payload = {
         "kind": "chunk",
         "source": SOURCE,
@@ -71,12 +94,5 @@ def _point(info: CollectionInfo, number: int, vector: NDArray[np.float32]) -> St
     }
     vectors: dict[str, Vector] = {DENSE: vector}
     if WORDS in info.vectors:
-        vectors[WORDS] = _terms(number)
+        vectors[WORDS] = mixed_words(words, number)
     return StoredPoint(point_id(SOURCE, str(number), 0), payload, vectors)
-
-
-def _terms(number: int) -> Sparse:
-    """Return terms as of a chunk of text: 120 words of a vocabulary whose frequencies are Zipf's."""
-    numbers = np.random.default_rng(number)
-    ids = np.unique(numbers.zipf(1.3, 120) % _VOCABULARY)
-    return Sparse(tuple(ids.tolist()), tuple(numbers.integers(1, 256, len(ids)).tolist()))

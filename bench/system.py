@@ -20,7 +20,9 @@ from twinline.clients.store.edge import EdgeStore
 from twinline.clients.store.protocol import CollectionInfo
 from twinline.clients.triton.control import TritonControl
 from twinline.contract.documents.records import Document
+from twinline.contract.release.folder import ReleaseFolder
 from twinline.contract.release.manifest import Manifest, collection_name
+from twinline.contract.sparse.vector import Sparse
 
 _ELSE: Final = "openvino_fp32"
 # More than any benchmark embeds by this encoder, except `bench index`, whose figures do not depend on it.
@@ -105,6 +107,15 @@ def served_release(folder: Path, release: Path) -> Iterator[Served]:
         yield Served(workspace, settings, manifest.release)
 
 
+def real_words(system: Served, documents: Sequence[Document]) -> list[Sparse]:
+    """Return the words of all chunks of some documents under the served release; none where it has no words."""
+    opened = ReleaseFolder.load(system.settings.releases / system.release)
+    if opened.words is None:
+        return []
+    chunks = (chunk for document in documents for chunk in opened.preprocessor.chunks(document))
+    return [opened.words.document(chunk.encoder_text) for chunk in chunks]
+
+
 def make_searchable(system: Served, documents: Sequence[Document], chunks: int) -> int:
     """Index documents, add made-up chunks until there are `chunks`, build the index and answer searches from it.
 
@@ -119,7 +130,7 @@ def make_searchable(system: Served, documents: Sequence[Document], chunks: int) 
     with closing(EdgeStore(system.settings.store_folder).open(system.collection, info)) as collection:
         real = collection.count({"kind": "chunk"})
         if real < chunks:
-            fill(collection, info, 0, chunks - real)
+            fill(collection, info, 0, chunks - real, real_words(system, documents))
             collection.optimize()
             collection.flush()
     with closing(system.admin) as admin:

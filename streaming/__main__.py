@@ -114,8 +114,10 @@ def build(
         seconds = time.monotonic() - began
         size = collection_bytes(settings, opened.collection_name)
         typer.echo(expected.compared(seconds, size), err=True)
-        _log.info("build_took", extra={"release": release, "seconds": round(seconds, 1), "bytes": size})
-        record_build(settings, opened, built, inputs.size, seconds)
+        took = {"seconds": round(seconds, 1), "bytes": size}
+        estimated = {"estimated_seconds": expected.seconds, "estimated_bytes": expected.bytes}
+        _log.info("build_took", extra={"release": release, **took, **estimated})
+        record_build(settings, opened, built, inputs.size, seconds, expected.seconds)
 
 
 def _agreed() -> bool:

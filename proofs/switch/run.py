@@ -26,6 +26,7 @@ from proofs.skew.system import SHORT_SOURCE, SOURCE, release_folder
 from proofs.switch.checks import AnswerChecker, Verdict
 from proofs.switch.load import Asked, Searchers, latencies, longest_gap_seconds
 from proofs.switch.writes import Ledger, Publisher, account, real_texts
+from twinline.clients.builds import read_record
 from twinline.clients.kafka.connect import committed_offsets, end_offsets
 from twinline.clients.online import AdminClient
 from twinline.clients.settings import Settings
@@ -98,15 +99,29 @@ def _under_load(workspace: Workspace, releases: Releases, seconds: float) -> dic
             searchers.stop()
             publisher.stop()
         lost = _account(settings, releases, publisher.ledger, admin)
+    estimate = build_beside_estimate(settings.home, releases.b.release)
     beside_build = [one for one in searchers.asked if build_window[0] <= one.sent_at <= build_window[1]]
     return _report(searchers.asked, checker.verdict, publisher.ledger, lost) | {
         "latency_beside_build_ms": latencies(beside_build),
+        "build": estimate,
         "steps": {done.command.split()[1]: done.seconds for done in steps},
         "switches": switches,
         "releases": {name: _side(manifest) for name, manifest in (("a", releases.a), ("b", releases.b))},
         "cores": os.cpu_count() or 0,
         "seconds": round(time.monotonic() - started, 1),
     }
+
+
+def build_beside_estimate(home: Path, release: str) -> JSON:
+    """Return the seconds that a release's build took and was estimated to take; None where it is not on record.
+
+    A build of few chunks leaves no record. Searches throttle this one, which no estimate knows.
+    """
+    record = read_record(home)
+    if record is None or record.release != release:
+        return None
+    ratio = None if record.ratio is None else round(record.ratio, 3)
+    return {"seconds": record.seconds, "estimated_seconds": record.estimated_seconds, "ratio": ratio, "chunks": record.chunks}
 
 
 def _bring_up(workspace: Workspace, releases: Releases) -> tuple[list[Done], tuple[float, float]]:

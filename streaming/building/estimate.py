@@ -151,8 +151,10 @@ def folder_bytes(folder: Path) -> int:
     return sum(_file_bytes(Path(place) / name) for place, _, names in os.walk(folder) for name in names)
 
 
-def record_build(settings: Settings, release: Release, built: Built, messages: int, seconds: float) -> None:
-    """Keep the rates of a build that ran from its beginning to its end, for the estimate of the next one.
+def record_build(
+    settings: Settings, release: Release, built: Built, messages: int, seconds: float, estimated_seconds: float | None
+) -> None:
+    """Keep a build that ran from its beginning to its end, beside its own estimate: its rates are for the next one's.
 
     One that embedded little, or less than it reused, has no rate, and leaves the record of an earlier one.
     """
@@ -170,6 +172,7 @@ def record_build(settings: Settings, release: Release, built: Built, messages: i
             chunks,
             built.chunks_embedded,
             round(seconds, 3),
+            None if estimated_seconds is None else round(estimated_seconds, 3),
         ),
     )
 

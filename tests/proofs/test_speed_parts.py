@@ -11,15 +11,19 @@ import pytest
 
 from bench.documents import read_documents
 from bench.encoders import BARE, REFERENCE, candidates, running
+from bench.first_index import measure_first_index
 from bench.formats import measure_formats
 from bench.growth import measure_growth
+from bench.growth_stages import indexing_cost
 from bench.in_process import InProcessEncoder
 from bench.query import Clients, encoder_latency
 from bench.stream import NaiveConsumer, StreamingPath, publish_all
-from bench.system import Served
+from bench.system import Served, real_words
+from bench.words_cost import disk_cost, rate_cost
 from bench.workspace import Workspace
 from tests.fixtures_triton import RunningTriton
 from twinline.clients.settings import Settings
+from twinline.clients.store.protocol import CollectionInfo
 from twinline.clients.triton.embedder import TritonEmbedder
 from twinline.contract.release.manifest import Manifest
 
@@ -59,6 +63,17 @@ def test_a_turn_of_the_whole_path_indexes_every_document_and_one_of_the_naive_co
     assert NaiveConsumer(system.settings, system.release, tmp_path / "collections", 3).turn().units == 3
 
 
+def test_the_cost_of_words_is_measured_on_the_whole_path_and_on_disk(system: Served, tmp_path: Path) -> None:
+    documents = read_documents("pydocs", 16)
+    row = rate_cost(system, documents, tmp_path / "rate", 2)
+    assert row["with_words"] > 0 < row["without_words"]
+    assert row["lowest"] <= row["compared"] <= row["highest"]
+    words = real_words(system, documents)
+    assert len(words) >= len(documents)
+    disk = disk_cost(tmp_path / "disk", CollectionInfo.of(system.manifest), words, 2_000)
+    assert disk["with_words"] > disk["without_words"]
+
+
 def test_the_encoder_in_process_is_the_one_that_is_served(system: Served) -> None:
     local = InProcessEncoder.load(system.settings.releases / system.release)
     with TritonEmbedder(system.settings.triton_grpc_address, system.release, system.manifest.space) as served:
@@ -78,6 +93,13 @@ def test_a_store_is_measured_at_each_size_and_opened_again(base_release: Path, t
     assert isinstance(rows, list)
     assert [row["chunks"] for row in rows] == [1_000, 3_000]
     assert all(row["disk_mib"] > 0 and row["query_p50_ms"] > 0 for row in rows)
+
+
+def test_a_release_with_words_is_indexed_by_the_benches_of_copies_and_of_changes(base_release: Path, tmp_path: Path) -> None:
+    first = measure_first_index(base_release, 50, 2)["contenders"]
+    assert {row["chunks"] for row in first.values()} == {max(row["embedded"] for row in first.values())}
+    changed = indexing_cost(tmp_path, base_release, 100)
+    assert changed["chunks"] > 0 < changed["chunks_embedded_again"]  # type: ignore[operator]
 
 
 def test_formats_are_compared_by_what_they_answer(tmp_path: Path) -> None:

@@ -38,7 +38,16 @@ from twinline.contract.sparse.fusion import Fusion, write_fusion
 from twinline.contract.sparse.golden import read_words
 from twinline.contract.sparse.weights import Words
 from twinline.scoring.exact_names import plant
-from twinline.scoring.hybrid import Chunks, Queries, WordIndex, rank_by_fusions, rank_by_words
+from twinline.scoring.grouping import scored_groups
+from twinline.scoring.hybrid import (
+    Chunks,
+    Queries,
+    WordIndex,
+    best_chunks_by_fusions,
+    rank_by_fusions,
+    rank_by_words,
+    run_of,
+)
 from twinline.scoring.ranking import rank_by_bm25, rank_by_vectors
 from twinline.scoring.retrieval import METRICS, PerQuery, Run, means, score_queries
 
@@ -115,9 +124,11 @@ def evaluate(base: Path, params: EvaluateParams, similarity: SimilarityParams, p
     dense = per_query["dev"][TUNED][GATE_METRIC]
     choice = choose_fusion(queries["dev"], chunks, dense, own.held_out["dev"].judgements, params)
     for split, part in own.held_out.items():
-        run = choice.run if split == "dev" else rank_by_fusions(queries[split], chunks, {HYBRID: choice.fusion})[HYBRID]
-        per_query[split][HYBRID] = score_queries(run, part.judgements)
-        report[split] = _compare(part, per_query[split], params)
+        asked = {HYBRID: choice.fusion}
+        found = choice.found if split == "dev" else best_chunks_by_fusions(queries[split], chunks, asked)[HYBRID]
+        per_query[split][HYBRID] = score_queries(run_of(found), part.judgements)
+        grouped = scored_groups(found, own.corpus.said, part.judgements)
+        report[split] = {**_compare(part, per_query[split], params), f"{HYBRID}_grouped": grouped.to_json()}
     exact_names = _exact_names(tuned, own.corpus, chunks, words, choice.fusion, params, paths.home)
     report["exact_names"] = dict(exact_names.numbers)
     if "test" in own.held_out:

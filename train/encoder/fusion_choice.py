@@ -13,8 +13,8 @@ from twinline.contract.canonical import JSON
 from twinline.contract.release.checks import Check
 from twinline.contract.release.verdict import FUSION
 from twinline.contract.sparse.fusion import Fusion
-from twinline.scoring.hybrid import Chunks, Queries, rank_by_fusions
-from twinline.scoring.retrieval import Judgements, Run, score_queries
+from twinline.scoring.hybrid import Chunks, Queries, best_chunks_by_fusions, run_of
+from twinline.scoring.retrieval import Judgements, score_queries
 
 # Tried in this order; of equally good ones the first is taken.
 CANDIDATES: Final = (
@@ -25,11 +25,11 @@ CANDIDATES: Final = (
 
 @dataclass(frozen=True)
 class Choice:
-    """The fusion for the release, the reason, and what it finds for the queries."""
+    """The fusion for the release, the reason, and what it finds for each query: documents best first, with their best chunk's row."""
 
     fusion: Fusion
     check: Check
-    run: Run
+    found: Mapping[str, Mapping[str, int]]
 
 
 def choose_fusion(
@@ -42,14 +42,14 @@ def choose_fusion(
     """
     by_label = {fusion.label: fusion for fusion in CANDIDATES}
     default, alone = Fusion(), Fusion("dense")
-    runs = rank_by_fusions(queries, chunks, {**by_label, alone.label: alone})
-    scores = {label: score_queries(runs[label], judgements) for label in by_label}
+    listed = best_chunks_by_fusions(queries, chunks, {**by_label, alone.label: alone})
+    scores = {label: score_queries(run_of(listed[label]), judgements) for label in by_label}
     if len(queries.ids) < params.min_queries:
         said = (
             f"{default.label} by default: {len(queries.ids)} held-out queries, fewer than {params.min_queries}, are too few to "
             "choose by; add questions with their documents (`twinline questions add`)"
         )
-        return Choice(default, Check(FUSION, True, said, {"fusion": default.to_json()}), runs[default.label])
+        return Choice(default, Check(FUSION, True, said, {"fusion": default.to_json()}), listed[default.label])
     first = [query for query in queries.ids if _is_in_first_half(query)]
     second = [query for query in queries.ids if not _is_in_first_half(query)]
     found = {label: _mean(values[GATE_METRIC], first) for label, values in scores.items()}
@@ -69,9 +69,9 @@ def choose_fusion(
         f"{interval.high:+.4f}"
     )
     if interval.mean > 0 and interval.low > -params.margin:
-        return Choice(by_label[best], Check(FUSION, True, said, {"fusion": by_label[best].to_json(), **numbers}), runs[best])
+        return Choice(by_label[best], Check(FUSION, True, said, {"fusion": by_label[best].to_json(), **numbers}), listed[best])
     told = f"{said}: vectors alone are served, words when asked for"
-    return Choice(alone, Check(FUSION, True, told, {"fusion": alone.to_json(), **numbers}), runs[alone.label])
+    return Choice(alone, Check(FUSION, True, told, {"fusion": alone.to_json(), **numbers}), listed[alone.label])
 
 
 def _is_in_first_half(query: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +16,7 @@ from twinline.clients.questions import is_asked
 from twinline.contract.documents.records import Document, encode_key
 from twinline.contract.encoder.preprocess import Preprocessor
 from twinline.contract.errors import ContractError, DocumentError, TooSmallError
+from twinline.scoring.grouping import ChunkText
 
 Split = Literal["dev", "test"]
 
@@ -33,7 +34,7 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents with their chunks, as in the index."""
+    """Documents with their chunks, as in the index; `said`: what each chunk says, by which copies are grouped."""
 
     document_ids: list[str]
     full_texts: list[str]
@@ -41,6 +42,7 @@ class Corpus:
     chunk_counts: list[int]
     documents_in_total: int
     set_aside: dict[str, int]
+    said: list[ChunkText] = field(default_factory=list)
 
 
 def read_held_out(pairs: Path, split: Split, preprocessor: Preprocessor, *, max_queries: int, seed: int) -> HeldOut:
@@ -120,6 +122,7 @@ def read_corpus(
         corpus.full_texts.append(f"{row['title'] or ''} {row['text']}".strip())
         corpus.chunk_texts.extend(chunk.encoder_text for chunk in chunks)
         corpus.chunk_counts.append(len(chunks))
+        corpus.said.extend(ChunkText(chunk.content_hash, chunk.text) for chunk in chunks)
     return replace(corpus, set_aside=dict(set_aside))
 
 

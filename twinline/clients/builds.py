@@ -40,6 +40,7 @@ class BuildRecord:
 
     Args:
         chunks: all that were written; `embedded`: those without a vector at hand.
+        estimated_seconds: as told before it began; None where a rate was unknown.
     """
 
     release: str
@@ -49,6 +50,12 @@ class BuildRecord:
     chunks: int
     embedded: int
     seconds: float
+    estimated_seconds: float | None = None
+
+    @property
+    def ratio(self) -> float | None:
+        """Return the seconds that it took, by those that were estimated; None without an estimate."""
+        return self.seconds / self.estimated_seconds if self.estimated_seconds else None
 
 
 def spoken(seconds: float) -> str:

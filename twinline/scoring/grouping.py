@@ -9,10 +9,20 @@ the difference on `judged`: what a reader has of the room that copies took.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from twinline.contract.documents.sameness import Groups
+from twinline.contract.canonical import JSON
+from twinline.contract.documents.sameness import SAMENESS_VERSION, Groups
 from twinline.scoring.hybrid import places
-from twinline.scoring.retrieval import Judgements
+from twinline.scoring.retrieval import Judgements, score_queries
+
+# The metric of both figures, and the hits that it reads.
+_METRIC: Final = "ndcg_at_10"
+_HITS: Final = 10
+RULE: Final = (
+    f"group: true, measure {SAMENESS_VERSION}: documents that say the same are one hit, which counts by the best of them; the "
+    "others are not missed"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +80,36 @@ def group_run(found: Mapping[str, Mapping[str, int]], chunks: Sequence[ChunkText
         hits[query] = places(listed, limit)
         copies[query] = {hit: others for hit, others in listed.items() if others}
     return GroupedRun(hits, copies)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredGroups:
+    """nDCG@10 of a grouped run, by query.
+
+    Attributes:
+        judged: a hit counts by the best document of its group.
+        hits: a hit counts by itself; a judged document that is listed under another is missed.
+        listed: how many documents are listed under one of the first ten hits, over all queries.
+    """
+
+    judged: Mapping[str, float]
+    hits: Mapping[str, float]
+    listed: int
+
+    def to_json(self) -> dict[str, JSON]:
+        """Return the means."""
+        return {_METRIC: _mean(self.judged), f"{_METRIC}_hits_alone": _mean(self.hits), "documents_listed": self.listed}
+
+
+def scored_groups(found: Mapping[str, Mapping[str, int]], chunks: Sequence[ChunkText], judgements: Judgements) -> ScoredGroups:
+    """Score the first ten hits of a run in which documents that say the same are one hit; arguments as of `group_run`."""
+    grouped = group_run(found, chunks, limit=_HITS)
+    judged = score_queries(grouped.hits, grouped.judged(judgements))[_METRIC]
+    return ScoredGroups(judged, score_queries(grouped.hits, judgements)[_METRIC], grouped.joined)
+
+
+def _mean(values: Mapping[str, float]) -> float:
+    return sum(values.values()) / max(len(values), 1)
 
 
 def _judged(grades: Mapping[str, int], copies: Mapping[str, Sequence[str]]) -> dict[str, int]:

@@ -76,7 +76,12 @@ def rank_by_fusions(
     Scores only say the order: `limit` for the first document, one less for each next.
     """
     found = best_chunks_by_fusions(queries, chunks, fusions, limit=limit)
-    return {name: {query: places(documents, limit) for query, documents in run.items()} for name, run in found.items()}
+    return {name: run_of(documents, limit) for name, documents in found.items()}
+
+
+def run_of(found: Mapping[str, Mapping[str, int]], limit: int = 100) -> dict[str, dict[str, float]]:
+    """Return a run of each query's documents, which `found` lists best first; see `places`."""
+    return {query: places(documents, limit) for query, documents in found.items()}
 
 
 def places(documents: Iterable[str], limit: int) -> dict[str, float]:

@@ -43,6 +43,15 @@ def test_the_order_changes_from_round_to_round_and_everybody_takes_part_in_each(
     assert {order[0] for order in rounds} == {"a", "b", "c"}
 
 
+@pytest.mark.parametrize("names", ["ab", "abc", "abcd", "abcde"])
+def test_nobody_is_first_or_last_more_often_than_another(names: str) -> None:
+    log: list[str] = []
+    rounds = 2 * len(names)
+    take_turns([Runner(name, [1.0] * rounds, log) for name in names], rounds)
+    orders = ["".join(log[start : start + len(names)]) for start in range(0, len(log), len(names))]
+    assert sorted(order[0] for order in orders) == sorted(order[-1] for order in orders) == sorted(2 * names)
+
+
 def test_a_ratio_is_taken_within_each_round_so_that_a_slow_machine_does_not_count_against_anybody() -> None:
     # the second round is ten times slower for both
     done = {"ours": [Work(10, 1), Work(10, 10), Work(10, 1)], "other": [Work(10, 2), Work(10, 20), Work(10, 2)]}

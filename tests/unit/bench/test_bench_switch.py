@@ -15,9 +15,10 @@ from proofs.kills.cases import CASES, NEEDS, Case
 from proofs.kills.kill_at import Plan
 from proofs.switch.checks import AnswerChecker, Verdict, check_answers
 from proofs.switch.load import Asked, HitSeen, latencies, longest_gap_seconds
-from proofs.switch.run import passed
+from proofs.switch.run import build_beside_estimate, passed
 from proofs.switch.writes import SOURCE, Ledger, account, real_texts
 from tests.unit.release.factories import make_release
+from twinline.clients.builds import BuildRecord, write_record
 from twinline.clients.store.protocol import Head, StoredPoint, version_fields
 from twinline.contract.documents.ids import head_id, point_id
 from twinline.contract.documents.records import Version
@@ -160,6 +161,22 @@ class Endless(SimpleQueue[Asked]):
 
 
 @pytest.mark.timeout(30)
+@pytest.mark.parametrize(
+    ("estimated", "found"),
+    [
+        (80.0, {"seconds": 100.0, "estimated_seconds": 80.0, "ratio": 1.25, "chunks": 3_000}),
+        (None, {"seconds": 100.0, "estimated_seconds": None, "ratio": None, "chunks": 3_000}),
+    ],
+)
+def test_the_build_of_a_switch_is_told_beside_its_estimate(
+    tmp_path: Path, estimated: float | None, found: dict[str, object]
+) -> None:
+    assert build_beside_estimate(tmp_path, "r2") is None
+    write_record(tmp_path, BuildRecord("r2", "onnx_fp32", "base", 1_000, 3_000, 3_000, 100.0, estimated))
+    assert build_beside_estimate(tmp_path, "r2") == found
+    assert build_beside_estimate(tmp_path, "r1") is None
+
+
 def test_a_step_that_fails_is_reported_though_answers_still_come(manifests: tuple[Manifest, Manifest]) -> None:
     answers = Endless(answer(manifests[0]))
     with pytest.raises(ContractError, match="refused"), AnswerChecker(answers, {}, Stored()):

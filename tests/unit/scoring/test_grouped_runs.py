@@ -8,7 +8,7 @@ import pytest
 from twinline.clients.store.protocol import StoredPoint
 from twinline.contract.documents.ids import point_id
 from twinline.contract.sparse.fusion import Candidate, Ranked
-from twinline.scoring.grouping import ChunkText, GroupedRun, group_run
+from twinline.scoring.grouping import ChunkText, GroupedRun, group_run, scored_groups
 from twinline.scoring.retrieval import score_queries
 from twinline.search.grouping import Grouping
 
@@ -74,6 +74,19 @@ def test_the_cost_and_the_gain_can_both_be_seen() -> None:
     gain = score_queries(run.hits, run.judged(judgements))["ndcg_at_10"]["q"] - before
     assert cost < 0 < gain
     assert score_queries(run.hits, run.judged(judgements))["ndcg_at_10"]["q"] == pytest.approx(1.0)
+
+
+def test_both_figures_of_a_grouped_run_are_of_its_first_ten_hits() -> None:
+    chunks = [chunk(f"text {n}") for n in range(14)]
+    found = {"q": {f"d{n}": n for n in range(14)} | {"copy": 2}, "none": {}}
+    scored = scored_groups(found, chunks, {"q": {"copy": 1}, "none": {"d1": 1}})
+    assert scored.hits == {"q": 0.0, "none": 0.0}
+    assert scored.judged == {"q": pytest.approx(0.5), "none": 0.0}  # third place
+    assert scored.to_json() == {
+        "ndcg_at_10": pytest.approx(0.25), "ndcg_at_10_hits_alone": 0.0, "documents_listed": 1,
+    }  # fmt: skip
+    # The eleventh hit is in no first ten, whatever says the same as it.
+    assert scored_groups({"q": {f"d{n}": n for n in range(14)}}, chunks, {"q": {"d10": 1}}).judged == {"q": 0.0}
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -1,6 +1,7 @@
 """A build says beforehand what it will take, from what was measured, and afterwards how far off that was."""
 
 import io
+import json
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -231,9 +232,31 @@ def test_only_a_build_that_embedded_its_texts_leaves_a_rate(
     settings: Settings, manifest: Manifest, embedded: int, reused: int, kept: bool
 ) -> None:
     write_record(settings.home, LAST)
-    record_build(settings, release_of(manifest), Built(embedded, reused), 700, 12.3456)
-    made = BuildRecord(manifest.release, "onnx_fp32", "base", 700, embedded + reused, embedded, 12.346)
+    record_build(settings, release_of(manifest), Built(embedded, reused), 700, 12.3456, 24.6912)
+    made = BuildRecord(manifest.release, "onnx_fp32", "base", 700, embedded + reused, embedded, 12.346, 24.691)
     assert read_record(settings.home) == (made if kept else LAST)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "estimated", "ratio"),
+    [(100.0, 80.0, 1.25), (50.0, 100.0, 0.5), (50.0, None, None), (50.0, 0.0, None), (0.0, 10.0, 0.0)],
+)
+def test_a_record_keeps_its_estimate_and_their_ratio(
+    settings: Settings, manifest: Manifest, seconds: float, estimated: float | None, ratio: float | None
+) -> None:
+    record_build(settings, release_of(manifest), Built(500, 0), 700, seconds, estimated)
+    found = read_record(settings.home)
+    assert found is not None
+    assert (found.seconds, found.estimated_seconds, found.ratio) == (seconds, estimated, ratio)
+
+
+def test_a_record_of_the_version_before_has_no_estimate(tmp_path: Path) -> None:
+    write_record(tmp_path, LAST)
+    [path] = tmp_path.glob("*.json")
+    kept = json.loads(path.read_text())
+    del kept["estimated_seconds"]
+    path.write_text(json.dumps(kept))
+    assert read_record(tmp_path) == LAST
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", "null", "{", '{"release": "r1"}'])
@@ -355,6 +378,19 @@ def test_a_build_prints_its_estimate_first_and_its_ratio_last(
     found = read_record(settings.home)
     assert found is not None
     assert (found.release, found.messages, found.embedded) == (builder.release, 2_000, 4_000)
+    assert found.estimated_seconds == 200.0
+
+
+def test_a_build_logs_what_it_took_beside_its_estimate(
+    builder: Any, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_record(settings.home, LAST)
+    with caplog.at_level("INFO", "streaming.__main__"):
+        assert builder.run() == 0
+    (took,) = (entry.__dict__ for entry in caplog.records if entry.message == "build_took")
+    assert (took["estimated_seconds"], took["estimated_bytes"]) == (200.0, None)
+    assert 0 <= took["seconds"] < 100
+    assert took["bytes"] is not None
 
 
 @pytest.mark.parametrize(("answer", "code", "builds"), [("y\n", 0, 1), ("n\n", INTERRUPTED, 0), ("", INTERRUPTED, 0)])

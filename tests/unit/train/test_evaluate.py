@@ -104,6 +104,11 @@ def test_all_are_scored_on_the_same_queries_and_the_verdict_is_written(tiny_base
     assert report["dev"]["bm25"]["ndcg_at_10"] > 0.9
     for name in ("base", "base_under_this_contract", "tuned"):
         assert 0 <= report["dev"][name]["ndcg_at_10"] <= 1
+    # No two of these documents say the same.
+    ungrouped = report["dev"]["hybrid"]["ndcg_at_10"]
+    assert report["dev"]["hybrid_grouped"] == {
+        "ndcg_at_10": pytest.approx(ungrouped), "ndcg_at_10_hits_alone": pytest.approx(ungrouped), "documents_listed": 0,
+    }  # fmt: skip
     written = json.loads((trained.evaluation / "verdict.json").read_text())
     assert written["accepted"] is verdict.accepted is True
     assert [check["name"] for check in written["checks"]] == list(WRITTEN_CHECKS)
