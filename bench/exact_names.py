@@ -12,13 +12,14 @@ from typing import Final
 
 from bench.documents import read_documents
 from bench.live import live_run
-from bench.offline import offline_run
+from bench.offline import OfflineIndex
 from bench.planted_codes import SPLIT, plant_codes, write_data_set
 from bench.queries import read_questions
 from bench.workspace import make_workspace, running_stack
 from etl.sources.beir import Beir
 from twinline.contract.canonical import JSON
 from twinline.contract.documents.records import Document
+from twinline.contract.errors import ContractError
 from twinline.contract.release.manifest import Manifest
 from twinline.scoring.exact_names import PlantedQuery, not_first, shares_first
 from twinline.scoring.retrieval import Run
@@ -51,18 +52,20 @@ def measure_exact_names(data: Path | None, documents: int, workspace_root: Path,
         PlantedQuery(str(number), one.query, one.form, frozenset(asked[SPLIT].judgements[str(number)]))
         for number, one in enumerate(planted)
     ]
-    rows = _rows("offline", offline_run(release, workspace, asked), queries)
+    fusion = Manifest.load(release).fusion
+    if fusion is None:
+        raise ContractError(f"{release} was packaged without words: make it again")
+    rows = _rows("offline", OfflineIndex(release, workspace).rank(asked, fusion).runs, queries)
     if live:
         with running_stack(workspace):
             workspace.module("twinline", "publish", "--source", f"beir:{folder / 'codes'}", "--all")
             rows += _rows("live", live_run(release, workspace, asked), queries)
-    manifest = Manifest.load(release)
     return {
         "bench": "exact-names",
         "data": name,
         "documents": len(texts) + len(planted),
         "queries": len(queries),
-        "fusion": None if manifest.fusion is None else manifest.fusion.label,
+        "fusion": fusion.label,
         "rows": [*rows],
         "seconds": round(time.perf_counter() - started, 1),
     }

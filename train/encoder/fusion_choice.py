@@ -25,7 +25,7 @@ CANDIDATES: Final = (
 
 @dataclass(frozen=True)
 class Choice:
-    """The fusion for the release, the reason, and what it finds for each query: documents best first, with their best chunk's row."""
+    """The fusion for the release, the reason, and each query's documents, best first, with the row of their best chunk."""
 
     fusion: Fusion
     check: Check

@@ -8,6 +8,7 @@ import pytest
 
 from bench import exact_names
 from bench.exact_names import CODES, measure_exact_names
+from bench.offline import Ranked
 from bench.planted_codes import SPLIT, made_up_code, plant_codes, write_data_set
 from bench.queries import Questions
 from etl.sources.beir import Beir
@@ -15,6 +16,7 @@ from etl.sources.items import Judgement, Query
 from twinline.contract.documents.records import Document
 from twinline.contract.errors import SettingsError
 from twinline.contract.sparse.analyzer import words
+from twinline.contract.sparse.fusion import Fusion
 from twinline.contract.sparse.names import names
 
 ENGLISH = "the pump stops and it is not clear what the reason is when the light of the unit goes out"
@@ -87,15 +89,20 @@ def test_the_report_counts_first_hits_by_mode_and_form(tmp_path: Path, monkeypat
             (tmp_path / f"pydocs-{CODES}" / "data" / "snapshot" / "documents-0.parquet").touch()
 
     class Loaded:
-        fusion = None
+        fusion = Fusion()
+
+    class Index:
+        def __init__(self, *_: object) -> None: ...
+
+        def rank(self, questions: object, fusion: Fusion) -> Ranked:
+            assert fusion == Loaded.fusion
+            return Ranked({"dense": {SPLIT: {}}, "words": {SPLIT: right}, "hybrid": {SPLIT: wrong}}, {})
 
     said: list[str] = []
     monkeypatch.setattr(exact_names, "read_documents", lambda corpus, count: documents[:count])
     monkeypatch.setattr(exact_names, "make_workspace", lambda folder, changes: Workspace())
     monkeypatch.setattr(exact_names, "read_questions", lambda snapshot, split: asked)
-    monkeypatch.setattr(
-        exact_names, "offline_run", lambda *_: {"dense": {SPLIT: {}}, "words": {SPLIT: right}, "hybrid": {SPLIT: wrong}}
-    )
+    monkeypatch.setattr(exact_names, "OfflineIndex", Index)
     monkeypatch.setattr(exact_names.Manifest, "load", lambda folder: Loaded())
     report: dict[str, Any] = measure_exact_names(None, CODES, tmp_path, live=False)
     assert said == ["etl", "export"]
