@@ -39,6 +39,8 @@ ROLES: Final[Mapping[str, tuple[str, ...]]] = {
     "triton_models": ("serve", "release"),
     "triton_models/backends": (SERVER,),
     "triton_models/encoder/tokenizer/model.py": (SERVER,),
+    # served by Triton; stepped in process by export's parity and by whoever decodes again
+    "triton_models/generator/engine": (SERVER, "train"),
     "etl": ("train",),
     # read by the extra of their libraries
     "etl/sources/compression.py": ("formats",),
