@@ -1,7 +1,7 @@
-"""Parity: a format's greedy answers against the training framework's, in fp32 the same ids, below it the same within a tolerance.
+"""Parity: a format's greedy answers against the training framework's. fp32 gives the same ids, a lower precision nearly so.
 
-A lower precision may take another token where two are nearly equal. After that the two answers have nothing more to compare. Up to
-there each log-probability must be near, and the reference's own margin between the two tokens must be small.
+A lower precision may take another token where two are nearly equal. After that the two answers have nothing more to compare. Up
+to there each log-probability must be near, and the reference's own margin between the two tokens must be small.
 """
 
 from collections.abc import Mapping, Sequence

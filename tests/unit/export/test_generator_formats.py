@@ -1,0 +1,299 @@
+"""A tiny random llama through export and engine, against transformers in fp32; the same with real weights where they are."""
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from numpy.typing import NDArray
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from export.generator.cached import load_generator
+from export.generator.parity import measure_parity
+from export.generator.reference import ReferenceGenerator
+from export.generator.runtimes import decode_onnx, decode_with
+from export.generator.to_onnx import export_onnx
+from export.generator.to_openvino import export_int8, export_openvino
+from triton_models.generator.engine.engine import Engine
+from triton_models.generator.engine.model import ModelSettings, PagedModel, Precision
+from triton_models.generator.engine.requests import Decoding, Gathered, QueueFullError, Request, generate
+from triton_models.generator.engine.scheduler import Limits
+from twinline.contract.errors import ContractError
+
+pytestmark = pytest.mark.integration
+
+VOCABULARY, POSITIONS, STOP = 300, 512, 2
+# Weights that a machine may have: fetched, not part of the repository.
+REAL = "TWINLINE_TEST_GENERATOR"
+
+
+def prompts(count: int, seed: int = 0, longest: int = 150) -> list[tuple[int, ...]]:
+    random = np.random.default_rng(seed)
+    return [tuple(random.integers(3, VOCABULARY, int(random.integers(1, longest))).tolist()) for _ in range(count)]
+
+
+@pytest.fixture(scope="module")
+def generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a llama of two layers whose weights are random and whose answers vary."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=POSITIONS,
+        initializer_range=0.5,
+        tie_word_embeddings=False,
+        bos_token_id=1,
+        eos_token_id=STOP,
+        pad_token_id=0,
+    )
+    folder = tmp_path_factory.mktemp("generator")
+    LlamaForCausalLM(config).eval().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(generator: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("exported") / "fp32" / "model.xml"
+    export_openvino(generator, target)
+    return target
+
+
+@pytest.fixture(scope="module")
+def reference(generator: Path) -> ReferenceGenerator:
+    return ReferenceGenerator.load(generator)
+
+
+def engine_of(file: Path, precision: Precision = "fp32", blocks: int = 128, limits: Limits | None = None) -> Engine:
+    return Engine(PagedModel(file, POSITIONS, ModelSettings(precision, blocks, 1)), limits).start()
+
+
+@pytest.fixture
+def engine(exported: Path) -> Iterator[Engine]:
+    engine = engine_of(exported)
+    yield engine
+    engine.close()
+
+
+@pytest.mark.parametrize("rows", [1, 8, 16])
+def test_greedy_ids_are_those_of_transformers_alone_and_in_a_batch_cold_and_warm(
+    engine: Engine, reference: ReferenceGenerator, rows: int
+) -> None:
+    asked = prompts(16)
+    for _ in range(2):
+        figure = measure_parity("openvino_fp32", "fp32", asked, reference, decode_with(engine, rows), 24, frozenset({STOP}))
+        assert figure.passed, figure.summary()
+        assert figure.worst < 1e-4
+    counters = engine.counters()
+    assert counters.cached_tokens > counters.prompt_tokens / 4
+    assert counters.blocks_in_use == 0
+
+
+def test_answers_are_the_same_without_the_cache_and_with_other_steps(
+    exported: Path, engine: Engine, reference: ReferenceGenerator
+) -> None:
+    asked = prompts(12, seed=1)
+    expected = decode_with(engine, 12)(asked, 24, frozenset({STOP}))
+    assert len({answer.ids for answer in expected}) > 8
+    for limits in (Limits(shares_prefixes=False), Limits(step_tokens=17, most_running=5), Limits(step_tokens=512)):
+        other = engine_of(exported, limits=limits)
+        assert [answer.ids for answer in decode_with(other, 12)(asked, 24, frozenset({STOP}))] == [one.ids for one in expected]
+        other.close()
+
+
+def test_prompts_with_one_beginning_are_answered_as_each_alone(exported: Path, engine: Engine) -> None:
+    beginning = prompts(1, seed=2, longest=140)[0] * 3
+    asked = [(*beginning[:130], *rest) for rest in prompts(12, seed=3, longest=30)]
+    together = [answer.ids for answer in decode_with(engine, 12)(asked, 16, frozenset({STOP}))]
+    assert engine.counters().cached_tokens >= 128
+    cold = engine_of(exported, limits=Limits(shares_prefixes=False))
+    assert [answer.ids for answer in decode_with(cold, 1)(asked, 16, frozenset({STOP}))] == together
+    cold.close()
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_lower_precisions_are_measured_and_reported(
+    exported: Path, reference: ReferenceGenerator, tmp_path: Path, precision: Precision
+) -> None:
+    file = exported
+    if precision == "int8":
+        file = tmp_path / "int8" / "model.xml"
+        export_int8(exported, file)
+        assert file.with_suffix(".bin").stat().st_size < exported.with_suffix(".bin").stat().st_size / 2
+    engine = engine_of(file, precision)
+    figure = measure_parity(precision, precision, prompts(8), reference, decode_with(engine, 8), 16, frozenset({STOP}))
+    engine.close()
+    assert figure.tokens > 8
+    assert figure.worst > 1e-5
+    assert np.isfinite(figure.worst)
+
+
+def test_the_onnx_graph_gives_the_same_ids(generator: Path, reference: ReferenceGenerator, tmp_path: Path) -> None:
+    target = tmp_path / "onnx" / "model.onnx"
+    export_onnx(generator, target)
+    figure = measure_parity("onnx_fp32", "fp32", prompts(6), reference, decode_onnx(target), 16, frozenset({STOP}))
+    assert figure.passed, figure.summary()
+    assert str(Path.cwd()).encode() not in target.read_bytes()
+
+
+def test_masked_ids_alone_are_those_in_a_batch(engine: Engine) -> None:
+    class Even:
+        """Allows even ids, without the stop id."""
+
+        def allowed(self) -> NDArray[np.bool_] | None:
+            mask = np.arange(VOCABULARY) % 2 == 0
+            mask[STOP] = False
+            return mask
+
+        def advance(self, token: int) -> None:
+            assert token % 2 == 0
+
+        def finished(self) -> bool:
+            return False
+
+    asked = prompts(8, seed=4)
+    sinks = [Gathered() for _ in asked]
+    for prompt, sink in zip(asked, sinks, strict=True):
+        engine.submit(Request(prompt, Decoding(12, frozenset({STOP})), Even()), sink)
+    together = [sink.result(60).ids for sink in sinks]
+    alone = [generate(engine, Request(prompt, Decoding(12, frozenset({STOP})), Even())).ids for prompt in asked]
+    assert alone == together
+    assert all(one % 2 == 0 for ids in alone for one in ids)
+
+
+def test_a_seed_draws_the_same_alone_and_in_a_batch(engine: Engine) -> None:
+    asked = prompts(8, seed=5)
+    requests = [Request(prompt, Decoding(12, temperature=0.8, top_p=0.9, seed=place)) for place, prompt in enumerate(asked)]
+    sinks = [Gathered() for _ in requests]
+    for request, sink in zip(requests, sinks, strict=True):
+        engine.submit(request, sink)
+    assert [sink.result(60).ids for sink in sinks] == [generate(engine, request).ids for request in requests]
+
+
+def test_two_hundred_requests_some_cancelled_leave_nothing_behind(exported: Path) -> None:
+    engine = engine_of(exported, blocks=40, limits=Limits(most_waiting=200))
+    random = np.random.default_rng(6)
+    process = psutil.Process()
+    expected: dict[int, tuple[int, ...]] = {}
+    asked = prompts(10, seed=7, longest=60)
+    memory = []
+    for turn in range(20):
+        sinks = [Gathered() for _ in asked]
+        handles = [
+            engine.submit(Request(prompt, Decoding(10, frozenset({STOP}))), sink)
+            for prompt, sink in zip(asked, sinks, strict=True)
+        ]
+        for handle in handles:
+            if turn and random.random() < 0.3:
+                handle.cancel()
+        for number, sink in enumerate(sinks):
+            found = sink.result(60)
+            assert found.ended.reason in ("stop", "length", "cancelled")
+            if found.ended.reason != "cancelled":
+                assert expected.setdefault(number, found.ids) == found.ids
+        memory.append(process.memory_info().rss)
+    counters = engine.counters()
+    engine.close()
+    assert (counters.submitted, sum(counters.ended.values()), counters.blocks_in_use, counters.running) == (200, 200, 0, 0)
+    assert counters.ended["cancelled"] > 10
+    assert len(expected) == 10
+    # After the first turns nothing grows; 200 leaks of a row of keys and values would be more.
+    assert memory[-1] - memory[4] < 20 * 2**20
+
+
+def test_without_blocks_requests_wait_and_a_full_queue_refuses(exported: Path) -> None:
+    engine = engine_of(exported, blocks=4, limits=Limits(most_waiting=3))
+    sinks: list[Gathered] = []
+    refused = 0
+    for prompt in [(5, 6, 7)] * 12:
+        try:
+            sinks.append(Gathered())
+            engine.submit(Request(prompt, Decoding(100)), sinks[-1])
+        except QueueFullError:
+            refused += 1
+            sinks.pop()
+    assert refused >= 8
+    assert {sink.result(60).ids for sink in sinks} == {sinks[0].result(0).ids}
+    assert engine.counters().blocks_in_use == 0
+    engine.close()
+
+
+def test_a_cancel_from_another_thread_is_seen_within_two_tokens(engine: Engine) -> None:
+    sink = Gathered()
+    enough = threading.Event()
+    seen_at_cancel: list[int] = []
+
+    def told(event: object) -> None:
+        sink(event)  # type: ignore[arg-type]
+        if len(sink.tokens) == 5:
+            enough.set()
+
+    handle = engine.submit(Request((5, 6, 7), Decoding(400)), told)
+    assert enough.wait(30)
+    seen_at_cancel.append(len(sink.tokens))
+    handle.cancel()
+    found = sink.result(30)
+    assert found.ended.reason == "cancelled"
+    assert len(found.tokens) - seen_at_cancel[0] <= 2
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty folder", "no weights", "no model"])
+def test_what_is_no_generator_is_refused_by_name(generator: Path, tmp_path: Path, damage: str) -> None:
+    folder = tmp_path / "damaged"
+    if damage != "missing":
+        folder.mkdir()
+    if damage == "no weights":
+        (folder / "config.json").write_bytes((generator / "config.json").read_bytes())
+    if damage == "no model":
+        (folder / "config.json").write_text(json.dumps({"model_type": "twinline"}))
+    with pytest.raises(ContractError, match="damaged"):
+        export_openvino(folder, tmp_path / "target" / "model.xml")
+
+
+def test_a_model_whose_layers_do_not_all_see_everything_is_refused(generator: Path, tmp_path: Path) -> None:
+    model = load_generator(generator)
+    model.config.layer_types = ["full_attention", "sliding_attention"]
+    model.save_pretrained(tmp_path / "sliding")
+    with pytest.raises(ContractError, match="sliding_attention"):
+        export_openvino(tmp_path / "sliding", tmp_path / "model.xml")
+
+
+@pytest.mark.parametrize("damage", ["missing", "text", "encoder"])
+def test_a_file_that_is_no_generator_is_refused_by_the_engine(tmp_path: Path, damage: str) -> None:
+    file = tmp_path / "model.xml"
+    if damage == "text":
+        file.write_text("<net/>")
+    if damage == "encoder":
+        import openvino
+        from openvino import opset13 as ops
+
+        given = ops.parameter([-1, 4], np.float32, name="x")
+        openvino.save_model(openvino.Model([ops.relu(given)], [given]), file)
+    with pytest.raises(ContractError, match=r"model\.xml"):
+        PagedModel(file, POSITIONS, ModelSettings(blocks=4, threads=1))
+
+
+@pytest.mark.by_command
+def test_real_weights_give_the_ids_of_transformers_alone_in_batches_cold_and_warm(tmp_path: Path) -> None:
+    folder = Path(os.environ.get(REAL, ""))
+    if not (folder / "model.safetensors").is_file():
+        pytest.skip(f"{REAL} names no folder with model.safetensors: unpack SmolLM2-135M-Instruct there to run this")
+    export_openvino(folder, tmp_path / "model.xml")
+    reference = ReferenceGenerator.load(folder)
+    config = json.loads((folder / "config.json").read_text())
+    random = np.random.default_rng(0)
+    sizes = [int(size) for size in random.integers(5, 300, 16)]
+    asked = [tuple(random.integers(3, config["vocab_size"], size).tolist()) for size in sizes]
+    engine = Engine(PagedModel(tmp_path / "model.xml", config["max_position_embeddings"], ModelSettings(blocks=256))).start()
+    for rows in (1, 8, 16):
+        figure = measure_parity("openvino_fp32", "fp32", asked, reference, decode_with(engine, rows), 16, frozenset({STOP}))
+        assert figure.passed, figure.summary()
+    engine.close()
