@@ -13,8 +13,8 @@ from twinline.contract.errors import SettingsError
 
 Precision: TypeAlias = Literal["fp32", "bf16", "int8"]
 
-# The largest difference of a log-probability up to the first divergence.
-TOLERANCES: Final[Mapping[Precision, float]] = {"fp32": 1e-3, "bf16": 0.5, "int8": 1.5}
+# The largest difference of a log-probability up to the first divergence; twice what SmolLM2-135M shows.
+TOLERANCES: Final[Mapping[Precision, float]] = {"fp32": 1e-3, "bf16": 0.25, "int8": 0.5}
 
 
 class Reference(Protocol):

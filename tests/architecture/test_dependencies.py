@@ -41,6 +41,7 @@ ROLES: Final[Mapping[str, tuple[str, ...]]] = {
     "triton_models/encoder/tokenizer/model.py": (SERVER,),
     # served by Triton; stepped in process by export's parity and by whoever decodes again
     "triton_models/generator/engine": (SERVER, "train"),
+    "triton_models/generator/generate/model.py": (SERVER,),
     "etl": ("train",),
     # read by the extra of their libraries
     "etl/sources/compression.py": ("formats",),

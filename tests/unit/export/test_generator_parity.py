@@ -58,6 +58,7 @@ def test_another_id_is_a_flip_whose_margin_the_reference_tells() -> None:
         # a flip against a clear preference
         ([Decoded((5, 9), (-0.5, -0.3)), EXPECTED[1]], "bf16", 1.1),
         ([Decoded((5, 9), (-0.5, -0.3)), EXPECTED[1]], "bf16", math.nan),
+        ([Decoded((5, 9), (-0.5, -0.3)), EXPECTED[1]], "bf16", -0.6),
         # the same ids by another probability
         ([Decoded((5, 6, 7), (-0.5, -0.25, -1.6)), EXPECTED[1]], "bf16", 0),
         ([Decoded((5, 6, 7), (-0.5, -0.25, -1.002)), EXPECTED[1]], "fp32", 0),

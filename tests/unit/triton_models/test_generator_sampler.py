@@ -90,6 +90,12 @@ def test_top_p_draws_from_the_likeliest_whose_sum_reaches_it(top_p: float, possi
     assert {sampler.choose(LOGITS, None, is_first=False).id for _ in range(600)} == possible
 
 
+@pytest.mark.parametrize(("top_k", "possible"), [(0, {0, 1, 2, 3}), (1, {1}), (2, {1, 3}), (3, {1, 2, 3}), (9, {0, 1, 2, 3})])
+def test_top_k_draws_from_so_many_of_the_likeliest(top_k: int, possible: set[int]) -> None:
+    sampler = Sampler(Decoding(1, temperature=1.0, top_k=top_k, seed=1))
+    assert {sampler.choose(LOGITS, None, is_first=False).id for _ in range(600)} == possible
+
+
 @pytest.mark.parametrize(
     ("logits", "allowed", "said"),
     [
@@ -121,6 +127,7 @@ def test_what_cannot_be_chosen_from_is_an_error_of_the_request(logits: np.ndarra
         {"top_p": 1.1},
         {"top_p": math.nan},
         {"top_p": -1.0},
+        {"top_k": -1},
         {"seed": -1},
     ],
 )

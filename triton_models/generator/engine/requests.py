@@ -25,6 +25,7 @@ class Decoding:
         stop_ids: ids that end the answer.
         temperature: 0 takes the likeliest token, the lowest id where two are equal.
         top_p: the likeliest tokens whose probabilities reach this sum are drawn from; 1: all.
+        top_k: so many of the likeliest tokens at most are drawn from; 0: all.
         seed: of this request's own generator, so that neighbours change nothing.
         first_ids: ids whose log-probability at the first step is told, a refusal's for example.
     """
@@ -33,6 +34,7 @@ class Decoding:
     stop_ids: frozenset[int] = frozenset()
     temperature: float = 0.0
     top_p: float = 1.0
+    top_k: int = 0
     seed: int = 0
     first_ids: tuple[int, ...] = ()
 
@@ -43,6 +45,8 @@ class Decoding:
             raise SettingsError(f"temperature is {self.temperature}: 0 (greedy) or a positive number")
         if not 0 < self.top_p <= 1:
             raise SettingsError(f"top_p is {self.top_p}: more than 0, and 1 at most")
+        if self.top_k < 0:
+            raise SettingsError(f"top_k is {self.top_k}: 0 (all) or more")
         if self.seed < 0:
             raise SettingsError(f"seed is {self.seed}: 0 or more")
 

@@ -50,13 +50,16 @@ class Sampler:
         )
 
     def _draw(self, logits: NDArray[np.float32], random: np.random.Generator) -> int:
-        scaled = logits.astype(np.float64) / self.decoding.temperature
-        weights = np.exp(scaled - scaled.max())
+        below = logits.astype(np.float64) - float(logits.max())
+        # Near temperature 0 all but the likeliest are infinitely far below.
+        with np.errstate(over="ignore"):
+            weights = np.exp(below / self.decoding.temperature)
         # Stable: ids of equal weight keep their order on every machine.
         order = np.argsort(-weights, kind="stable")
         sums = np.cumsum(weights[order] / weights.sum())
         # The likeliest token is always in; the last one is the first to reach the sum.
         count = min(int(np.searchsorted(sums, self.decoding.top_p)) + 1, int(np.count_nonzero(weights)))
+        count = min(count, self.decoding.top_k or count)
         drawn = random.random() * sums[count - 1]
         return int(order[min(int(np.searchsorted(sums[:count], drawn, side="right")), count - 1)])
 
