@@ -73,6 +73,7 @@ NOT_FROM_AN_INDEX = {
     "merging",  # beside the backends of the embedded Triton, which import it by that name
     "starlette",  # FastAPI's own foundation: the two versions go together
     "tensorrt",  # only where a GPU is
+    "vllm",
     "fastembed",  # peers of the benchmark: in environments of their own, bench/peers/environments.py
     "infinity_emb",
 }
