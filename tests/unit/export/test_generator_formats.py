@@ -109,6 +109,21 @@ def test_answers_are_the_same_without_the_cache_and_with_other_steps(
         other.close()
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_what_lay_in_the_blocks_before_changes_nothing(exported: Path, precision: Precision) -> None:
+    answers = []
+    for filled in (0x00, 0xFF):
+        model = PagedModel(exported, POSITIONS, ModelSettings(precision, 64, 1))
+        for port in model._request.get_compiled_model().inputs:
+            if "cache" in port.get_any_name():
+                # 0xFF in every byte is no number, in each of the types
+                model._request.get_tensor(port.get_any_name()).data.view(np.uint8)[...] = filled
+        engine = Engine(model).start()
+        answers.append([answer.ids for answer in decode_with(engine, 4)(prompts(4), 12, frozenset({STOP}))])
+        engine.close()
+    assert answers[0] == answers[1]
+
+
 def test_prompts_with_one_beginning_are_answered_as_each_alone(exported: Path, engine: Engine) -> None:
     beginning = prompts(1, seed=2, longest=140)[0] * 3
     asked = [(*beginning[:130], *rest) for rest in prompts(12, seed=3, longest=30)]

@@ -508,6 +508,27 @@ def test_close_ends_every_request_with_an_outcome_and_later_ones_hear_it() -> No
     assert engine.counters().blocks_in_use == 0
 
 
+def test_a_sink_may_close_the_engine() -> None:
+    engine = Engine(PretendedModel(), LIMITS).start()
+    ends: list[Ended] = []
+    neighbour, is_over = Gathered(), threading.Event()
+
+    def closes(event: Event) -> None:
+        if isinstance(event, Token):
+            engine.close()
+        else:
+            ends.append(event)
+            is_over.set()
+
+    engine.submit(asked(6, tokens=30), neighbour)
+    engine.submit(asked(5), closes)
+    assert is_over.wait(10)
+    assert neighbour.result(10).ended.reason == "error"
+    assert [end.reason for end in ends] == ["error"]
+    engine.close()
+    assert sum(engine.counters().ended.values()) == 2
+
+
 def test_a_fault_of_the_engine_itself_reaches_every_caller(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine(PretendedModel(), LIMITS)
     sink = Gathered()

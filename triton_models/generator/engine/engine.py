@@ -215,7 +215,9 @@ class Engine:
 
     def _end(self, job: Job, reason: Reason, message: str = "", stop: Token | None = None) -> None:
         with self._changed:
-            self._scheduler.remove(job)
+            # A sink may have closed the engine meanwhile, which ended everything.
+            if not self._scheduler.remove(job):
+                return
             self._counts[f"ended_{reason}"] += 1
         self._tell(job, Ended(reason, message, stop, job.cached_tokens))
 

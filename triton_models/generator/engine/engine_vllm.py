@@ -352,8 +352,12 @@ class VllmEngine:
     ) -> None:
         with self._changed:
             was_running = self._running.pop(_name(job), None) is not None
+            queue = self._waiting[job.request.priority]
+            if not was_running and job not in queue:
+                # A sink closed the engine meanwhile, which ended everything.
+                return
             if not was_running:
-                self._waiting[job.request.priority].remove(job)
+                queue.remove(job)
             self._counts[f"ended_{reason}"] += 1
         _JOBS.pop(job.number, None)
         if was_running if is_in_vllm is None else is_in_vllm:

@@ -194,15 +194,25 @@ def _to_paged_attention(model: Any) -> None:
     model.validate_nodes_and_infer_types()
 
 
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _has_amx() -> bool:
+    return "amx_bf16" in Path("/proc/cpuinfo").read_text()
+
+
 def _options(core: Any, settings: ModelSettings) -> dict[str, str]:
     hint = _HINTS[settings.precision]
+    cores = _cores()
+    threads = settings.threads or cores
     if hint == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         # It would be emulated, far slower than fp32.
         hint = "f32"
-    threads = settings.threads or len(os.sched_getaffinity(0))
-    if hint == "bf16":
-        # On a CPU with AMX, OpenVINO 2026.4.1 ends the process (SIGFPE) when it compiles bf16 for one thread.
-        threads = max(threads, 2)
+    if hint == "bf16" and _has_amx():
+        # With AMX and one thread, OpenVINO 2026.4.1 ends the process (SIGFPE) when it compiles a decoder in bf16. On one core it
+        # has one thread, whatever it is asked for.
+        hint, threads = ("bf16", max(threads, 2)) if cores > 1 else ("f32", threads)
     return {
         "INFERENCE_PRECISION_HINT": hint,
         # Left alone it is u8, and answers differ.

@@ -146,15 +146,16 @@ class Scheduler:
         for index in range(before, min(job.computed // self._pool.size, len(job.digests))):
             self._pool.know(row.blocks[index], job.digests[index])
 
-    def remove(self, job: Job) -> None:
-        """Forget a request; its blocks are free."""
-        if job in self.running:
-            self.running.remove(job)
-        else:
-            self._waiting[job.request.priority].remove(job)
+    def remove(self, job: Job) -> bool:
+        """Forget a request, whose blocks are free then; return whether it was still there."""
+        jobs = self.running if job in self.running else self._waiting[job.request.priority]
+        if job not in jobs:
+            return False
+        jobs.remove(job)
         if job.taken is not None:
             self._pool.give_back(job.taken)
             job.taken = None
+        return True
 
     def _planned(self, job: Job, left: int) -> Planned:
         blocks = job.taken.blocks if job.taken else ()
