@@ -164,7 +164,8 @@ class PagedModel:
                 # 0-d: a copy by ascontiguousarray would be 1-d, which the model refuses.
                 "max_context_len": np.array(max(row.past + len(row.ids) for row in rows), np.int32),
                 _ROWS: chosen,
-            }
+            },
+            share_outputs=True,
         )[_LOGITS]
         # A copy: the next step overwrites the request's own memory.
         return np.array(found[: len(wanted), 0, :], dtype=np.float32)
