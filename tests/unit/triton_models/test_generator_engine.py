@@ -61,7 +61,7 @@ class Allowed:
         return mask
 
     def advance(self, token: int) -> None:
-        assert token == self.left.pop(0)
+        assert token == (self.left.pop(0) if self.left else STOP)
         self.advanced.append(token)
 
     def finished(self) -> bool:
@@ -111,10 +111,12 @@ def test_a_step_takes_answers_first_and_bounds_the_prompts_beside_them() -> None
 def test_a_stop_id_ends_the_answer_and_is_told_apart() -> None:
     engine = Engine(PretendedModel(), LIMITS)
     sink = Gathered()
-    engine.submit(asked(5, constraint=Allowed(9, 8, STOP, finishes=False)), sink)
+    constraint = Allowed(9, 8, finishes=False)
+    engine.submit(asked(5, constraint=constraint), sink)
     run_out(engine)
     found = sink.result(0)
     assert (found.ids, found.ended.reason) == ((9, 8), "stop")
+    assert constraint.advanced == [9, 8, STOP]
     assert found.ended.stop is not None
     assert found.ended.stop.id == STOP
     assert found.ended.stop.masked_log_probability == pytest.approx(0, abs=1e-6)

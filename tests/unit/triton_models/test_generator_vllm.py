@@ -109,7 +109,7 @@ class Ordered:
     """Allows the listed tokens in their order, then nothing but the stop id."""
 
     def __init__(self, *tokens: int, fault: str = "") -> None:
-        self.left, self.fault = list(tokens), fault
+        self.left, self.fault, self.advanced = list(tokens), fault, list[int]()
 
     def allowed(self) -> NDArray[np.bool_] | None:
         if self.fault == "raises":
@@ -120,7 +120,8 @@ class Ordered:
         return mask
 
     def advance(self, token: int) -> None:
-        assert token == self.left.pop(0)
+        assert token == (self.left.pop(0) if self.left else STOP)
+        self.advanced.append(token)
 
     def finished(self) -> bool:
         return not self.left
@@ -179,11 +180,11 @@ def test_a_constraint_masks_each_step_and_ends_the_answer(engine: VllmEngine) ->
 
 
 def test_a_stop_id_is_told_apart(engine: VllmEngine) -> None:
-    sink = Gathered()
-    engine.submit(asked(5, constraint=Ordered()), sink)
+    sink, constraint = Gathered(), Ordered()
+    engine.submit(asked(5, constraint=constraint), sink)
     run_out(engine)
     found = sink.result(0)
-    assert (found.ids, found.ended.reason) == ((), "stop")
+    assert (found.ids, found.ended.reason, constraint.advanced) == ((), "stop", [STOP])
     assert found.ended.stop is not None
     assert found.ended.stop.id == STOP
 

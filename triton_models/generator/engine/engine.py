@@ -190,11 +190,10 @@ class Engine:
             allowed = None if constraint is None else constraint.allowed()
             token = job.sampler.choose(logits, allowed, is_first=not job.generated)
             stops = token.id in decoding.stop_ids
-            if constraint is not None and not stops:
+            is_finished = False
+            if constraint is not None:
                 constraint.advance(token.id)
                 is_finished = constraint.finished()
-            else:
-                is_finished = False
         # A constraint is code of another room: whatever it raises is this request's end.
         except Exception as exc:  # noqa: BLE001
             self._end(job, "error", f"token {job.generated + 1} cannot be chosen ({type(exc).__name__}: {exc})")

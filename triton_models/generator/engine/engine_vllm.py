@@ -318,6 +318,7 @@ class VllmEngine:
             first = job.first if not job.tokens else ()
             token = Token(int(token_id), raw, raw + job.whole - job.among, first)
             if token.id in job.request.decoding.stop_ids:
+                self._advance(job, [*job.tokens, token.id])
                 self._end(job, "stop", stop=token, is_in_vllm=not output.finished)
                 return
             job.tokens.append(token.id)
@@ -335,11 +336,14 @@ class VllmEngine:
 
     def _is_finished(self, job: _Job) -> bool:
         """Return whether nothing may follow but a stop id; the constraint takes the tokens that it has not taken yet."""
+        return self._advance(job, job.tokens)
+
+    def _advance(self, job: _Job, tokens: Sequence[int]) -> bool:
         constraint = job.request.constraint
         if constraint is None:
             return False
         try:
-            for token in job.tokens[job.advanced :]:
+            for token in tokens[job.advanced :]:
                 constraint.advance(token)
                 job.advanced += 1
             return constraint.finished()
