@@ -112,7 +112,24 @@ def test_a_pool_that_does_not_share_keeps_nothing() -> None:
     assert again.cached == 0
 
 
-@given(st.lists(st.tuples(st.lists(st.integers(0, 1), min_size=1, max_size=14), st.integers(0, 9), st.booleans()), max_size=40))
+def test_what_was_evicted_is_not_found_again() -> None:
+    pool = BlockPool(2, SIZE)
+    old, new = [1] * 9, [2] * 9
+    for prompt in (old, new):
+        taken = pool.take(digests(prompt), 8)
+        assert taken is not None
+        assert taken.cached == 0
+        fill(pool, taken, prompt)
+        pool.give_back(taken)
+    again = pool.take(digests(old), 8)
+    assert again is not None
+    assert again.cached == 0
+
+
+PROMPTS = st.tuples(st.integers(0, 3), st.integers(1, 14)).map(lambda drawn: [drawn[0]] * drawn[1])
+
+
+@given(st.lists(st.tuples(PROMPTS, st.integers(0, 9), st.booleans()), max_size=40))
 def test_no_block_is_lost_nor_in_two_requests_unless_shared(acts: list[tuple[list[int], int, bool]]) -> None:
     pool = BlockPool(8, SIZE)
     held: list[tuple[Taken, list[int]]] = []

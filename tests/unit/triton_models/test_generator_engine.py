@@ -89,7 +89,9 @@ def test_prompts_of_every_length_are_computed_in_chunks(length: int) -> None:
         run_out(engine)
         assert ids(sink) == answer(prompt, 9)
     # once cold and once from the cache, every full block but that of the last id
-    assert sink.result(0).ended.cached_tokens == (length - 1) // 4 * 4
+    cached = (length - 1) // 4 * 4
+    assert sink.result(0).ended.cached_tokens == engine.counters().cached_tokens == cached
+    assert engine.counters().prompt_tokens == 2 * length - cached
     assert max(sum(len(row.ids) for row in rows) for rows in model.steps) <= 8
 
 
@@ -162,14 +164,12 @@ def test_the_refusals_log_probability_comes_with_the_first_token_even_if_that_is
         ((3,) * 60, Decoding(5), "too_long"),
         ((3,), Decoding(64), "too_long"),
         ((3,), Decoding(10**9), "too_long"),
-        # fits the model, not the blocks
-        ((3,) * 30, Decoding(11), "too_long"),
     ],
 )
 def test_what_cannot_be_answered_is_refused_at_once_and_harms_no_neighbour(
     prompt: tuple[int, ...], decoding: Decoding, slug: str
 ) -> None:
-    engine = Engine(PretendedModel(blocks=10), LIMITS)
+    engine = Engine(PretendedModel(blocks=20), LIMITS)
     neighbour = Gathered()
     engine.submit(asked(5, 6), neighbour)
     engine.step()
@@ -179,6 +179,27 @@ def test_what_cannot_be_answered_is_refused_at_once_and_harms_no_neighbour(
     run_out(engine)
     assert ids(neighbour) == answer((5, 6), 5)
     assert (engine.counters().refused, engine.counters().submitted) == (1, 1)
+
+
+@pytest.mark.parametrize(("prompt", "tokens", "fits"), [(30, 10, True), (30, 11, False), (1, 39, True), (1, 40, False)])
+def test_a_request_that_the_blocks_can_never_hold_is_refused(prompt: int, tokens: int, fits: bool) -> None:
+    engine = Engine(PretendedModel(blocks=10), LIMITS)
+    sink = Gathered()
+    if not fits:
+        with pytest.raises(DocumentError, match="need 11 blocks, this engine has 10"):
+            engine.submit(asked(*[3] * prompt, tokens=tokens), sink)
+        return
+    engine.submit(asked(*[3] * prompt, tokens=tokens), sink)
+    run_out(engine)
+    assert len(ids(sink)) == tokens
+
+
+def test_a_request_as_long_as_the_model_allows_is_answered() -> None:
+    engine = Engine(PretendedModel(blocks=20), LIMITS)
+    sink = Gathered()
+    engine.submit(asked(*[3] * 60, tokens=4), sink)
+    run_out(engine)
+    assert ids(sink) == answer([3] * 60, 4)
 
 
 class Broken(Allowed):
@@ -523,7 +544,7 @@ def test_a_sink_may_close_the_engine() -> None:
             is_over.set()
 
     engine.submit(asked(6, tokens=30), neighbour)
-    engine.submit(asked(5), closes)
+    engine.submit(asked(5, tokens=1), closes)
     assert is_over.wait(10)
     assert neighbour.result(10).ended.reason == "error"
     assert [end.reason for end in ends] == ["error"]
