@@ -6,12 +6,11 @@ to there each log-probability must be near, and the reference's own margin betwe
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Final, Protocol
 
 from export.generator.reference import Decode, Decoded, Prompt
+from triton_models.generator.engine.model import Precision
 from twinline.contract.errors import SettingsError
-
-Precision: TypeAlias = Literal["fp32", "bf16", "int8"]
 
 # The largest difference of a log-probability up to the first divergence; twice what SmolLM2-135M shows.
 TOLERANCES: Final[Mapping[Precision, float]] = {"fp32": 1e-3, "bf16": 0.25, "int8": 0.5}

@@ -14,16 +14,16 @@ from numpy.typing import NDArray
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from export.generator.cached import load_generator
+from export.generator.formats import KNOWN_FORMATS, check_formats, export_formats, known_format
 from export.generator.parity import measure_parity
 from export.generator.reference import ReferenceGenerator
-from export.generator.runtimes import decode_onnx, decode_with
-from export.generator.to_onnx import export_onnx
+from export.generator.runtimes import decode_with
 from export.generator.to_openvino import export_int8, export_openvino
 from triton_models.generator.engine.engine import Engine
 from triton_models.generator.engine.model import ModelSettings, PagedModel, Precision
 from triton_models.generator.engine.requests import Decoding, Gathered, QueueFullError, Request, generate
 from triton_models.generator.engine.scheduler import Limits
-from twinline.contract.errors import ContractError
+from twinline.contract.errors import ContractError, SettingsError
 
 pytestmark = pytest.mark.integration
 
@@ -151,12 +151,35 @@ def test_lower_precisions_are_measured_and_reported(
     assert np.isfinite(figure.worst)
 
 
-def test_the_onnx_graph_gives_the_same_ids(generator: Path, reference: ReferenceGenerator, tmp_path: Path) -> None:
-    target = tmp_path / "onnx" / "model.onnx"
-    export_onnx(generator, target)
-    figure = measure_parity("onnx_fp32", "fp32", prompts(6), reference, decode_onnx(target), 16, frozenset({STOP}))
-    assert figure.passed, figure.summary()
-    assert str(Path.cwd()).encode() not in target.read_bytes()
+def test_every_format_is_exported_and_compared_with_the_reference(
+    generator: Path, reference: ReferenceGenerator, tmp_path: Path
+) -> None:
+    entries = export_formats(generator, tmp_path, list(KNOWN_FORMATS))
+    assert [entry.name for entry in entries] == list(KNOWN_FORMATS)
+    figures = check_formats(tmp_path, entries, prompts(6), reference, 16, frozenset({STOP}), threads=1)
+    assert [figure.name for figure in figures] == list(KNOWN_FORMATS)
+    for figure in figures:
+        assert figure.passed or figure.precision != "fp32", figure.summary()
+        assert figure.tokens > 6
+    # no folder of this machine in the file, so that equal generators give equal files
+    assert str(Path.cwd()).encode() not in (tmp_path / "onnx" / "model.onnx").read_bytes()
+
+
+def test_int8_alone_leaves_no_other_file(generator: Path, tmp_path: Path) -> None:
+    export_formats(generator, tmp_path, ["openvino_int8"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["openvino_int8"]
+
+
+def test_a_format_that_is_not_known_is_refused_before_anything_is_written(generator: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="'openvino_int4' of a generator is not known: choose from onnx_fp32"):
+        export_formats(generator, tmp_path / "target", ["openvino_fp32", "openvino_int4"])
+    assert not (tmp_path / "target").exists()
+
+
+@pytest.mark.parametrize("name", ["onnx_fp32", "openvino_fp32", "openvino_int8"])
+def test_a_format_whose_file_is_missing_is_named(reference: ReferenceGenerator, tmp_path: Path, name: str) -> None:
+    with pytest.raises(ContractError, match="does not exist: export the generator"):
+        check_formats(tmp_path, [known_format(name)], prompts(1), reference, 4, frozenset({STOP}))
 
 
 def test_masked_ids_alone_are_those_in_a_batch(engine: Engine) -> None:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from export.generator.parity import TOLERANCES, FormatParity, Precision, measure_parity
+from export.generator.parity import TOLERANCES, FormatParity, measure_parity
 from export.generator.reference import Decoded, Prompt
+from triton_models.generator.engine.model import Precision
 from twinline.contract.errors import SettingsError
 
 PROMPTS = [(1, 2), (3,)]
