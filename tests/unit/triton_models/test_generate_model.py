@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -103,6 +103,37 @@ class Call:
         )
 
 
+class MetricFamily:
+    """Triton's metrics, kept in a dictionary."""
+
+    COUNTER, GAUGE = "counter", "gauge"
+    values: ClassVar[dict[str, float]] = {}
+    is_on: ClassVar[bool] = True
+
+    def __init__(self, name: str, description: str, kind: str) -> None:
+        if not self.is_on:
+            raise NoMetricsError
+        assert description
+        self.name, self.kind = name, kind
+
+    def Metric(self, labels: dict[str, str]) -> "MetricFamily":
+        assert labels == {"release": "r1"}
+        return self
+
+    def set(self, value: float) -> None:
+        assert self.kind == self.GAUGE
+        self.values[self.name] = value
+
+    def increment(self, value: float) -> None:
+        assert self.kind == self.COUNTER
+        assert value >= 0
+        self.values[self.name] = self.values.get(self.name, 0) + value
+
+
+class NoMetricsError(Exception):
+    """Triton's own exception."""
+
+
 class Held(PretendedModel):
     """A model whose steps wait while they are held."""
 
@@ -120,6 +151,8 @@ class Held(PretendedModel):
 def module(monkeypatch: pytest.MonkeyPatch) -> Any:
     stand_in = ModuleType("triton_python_backend_utils")
     stand_in.Tensor, stand_in.TritonError, stand_in.InferenceResponse = Tensor, Error, Response  # type: ignore[attr-defined]
+    monkeypatch.setattr(MetricFamily, "values", {})
+    stand_in.MetricFamily, stand_in.TritonModelException = MetricFamily, NoMetricsError  # type: ignore[attr-defined]
     stand_in.TRITONSERVER_RESPONSE_COMPLETE_FINAL = FINAL  # type: ignore[attr-defined]
     stand_in.get_input_tensor_by_name = lambda call, name: (  # type: ignore[attr-defined]
         Tensor(name, call.tensors[name]) if name in call.tensors else None
@@ -141,6 +174,8 @@ def pretended() -> Held:
 
 @pytest.fixture
 def model(module: Any, pretended: Held, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    # The tests report themselves.
+    monkeypatch.setattr(module, "_ASKS_A_REPORT", 10**9)
     monkeypatch.setattr(module, "read_served", lambda folder: SERVED)
     monkeypatch.setattr(module, "PagedModel", lambda *given: pretended)
     made = module.TritonPythonModel()
@@ -256,6 +291,30 @@ def test_a_caller_that_leaves_in_mid_answer_gets_no_more_tokens(model: Any, pret
     pretended.goes.set()
     assert call.end()["finish_reason"] == [b"cancelled"]
     assert call.ids() == answer((5, 6), 2)
+
+
+def test_the_counters_are_among_tritons_metrics(model: Any) -> None:
+    for _ in range(2):
+        call = Call(5, 6)
+        model.execute([call])
+        call.end()
+        model._metrics.report(model._engine.counters())
+    found = {name.removeprefix("twinline_generator_"): value for name, value in MetricFamily.values.items()}
+    expected = {"submitted": 2, "generated_tokens": 12, "ended_length": 2, "ended_error": 0, "running": 0, "blocks": 16}
+    assert {name: found[name] for name in expected} == expected
+    assert len(found) == 16
+
+
+def test_a_triton_without_metrics_answers_all_the_same(
+    model: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(MetricFamily, "is_on", False)
+    for _ in range(3):
+        model._metrics.report(model._engine.counters())
+    assert [record.message for record in caplog.records] == ["no_metrics"]
+    call = Call(5, 6)
+    model.execute([call])
+    call.end()
 
 
 def test_unloading_ends_every_answer_with_an_outcome(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from triton_models.generator.engine.blocks import BlockPool, Taken, chain
@@ -129,6 +129,7 @@ def test_what_was_evicted_is_not_found_again() -> None:
 PROMPTS = st.tuples(st.integers(0, 3), st.integers(1, 14)).map(lambda drawn: [drawn[0]] * drawn[1])
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(PROMPTS, st.integers(0, 9), st.booleans()), max_size=40))
 def test_no_block_is_lost_nor_in_two_requests_unless_shared(acts: list[tuple[list[int], int, bool]]) -> None:
     pool = BlockPool(8, SIZE)

@@ -5,7 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -42,6 +42,7 @@ def test_the_first_step_tells_the_log_probability_of_given_ids_mask_or_not() -> 
     assert sampler.choose(LOGITS, None, is_first=False).first_log_probabilities == ()
 
 
+@settings(deadline=None)
 @given(
     arrays.arrays(np.float32, 12, elements=st.floats(-30, 30, width=32)),
     arrays.arrays(np.bool_, 12),

@@ -4,9 +4,11 @@ Beside this file lie the engine, the rooms of the contract that it imports, and 
 first answer. `execute` only hands requests to the engine, whose queue is the one queue.
 """
 
+import logging
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,13 +19,16 @@ import numpy as np
 import triton_python_backend_utils as pb_utils
 from triton_models.generator.engine.engine import Engine
 from triton_models.generator.engine.model import PagedModel
-from triton_models.generator.engine.requests import Decoding, Ended, Event, Priority, Request, Token
+from triton_models.generator.engine.requests import Counters, Decoding, Ended, Event, Priority, Request, Token
 from triton_models.generator.served import ServedGenerator, read_served
 from twinline.contract.answers import tensors
 from twinline.contract.errors import ContractError, DocumentError, TransientError
 
+_log = logging.getLogger(__name__)
 # A request that waits sends nothing, so that its caller's leaving must be asked for.
 _ASK_SECONDS = 0.1
+_ASKS_A_REPORT = 10
+_HELD = ("waiting", "running", "blocks", "blocks_in_use")
 
 
 class TritonPythonModel:
@@ -36,6 +41,7 @@ class TritonPythonModel:
         self._engine = Engine(model, self._served.limits).start()
         self._answers: set[_Answer] = set()
         self._closing = threading.Event()
+        self._metrics = _Metrics(self._served.release)
         self._watcher = threading.Thread(target=self._watch, name="leaving-callers", daemon=True)
         self._watcher.start()
 
@@ -62,9 +68,13 @@ class TritonPythonModel:
         self._watcher.join()
 
     def _watch(self) -> None:
+        asked = 0
         while not self._closing.wait(_ASK_SECONDS):
             for answer in list(self._answers):
                 answer.leave_if_cancelled()
+            asked += 1
+            if asked % _ASKS_A_REPORT == 0:
+                self._metrics.report(self._engine.counters())
 
 
 class _Answer:
@@ -93,6 +103,42 @@ class _Answer:
         """Cancel the request of a caller that left."""
         if self.cancel is not None and self._sender.is_cancelled():
             self.cancel()
+
+
+class _Metrics:
+    """The engine's counters among Triton's metrics, as `twinline_generator_<name>`; Triton counts the time of `execute` alone."""
+
+    def __init__(self, release: str) -> None:
+        self._release = release
+        self._told: dict[str, int] = {}
+        self._families: dict[str, Any] = {}
+        self._metrics: dict[str, Any] = {}
+        self._is_on = True
+
+    def report(self, counters: Counters) -> None:
+        """Tell what changed since the last report."""
+        values = {**asdict(counters), **{f"ended_{reason}": count for reason, count in counters.ended.items()}}
+        del values["ended"]
+        for name, value in values.items() if self._is_on else ():
+            try:
+                self._tell(name, value)
+            except pb_utils.TritonModelException as exc:
+                # A Triton that runs without metrics answers all the same.
+                self._is_on = False
+                _log.warning("no_metrics", extra={"reason": str(exc)})
+                return
+
+    def _tell(self, name: str, value: int) -> None:
+        if name not in self._metrics:
+            kind = pb_utils.MetricFamily.GAUGE if name in _HELD else pb_utils.MetricFamily.COUNTER
+            text = f"{name.replace('_', ' ')} of the generator's engine"
+            self._families[name] = pb_utils.MetricFamily(name=f"twinline_generator_{name}", description=text, kind=kind)
+            self._metrics[name] = self._families[name].Metric(labels={"release": self._release})
+        if name in _HELD:
+            self._metrics[name].set(value)
+        else:
+            self._metrics[name].increment(value - self._told.get(name, 0))
+            self._told[name] = value
 
 
 class _Inputs:
