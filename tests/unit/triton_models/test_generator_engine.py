@@ -531,10 +531,12 @@ def test_close_ends_every_request_with_an_outcome_and_later_ones_hear_it() -> No
     assert engine.counters().blocks_in_use == 0
 
 
-def test_a_sink_may_close_the_engine() -> None:
-    engine = Engine(PretendedModel(), LIMITS).start()
+@pytest.mark.parametrize("comes_first", [True, False])
+def test_a_sink_may_close_the_engine_and_no_token_follows_an_end(comes_first: bool) -> None:
+    engine = Engine(PretendedModel(), LIMITS)
     ends: list[Ended] = []
-    neighbour, is_over = Gathered(), threading.Event()
+    told: list[Event] = []
+    is_over = threading.Event()
 
     def closes(event: Event) -> None:
         if isinstance(event, Token):
@@ -543,10 +545,12 @@ def test_a_sink_may_close_the_engine() -> None:
             ends.append(event)
             is_over.set()
 
-    engine.submit(asked(6, tokens=30), neighbour)
-    engine.submit(asked(5, tokens=1), closes)
+    for sink in (closes, told.append) if comes_first else (told.append, closes):
+        engine.submit(asked(5, tokens=1 if sink is closes else 30), sink)
+    engine.start()
     assert is_over.wait(10)
-    assert neighbour.result(10).ended.reason == "error"
+    engine.close()
+    assert [type(event) for event in told] == ([Ended] if comes_first else [Token, Ended])
     assert [end.reason for end in ends] == ["error"]
     engine.close()
     assert sum(engine.counters().ended.values()) == 2

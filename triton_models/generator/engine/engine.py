@@ -183,6 +183,9 @@ class Engine:
         """Choose the next token of a request, and tell it, or its end."""
         job = planned.job
         constraint, decoding = job.request.constraint, job.request.decoding
+        if job.taken is None:
+            # The sink of an earlier row closed the engine, which ended this one.
+            return
         if job.is_cancelled:
             self._end(job, "cancelled")
             return
