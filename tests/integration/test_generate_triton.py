@@ -10,12 +10,11 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-import torch
 import tritonclient.grpc as triton_grpc
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from export.generator.to_openvino import export_openvino
 from tests.fixtures_triton import RunningTriton, running_triton
+from tests.unit.export.tiny_generator import POSITIONS, STOP, write_tiny_generator
 from triton_models.generator.engine.engine import Engine
 from triton_models.generator.engine.model import ModelSettings, PagedModel
 from triton_models.generator.engine.requests import Decoding, Request, generate
@@ -32,8 +31,8 @@ SERVED = ServedGenerator(
     release="tiny",
     fingerprint="f" * 64,
     file="openvino/model.xml",
-    most_positions=512,
-    stop_ids=(2,),
+    most_positions=POSITIONS,
+    stop_ids=(STOP,),
     max_tokens=300,
     choices=("max_tokens", "seed"),
     model=ModelSettings(blocks=128, threads=1),
@@ -43,21 +42,8 @@ SERVED = ServedGenerator(
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=300,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        initializer_range=0.5,
-        tie_word_embeddings=False,
-        eos_token_id=2,
-    )
     folder = tmp_path_factory.mktemp("tiny")
-    LlamaForCausalLM(config).eval().save_pretrained(folder / "generator")
+    write_tiny_generator(folder / "generator")
     export_openvino(folder / "generator", folder / "exported" / SERVED.file)
     return folder / "exported"
 

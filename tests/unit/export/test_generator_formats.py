@@ -9,9 +9,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-import torch
 from numpy.typing import NDArray
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from export.generator.cached import load_generator
 from export.generator.formats import KNOWN_FORMATS, check_formats, export_formats, known_format
@@ -19,6 +17,7 @@ from export.generator.parity import measure_parity
 from export.generator.reference import ReferenceGenerator
 from export.generator.runtimes import decode_with
 from export.generator.to_openvino import export_int8, export_openvino
+from tests.unit.export.tiny_generator import POSITIONS, STOP, VOCABULARY, write_tiny_generator
 from triton_models.generator.engine.engine import Engine
 from triton_models.generator.engine.model import ModelSettings, PagedModel, Precision
 from triton_models.generator.engine.requests import Decoding, Gathered, QueueFullError, Request, generate
@@ -27,7 +26,6 @@ from twinline.contract.errors import ContractError, SettingsError
 
 pytestmark = pytest.mark.integration
 
-VOCABULARY, POSITIONS, STOP = 300, 512, 2
 # Weights that a machine may have: fetched, not part of the repository.
 REAL = "GENERATOR_FOLDER"
 
@@ -39,25 +37,7 @@ def prompts(count: int, seed: int = 0, longest: int = 150) -> list[tuple[int, ..
 
 @pytest.fixture(scope="module")
 def generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a llama of two layers whose weights are random and whose answers vary."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=POSITIONS,
-        initializer_range=0.5,
-        tie_word_embeddings=False,
-        bos_token_id=1,
-        eos_token_id=STOP,
-        pad_token_id=0,
-    )
-    folder = tmp_path_factory.mktemp("generator")
-    LlamaForCausalLM(config).eval().save_pretrained(folder)
-    return folder
+    return write_tiny_generator(tmp_path_factory.mktemp("generator"))
 
 
 @pytest.fixture(scope="module")
@@ -182,29 +162,48 @@ def test_a_format_whose_file_is_missing_is_named(reference: ReferenceGenerator, 
         check_formats(tmp_path, [known_format(name)], prompts(1), reference, 4, frozenset({STOP}))
 
 
-def test_masked_ids_alone_are_those_in_a_batch(engine: Engine) -> None:
-    class Even:
-        """Allows even ids, without the stop id."""
+class InTurn:
+    """Allows every third id by turns, the stop id after four tokens, and nothing more after nine."""
 
-        def allowed(self) -> NDArray[np.bool_] | None:
-            mask = np.arange(VOCABULARY) % 2 == 0
-            mask[STOP] = False
-            return mask
+    def __init__(self) -> None:
+        self.taken: list[int] = []
 
-        def advance(self, token: int) -> None:
-            assert token % 2 == 0
+    def allowed(self) -> NDArray[np.bool_] | None:
+        if len(self.taken) == 2:
+            return np.arange(VOCABULARY) == 7
+        mask = np.arange(VOCABULARY) % 3 == len(self.taken) % 3
+        mask[STOP] = len(self.taken) >= 4
+        return mask
 
-        def finished(self) -> bool:
-            return False
+    def advance(self, token: int) -> None:
+        assert self.allowed()[token]  # type: ignore[index]
+        self.taken.append(token)
 
-    asked = prompts(8, seed=4)
+    def finished(self) -> bool:
+        return len(self.taken) >= 9
+
+
+def test_masked_answers_are_those_of_transformers_alone_and_in_a_batch(engine: Engine, reference: ReferenceGenerator) -> None:
+    asked = prompts(12, seed=4)
+    decoding = Decoding(12, frozenset({STOP}), first_ids=(STOP, 9))
     sinks = [Gathered() for _ in asked]
     for prompt, sink in zip(asked, sinks, strict=True):
-        engine.submit(Request(prompt, Decoding(12, frozenset({STOP})), Even()), sink)
-    together = [sink.result(60).ids for sink in sinks]
-    alone = [generate(engine, Request(prompt, Decoding(12, frozenset({STOP})), Even())).ids for prompt in asked]
-    assert alone == together
-    assert all(one % 2 == 0 for ids in alone for one in ids)
+        engine.submit(Request(prompt, decoding, InTurn()), sink)
+    reasons = set()
+    for prompt, sink in zip(asked, sinks, strict=True):
+        expected = reference.answer(prompt, 12, decoding.stop_ids, InTurn(), decoding.first_ids)
+        for found in (sink.result(60), generate(engine, Request(prompt, decoding, InTurn()))):
+            tokens = [*found.tokens, *([found.ended.stop] if found.ended.stop else [])]
+            assert [token.id for token in tokens] == expected.ids
+            for name in ("log_probabilities", "masked_log_probabilities"):
+                told = [getattr(token, name.replace("ies", "y")) for token in tokens]
+                np.testing.assert_allclose(told, getattr(expected, name), atol=1e-4)
+            np.testing.assert_allclose(tokens[0].first_log_probabilities, expected.first, atol=1e-4)
+            reasons.add((found.ended.reason, found.ended.stop is None))
+        assert expected.ids[2] == 7
+        assert [margin is None for margin in expected.margins] == [place == 2 for place in range(len(expected.ids))]
+        assert all(margin is None or margin >= 0 for margin in expected.margins)
+    assert reasons <= {("stop", True), ("stop", False)}
 
 
 def test_a_seed_draws_the_same_alone_and_in_a_batch(engine: Engine) -> None:
