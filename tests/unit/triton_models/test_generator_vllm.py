@@ -13,9 +13,10 @@ import torch
 from numpy.typing import NDArray
 
 from tests.unit.triton_models.generator_models import STOP, VOCABULARY, Clock, answer, next_token
-from triton_models.generator.engine.engine_vllm import _JOBS, VllmEngine, VllmSettings
+from triton_models.generator.engine.engine_vllm import VllmEngine
 from triton_models.generator.engine.requests import Decoding, Ended, Event, Gathered, QueueFullError, Request, generate
 from triton_models.generator.engine.scheduler import MOST_PEOPLE_IN_A_ROW
+from triton_models.generator.engine.vllm_core import JOBS, VllmSettings
 from twinline.contract.errors import DocumentError, SettingsError
 
 
@@ -91,7 +92,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> Iterator[VllmEngine]:
     engine = VllmEngine(Path("folder"), VOCABULARY, 64, VllmSettings(most_running=2, most_waiting=2), Clock())
     yield engine
     engine.close()
-    assert not _JOBS
+    assert not JOBS
 
 
 def asked(*prompt: int, tokens: int = 5, **more: Any) -> Request:

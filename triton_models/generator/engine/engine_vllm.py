@@ -7,19 +7,13 @@ vLLM's synchronous engine runs in this process: a constraint is an object of our
 process, to which it cannot go.
 """
 
-import itertools
 import logging
-import math
-import os
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
-
-import numpy as np
+from typing import Any
 
 from triton_models.generator.engine.requests import (
     PRIORITIES,
@@ -34,93 +28,23 @@ from triton_models.generator.engine.requests import (
     Sink,
     Token,
     check_request,
+    lateness,
 )
 from triton_models.generator.engine.scheduler import MOST_PEOPLE_IN_A_ROW
-from twinline.contract.errors import DocumentError, SettingsError
+from triton_models.generator.engine.vllm_core import (
+    JOBS,
+    NUMBERS,
+    VllmJob,
+    VllmSettings,
+    make_engine,
+    name_of,
+    parameters_of,
+    prompt_of,
+)
+from twinline.contract.errors import DocumentError
 
 _log = logging.getLogger(__name__)
 _CLOSED = "the engine was closed before the answer was whole: ask again"
-# The name of the entry in a request's `extra_args` that leads from vLLM's sampler back to our request.
-_KEY: Final = "twinline"
-_ENVIRONMENT: Final = {
-    # The engine's core in this process, so that a constraint can be called from the sampler.
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    # The runner whose logits processors see a request's output ids.
-    "VLLM_USE_V2_MODEL_RUNNER": "0",
-    "VLLM_NO_USAGE_STATS": "1",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class VllmSettings:
-    """How vLLM serves a folder.
-
-    Args:
-        dtype: `float32`, `bfloat16` or `float16`.
-        most_running: most requests in vLLM at once.
-        most_waiting: most requests of one priority that wait here; the next one is refused.
-        step_tokens: most ids of one step.
-        memory_share: of the GPU's memory.
-        shares_prefixes: whether the blocks of a prompt serve later prompts that begin alike.
-    """
-
-    dtype: str = "bfloat16"
-    most_running: int = 64
-    most_waiting: int = 256
-    step_tokens: int = 2048
-    memory_share: float = 0.8
-    shares_prefixes: bool = True
-
-
-@dataclass(slots=True, eq=False)
-class _Job:
-    request: Request
-    sink: Sink
-    number: int
-    first_token_before: float
-    ends_before: float
-    tokens: list[int] = field(default_factory=list)
-    # of the step in hand: the sum of all logits' exponentials and of the allowed ones', as logarithms
-    whole: float = 0.0
-    among: float = 0.0
-    first: tuple[float, ...] = ()
-    advanced: int = 0
-    cached_tokens: int = 0
-    is_cancelled: bool = False
-    fault: str = ""
-
-    def logits(self, output_ids: Sequence[int], logits: Any) -> Any:
-        """Return the logits under the constraint; called by vLLM's sampler with the ids so far."""
-        wide = logits.float()
-        self.whole = self.among = float(wide.logsumexp(dim=-1))
-        if not output_ids:
-            self.first = tuple(float(wide[one]) - self.whole for one in self.request.decoding.first_ids)
-        constraint = self.request.constraint
-        if constraint is None or self.fault:
-            return logits
-        try:
-            for token in output_ids[self.advanced :]:
-                constraint.advance(int(token))
-                self.advanced += 1
-            allowed = constraint.allowed()
-            if allowed is None:
-                return logits
-            if allowed.dtype != np.bool_ or allowed.shape != (len(logits),) or not allowed.any():
-                raise ValueError(f"its mask is {allowed.dtype} of shape {allowed.shape} with {int(allowed.sum())} tokens")
-            # A tensor on the logits' device, by their own methods: only training and export import torch.
-            barred = wide.new_tensor((~allowed).astype(np.float32)) > 0
-            masked = logits.masked_fill(barred, -math.inf)
-            self.among = float(masked.float().logsumexp(dim=-1))
-        # A constraint is code of another room: whatever it raises is this request's end, and the step goes on.
-        except Exception as exc:  # noqa: BLE001
-            self.fault = f"the constraint failed ({type(exc).__name__}: {exc})"
-            return logits
-        return masked
-
-
-# vLLM makes the processor itself and hands it parameters that must be plain data.
-_JOBS: Final[dict[int, _Job]] = {}
-_NUMBERS: Final = itertools.count()
 
 
 class VllmEngine:
@@ -147,10 +71,10 @@ class VllmEngine:
     ) -> None:
         self._vocabulary, self._most_positions, self._clock = vocabulary, most_positions, clock
         self._settings = settings or VllmSettings()
-        self._engine = _make_engine(folder, most_positions, self._settings)
+        self._engine = make_engine(folder, most_positions, self._settings)
         self._changed = threading.Condition()
-        self._waiting: dict[str, list[_Job]] = {priority: [] for priority in PRIORITIES}
-        self._running: dict[str, _Job] = {}
+        self._waiting: dict[str, list[VllmJob]] = {priority: [] for priority in PRIORITIES}
+        self._running: dict[str, VllmJob] = {}
         self._people_in_a_row = 0
         self._counts: Counter[str] = Counter()
         self._closed_because: str | None = None
@@ -170,15 +94,7 @@ class VllmEngine:
             QueueFullError: too many wait.
             EngineClosedError: the engine ended.
         """
-        now = self._clock()
-        first, total = request.first_token_seconds, request.total_seconds
-        job = _Job(
-            request,
-            sink,
-            next(_NUMBERS),
-            first_token_before=math.inf if first is None else now + first,
-            ends_before=math.inf if total is None else now + total,
-        )
+        job = VllmJob(request, sink, next(NUMBERS), submitted=self._clock())
         try:
             check_request(request, self._vocabulary, self._most_positions)
             with self._changed:
@@ -243,12 +159,12 @@ class VllmEngine:
             self._thread.join()
         self._end_all()
 
-    def _cancel(self, job: _Job) -> None:
+    def _cancel(self, job: VllmJob) -> None:
         job.is_cancelled = True
         with self._changed:
             self._changed.notify_all()
 
-    def _jobs(self) -> list[_Job]:
+    def _jobs(self) -> list[VllmJob]:
         with self._changed:
             return [*self._running.values(), *(job for queue in self._waiting.values() for job in queue)]
 
@@ -265,17 +181,13 @@ class VllmEngine:
                 self._closed_because = f"the engine failed ({type(exc).__name__}: {exc}): load the model again"
             self._end_all()
 
-    def _late(self) -> list[tuple[_Job, Reason, str]]:
+    def _late(self) -> list[tuple[VllmJob, Reason, str]]:
         now = self._clock()
-        found: list[tuple[_Job, Reason, str]] = []
+        found: list[tuple[VllmJob, Reason, str]] = []
         for job in self._jobs():
             if job.is_cancelled:
                 found.append((job, "cancelled", ""))
-            elif now >= job.ends_before:
-                said = f"{len(job.tokens)} tokens after {job.request.total_seconds} s: allow more time, or fewer tokens"
-                found.append((job, "deadline", said))
-            elif not job.tokens and now >= job.first_token_before:
-                said = f"no token after {job.request.first_token_seconds} s: the engine is busy, ask again later"
+            elif said := lateness(job.request, len(job.tokens), now - job.submitted):
                 found.append((job, "deadline", said))
         return found
 
@@ -290,16 +202,16 @@ class VllmEngine:
                     return
                 job = queue.pop(0)
                 self._people_in_a_row = 0 if turn or not evaluation else self._people_in_a_row + 1
-                self._running[_name(job)] = job
-            _JOBS[job.number] = job
+                self._running[name_of(job)] = job
+            JOBS[job.number] = job
             try:
                 priority = PRIORITIES.index(job.request.priority)
-                self._engine.add_request(_name(job), _prompt(job), _parameters(job), priority=priority)
+                self._engine.add_request(name_of(job), prompt_of(job), parameters_of(job), priority=priority)
             # vLLM's own refusals have many types; here they are one request's.
             except Exception as exc:  # noqa: BLE001
                 self._end(job, "error", f"vLLM refused the request ({type(exc).__name__}: {exc})", is_in_vllm=False)
 
-    def _emit(self, job: _Job, output: Any) -> None:
+    def _emit(self, job: VllmJob, output: Any) -> None:
         """Tell the new tokens of a request, and its end."""
         if not job.tokens and not job.cached_tokens:
             job.cached_tokens = int(output.num_cached_tokens or 0)
@@ -334,11 +246,11 @@ class VllmEngine:
         elif output.finished:
             self._end(job, "length", is_in_vllm=False)
 
-    def _is_finished(self, job: _Job) -> bool:
+    def _is_finished(self, job: VllmJob) -> bool:
         """Return whether nothing may follow but a stop id; the constraint takes the tokens that it has not taken yet."""
         return self._advance(job, job.tokens)
 
-    def _advance(self, job: _Job, tokens: Sequence[int]) -> bool:
+    def _advance(self, job: VllmJob, tokens: Sequence[int]) -> bool:
         constraint = job.request.constraint
         if constraint is None:
             return False
@@ -352,10 +264,10 @@ class VllmEngine:
             return False
 
     def _end(
-        self, job: _Job, reason: Reason, message: str = "", stop: Token | None = None, *, is_in_vllm: bool | None = None
+        self, job: VllmJob, reason: Reason, message: str = "", stop: Token | None = None, *, is_in_vllm: bool | None = None
     ) -> None:
         with self._changed:
-            was_running = self._running.pop(_name(job), None) is not None
+            was_running = self._running.pop(name_of(job), None) is not None
             queue = self._waiting[job.request.priority]
             if not was_running and job not in queue:
                 # A sink closed the engine meanwhile, which ended everything.
@@ -363,12 +275,12 @@ class VllmEngine:
             if not was_running:
                 queue.remove(job)
             self._counts[f"ended_{reason}"] += 1
-        _JOBS.pop(job.number, None)
+        JOBS.pop(job.number, None)
         if was_running if is_in_vllm is None else is_in_vllm:
-            self._engine.abort_request([_name(job)])
+            self._engine.abort_request([name_of(job)])
         self._tell(job, Ended(reason, message, stop, job.cached_tokens))
 
-    def _tell(self, job: _Job, event: Event) -> bool:
+    def _tell(self, job: VllmJob, event: Event) -> bool:
         try:
             job.sink(event)
         # A caller's code: whatever it raises must not reach the neighbours.
@@ -387,90 +299,9 @@ class VllmEngine:
 class Submitted:
     """A request in the engine's hands."""
 
-    def __init__(self, engine: VllmEngine, job: _Job) -> None:
+    def __init__(self, engine: VllmEngine, job: VllmJob) -> None:
         self._engine, self._job = engine, job
 
     def cancel(self) -> None:
         """End the request: at most the token of the step in hand follows. After its end nothing happens."""
         self._engine._cancel(self._job)
-
-
-def _name(job: _Job) -> str:
-    return f"{_KEY}-{job.number}"
-
-
-def _prompt(job: _Job) -> Any:
-    from vllm.inputs import TokensPrompt
-
-    return TokensPrompt(prompt_token_ids=list(job.request.prompt_ids))
-
-
-def _parameters(job: _Job) -> Any:
-    from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
-
-    decoding = job.request.decoding
-    return SamplingParams(
-        temperature=decoding.temperature,
-        top_p=decoding.top_p,
-        top_k=decoding.top_k,
-        seed=decoding.seed if decoding.temperature else None,
-        max_tokens=decoding.max_tokens,
-        stop_token_ids=sorted(decoding.stop_ids),
-        # Stop ids are the contract's, not those of a generation_config.json.
-        ignore_eos=True,
-        detokenize=False,
-        logprobs=0,
-        output_kind=RequestOutputKind.DELTA,
-        extra_args={_KEY: job.number},
-    )
-
-
-def _make_engine(folder: Path, most_positions: int, settings: VllmSettings) -> Any:
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    try:
-        from vllm import EngineArgs
-        from vllm.v1.engine.llm_engine import LLMEngine
-    except ImportError as exc:
-        raise SettingsError(
-            f"vLLM is not installed here ({exc}): install it in the model server's environment, or serve OpenVINO on the CPU"
-        ) from exc
-    return LLMEngine.from_engine_args(
-        EngineArgs(
-            model=str(folder),
-            # Ids in, ids out: no tokenizer is read, no template applied, and no sampling default taken from the folder.
-            skip_tokenizer_init=True,
-            generation_config="vllm",
-            dtype=settings.dtype,
-            max_model_len=most_positions,
-            max_num_seqs=settings.most_running,
-            max_num_batched_tokens=settings.step_tokens,
-            gpu_memory_utilization=settings.memory_share,
-            enable_prefix_caching=settings.shares_prefixes,
-            scheduling_policy="priority",
-            # A constraint needs the last token before it masks the next.
-            async_scheduling=False,
-            logprobs_mode="raw_logprobs",
-            logits_processors=[_processor()],
-        )
-    )
-
-
-def _processor() -> Any:
-    """Return the class that vLLM makes its logits processor of."""
-    from vllm.v1.sample.logits_processor import AdapterLogitsProcessor
-
-    class ConstraintProcessor(AdapterLogitsProcessor):  # type: ignore[misc]
-        """Leads each row of a batch to its request's constraint."""
-
-        def is_argmax_invariant(self) -> bool:
-            """Return False: a mask may bar the likeliest token."""
-            return False
-
-        def new_req_logits_processor(self, params: Any) -> Any:
-            """Return what masks the rows of one request."""
-            job = _JOBS.get((params.extra_args or {}).get(_KEY, -1))
-            return None if job is None else job.logits
-
-    return ConstraintProcessor

@@ -221,6 +221,15 @@ def generate(engine: Generator, request: Request, timeout_seconds: float = 600) 
         raise
 
 
+def lateness(request: Request, tokens: int, waited_seconds: float) -> str:
+    """Return what is to be said of a request whose deadline has passed; empty: it has not."""
+    if request.total_seconds is not None and waited_seconds >= request.total_seconds:
+        return f"{tokens} tokens after {request.total_seconds} s: allow more time, or fewer tokens"
+    if request.first_token_seconds is not None and not tokens and waited_seconds >= request.first_token_seconds:
+        return f"no token after {request.first_token_seconds} s: the engine is busy, ask again later"
+    return ""
+
+
 def check_request(request: Request, vocabulary: int, most_positions: int) -> None:
     """Refuse what no engine with these weights can answer.
 

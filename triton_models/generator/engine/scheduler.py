@@ -3,14 +3,13 @@
 A request begins when the blocks of its prompt and of its longest answer are there. Nothing that began ever runs out of blocks.
 """
 
-import math
 from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
 from triton_models.generator.engine.blocks import BlockPool, Digest, Taken, chain
 from triton_models.generator.engine.model import Row
-from triton_models.generator.engine.requests import PRIORITIES, Priority, QueueFullError, Reason, Request, Sink
+from triton_models.generator.engine.requests import PRIORITIES, Priority, QueueFullError, Reason, Request, Sink, lateness
 from triton_models.generator.engine.sampler import Sampler
 from twinline.contract.errors import SettingsError
 
@@ -53,8 +52,7 @@ class Job:
     sampler: Sampler
     # of every full block of the prompt
     digests: tuple[Digest, ...]
-    first_token_before: float
-    ends_before: float
+    submitted: float
     # prompt and answer so far; keys and values of the first `computed` are in the blocks
     ids: list[int]
     computed: int = 0
@@ -117,11 +115,7 @@ class Scheduler:
         for job in self.jobs():
             if job.is_cancelled:
                 found.append((job, "cancelled", ""))
-            elif now >= job.ends_before:
-                said = f"{job.generated} tokens after {job.request.total_seconds} s: allow more time, or fewer tokens"
-                found.append((job, "deadline", said))
-            elif not job.generated and now >= job.first_token_before:
-                said = f"no token after {job.request.first_token_seconds} s: the engine is busy, ask again later"
+            elif said := lateness(job.request, job.generated, now - job.submitted):
                 found.append((job, "deadline", said))
         return found
 
@@ -192,7 +186,6 @@ def make_job(request: Request, sink: Sink, size: int, now: float) -> Job:
         sink,
         Sampler(request.decoding),
         chain(request.prompt_ids, size),
-        first_token_before=now + (math.inf if request.first_token_seconds is None else request.first_token_seconds),
-        ends_before=now + (math.inf if request.total_seconds is None else request.total_seconds),
+        submitted=now,
         ids=list(request.prompt_ids),
     )
