@@ -15,6 +15,7 @@ python -m bench copies     what counts as a near copy on real passages, and the 
 python -m bench formats    quality and speed of each format, against fp32
 python -m bench page       write the page of hybrid search from reports of quality
 python -m bench beir       write a set of questions with answers as a BEIR folder
+python -m bench generate   first token and tokens a second of the generator's engine, by precision and clients
 python -m bench peers      make the environments of the peers;  python -m bench plot  draw stored results
 """
 
@@ -170,6 +171,27 @@ def first_index(
             f"{name:45} {figures['chunks_per_second']:7.1f} chunks/s, {figures['seconds']:6.1f} s: {figures['chunks']} chunks, "
             f"{figures['embedded']} embedded, {figures['reused']} reused"
         )
+
+
+@app.command()
+def generate(
+    model: Annotated[Path, typer.Option(help="A generator: a folder with config.json and model.safetensors.")],
+    precisions: Annotated[str, typer.Option(help="Precisions: fp32, bf16, int8.")] = "fp32,bf16,int8",
+    turns: Annotated[int, typer.Option(min=1, help="Turns of each row; the median counts.")] = 3,
+    threads: Annotated[int, typer.Option(min=0, help="Threads of the engine; 0: all cores.")] = 0,
+    workspace: Annotated[Path, typer.Option(help="Folder for the exported files.")] = Path("var/bench/generate"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Answer 1, 4, 8 and 16 prompts at once in process, free and under a mask, and print times and rates."""
+    from bench.generate import PRECISIONS, Size, measure_generate
+    from bench.tables import report_tables
+
+    chosen = _names(precisions, PRECISIONS)
+    report = measure_generate(model.resolve(), workspace.resolve(), chosen, Size(turns=turns, threads=threads))  # type: ignore[arg-type]
+    if as_json:
+        typer.echo(json.dumps(report, indent=2))
+    else:
+        report_tables(report)
 
 
 def _names(listed: str, known: tuple[str, ...]) -> tuple[str, ...]:

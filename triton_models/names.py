@@ -17,6 +17,11 @@ def encoder_model(release: str) -> str:
     return f"encoder_{release}"
 
 
+def generate_model(release: str) -> str:
+    """Return the name of the generator's model of a release."""
+    return f"generate_{release}"
+
+
 def embed_model(release: str) -> str:
     """Return the name of the release's ensemble."""
     return f"embed_{release}"

@@ -54,7 +54,7 @@ def write_models(release_folder: Path, repository: Path, device: Device = "cpu")
     golden = read_golden(release_folder)
     repository.mkdir(parents=True, exist_ok=True)
     names = (tokenizer_model(manifest.release), encoder_model(manifest.release), embed_model(manifest.release))
-    with _writing(repository) as staging:
+    with writing(repository) as staging:
         _write_tokenizer(staging / names[0], release_folder, manifest)
         _write_encoder(staging / names[1], release_folder, manifest, golden, device)
         _write_ensemble(staging / names[2], manifest, golden)
@@ -63,7 +63,7 @@ def write_models(release_folder: Path, repository: Path, device: Device = "cpu")
         check_served(staging / names[0], manifest)
         # The ensemble last: nothing loads the other models without it.
         for name in names:
-            _rename_in(staging / name, repository / name, staging / f"{name}.old")
+            rename_in(staging / name, repository / name, staging / f"{name}.old")
     return names
 
 
@@ -93,7 +93,7 @@ def point_stable_model(release: str, repository: Path) -> str:
     (target / _VERSION).mkdir(parents=True, exist_ok=True)
     config = target / "config.pbtxt"
     # A file can be replaced in one step, a folder cannot; the config is the only file of an ensemble.
-    with _writing(repository) as staging:
+    with writing(repository) as staging:
         (staging / "config.pbtxt").write_text(_ensemble_config(STABLE_MODEL, manifest, read_golden(folder)))
         (staging / "config.pbtxt").replace(config)
     return STABLE_MODEL
@@ -112,7 +112,7 @@ def remove_models(release: str, repository: Path) -> bool:
     # Also where no model is left: an earlier call that was cut short may have left the renamed folders.
     if not repository.parent.is_dir():
         return False
-    with _writing(repository) as staging:
+    with writing(repository) as staging:
         for name in there:
             (repository / name).rename(staging / name)
     return bool(there)
@@ -190,13 +190,14 @@ def _write_config(folder: Path, template: str, manifest: Manifest, **values: str
 def render_config(template: str, manifest: Manifest, **values: str) -> str:
     """Return the `config.pbtxt` of a manifest by a template."""
     served: Format = manifest.serving_format()
-    loaded = _templates().get_template(f"{template}.pbtxt.j2")
+    loaded = templates("encoder").get_template(f"{template}.pbtxt.j2")
     return loaded.render(manifest=manifest, format=served, tensors=tensors, queueing=f"{_PRIORITIES} {_QUEUE_POLICY}", **values)
 
 
-def _templates() -> jinja2.Environment:
+def templates(kind: str) -> jinja2.Environment:
+    """Return the templates of one kind of release; their filter `text` quotes."""
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE / "templates" / "encoder"),
+        loader=jinja2.FileSystemLoader(_HERE / "templates" / kind),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -215,7 +216,7 @@ def _protobuf_text(value: Any) -> str:
 
 
 @contextmanager
-def _writing(repository: Path) -> Iterator[Path]:
+def writing(repository: Path) -> Iterator[Path]:
     """Give the current writer a new folder on the repository's file system, outside the models that Triton lists.
 
     Folders of killed writers are removed: the lock proves that no writer uses them.
@@ -232,7 +233,8 @@ def _writing(repository: Path) -> Iterator[Path]:
             shutil.rmtree(staging)
 
 
-def _rename_in(new: Path, target: Path, old: Path) -> None:
+def rename_in(new: Path, target: Path, old: Path) -> None:
+    """Put a new folder in the place of another, which is moved to `old`."""
     if target.is_dir():
         target.rename(old)
     new.rename(target)

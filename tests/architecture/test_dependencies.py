@@ -39,6 +39,9 @@ ROLES: Final[Mapping[str, tuple[str, ...]]] = {
     "triton_models": ("serve", "release"),
     "triton_models/backends": (SERVER,),
     "triton_models/encoder/tokenizer/model.py": (SERVER,),
+    # served by Triton; stepped in process by export's parity and by whoever decodes again
+    "triton_models/generator/engine": (SERVER, "train"),
+    "triton_models/generator/generate/model.py": (SERVER,),
     "etl": ("train",),
     # read by the extra of their libraries
     "etl/sources/compression.py": ("formats",),
@@ -70,6 +73,7 @@ NOT_FROM_AN_INDEX = {
     "merging",  # beside the backends of the embedded Triton, which import it by that name
     "starlette",  # FastAPI's own foundation: the two versions go together
     "tensorrt",  # only where a GPU is
+    "vllm",
     "fastembed",  # peers of the benchmark: in environments of their own, bench/peers/environments.py
     "infinity_emb",
 }

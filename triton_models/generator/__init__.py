@@ -1,0 +1,1 @@
+"""The models of a generator's release: the engine, and the Triton model around it."""
