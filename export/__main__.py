@@ -1,4 +1,6 @@
-"""`python -m export`: the stages `words`, `export`, `parity`, `quality`, `profile`, `package`; `base`: an untuned model."""
+"""`python -m export`: the stages `words`, `export`, `parity`, `quality`, `profile`, `package`; `base`: an untuned model;
+`golden-prompts`: of the packaged generator.
+"""
 
 import json
 import logging
@@ -116,6 +118,19 @@ def package_stage() -> None:
     index = load_params("encoder.index", IndexSettings)
     words = WordsPart(WORDS, read_fusion(Path(ENCODER.fusion)))
     _package(TRAINED, EXPORTED, RELEASE, reports, metrics, export, package, words, Path(SNAPSHOT_RECORD), index)
+
+
+@app.command("golden-prompts")
+def golden_prompts(
+    out: Annotated[Path | None, typer.Option(help="File to write; the one in the package where it is not given.")] = None,
+) -> None:
+    """Prompt ids of the packaged generator, for every golden prompt."""
+    from export.generator.golden_prompts import write_packaged_prompts
+    from twinline.contract.answers.golden import PACKAGED_PROMPTS
+
+    target = out or PACKAGED_PROMPTS
+    made = write_packaged_prompts(target)
+    typer.echo(f"{len(made.entries)} golden prompts of the prompt contract {made.contract[:12]} in {target}")
 
 
 @app.command("base")

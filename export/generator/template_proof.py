@@ -5,16 +5,17 @@ would make another prompt every day.
 """
 
 import json
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from export.generator.packaged import TEMPLATE_FILE
-from twinline.contract.answers.chat_formats import Frame, Role, chat_format
+from twinline.contract.answers.chat_formats import ChatFormat, Frame, Role, chat_format
 from twinline.contract.answers.prompt import conversation_ids
 from twinline.contract.answers.specification import AnswerContract
 from twinline.contract.answers.tokens import AnswerTokenizer
@@ -45,8 +46,8 @@ def read_template(folder: Path) -> str:
         found = next((each["template"] for each in found if each.get("name") == "default"), None)
     if not isinstance(found, str):
         raise MismatchError(
-            f"{folder} has no chat template ({TEMPLATE_FILE}, or `chat_template` in tokenizer_config.json): a model without one was "
-            "not trained on turns; choose an instruct model, or add the template that it was trained with"
+            f"{folder} has no chat template ({TEMPLATE_FILE}, or `chat_template` in tokenizer_config.json): a model without one "
+            "was not trained on turns; choose an instruct model, or add the template that it was trained with"
         )
     return found
 
@@ -65,62 +66,53 @@ def prove_format(contract: AnswerContract, tokenizer_json: bytes, template: str,
     chat = chat_format(contract.chat_format, contract.chat_version, place)
     frame = Frame(chat, tokenizer)
     plain = Tokenizer.from_str(tokenizer_json.decode())
-    begin = chat.begin[0] if chat.begin else ""
     for system, turns in PROBES:
-        texts = [_render(template, chat.has_system, system, turns, clock, begin, chat.stops[0], place) for clock in _CLOCKS]
-        if texts[0] != texts[1]:
+        text, later = (_render(template, chat, _messages(chat, system, turns), clock, place) for clock in _CLOCKS)
+        if text != later:
+            at = _first_difference(text, later)
             raise MismatchError(
-                f"{place}: the chat template depends on the time ({_difference(*texts)}): prompts would change by the day; choose "
-                "another model, or remove the date from its template and train it so"
+                f"{place}: the chat template depends on the time ({text[at:][:20]!r}, {later[at:][:20]!r}): prompts "
+                "would change by the day; choose another model, or remove the date from its template and train it so"
             )
-        theirs = tuple(plain.encode(texts[0], add_special_tokens=False).ids)
+        theirs = tuple(plain.encode(text, add_special_tokens=False).ids)
         ours = conversation_ids(frame, tokenizer, system, turns)
         if ours != theirs:
-            at = next(
-                (i for i, pair in enumerate(zip(ours, theirs, strict=False)) if pair[0] != pair[1]), min(len(ours), len(theirs))
-            )
+            at = _first_difference(ours, theirs)
             raise MismatchError(
                 f"{place}: {chat.place} gives {len(ours)} ids, the model's own template {len(theirs)}; they part at {at}: "
-                f"{_shown(plain, ours, at)} against {_shown(plain, theirs, at)}. Choose a model whose template is {chat.name}'s, or "
-                "add its format to contract/answers/chat_formats.py"
+                f"{_shown(plain, ours, at)} against {_shown(plain, theirs, at)}. Choose a model whose template is "
+                f"{chat.name}'s, or add its format to contract/answers/chat_formats.py"
             )
 
 
-def _render(
-    template: str,
-    has_system: bool,
-    system: str,
-    turns: tuple[tuple[Role, str], ...],
-    clock: datetime,
-    begin: str,
-    end: str,
-    place: str,
-) -> str:
+def _messages(chat: ChatFormat, system: str, turns: Sequence[tuple[Role, str]]) -> list[dict[str, str]]:
+    messages = [{"role": role, "content": text} for role, text in turns]
+    if chat.has_system:
+        return [{"role": "system", "content": system}, *messages]
+    messages[0]["content"] = f"{system}{chat.joint}{messages[0]['content']}"
+    return messages
+
+
+def _render(template: str, chat: ChatFormat, messages: Sequence[Mapping[str, str]], clock: datetime, place: str) -> str:
     """Return the text of a conversation by a template, as transformers renders one."""
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
 
     def refuse(message: str) -> None:
         raise TemplateError(message)
 
-    environment.globals["raise_exception"] = refuse
-    environment.globals["strftime_now"] = clock.strftime
-    messages: list[dict[str, Any]] = [{"role": role, "content": text} for role, text in turns]
-    if has_system:
-        messages.insert(0, {"role": "system", "content": system})
-    else:
-        messages[0]["content"] = f"{system}\n\n{messages[0]['content']}"
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
+    environment.globals |= {"raise_exception": refuse, "strftime_now": clock.strftime}
+    begin = chat.begin[0] if chat.begin else ""
     try:
-        return environment.from_string(template).render(
-            messages=messages, add_generation_prompt=True, bos_token=begin, eos_token=end
-        )
+        compiled = environment.from_string(template)
+        return compiled.render(messages=messages, add_generation_prompt=True, bos_token=begin, eos_token=chat.stops[0])
     except TemplateError as exc:
         raise MismatchError(f"{place}: the chat template does not render: {exc}; choose another model") from exc
 
 
-def _shown(tokenizer: Tokenizer, ids: tuple[int, ...], at: int) -> str:
+def _shown(tokenizer: Tokenizer, ids: Sequence[int], at: int) -> str:
     return repr(tokenizer.decode(list(ids[max(at - 4, 0) : at + 6]), skip_special_tokens=False))
 
 
-def _difference(first: str, second: str) -> str:
-    at = next(i for i, pair in enumerate(zip(first, second, strict=False)) if pair[0] != pair[1])
-    return f"{first[max(at - 20, 0) : at + 20]!r} and {second[max(at - 20, 0) : at + 20]!r}"
+def _first_difference(first: Sequence[object], second: Sequence[object]) -> int:
+    pairs = enumerate(zip(first, second, strict=False))
+    return next((place for place, (one, other) in pairs if one != other), min(len(first), len(second)))

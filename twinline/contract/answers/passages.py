@@ -3,13 +3,15 @@
 Format 1 of a passage, each piece encoded apart: `[n]`, the title behind a space, a new line, the text, an empty line.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final, Self
 
 from twinline.contract.answers.tokens import AnswerTokenizer
+from twinline.contract.canonical import JSON
 from twinline.contract.documents.records import Version
 from twinline.contract.documents.span_map import SpanMap
+from twinline.contract.errors import MismatchError
 
 # A longer title is cut at the end of a word, and the report says so.
 TITLE_TOKENS: Final = 64
@@ -27,6 +29,23 @@ class Passage:
     title: str
     text: str
     spans: SpanMap
+
+    def to_json(self) -> dict[str, JSON]:
+        """Return the JSON form."""
+        return {**asdict(self), "spans": {"start": self.spans.start, "end": self.spans.end, "runs": self.spans.to_json()}}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any], place: str) -> Self:
+        """Read the form of `to_json`.
+
+        Raises:
+            MismatchError: a field is missing or unknown.
+        """
+        try:
+            spans = SpanMap.from_json(value["spans"]["start"], value["spans"]["end"], value["spans"]["runs"], place)
+            return cls(**{**value, "version": Version(**value["version"]), "spans": spans})
+        except (KeyError, TypeError) as exc:
+            raise MismatchError(f"{place} is no passage: {exc!r}") from exc
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from twinline.contract.answers.messages import Message
 from twinline.contract.answers.passages import Passage, question_ids
 from twinline.contract.answers.prompt import Prompt, build_prompt
 from twinline.contract.answers.reading import AnswerReader
+from twinline.contract.answers.selfcheck import check_answers_in_code
 from twinline.contract.answers.specification import FRAME_TOKENS, AnswerContract, check_stop_ids
 from twinline.contract.answers.tokens import AnswerTokenizer
 from twinline.contract.errors import MismatchError
@@ -28,6 +29,7 @@ class AnswerRules:
     """
 
     def __init__(self, contract: AnswerContract, tokenizer_json: bytes) -> None:
+        check_answers_in_code()
         self.contract = contract
         self.tokenizer_json = tokenizer_json
         self.tokenizer = AnswerTokenizer(tokenizer_json)
