@@ -165,8 +165,13 @@ def _entry(value: dict[str, Any], place: str) -> GoldenPrompt:
         ),
         tuple(value["ids"]),
         value["refused"],
-        None if decoded is None else Decoded(**{k: tuple(v) if isinstance(v, list) else v for k, v in decoded.items()}),
+        None if decoded is None else _decoded(decoded),
     )
+
+
+def _decoded(value: dict[str, Any]) -> Decoded:
+    lists = ("ids", "log_probabilities", "raw_log_probabilities", "margins")
+    return Decoded(**{**value, **{name: tuple(value[name]) for name in lists}})
 
 
 def _first_difference(first: Sequence[int], second: Sequence[int]) -> int:

@@ -67,7 +67,8 @@ class Grammar:
                 f"the tokenizer writes {QUOTE} as {list(closing)}, the grammar needs one id: choose another model"
             )
         self.close_id = closing[0]
-        if self.refusal_ids[0] == label_ids(tokenizer, 1)[0]:
+        self.label_start = label_ids(tokenizer, 1)[0]
+        if self.refusal_ids[0] == self.label_start:
             raise MismatchError(f"the refusal {contract.grammar.refusal!r} begins as a citation does: choose another refusal")
         self.stop_mask = self._shared(self.stop_ids)
         pieces = [
@@ -178,7 +179,7 @@ class AnswerConstraint:
     """The constraint of one answer; see `Constraint`. What was decoded so far is in `state` and `claims`."""
 
     def __init__(self, grammar: Grammar, passages: Sequence[Shown]) -> None:
-        self._grammar = grammar
+        self.grammar = grammar
         read = {shown.number: Quotable(shown.text, grammar.tokenizer) for shown in passages}
         self.words = {number: words for number, words in read.items() if words.starts}
         labels = [(number, label_ids(grammar.tokenizer, number)) for number in self.words]
@@ -204,7 +205,7 @@ class AnswerConstraint:
         Raises:
             ContractError: the grammar does not allow it here.
         """
-        if not 0 <= token < self._grammar.vocabulary or not self.allowed()[token]:
+        if not 0 <= token < self.grammar.vocabulary or not self.allowed()[token]:
             raise ContractError(
                 f"token {token} is not allowed in state {self.state} of the citation grammar: decode with the mask, or read the "
                 "answer with the prompt that it was made for"
@@ -214,7 +215,7 @@ class AnswerConstraint:
             self._advance_quote(self._quote, token)
         elif self.state == "fixed":
             self._advance_fixed(token)
-        elif token in self._grammar.stop_ids:
+        elif token in self.grammar.stop_ids:
             self._end()
         elif self.state in ("quoted", "sentence"):
             self._advance_sentence(token)
@@ -226,7 +227,7 @@ class AnswerConstraint:
         )
 
     def _allowed(self) -> Mask:
-        grammar = self._grammar
+        grammar = self.grammar
         match self.state:
             case "fixed":
                 return grammar.mask([each.ids[self._place] for each in self._alternatives])
@@ -243,7 +244,7 @@ class AnswerConstraint:
         return grammar.stop_mask
 
     def _allowed_in_quote(self) -> Mask:
-        grammar, quote = self._grammar, self._quote
+        grammar, quote = self.grammar, self._quote
         if quote is None:
             raise ContractError("the constraint is in a quote without a passage: this is a bug of the grammar")
         words = quote.words
@@ -260,16 +261,16 @@ class AnswerConstraint:
 
     def _with_end(self, mask: Mask) -> Mask:
         """Return a mask with the ends of a claim: a stop id, and where another one may follow, the new line before it."""
-        ended = mask | self._grammar.stop_mask
+        ended = mask | self.grammar.stop_mask
         if self._may_cite():
-            ended[self._grammar.line_ids[0]] = True
+            ended[self.grammar.line_ids[0]] = True
         return ended
 
     def _may_cite(self) -> bool:
-        return len(self.claims) < self._grammar.settings.max_citations
+        return len(self.claims) < self.grammar.settings.max_citations
 
     def _must_end(self) -> bool:
-        return self._sentence.tokens >= self._grammar.settings.sentence_tokens
+        return self._sentence.tokens >= self.grammar.settings.sentence_tokens
 
     def _advance_fixed(self, token: int) -> None:
         self._alternatives = [each for each in self._alternatives if each.ids[self._place] == token]
@@ -287,13 +288,13 @@ class AnswerConstraint:
 
     def _advance_quote(self, quote: _Quote, token: int) -> None:
         words = quote.words
-        if token == self._grammar.close_id and quote.tokens:
+        if token == self.grammar.close_id and quote.tokens:
             end = min(offset for offset in quote.offsets if words.is_end(offset))
             self.claims[-1].start, self.claims[-1].end = end - quote.length, end
             self.state = "quoted"
             return
-        piece = self._grammar.tokenizer.token_bytes[token] or b""
-        to_word_end = quote.tokens >= self._grammar.settings.quote_tokens
+        piece = self.grammar.tokenizer.token_bytes[token] or b""
+        to_word_end = quote.tokens >= self.grammar.settings.quote_tokens
         quote.offsets = [
             offset + len(piece) for offset in quote.offsets if words.follows(offset, piece, to_word_end=to_word_end)
         ]  # fmt: skip
@@ -301,13 +302,13 @@ class AnswerConstraint:
         quote.tokens += 1
 
     def _advance_sentence(self, token: int) -> None:
-        if token == self._grammar.line_ids[0] and not self._sentence.pending:
+        if token == self.grammar.line_ids[0] and not self._sentence.pending:
             self._note_cut()
-            self._alternatives = [Alternative((*self._grammar.line_ids, *each.ids), each.number) for each in self._labels]
+            self._alternatives = [Alternative((*self.grammar.line_ids, *each.ids), each.number) for each in self._labels]
             self._place, self._sentence, self.state = 0, _Sentence(), "fixed"
             self._advance_fixed(token)
             return
-        piece = self._grammar.tokenizer.token_bytes[token] or b""
+        piece = self.grammar.tokenizer.token_bytes[token] or b""
         sentence = self._sentence
         sentence.tokens += 1
         sentence.pending = incomplete(sentence.pending + piece) or b""

@@ -46,6 +46,7 @@ def packaged_tokenizer() -> bytes:
     return content
 
 
+@lru_cache(maxsize=1)
 def packaged_contract() -> tuple[AnswerContract, bytes]:
     """Return the prompt contract of the packaged generator, and its tokenizer."""
     return make_answer_contract(

@@ -6,7 +6,7 @@ always lie side by side.
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -198,23 +198,22 @@ class AnswerContract:
         _check_tokenizer(contract, tokenizer_json, str(folder / TOKENIZER_FILE))
         return contract, tokenizer_json
 
-    def _ranges(self) -> tuple[tuple[str, int, int, int], ...]:
+    def _ranges(self) -> Iterator[tuple[str, int, int, int]]:
         budgets, grammar = self.budgets, self.grammar
-        return (
-            ("vocabulary", self.vocabulary, 256, 2**24),
-            ("budget context", budgets.context, 256, 2**24),
-            ("budget system", budgets.system, 8, 2**20),
-            ("budget history", budgets.history, 0, 2**20),
-            ("budget question", budgets.question, 16, 2**20),
-            ("budget passages", budgets.passages, 64, 2**20),
-            ("budget answer", budgets.answer, 16, 2**20),
-            ("max_citations", grammar.max_citations, 1, 16),
-            ("quote_tokens", grammar.quote_tokens, 1, 1_024),
-            ("sentence_tokens", grammar.sentence_tokens, 1, 1_024),
-            ("pad_id", self.pad_id, 0, max(self.vocabulary - 1, 0)),
-            ("top_k", self.decoding.top_k, 0, self.vocabulary),
-            *(("stop id", stop, 0, max(self.vocabulary - 1, 0)) for stop in self.stop_ids),
-        )
+        yield "vocabulary", self.vocabulary, 256, 2**24
+        # Lazily: only a number can be reckoned with below.
+        yield "pad_id", self.pad_id, 0, self.vocabulary - 1
+        yield "top_k", self.decoding.top_k, 0, self.vocabulary
+        yield from (("stop id", stop, 0, self.vocabulary - 1) for stop in self.stop_ids)
+        yield "budget context", budgets.context, 256, 2**24
+        yield "budget system", budgets.system, 8, 2**20
+        yield "budget history", budgets.history, 0, 2**20
+        yield "budget question", budgets.question, 16, 2**20
+        yield "budget passages", budgets.passages, 64, 2**20
+        yield "budget answer", budgets.answer, 16, 2**20
+        yield "max_citations", grammar.max_citations, 1, 16
+        yield "quote_tokens", grammar.quote_tokens, 1, 1_024
+        yield "sentence_tokens", grammar.sentence_tokens, 1, 1_024
 
     def _check_stops(self, place: str) -> None:
         if not self.stop_ids or len(set(self.stop_ids)) != len(self.stop_ids):
