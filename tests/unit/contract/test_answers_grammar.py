@@ -199,6 +199,7 @@ def test_a_character_of_a_sentence_is_finished_before_anything_else(character: s
     assert constraint.allowed()[rules.contract.stop_ids[0]]
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=8))
 def test_incomplete_is_the_beginning_of_a_character_or_none(data: bytes) -> None:
     def begins(start: bytes) -> bool:

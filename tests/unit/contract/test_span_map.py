@@ -3,11 +3,11 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twinline.contract.documents.cleaning import DEFAULT_CLEANING, clean
-from twinline.contract.documents.span_map import SpanMap
+from twinline.contract.documents.span_map import SpanMap, raw_edges
 from twinline.contract.errors import MismatchError
 
 RAW = st.text(
@@ -16,6 +16,7 @@ RAW = st.text(
 )
 
 
+@settings(deadline=None)
 @given(RAW, st.data())
 def test_every_span_of_a_chunk_leads_where_cleaning_leads(raw: str, data: st.DataObject) -> None:
     cleaned = clean(raw, DEFAULT_CLEANING)
@@ -32,13 +33,47 @@ def test_every_span_of_a_chunk_leads_where_cleaning_leads(raw: str, data: st.Dat
     assert SpanMap.from_json(spans.start, spans.end, stored, "point") == spans
 
 
+@settings(deadline=None)
+@given(RAW, st.data())
+def test_a_map_is_found_again_from_the_document(raw: str, data: st.DataObject) -> None:
+    cleaned = clean(raw, DEFAULT_CLEANING)
+    start = data.draw(st.integers(0, len(cleaned.text)))
+    end = data.draw(st.integers(start, len(cleaned.text)))
+    stored = SpanMap.of(cleaned, start, end)
+    found = SpanMap.in_document(raw, DEFAULT_CLEANING, stored.start, stored.end, cleaned.text[start:end], "chunk")
+    # Characters that cleaning makes out of one may give equal chunks at one place.
+    assert (found.start, found.end) == (stored.start, stored.end)
+    for first in range(end - start):
+        span = found.raw_span(first, first + 1)
+        assert (
+            cleaned.text[start + first] in clean(raw[slice(*span)], DEFAULT_CLEANING).text
+            or cleaned.text[start + first].isspace()
+        )
+
+
+@pytest.mark.parametrize(
+    ("raw", "start", "end", "text"),
+    [
+        ("The tower is 43 m tall.", 0, 23, "The tower is 42 m tall."),
+        ("x The tower", 0, 9, "The tower"),
+        ("The tower", 0, 8, "The tower"),
+        ("", 0, 9, "The tower"),
+        ("The tower", 40, 49, "The tower"),
+    ],
+)
+def test_another_version_of_the_document_is_refused(raw: str, start: int, end: int, text: str) -> None:
+    with pytest.raises(MismatchError, match=r"the chunk: the document has another text at \d+ to \d+"):
+        SpanMap.in_document(raw, DEFAULT_CLEANING, start, end, text, "the chunk")
+
+
+@settings(deadline=None)
 @given(RAW, st.integers(0, 40), st.integers(1, 40))
 def test_edges_are_the_spans_of_single_characters(raw: str, start: int, length: int) -> None:
     cleaned = clean(raw, DEFAULT_CLEANING)
     end = min(start + length, len(cleaned.text))
     if start >= end:
         return
-    starts, ends = cleaned.raw_edges(start, end)
+    starts, ends = raw_edges(cleaned, start, end)
     assert list(zip(starts.tolist(), ends.tolist(), strict=True)) == [cleaned.raw_span(i, i + 1) for i in range(start, end)]
 
 

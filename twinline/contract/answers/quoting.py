@@ -33,7 +33,6 @@ class Quotable:
     def __init__(self, text: str, tokenizer: AnswerTokenizer) -> None:
         self.data = text.encode()
         self._tokenizer = tokenizer
-        self._code_points = text.isascii()
         self._offsets = list(accumulate((len(character.encode()) for character in text), initial=0))
         size = len(self.data)
         # By byte offset: the end of the stretch that an offset is in (-1: no quote passes here), and the next end of a word.
@@ -42,7 +41,7 @@ class Quotable:
         self.starts: list[int] = []
         self._sorted_ends: list[int] = []
         self._read(text)
-        self._ids: dict[int, tuple[tuple[int, bytes], ...]] = {}
+        self._ids: dict[bytes, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
         self._start_ids: NDArray[np.int64] | None = None
 
     def is_end(self, offset: int) -> bool:
@@ -54,21 +53,23 @@ class Quotable:
         limit = self._next_end(offset) if to_word_end else self._limits[offset]
         return offset + len(piece) <= limit and self.data.startswith(piece, offset)
 
-    def ids_at(self, offset: int, *, to_word_end: bool) -> list[int]:
+    def ids_at(self, offset: int, *, to_word_end: bool) -> NDArray[np.int64]:
         """Return the tokens that may follow at a byte offset."""
-        found = self._ids.get(offset)
+        ahead, lengths = self._ahead(offset)
+        found = self._ids.get(ahead)
         if found is None:
-            found = self._ids[offset] = tuple(self._walk(offset))
-        if not to_word_end:
-            return [identity for identity, _ in found]
-        room = self._next_end(offset) - offset
-        return [identity for identity, piece in found if len(piece) <= room]
+            # Equal words ahead have equal tokens, wherever they stand.
+            walked = list(self._walk(ahead, lengths))
+            ids, sizes = (np.array([each[place] for each in walked], dtype=np.int64) for place in (0, 1))
+            found = self._ids[ahead] = (ids, sizes)
+        ids, sizes = found
+        return ids[sizes <= self._next_end(offset) - offset] if to_word_end else ids
 
     @property
     def start_ids(self) -> NDArray[np.int64]:
         """Return the tokens that may begin a quote."""
         if self._start_ids is None:
-            found = {identity for start in self.starts for identity in self.ids_at(start, to_word_end=False)}
+            found = {identity for start in self.starts for identity, _ in self._walk(*self._ahead(start))}
             self._start_ids = np.fromiter(found, dtype=np.int64, count=len(found))
         return self._start_ids
 
@@ -76,18 +77,20 @@ class Quotable:
         """Return the code points of a span of whole characters, given in bytes."""
         return bisect_left(self._offsets, start), bisect_left(self._offsets, end)
 
-    def _walk(self, offset: int) -> Iterator[tuple[int, bytes]]:
-        data, room = self.data, self._limits[offset] - offset
-        if room <= 0:
-            return
+    def _ahead(self, offset: int) -> tuple[bytes, tuple[int, ...]]:
+        """Return the bytes that one token may take from an offset, and the lengths that a token may have there."""
+        limit = self._limits[offset]
+        lengths = self._tokenizer.lengths_of.get(self.data[offset : min(offset + 2, limit)], ())
+        return self.data[offset : min(offset + (lengths[-1] if lengths else 1), limit)], lengths
+
+    def _walk(self, ahead: bytes, lengths: tuple[int, ...]) -> Iterator[tuple[int, int]]:
+        """Yield the tokens that bytes begin with, and their lengths."""
         ids_of = self._tokenizer.ids_of
-        lengths = (1, *self._tokenizer.lengths_of.get(data[offset : offset + 2], ()))
-        for length in lengths:
-            if length > room:
+        for length in (1, *lengths):
+            if length > len(ahead):
                 return
-            piece = data[offset : offset + length]
-            for identity in ids_of.get(piece, ()):
-                yield identity, piece
+            for identity in ids_of.get(ahead[:length], ()):
+                yield identity, length
 
     def _next_end(self, offset: int) -> int:
         """Return the next end of a word after a byte offset."""

@@ -11,9 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-import numpy as np
-from numpy.typing import NDArray
-
 from twinline.contract.errors import MismatchError
 
 Edit = tuple[int, int, str]
@@ -50,16 +47,6 @@ class _Alignment:
             return self.in_ends[i]
         return self.in_ends[i] + position - self.out_ends[i]
 
-    def edges(self, starts: NDArray[np.int64], ends: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return `start` of many starts and `end` of many ends, each end at least 1."""
-        out_starts, out_ends, in_starts, in_ends = map(np.asarray, (self.out_starts, self.out_ends, self.in_starts, self.in_ends))
-        found = []
-        for looked_up, positions, inside in ((starts, starts, in_starts), (ends - 1, ends, in_ends)):
-            at = np.searchsorted(out_starts, looked_up, side="right") - 1
-            behind = np.where(looked_up < out_ends[at], inside[at], in_ends[at] + positions - out_ends[at])
-            found.append(np.where(at < 0, positions, behind))
-        return found[0], found[1]
-
 
 @dataclass(frozen=True, slots=True)
 class CleanText:
@@ -74,13 +61,10 @@ class CleanText:
             start, end = alignment.start(start), alignment.end(end)
         return start, end
 
-    def raw_edges(self, start: int, end: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the raw start and the raw end of each character of a clean span: `raw_span(i, i + 1)` for each i."""
-        starts = np.arange(start, end, dtype=np.int64)
-        ends = starts + 1
-        for alignment in reversed(self._alignments):
-            starts, ends = alignment.edges(starts, ends)
-        return starts, ends
+    @property
+    def alignments(self) -> tuple[_Alignment, ...]:
+        """Return the places of the edits, rule by rule, of those that made any."""
+        return self._alignments
 
 
 def clean(text: str, rules: Sequence[tuple[str, int]]) -> CleanText:

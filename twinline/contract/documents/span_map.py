@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 
-from twinline.contract.documents.cleaning import CleanText
+from twinline.contract.documents.cleaning import CleanText, clean
 from twinline.contract.documents.strict_json import short
 from twinline.contract.errors import MismatchError
 
@@ -36,12 +37,39 @@ class SpanMap:
         """Return the map of the chunk `cleaned.text[start:end]`; an empty one stays at the document's start."""
         if start == end:
             return cls(0, 0, ())
-        starts, ends = cleaned.raw_edges(start, end)
+        starts, ends = raw_edges(cleaned, start, end)
         positions = np.arange(end - start)
         shifts = np.stack([starts - positions, ends - (positions + 1)], axis=1)
         firsts = np.flatnonzero(np.r_[True, (shifts[1:] != shifts[:-1]).any(axis=1)])
         runs = tuple((int(at), int(shifts[at, 0]), int(shifts[at, 1])) for at in firsts)
         return cls(int(starts[0]), int(ends[-1]), runs)
+
+    @classmethod
+    def in_document(cls, raw: str, rules: Sequence[tuple[str, int]], start: int, end: int, text: str, place: str) -> Self:
+        """Return the map of a chunk that was stored without one, from the document that it was cut from.
+
+        Args:
+            raw: the document's text.
+            rules: of cleaning, by the chunk's contract.
+            start, end: the chunk, in code points of `raw`.
+            text: the chunk's clean text.
+            place: of the chunk, for the error.
+
+        Raises:
+            MismatchError: the document does not have this chunk here.
+        """
+        cleaned = clean(raw, rules)
+        starts, _ = raw_edges(cleaned, 0, len(cleaned.text))
+        for first in np.flatnonzero(starts == start).tolist():
+            last = first + len(text)
+            if text and cleaned.text[first:last] == text and cleaned.raw_span(first, last) == (start, end):
+                return cls.of(cleaned, first, last)
+        if not text:
+            return cls.of(cleaned, 0, 0)
+        raise MismatchError(
+            f"{place}: the document has another text at {start} to {end} than the chunk {short(text[:60])}: it is another "
+            "version, or was cleaned by other rules; index it again"
+        )
 
     @classmethod
     def whole(cls, start: int, end: int) -> Self:
@@ -77,6 +105,23 @@ class SpanMap:
         if positions != sorted(set(positions)) or (runs and positions[0] != 0):
             raise MismatchError(f"{place}: the span map {short(value)} is not in order from 0: index the document again")
         return cls(start, end, runs)
+
+
+def raw_edges(cleaned: CleanText, start: int, end: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the raw start and the raw end of each character of a clean span: `raw_span(i, i + 1)` for each i."""
+    starts = np.arange(start, end, dtype=np.int64)
+    ends = starts + 1
+    for alignment in reversed(cleaned.alignments):
+        out_starts, out_ends = np.asarray(alignment.out_starts), np.asarray(alignment.out_ends)
+        in_starts, in_ends = np.asarray(alignment.in_starts), np.asarray(alignment.in_ends)
+        # The end of a span is one past its last character, so that is the one looked up.
+        edges = []
+        for looked_up, positions, inside in ((starts, starts, in_starts), (ends - 1, ends, in_ends)):
+            at = np.searchsorted(out_starts, looked_up, side="right") - 1
+            behind = np.where(looked_up < out_ends[at], inside[at], in_ends[at] + positions - out_ends[at])
+            edges.append(np.where(at < 0, positions, behind))
+        starts, ends = edges
+    return starts, ends
 
 
 def _position(run: Run) -> int:
