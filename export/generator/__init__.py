@@ -1,1 +1,1 @@
-"""The generator's part of export: where its weights come from, and the proof of its prompt contract."""
+"""The parts of an export that only generators need."""

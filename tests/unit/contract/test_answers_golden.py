@@ -48,7 +48,7 @@ def test_there_are_enough_of_them_and_each_has_its_name() -> None:
 
 def test_golden_prompts_are_read_back_as_they_were_written(tmp_path: Path) -> None:
     made = packaged_golden_prompts()
-    answered = replace(made.entries[0], decoded=Decoded((75, 2), (-0.5, 0.0), (-1.25, -0.5), (0.75, None), -3.5))
+    answered = replace(made.entries[0], decoded=Decoded((75, 2), (-1.25, -0.5), (-0.5, 0.0), (0.75, None), -3.5))
     whole = GoldenPrompts(made.contract, (answered, *made.entries[1:]))
     (tmp_path / GOLDEN_PROMPTS_FILE).write_bytes(whole.to_bytes())
     assert read_golden_prompts(tmp_path) == whole

@@ -119,15 +119,34 @@ def test_the_refusal_is_an_outcome_of_its_own() -> None:
     assert (read.outcome, read.text, read.citations) == ("not_in_documents", "not in the documents", ())
 
 
-@pytest.mark.parametrize("reason", ["length", "cancelled", "stop"])
+@pytest.mark.parametrize("reason", ["length", "cancelled", "deadline", "error"])
 @pytest.mark.parametrize("kept", [0, 3, 9, -1])
-def test_an_answer_without_its_stop_id_is_cut(reason: Any, kept: int) -> None:
+def test_an_answer_that_the_engine_broke_off_is_cut(reason: Any, kept: int) -> None:
     rules = byte_rules()
     prompt = rules.prompt("?", (), [passage("alpha beta gamma")])
-    ids = answer_ids(rules.grammar, prompt.passages, [Statement(1, "alpha beta", "Yes.")])
-    assert read_answer(rules.grammar, prompt, ids[:kept], reason).outcome == "cut"
-    refused = answer_ids(rules.grammar, prompt.passages, [])
-    assert read_answer(rules.grammar, prompt, refused[:kept], reason).outcome == "cut"
+    for statements in ([Statement(1, "alpha beta", "Yes.")], []):
+        ids = answer_ids(rules.grammar, prompt.passages, statements)
+        assert read_answer(rules.grammar, prompt, ids[:kept], reason).outcome == "cut"
+
+
+@pytest.mark.parametrize("kept", range(16))
+def test_an_engine_that_says_stop_in_mid_answer_is_not_believed(kept: int) -> None:
+    rules = byte_rules()
+    prompt = rules.prompt("?", (), [passage("alpha beta gamma")])
+    ids = rules.tokenizer.encode('[1] "alpha beta" é')
+    whole = len(rules.tokenizer.encode('[1] "alpha beta"'))
+    assert read_answer(rules.grammar, prompt, ids[: min(kept, whole - 1)], "stop").outcome == "cut"
+    assert read_answer(rules.grammar, prompt, ids[:-1], "stop").outcome == "cut"
+
+
+@pytest.mark.parametrize("statements", [[Statement(1, "alpha beta", "Yes.")], [Statement(1, "alpha")], []])
+def test_the_stop_id_may_be_among_the_ids_or_not(statements: list[Statement]) -> None:
+    rules = byte_rules()
+    prompt = rules.prompt("?", (), [passage("alpha beta gamma")])
+    ids = answer_ids(rules.grammar, prompt.passages, statements)
+    with_it, without = (read_answer(rules.grammar, prompt, given, "stop") for given in (ids, ids[:-1]))
+    assert with_it == without
+    assert with_it.outcome == ("answered" if statements else "not_in_documents")
 
 
 def test_the_engines_reason_is_believed_over_the_ids() -> None:

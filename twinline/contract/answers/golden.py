@@ -32,15 +32,15 @@ class Decoded:
 
     Attributes:
         ids: the stop id included, if one was reached.
-        log_probabilities: of each id under the mask.
-        raw_log_probabilities: of each id without it.
+        log_probabilities: of each id among all ids.
+        masked_log_probabilities: of each id among those that the mask allows.
         margins: log-probability of each id minus that of the next best allowed one; None where only one was allowed.
-        refusal: raw log-probability of the refusal's first id at the first step.
+        refusal: log-probability of the refusal's first id among all ids, at the first step.
     """
 
     ids: tuple[int, ...]
     log_probabilities: tuple[float, ...]
-    raw_log_probabilities: tuple[float, ...]
+    masked_log_probabilities: tuple[float, ...]
     margins: tuple[float | None, ...]
     refusal: float
 
@@ -170,7 +170,7 @@ def _entry(value: dict[str, Any], place: str) -> GoldenPrompt:
 
 
 def _decoded(value: dict[str, Any]) -> Decoded:
-    lists = ("ids", "log_probabilities", "raw_log_probabilities", "margins")
+    lists = ("ids", "log_probabilities", "masked_log_probabilities", "margins")
     return Decoded(**{**value, **{name: tuple(value[name]) for name in lists}})
 
 

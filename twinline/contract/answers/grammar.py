@@ -191,7 +191,7 @@ class AnswerConstraint:
         self._mask: Mask | None = None
         self.state: State = "fixed"
         self.claims: list[Claim] = []
-        self.is_cut = False
+        self._has_cut = False
 
     def allowed(self) -> Mask:
         """Return the mask `(vocabulary,)` of the tokens that may come next, valid until `advance`; never all False."""
@@ -216,7 +216,7 @@ class AnswerConstraint:
         elif self.state == "fixed":
             self._advance_fixed(token)
         elif token in self.grammar.stop_ids:
-            self._end()
+            self.state = "refused" if self.state == "refused" else "done"
         elif self.state in ("quoted", "sentence"):
             self._advance_sentence(token)
 
@@ -225,6 +225,17 @@ class AnswerConstraint:
         return self.state in ("refused", "done") or (
             self.state == "sentence" and self._must_end() and not self._sentence.pending and not self._may_cite()
         )
+
+    @property
+    def may_end(self) -> bool:
+        """Return whether the answer may end here."""
+        return bool(self.allowed()[self.grammar.stop_ids[0]])
+
+    @property
+    def is_cut(self) -> bool:
+        """Return whether a sentence so far met its limit before its end."""
+        text = self._sentence.last.decode(errors="ignore").rstrip()
+        return self._has_cut or (self._must_end() and not text.endswith(_SENTENCE_ENDS))
 
     def _allowed(self) -> Mask:
         grammar = self.grammar
@@ -303,7 +314,7 @@ class AnswerConstraint:
 
     def _advance_sentence(self, token: int) -> None:
         if token == self.grammar.line_ids[0] and not self._sentence.pending:
-            self._note_cut()
+            self._has_cut = self.is_cut
             self._alternatives = [Alternative((*self.grammar.line_ids, *each.ids), each.number) for each in self._labels]
             self._place, self._sentence, self.state = 0, _Sentence(), "fixed"
             self._advance_fixed(token)
@@ -314,13 +325,3 @@ class AnswerConstraint:
         sentence.pending = incomplete(sentence.pending + piece) or b""
         sentence.last = (sentence.last + piece)[-8:]
         self.state = "sentence"
-
-    def _end(self) -> None:
-        self._note_cut()
-        self.state = "done" if self.state != "refused" else "refused"
-
-    def _note_cut(self) -> None:
-        """Note that a sentence met its limit before its end."""
-        text = self._sentence.last.decode(errors="ignore").rstrip()
-        if self._must_end() and not text.endswith(_SENTENCE_ENDS):
-            self.is_cut = True

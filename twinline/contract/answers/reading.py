@@ -13,8 +13,8 @@ from twinline.contract.errors import ContractError
 
 # `degraded`: no generator answered, and hits stand in for an answer. No ids are read then.
 Outcome = Literal["answered", "not_in_documents", "degraded", "cut"]
-# Why the engine ended: at a stop id; at the most tokens; because the asker left or the engine was stopped.
-FinishReason = Literal["stop", "length", "cancelled"]
+# Why the engine ended: nothing more may follow, the most tokens, the asker left, too late, a fault.
+FinishReason = Literal["stop", "length", "cancelled", "deadline", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +77,14 @@ class AnswerReader:
         """Return the whole answer.
 
         Args:
-            reason: why the engine ended; the truth reaches the asker.
+            reason: why the engine ended; the truth reaches the asker. The stop id may be among the tokens or not.
         """
         if rest := self._detokenizer.finish():
             self._texts.append(rest)
         return ReadAnswer(self._outcome(reason), "".join(self._texts), tuple(self._citations), self._note)
 
     def _outcome(self, reason: FinishReason) -> Outcome:
-        if reason != "stop" or not self._is_stopped or self._constraint.is_cut:
+        if reason != "stop" or not self._constraint.may_end or self._constraint.is_cut:
             return "cut"
         return "not_in_documents" if self._constraint.state == "refused" else "answered"
 
