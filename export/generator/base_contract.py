@@ -7,13 +7,7 @@ from typing import Any, Final
 
 from export.generator.packaged import CONFIG_FILE
 from export.generator.template_proof import prove_format, read_template
-from twinline.contract.answers.specification import (
-    PROMPT_CONTRACT_FILE,
-    AnswerContract,
-    Budgets,
-    check_stop_ids,
-    make_answer_contract,
-)
+from twinline.contract.answers.specification import PROMPT_CONTRACT_FILE, AnswerContract, Budgets, make_answer_contract
 from twinline.contract.encoder.specification import TOKENIZER_FILE
 from twinline.contract.errors import MismatchError
 
@@ -40,7 +34,11 @@ def base_contract(folder: Path, languages: tuple[str, ...], budgets: Budgets | N
     missing = [name for name in ("vocab_size", "max_position_embeddings") if not isinstance(config.get(name), int)]
     if missing:
         raise MismatchError(f"{folder / CONFIG_FILE} states no {', '.join(missing)}: choose a causal language model")
-    stops, context = tuple(_ids(config.get("eos_token_id"))), config["max_position_embeddings"]
+    context = config["max_position_embeddings"]
+    generation = folder / GENERATION_CONFIG_FILE
+    # Nothing else of the generation config counts, and it is not shipped: decoding settings are the contract's.
+    sides = [config, *([_object(generation)] if generation.is_file() else [])]
+    stops = tuple(stop for side in sides for stop in _ids(side.get("eos_token_id")))
     contract, tokenizer_json = make_answer_contract(
         (folder / TOKENIZER_FILE).read_bytes(),
         vocabulary=config["vocab_size"],
@@ -53,10 +51,6 @@ def base_contract(folder: Path, languages: tuple[str, ...], budgets: Budgets | N
             f"{folder / CONFIG_FILE}: the model reads {context} tokens, the budget's context is "
             f"{contract.budgets.context}: lower it"
         )
-    generation = folder / GENERATION_CONFIG_FILE
-    if generation.is_file():
-        # Its other settings never count: decoding settings are the contract's. It is not shipped.
-        check_stop_ids(contract, tuple(_ids(_object(generation).get("eos_token_id"))), str(generation))
     prove_format(contract, tokenizer_json, read_template(folder), str(folder))
     return contract, tokenizer_json
 

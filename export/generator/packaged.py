@@ -23,12 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twinline.clients.base_model import resolve_base_model
-from twinline.contract.answers.packaged_model import PACKAGED, TOKENIZER_SHA256
+from twinline.contract.answers.packaged_model import DEFAULT_GENERATOR, PACKAGED, TOKENIZER_SHA256
 from twinline.contract.canonical import JSON
 from twinline.contract.encoder.specification import TOKENIZER_FILE
 from twinline.contract.errors import MismatchError, SettingsError
 
-DEFAULT_GENERATOR: Final = f"package:{PACKAGED.package}"
 CONFIG_FILE: Final = "config.json"
 WEIGHTS_FILE: Final = "model.safetensors"
 TEMPLATE_FILE: Final = "chat_template.jinja"

@@ -353,7 +353,11 @@ def test_fingerprints_tell_prompts_and_contracts_apart() -> None:
         ("Где маяк?", ("en",), "ru"),
         ("Où est le phare et pourquoi?", ("en",), "fr"),
         ("¿Dónde está el faro y cuándo?", ("en",), "es"),
+        ("Iğdır'da hava nasıl?", ("en",), "tr"),
+        ("What is the weather like in Iğdır?", ("en",), ""),
+        ("Onde está o farol da nação?", ("en",), "pt"),
         # Nothing shows the language, so nothing is said.
+        ("Iğdır Iğdır", ("en",), ""),
         ("offsets", ("tr",), ""),
         ("42?", ("en",), ""),
         ("🎉", ("en",), ""),

@@ -193,7 +193,7 @@ def test_a_tokenizer_without_a_pad_token_is_refused() -> None:
     for token in value["added_tokens"]:
         token["content"] = token["content"].replace("<pad>", "<filler>")
     value["model"]["vocab"] = {piece.replace("<pad>", "<filler>"): number for piece, number in value["model"]["vocab"].items()}
-    with pytest.raises(MismatchError, match="add a pad token"):
+    with pytest.raises(MismatchError, match="add one, such as <pad>"):
         make_answer_contract(json.dumps(value).encode(), vocabulary=320, languages=("en",))
 
 

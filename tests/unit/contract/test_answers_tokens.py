@@ -168,6 +168,34 @@ def test_the_reference_decoder_agrees() -> None:
         assert reference.decode([*ids, 2]) == PACKAGED.decode([*ids, 2])
 
 
+def added(value: dict[str, Any], content: str) -> int:
+    """Add a token that is not special, and return its id."""
+    token = {**value["added_tokens"][0], "id": len(value["model"]["vocab"]), "content": content, "special": False}
+    value["added_tokens"].append(token)
+    value["model"]["vocab"][content] = token["id"]
+    return int(token["id"])
+
+
+@pytest.mark.parametrize(
+    ("made", "content", "spelled"),
+    [
+        (fallback_tokenizer, "▁▁▁▁", b"    "),
+        (fallback_tokenizer, "<table>", b"<table>"),
+        (byte_tokenizer, "<tool_call>", b"<tool_call>"),
+        (byte_tokenizer, "ĠĠ", b"  "),
+        (byte_tokenizer, "two words", b"two words"),
+    ],
+)
+def test_an_added_token_has_the_bytes_that_the_library_decodes(made: Any, content: str, spelled: bytes) -> None:
+    from tokenizers import Tokenizer
+
+    value = json.loads(made())
+    identity = added(value, content)
+    tokenizer = AnswerTokenizer(changed(value))
+    assert tokenizer.token_bytes[identity] == spelled
+    assert Tokenizer.from_str(changed(value).decode()).decode([identity]) == spelled.decode()
+
+
 def test_a_special_token_that_is_missing_is_named() -> None:
     with pytest.raises(MismatchError, match="the frame needs the special token <bos>"):
         PACKAGED.special_id("<bos>", "the frame")

@@ -8,7 +8,7 @@ import pytest
 
 from export.generator.base_contract import base_contract
 from twinline.contract.answers.selfcheck import byte_tokenizer
-from twinline.contract.answers.specification import Budgets
+from twinline.contract.answers.specification import Budgets, check_stop_ids
 from twinline.contract.answers.tokens import AnswerTokenizer
 from twinline.contract.errors import MismatchError
 
@@ -51,10 +51,19 @@ def test_all_stop_ids_of_a_models_config_end_an_answer(model: Path, stated: Any,
     assert base_contract(model, ("en",))[0].stop_ids == stops
 
 
-def test_a_stop_id_that_only_the_generation_config_knows_is_refused(model: Path) -> None:
-    write(model / "generation_config.json", eos_token_id=[END, OTHER], temperature=1.0)
-    with pytest.raises(MismatchError, match=rf"generation_config.json: stops at \[{OTHER}\], the prompt contract at \[{END}\]"):
-        base_contract(model, ("en",))
+def test_a_stop_id_that_only_the_generation_config_knows_ends_an_answer_too(model: Path) -> None:
+    write(model / "generation_config.json", eos_token_id=[OTHER, END], temperature=1.0)
+    contract, _ = base_contract(model, ("en",))
+    assert contract.stop_ids == (END, OTHER)
+    check_stop_ids(contract, (OTHER,), "the engine")
+
+
+def test_a_model_that_pads_with_its_stop_gets_another_pad(model: Path) -> None:
+    value = json.loads(byte_tokenizer().decode().replace("<pad>", "<|fim_pad|>"))
+    (model / "tokenizer.json").write_text(json.dumps(value))
+    write(model / "config.json", vocab_size=320, eos_token_id=[END, OTHER], pad_token_id=OTHER, max_position_embeddings=4_096)
+    contract, tokenizer_json = base_contract(model, ("en",))
+    assert contract.pad_id == AnswerTokenizer(tokenizer_json).special["<|fim_pad|>"]
 
 
 def test_sampling_of_a_generation_config_never_counts(model: Path) -> None:
@@ -72,7 +81,7 @@ def test_sampling_of_a_generation_config_never_counts(model: Path) -> None:
     [
         ({"vocab_size": 10}, "vocabulary is 10, must be a whole number from 256"),
         ({"max_position_embeddings": 1_024}, "add up to 2560, the context has 1024"),
-        ({"eos_token_id": SPECIAL["<pad>"]}, "beside its stop ids"),
+        ({"eos_token_id": SPECIAL["<pad>"]}, "no special token to pad with beside its stop ids"),
         ({"eos_token_id": 900}, "stop id is 900"),
         ({"vocab_size": None}, "states no vocab_size: choose a causal language model"),
         ({"max_position_embeddings": "4096"}, "states no max_position_embeddings"),

