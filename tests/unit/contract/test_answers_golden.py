@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from answers_world import packaged_rules
 
+from tests.unit.contract.answers_world import packaged_rules
 from twinline.contract.answers import golden as golden_module
 from twinline.contract.answers import packaged_model, selfcheck
 from twinline.contract.answers.golden import (

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from answers_world import TEXTS, byte_rules, packaged_rules, passage, walk, with_changes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.unit.contract.answers_world import TEXTS, byte_rules, packaged_rules, passage, walk, with_changes
 from twinline.contract.answers.constraint import Constraint
 from twinline.contract.answers.grammar import Grammar, incomplete
 from twinline.contract.answers.passages import Passage, as_shown

@@ -7,10 +7,10 @@ from functools import cache
 from typing import Any
 
 import pytest
-from answers_world import TEXTS, byte_rules, cleaned_passage, packaged_rules, passage, with_changes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.unit.contract.answers_world import TEXTS, byte_rules, cleaned_passage, packaged_rules, passage, with_changes
 from twinline.contract.answers.chat_formats import CHAT_FORMATS
 from twinline.contract.answers.messages import Message, read_messages
 from twinline.contract.answers.passages import TITLE_TOKENS, label_ids

@@ -4,10 +4,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from answers_world import TEXTS, byte_rules, cleaned_passage, packaged_rules, passage, walk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.unit.contract.answers_world import TEXTS, byte_rules, cleaned_passage, packaged_rules, passage, walk
 from twinline.contract.answers.messages import Message
 from twinline.contract.answers.passages import Passage, as_shown
 from twinline.contract.answers.prompt import Prompt

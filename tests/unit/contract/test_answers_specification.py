@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from answers_world import byte_rules, packaged_rules, with_changes
 
+from tests.unit.contract.answers_world import byte_rules, packaged_rules, with_changes
 from twinline.contract.answers.decoding import DecodingSettings, decoding_settings
 from twinline.contract.answers.packaged_model import packaged_tokenizer
 from twinline.contract.answers.rules import AnswerRules

@@ -4,10 +4,10 @@ import json
 from typing import Any
 
 import pytest
-from answers_world import TEXTS, byte_rules, packaged_rules
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.unit.contract.answers_world import TEXTS, byte_rules, packaged_rules
 from twinline.contract.answers.detokenizer import Detokenizer
 from twinline.contract.answers.packaged_model import packaged_tokenizer
 from twinline.contract.answers.selfcheck import byte_tokenizer
