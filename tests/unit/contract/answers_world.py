@@ -1,5 +1,6 @@
 """What tests of answers share: rules over a tokenizer of single bytes, passages, and walks that the grammar allows."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache, lru_cache
@@ -12,6 +13,7 @@ from twinline.contract.answers.packaged_model import packaged_contract
 from twinline.contract.answers.passages import Passage
 from twinline.contract.answers.rules import AnswerRules
 from twinline.contract.answers.selfcheck import byte_contract
+from twinline.contract.answers.specification import make_answer_contract
 from twinline.contract.documents.cleaning import DEFAULT_CLEANING, clean
 from twinline.contract.documents.records import Version
 from twinline.contract.documents.span_map import SpanMap
@@ -41,6 +43,59 @@ TEXTS = (
 @cache
 def byte_rules(chat: str = "chatml") -> AnswerRules:
     return AnswerRules(*byte_contract(chat))
+
+
+def fallback_tokenizer() -> bytes:
+    """A tokenizer as Gemma's: pieces with ▁ for a space, and tokens of single bytes for everything else."""
+    pieces = ["<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>", "<pad>"]
+    pieces += [f"<0x{byte:02X}>" for byte in range(256)]
+    pieces += [*'▁"[]0123456789abcdefghijklmnopqrstuvwxyzNQD?.:', "\n", "\n\n", '▁"', "th", "the", "▁the", "é"]
+    merges = [["\n", "\n"], ["▁", '"'], ["t", "h"], ["th", "e"], ["▁", "the"]]
+    return json.dumps(
+        {
+            "version": "1.0",
+            "truncation": None,
+            "padding": None,
+            "added_tokens": [
+                {
+                    "id": number,
+                    "content": piece,
+                    "single_word": False,
+                    "lstrip": False,
+                    "rstrip": False,
+                    "normalized": False,
+                    "special": True,
+                }
+                for number, piece in enumerate(pieces[:5])
+            ],
+            "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+            "pre_tokenizer": None,
+            "post_processor": None,
+            "decoder": {
+                "type": "Sequence",
+                "decoders": [
+                    {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+                    {"type": "ByteFallback"},
+                    {"type": "Fuse"},
+                ],
+            },
+            "model": {
+                "type": "BPE",
+                "byte_fallback": True,
+                "fuse_unk": True,
+                "unk_token": None,
+                "vocab": {piece: number for number, piece in enumerate(pieces)},
+                "merges": merges,
+            },
+        }
+    ).encode()
+
+
+@lru_cache(maxsize=1)
+def fallback_rules() -> AnswerRules:
+    return AnswerRules(
+        *make_answer_contract(fallback_tokenizer(), vocabulary=400, languages=("en",), budgets=byte_rules().contract.budgets)
+    )
 
 
 @lru_cache(maxsize=1)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.contract.answers_world import TEXTS, byte_rules, packaged_rules, passage, walk, with_changes
+from tests.unit.contract.answers_world import TEXTS, byte_rules, fallback_rules, packaged_rules, passage, walk, with_changes
 from twinline.contract.answers.constraint import Constraint
 from twinline.contract.answers.grammar import Grammar, incomplete
 from twinline.contract.answers.passages import Passage, as_shown
@@ -45,7 +45,7 @@ def check_answer(rules: AnswerRules, passages: list[Passage], seed: int) -> int:
 
 
 @pytest.mark.parametrize("text", TEXTS)
-@pytest.mark.parametrize("rules", [byte_rules, packaged_rules])
+@pytest.mark.parametrize("rules", [byte_rules, fallback_rules, packaged_rules])
 def test_random_walks_give_literal_quotes_and_nothing_else(rules: object, text: str) -> None:
     opened = rules()  # type: ignore[operator]
     passages = [passage(text), passage("A second one, 42 m tall.", "Title")]
@@ -56,6 +56,12 @@ def test_random_walks_give_literal_quotes_and_nothing_else(rules: object, text: 
 @given(STRANGE, STRANGE, st.integers(0, 2**32))
 def test_walks_over_any_text_end_and_are_literal(first: str, second: str, seed: int) -> None:
     check_answer(byte_rules(), [passage(first), passage(second)], seed)
+
+
+@settings(deadline=None, max_examples=100)
+@given(STRANGE, st.integers(0, 2**32))
+def test_walks_of_a_vocabulary_with_byte_tokens_end_and_are_literal(text: str, seed: int) -> None:
+    check_answer(fallback_rules(), [passage(text)], seed)
 
 
 @settings(deadline=None, max_examples=60)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.contract.answers_world import TEXTS, byte_rules, packaged_rules
+from tests.unit.contract.answers_world import TEXTS, byte_rules, fallback_tokenizer, packaged_rules
 from twinline.contract.answers.detokenizer import Detokenizer
 from twinline.contract.answers.packaged_model import packaged_tokenizer
 from twinline.contract.answers.selfcheck import byte_tokenizer
@@ -89,41 +89,6 @@ def test_a_tokenizer_whose_bytes_are_not_known_is_refused(edit: Any) -> None:
     edit(value)
     with pytest.raises(MismatchError, match="this code knows byte-level BPE"):
         AnswerTokenizer(changed(value))
-
-
-def fallback_tokenizer() -> bytes:
-    """A tokenizer as Gemma's: pieces with ▁ for a space, and tokens of single bytes for everything else."""
-    pieces = ["<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>", "<pad>"]
-    pieces += [f"<0x{byte:02X}>" for byte in range(256)]
-    pieces += [*'▁"[]0123456789abcdefghijklmnopqrstuvwxyzNQD?.:', "\n", "\n\n", '▁"', "th", "the", "▁the", "é"]
-    merges = [["\n", "\n"], ["▁", '"'], ["t", "h"], ["th", "e"], ["▁", "the"]]
-    return changed(
-        {
-            "version": "1.0",
-            "truncation": None,
-            "padding": None,
-            "added_tokens": [
-                {
-                    "id": number, "content": piece, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
-                    "special": True,
-                }
-                for number, piece in enumerate(pieces[:5])
-            ],
-            "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
-            "pre_tokenizer": None,
-            "post_processor": None,
-            "decoder": {
-                "type": "Sequence",
-                "decoders": [
-                    {"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"}
-                ],
-            },
-            "model": {
-                "type": "BPE", "byte_fallback": True, "fuse_unk": True, "unk_token": None,
-                "vocab": {piece: number for number, piece in enumerate(pieces)}, "merges": merges,
-            },
-        }
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize("text", ["the path of the é", 'a "q" [1]', "İ文🎉\n\nx", "  two"])
