@@ -1,11 +1,13 @@
 """Reading and writing answers: citations lead to the document's code points, outcomes are true, training writes what is read."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
 from tests.unit.contract.answers_world import TEXTS, byte_rules, cleaned_passage, packaged_rules, passage, walk
 from twinline.contract.answers.messages import Message
@@ -13,6 +15,8 @@ from twinline.contract.answers.passages import Passage, as_shown
 from twinline.contract.answers.prompt import Prompt
 from twinline.contract.answers.reading import Citation, ReadAnswer, read_answer
 from twinline.contract.answers.rules import AnswerRules
+from twinline.contract.answers.selfcheck import byte_tokenizer
+from twinline.contract.answers.specification import make_answer_contract
 from twinline.contract.answers.writing import Statement, answer_ids
 from twinline.contract.documents.cleaning import DEFAULT_CLEANING, clean
 from twinline.contract.documents.records import Version
@@ -199,12 +203,23 @@ def test_an_answer_is_written_segment_by_segment() -> None:
 
 
 def test_a_training_row_begins_with_the_prompt_that_is_served() -> None:
-    rules = packaged_rules()
-    prompt = rules.prompt("How tall?", [Message("user", "Hi"), Message("assistant", "Hello.")], [passage("It is 42 m tall.")])
+    value = json.loads(byte_tokenizer())
+    # A vocabulary with a token across the seam of prompt and answer, and nothing that keeps the two sides apart.
+    value["model"]["vocab"]["Ċ["] = len(value["model"]["vocab"])
+    value["model"]["merges"].append(["Ċ", "["])
+    value["pre_tokenizer"]["use_regex"] = False
+    tokenizer_json = json.dumps(value).encode()
+    rules = AnswerRules(
+        *make_answer_contract(tokenizer_json, vocabulary=320, languages=("en",), budgets=byte_rules().contract.budgets)
+    )
+    special = {identity: name for name, identity in rules.tokenizer.special.items()}
+    prompt = rules.prompt("How tall?", (), [passage("It is 42 m tall.")])
     row = (*prompt.ids, *answer_ids(rules.grammar, prompt.passages, [Statement(1, "42 m", "It is 42 m.")]))
-    # Text, joined and encoded again, is another row: the seam of prompt and answer merges or moves.
+    text = "".join(special.get(identity) or rules.tokenizer.decode([identity]) for identity in row)
+    joined = Tokenizer.from_str(tokenizer_json.decode()).encode(text, add_special_tokens=False).ids
     assert row[: len(prompt.ids)] == prompt.ids
-    assert row[len(prompt.ids) :][0] == rules.grammar.label_start
+    # Text that is joined and then encoded has other ids, and no longer begins with the prompt.
+    assert tuple(joined[: len(prompt.ids)]) != prompt.ids
 
 
 def test_history_is_made_of_messages_again_not_of_ids() -> None:
