@@ -10,7 +10,7 @@ refusal's probability is read there. A sentence may hold no `[` and no `"`: noth
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
@@ -172,7 +172,7 @@ class _Sentence:
 
     tokens: int = 0
     pending: bytes = b""
-    last: bytes = field(default=b"")
+    last: bytes = b""
 
 
 class AnswerConstraint:
