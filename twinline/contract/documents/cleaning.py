@@ -61,6 +61,11 @@ class CleanText:
             start, end = alignment.start(start), alignment.end(end)
         return start, end
 
+    @property
+    def alignments(self) -> tuple[_Alignment, ...]:
+        """Return the places of the edits, rule by rule, of those that made any."""
+        return self._alignments
+
 
 def clean(text: str, rules: Sequence[tuple[str, int]]) -> CleanText:
     """Apply the named rules in order.
