@@ -24,6 +24,7 @@ from twinline.contract.answers.golden import (
 )
 from twinline.contract.answers.golden_prompts import golden_prompts
 from twinline.contract.answers.packaged_model import packaged_tokenizer
+from twinline.contract.answers.reading import read_answer
 from twinline.contract.answers.specification import AnswerContract
 from twinline.contract.answers.tokens import AnswerTokenizer
 from twinline.contract.errors import MismatchError
@@ -53,6 +54,32 @@ def test_golden_prompts_are_read_back_as_they_were_written(tmp_path: Path) -> No
     (tmp_path / GOLDEN_PROMPTS_FILE).write_bytes(whole.to_bytes())
     assert read_golden_prompts(tmp_path) == whole
     assert whole.to_bytes() == read_golden_prompts(tmp_path).to_bytes()
+
+
+def test_the_packaged_answers_are_answers() -> None:
+    rules = packaged_rules()
+    outcomes = Counter[str]()
+    for entry in packaged_golden_prompts().entries:
+        if entry.refused:
+            assert entry.decoded is None
+            continue
+        asked, decoded = entry.conversation, entry.decoded
+        assert decoded is not None
+        assert len(decoded.ids) == len(decoded.log_probabilities) == len(decoded.masked_log_probabilities) == len(decoded.margins)
+        # A mask leaves less to choose from, so what it leaves is likelier; where one is left, it is sure.
+        for raw, masked, margin in zip(decoded.log_probabilities, decoded.masked_log_probabilities, decoded.margins, strict=True):
+            assert raw <= masked + 1e-5 <= 2e-5
+            assert (margin is not None and margin >= 0) or (margin is None and masked == 0)  # fmt: skip
+        prompt = rules.prompt(asked.question, asked.history, asked.passages)
+        constraint = rules.constraint(prompt)
+        for token in decoded.ids:
+            constraint.advance(token)
+        reason = "stop" if constraint.finished() else "length"
+        outcomes[read_answer(rules.grammar, prompt, decoded.ids, reason).outcome] += 1
+    # Of an untuned model under the mask: most quote on until the limit of golden answers.
+    assert outcomes.total() == 79
+    assert min(outcomes["answered"], outcomes["cut"]) >= 10
+    assert outcomes["not_in_documents"] >= 2
 
 
 def planted(edit: Callable[[dict[str, Any]], object]) -> tuple[AnswerContract, AnswerTokenizer]:
