@@ -53,7 +53,7 @@ CASES: Final = (
     Case("fetch: copied, not renamed", "fetch", "self", "twinline.contract.release.manifest:Manifest.verify_files"),
     Case("publish: nothing written", "publish", "self", f"{_PUBLISH}:write_models"),
     Case("publish: written beside", "publish", "self", "triton_models.repository:check_served"),
-    Case("publish: one model of three renamed in", "publish", "self", "triton_models.repository:_rename_in", "after", short=True),
+    Case("publish: one model of three renamed in", "publish", "self", "triton_models.repository:rename_in", "after", short=True),
     Case("publish: written, not loaded", "publish", "self", f"{_PUBLISH}:write_models", "after"),
     Case("publish: while Triton loads", "publish", "self", f"{_TRITON}:TritonControl.load", delay_seconds=0.5),
     Case("publish: loaded, not confirmed", "publish", "self", f"{_PUBLISH}:read_golden"),

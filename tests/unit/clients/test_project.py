@@ -75,9 +75,11 @@ OWN_PLACE = {
     "triton_models/repository.py",
     "triton_models/server.py",
     "triton_models/encoder/tokenizer/model.py",
+    "triton_models/generator/generate/model.py",
     "triton_models/backends/onnxruntime/model.py",
     "triton_models/backends/openvino/model.py",
     "twinline/clients/code.py",
+    "twinline/contract/answers/packaged_model.py",
     "twinline/search/page.py",
     "twinline/stack/airflow.py",
 }
