@@ -177,7 +177,7 @@ def foreign(
     """Let librdkafka and Java write with every codec and in transactions; at every stop the consumer has handled all of it."""
     from proofs.foreign.run import measure_foreign
 
-    sizes = (300, 30, 3) if short else (10_200, 1_000, 20)
+    sizes = (300, 30, 3) if short else (10_400, 1_000, 20)
     report = measure_foreign(workspace.resolve(), broker, *sizes, seed)
     _end(report, not report["failures"], as_json)
 
